@@ -1,0 +1,162 @@
+//! Errors about single fields, worded as `apimachinery/pkg/util/validation/field` words them.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Where a field stands: `spec.containers[0].env[name]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(String);
+
+impl Path {
+    pub fn root() -> Self {
+        Self::default()
+    }
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+    #[must_use]
+    pub fn child(&self, name: &str) -> Self {
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+    }
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        Self(format!("{}[{index}]", self.0))
+    }
+    /// An entry of a map: `metadata.labels[key]`.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        Self(format!("{}[{key}]", self.0))
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("<nil>") } else { f.write_str(&self.0) }
+    }
+}
+
+/// The reasons that `status.details.causes` can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+    TypeInvalid,
+    Internal,
+}
+
+impl Cause {
+    /// The cause's `reason` on the wire.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NotFound => "FieldValueNotFound",
+            Self::Required => "FieldValueRequired",
+            Self::Duplicate => "FieldValueDuplicate",
+            Self::Invalid => "FieldValueInvalid",
+            Self::NotSupported => "FieldValueNotSupported",
+            Self::Forbidden => "FieldValueForbidden",
+            Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
+            Self::TypeInvalid => "FieldValueTypeInvalid",
+            Self::Internal => "InternalError",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotFound => "Not found",
+            Self::Required => "Required value",
+            Self::Duplicate => "Duplicate value",
+            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::NotSupported => "Unsupported value",
+            Self::Forbidden => "Forbidden",
+            Self::TooLong => "Too long",
+            Self::TooMany => "Too many",
+            Self::Internal => "Internal error",
+        }
+    }
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    pub path: Path,
+    pub cause: Cause,
+    /// The offending value; not shown for causes that speak of no value.
+    pub value: Value,
+    pub detail: String,
+}
+
+/// Every field error of an object.
+pub type Errors = Vec<Error>;
+
+impl Error {
+    pub fn required(path: &Path, detail: impl Into<String>) -> Self {
+        Self { path: path.clone(), cause: Cause::Required, value: Value::Null, detail: detail.into() }
+    }
+    pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self { path: path.clone(), cause: Cause::Invalid, value: value.into(), detail: detail.into() }
+    }
+    pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
+        Self { path: path.clone(), cause: Cause::Duplicate, value: value.into(), detail: String::new() }
+    }
+    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+        Self { path: path.clone(), cause: Cause::NotFound, value: value.into(), detail: String::new() }
+    }
+    pub fn forbidden(path: &Path, detail: impl Into<String>) -> Self {
+        Self { path: path.clone(), cause: Cause::Forbidden, value: Value::Null, detail: detail.into() }
+    }
+    pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
+        let quoted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let detail = if quoted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", quoted.join(", "))
+        };
+        Self { path: path.clone(), cause: Cause::NotSupported, value: value.into(), detail }
+    }
+    pub fn too_long(path: &Path, max_bytes: usize) -> Self {
+        Self {
+            path: path.clone(),
+            cause: Cause::TooLong,
+            value: Value::Null,
+            detail: format!("may not be more than {max_bytes} bytes"),
+        }
+    }
+
+    /// The message without the path, as `causes[].message` carries it.
+    pub fn body(&self) -> String {
+        let shown = match self.cause {
+            Cause::Required | Cause::Forbidden | Cause::TooLong | Cause::Internal => None,
+            _ => Some(match &self.value {
+                Value::String(s) => format!("{s:?}"),
+                other => other.to_string(),
+            }),
+        };
+        let mut text = self.cause.words().to_owned();
+        if let Some(value) = shown {
+            text.push_str(": ");
+            text.push_str(&value);
+        }
+        if !self.detail.is_empty() {
+            text.push_str(": ");
+            text.push_str(&self.detail);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.body())
+    }
+}

@@ -1,0 +1,4 @@
+//! The API as data: kinds, schemas, defaulting, conversion, validation, patching, codecs. No I/O.
+
+pub mod field;
+pub mod status;

@@ -1,0 +1,48 @@
+//! The checks and changes between authorization and the store.
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tiphys_api::status::Status;
+
+use crate::identity::Identity;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// What is being admitted. `group`, `version` and `resource` are those of the request.
+#[derive(Clone, Debug)]
+pub struct Attributes<'a> {
+    pub user: &'a Identity,
+    pub operation: Operation,
+    pub group: &'a str,
+    pub version: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    pub kind: &'a str,
+    pub namespace: &'a str,
+    /// Empty while a create still has only a `generateName`.
+    pub name: &'a str,
+    pub dry_run: bool,
+}
+
+/// One admission plug-in, named as upstream names it.
+///
+/// `admit` may change the object and runs before validation; `validate` sees what will be stored.
+/// `object` is `Null` for a delete, `old` is `Null` for a create. Both are in the storage version.
+#[async_trait]
+pub trait Plugin: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    async fn admit(&self, _: &Attributes<'_>, _object: &mut Value, _old: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    async fn validate(&self, _: &Attributes<'_>, _object: &Value, _old: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+}

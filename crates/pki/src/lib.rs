@@ -1,0 +1,1 @@
+//! Certificate authorities, short-lived certificates, kubeconfigs.

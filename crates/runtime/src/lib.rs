@@ -1,0 +1,1 @@
+//! The embedded CRI runtime: images, snapshots, sandboxes, containers and the shim of a pod.

@@ -1,0 +1,1 @@
+//! Filter, score and bind over an incremental snapshot of the nodes.

@@ -1,0 +1,159 @@
+//! A revisioned key-value store: the trait and the embedded engine.
+//!
+//! One global, strictly increasing [`Revision`] orders every change; it is what clients know as
+//! `resourceVersion`. Only the API server opens a store.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+/// A point in the store's history. Revisions can be compared and shown, never computed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(u64);
+
+impl Revision {
+    /// Before the first write.
+    pub const ZERO: Self = Self(0);
+
+    /// Reads a `resourceVersion`; `None` unless it is a plain decimal number.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok().map(Self) } else { None }
+    }
+
+    /// The number, for encoding.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The name of a record: `/registry/<group>/<resource>/<namespace>/<name>`, the group of the core API
+/// being `core`, and the namespace left out for a cluster-scoped kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    pub fn new(key: impl Into<Arc<str>>) -> Self {
+        Self(key.into())
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One key's value as of `revision`, the revision that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub key: Key,
+    pub value: Bytes,
+    pub revision: Revision,
+}
+
+/// What must hold of a key for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    /// The key's newest record was written at this revision.
+    At(Revision),
+}
+
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Sets the value; with `ttl`, the store deletes the record that long after this write.
+    Put {
+        value: Bytes,
+        ttl: Option<Duration>,
+    },
+    Delete,
+}
+
+/// A compare-and-put of one key.
+#[derive(Clone, Debug)]
+pub struct Write {
+    pub key: Key,
+    pub expect: Expect,
+    pub change: Change,
+}
+
+/// What came of a transaction.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// All writes are durable, at this one revision.
+    Committed(Revision),
+    /// Nothing was written: `key` was not as expected; `current` is what it is.
+    Conflict { key: Key, current: Option<Record> },
+}
+
+/// What to read: keys that start with `prefix`, after `after` where given, at most `limit` of them.
+#[derive(Clone, Debug, Default)]
+pub struct Range {
+    pub prefix: String,
+    pub after: Option<Key>,
+    pub limit: Option<usize>,
+}
+
+/// Records in key order, all as of `revision`.
+#[derive(Clone, Debug)]
+pub struct Page {
+    pub records: Vec<Record>,
+    pub revision: Revision,
+    pub more: bool,
+}
+
+/// One change of one key. `before` is the record that it replaced or removed.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub key: Key,
+    pub revision: Revision,
+    /// `None`: deleted.
+    pub value: Option<Bytes>,
+    pub before: Option<Record>,
+}
+
+/// Events in revision order, in batches that never split a revision.
+pub type Events = BoxStream<'static, Result<Vec<Event>, Error>>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The history before `floor` is gone; a reader must start again from a range.
+    #[error("the requested revision has been compacted; the oldest available is {floor}")]
+    Compacted { floor: Revision },
+    /// The revision has not happened yet.
+    #[error("the requested revision is in the future; the newest is {newest}")]
+    Future { newest: Revision },
+    /// The disk is nearly full: writes that need room are refused before data is at risk.
+    #[error("no space left for the store: {free} bytes free in {dir}, {needed} are kept in reserve")]
+    NoSpace { dir: String, free: u64, needed: u64 },
+    /// The engine failed at `step`. Whether an unacknowledged write happened is not known.
+    #[error("store: {step}: {source}")]
+    Engine { step: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What every engine promises.
+///
+/// - A transaction is atomic, isolated and, once [`Outcome::Committed`] is returned, durable.
+/// - Revisions are never reused, after a crash either.
+/// - A watch sees every event after its start exactly once and in order, or ends with an error.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The newest committed revision.
+    async fn revision(&self) -> Result<Revision, Error>;
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error>;
+    /// Reads as of `at`, or the newest revision.
+    async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
+    async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;
+    /// Every event of keys under `prefix` later than `after`.
+    async fn watch(&self, prefix: String, after: Revision) -> Result<Events, Error>;
+    /// Lets history before `floor` go.
+    async fn compact(&self, floor: Revision) -> Result<(), Error>;
+}

@@ -1,0 +1,1 @@
+//! Remote command and port forwarding streams over WebSocket and SPDY.

@@ -1,0 +1,1 @@
+//! A cluster in a test: fixtures, fault injection, load and bench drivers.
