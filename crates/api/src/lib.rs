@@ -1,4 +1,7 @@
 //! The API as data: kinds, schemas, defaulting, conversion, validation, patching, codecs. No I/O.
 
 pub mod field;
+pub mod kind;
+pub mod meta;
 pub mod status;
+pub mod table;

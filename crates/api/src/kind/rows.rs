@@ -1,0 +1,372 @@
+//! The built-in kinds, as data, in the order of discovery.
+
+use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
+use super::{Update, Verbs, Version};
+use crate::meta;
+
+const STORED: Verbs = Verbs::ALL;
+const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
+const PROXY: Verbs = Verbs::CREATE.and(Verbs::DELETE).and(READ_WRITE);
+
+/// A namespaced row that is served and stored as `group/v1`.
+fn row(group: &'static str, kind: &'static str, resource: &'static str) -> Kind {
+    let singular = kind.to_lowercase();
+    Kind {
+        group: group.into(),
+        kind: kind.into(),
+        list_kind: format!("{kind}List").into(),
+        resource: resource.into(),
+        singular: singular.into(),
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        scope: Scope::Namespaced,
+        versions: vec![Version { name: "v1".into(), served: true, warning: None }],
+        storage: Some(Storage { group: group.into(), version: "v1".into(), resource: resource.into() }),
+        verbs: STORED,
+        subresources: Vec::new(),
+        create_on_update: false,
+        unconditional_update: true,
+        orphan_by_default: false,
+        fields: Vec::new(),
+        hooks: Hooks::PLAIN,
+    }
+}
+
+/// A kind that is only asked: posted, answered, never kept.
+fn review(group: &'static str, kind: &'static str, resource: &'static str) -> Kind {
+    Kind { storage: None, verbs: Verbs::CREATE, ..row(group, kind, resource) }
+}
+
+/// The words that the table below is written in.
+impl Kind {
+    fn cluster(self) -> Self {
+        Self { scope: Scope::Cluster, ..self }
+    }
+    fn short(mut self, names: &[&'static str]) -> Self {
+        self.short_names = names.iter().map(|n| Str::from(*n)).collect();
+        self
+    }
+    fn category(mut self, name: &'static str) -> Self {
+        self.categories.push(name.into());
+        self
+    }
+    fn create_on_update(self) -> Self {
+        Self { create_on_update: true, ..self }
+    }
+    fn conditional_update(self) -> Self {
+        Self { unconditional_update: false, ..self }
+    }
+    fn hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+    fn sub(mut self, name: &'static str, verbs: Verbs, action: Action) -> Self {
+        self.subresources.push(Subresource { name: name.into(), speaks: None, verbs, action });
+        self
+    }
+    fn status(self) -> Self {
+        self.sub("status", READ_WRITE, Action::Update(Update::PLAIN))
+    }
+    fn speaking(mut self, group: &'static str, version: &'static str, kind: &'static str) -> Self {
+        if let Some(last) = self.subresources.last_mut() {
+            last.speaks = Some(Speaks { group: group.into(), version: version.into(), kind: kind.into() });
+        }
+        self
+    }
+    fn post(self, name: &'static str) -> Self {
+        self.sub(name, Verbs::CREATE, Action::Post)
+    }
+    fn connect(self, name: &'static str, verbs: Verbs, options: &'static str) -> Self {
+        self.sub(name, verbs, Action::Connect).speaking("", "", options)
+    }
+    fn scale(self, selector: &[&'static str]) -> Self {
+        let path = |p: &[&'static str]| p.iter().map(|s| Str::from(*s)).collect();
+        let scale = Scale {
+            spec_replicas: path(&["spec", "replicas"]),
+            status_replicas: path(&["status", "replicas"]),
+            selector: path(selector),
+        };
+        self.sub("scale", READ_WRITE, Action::Scale(scale)).speaking("autoscaling", "v1", "Scale")
+    }
+    /// A selectable field whose label is its path.
+    fn field(self, label: &'static str) -> Self {
+        self.field_at(label, &[label], "")
+    }
+    fn field_at(mut self, label: &'static str, paths: &[&'static str], absent: &'static str) -> Self {
+        let paths = paths.iter().map(|p| p.split('.').map(Str::from).collect()).collect();
+        self.fields.push(SelectableField { label: label.into(), paths, absent: absent.into() });
+        self
+    }
+}
+
+const GET: Verbs = Verbs::GET;
+const DIAL: Verbs = Verbs::CREATE.and(Verbs::GET);
+
+/// Every built-in row.
+pub(super) fn all() -> Vec<Kind> {
+    let mut rows = Vec::with_capacity(96);
+    core(&mut rows);
+    apps(&mut rows);
+    events(&mut rows);
+    reviews(&mut rows);
+    batch_and_scaling(&mut rows);
+    certificates(&mut rows);
+    networking(&mut rows);
+    policy_and_rbac(&mut rows);
+    storage(&mut rows);
+    rest(&mut rows);
+    rows
+}
+
+fn core(rows: &mut Vec<Kind>) {
+    let names = |validate_name| Hooks { validate_name, ..Hooks::PLAIN };
+    rows.extend([
+        review("", "Binding", "bindings"),
+        row("", "ConfigMap", "configmaps").short(&["cm"]),
+        row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update(),
+        core_event(row("", "Event", "events").short(&["ev"]).create_on_update()),
+        row("", "LimitRange", "limitranges").short(&["limits"]).create_on_update(),
+        row("", "Namespace", "namespaces")
+            .cluster()
+            .short(&["ns"])
+            .sub("finalize", Verbs::UPDATE, Action::Update(Update::PLAIN))
+            .status()
+            .field("status.phase")
+            .field_at("name", &["metadata.name"], "")
+            .hooks(names(meta::name_is_dns_label)),
+        row("", "Node", "nodes")
+            .cluster()
+            .short(&["no"])
+            .connect("proxy", PROXY, "NodeProxyOptions")
+            .status()
+            .field_at("spec.unschedulable", &["spec.unschedulable"], "false"),
+        row("", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).status(),
+        row("", "PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).status(),
+        row("", "Pod", "pods")
+            .short(&["po"])
+            .category("all")
+            .connect("attach", DIAL, "PodAttachOptions")
+            .post("binding")
+            .speaking("", "v1", "Binding")
+            .sub("ephemeralcontainers", READ_WRITE, Action::Update(Update::PLAIN))
+            .post("eviction")
+            .speaking("policy", "v1", "Eviction")
+            .connect("exec", DIAL, "PodExecOptions")
+            .connect("log", GET, "Pod")
+            .connect("portforward", DIAL, "PodPortForwardOptions")
+            .connect("proxy", PROXY, "PodProxyOptions")
+            .sub("resize", READ_WRITE, Action::Update(Update::PLAIN))
+            .status()
+            .field("spec.nodeName")
+            .field("spec.restartPolicy")
+            .field("spec.schedulerName")
+            .field_at("spec.serviceAccountName", &["spec.serviceAccountName"], "")
+            .field_at("spec.hostNetwork", &["spec.hostNetwork"], "false")
+            .field("status.phase")
+            .field("status.podIP")
+            .field("status.nominatedNodeName"),
+        row("", "PodTemplate", "podtemplates"),
+        Kind {
+            orphan_by_default: true,
+            ..row("", "ReplicationController", "replicationcontrollers")
+                .short(&["rc"])
+                .category("all")
+                .scale(&["spec", "selector"])
+                .status()
+                .field_at("status.replicas", &["status.replicas"], "0")
+        },
+        row("", "ResourceQuota", "resourcequotas").short(&["quota"]).status(),
+        row("", "Secret", "secrets").field("type"),
+        row("", "ServiceAccount", "serviceaccounts").short(&["sa"]).post("token").speaking(
+            "authentication.k8s.io",
+            "v1",
+            "TokenRequest",
+        ),
+        row("", "Service", "services")
+            .short(&["svc"])
+            .category("all")
+            .connect("proxy", PROXY, "ServiceProxyOptions")
+            .status()
+            .field("spec.clusterIP")
+            .field("spec.type")
+            .create_on_update()
+            .hooks(names(meta::name_is_dns1035_label)),
+    ]);
+}
+
+fn core_event(mut event: Kind) -> Kind {
+    for label in [
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "type",
+    ] {
+        event = event.field(label);
+    }
+    event.field_at("reportingComponent", &["reportingComponent"], "").field_at(
+        "source",
+        &["source.component", "reportingComponent"],
+        "",
+    )
+}
+
+fn apps(rows: &mut Vec<Kind>) {
+    rows.extend([
+        row("apps", "ControllerRevision", "controllerrevisions"),
+        row("apps", "DaemonSet", "daemonsets").short(&["ds"]).category("all").status(),
+        row("apps", "Deployment", "deployments")
+            .short(&["deploy"])
+            .category("all")
+            .scale(&["spec", "selector"])
+            .status(),
+        row("apps", "ReplicaSet", "replicasets")
+            .short(&["rs"])
+            .category("all")
+            .scale(&["spec", "selector"])
+            .status()
+            .field_at("status.replicas", &["status.replicas"], "0"),
+        row("apps", "StatefulSet", "statefulsets")
+            .short(&["sts"])
+            .category("all")
+            .scale(&["spec", "selector"])
+            .status(),
+    ]);
+}
+
+/// The same collection as the core group's events, under newer names.
+fn events(rows: &mut Vec<Kind>) {
+    let storage = Storage { group: "".into(), version: "v1".into(), resource: "events".into() };
+    let mut event = Kind {
+        storage: Some(storage),
+        ..row("events.k8s.io", "Event", "events").short(&["ev"]).create_on_update()
+    };
+    for (label, path) in [
+        ("reason", "reason"),
+        ("regarding.kind", "involvedObject.kind"),
+        ("regarding.namespace", "involvedObject.namespace"),
+        ("regarding.name", "involvedObject.name"),
+        ("regarding.uid", "involvedObject.uid"),
+        ("regarding.apiVersion", "involvedObject.apiVersion"),
+        ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        ("regarding.fieldPath", "involvedObject.fieldPath"),
+        ("reportingController", "reportingComponent"),
+        ("type", "type"),
+    ] {
+        event = event.field_at(label, &[path], "");
+    }
+    rows.push(event);
+}
+
+fn reviews(rows: &mut Vec<Kind>) {
+    let (who, may) = ("authentication.k8s.io", "authorization.k8s.io");
+    rows.extend([
+        review(who, "SelfSubjectReview", "selfsubjectreviews").cluster(),
+        review(who, "TokenReview", "tokenreviews").cluster(),
+        review(may, "LocalSubjectAccessReview", "localsubjectaccessreviews"),
+        review(may, "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster(),
+        review(may, "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster(),
+        review(may, "SubjectAccessReview", "subjectaccessreviews").cluster(),
+    ]);
+}
+
+fn batch_and_scaling(rows: &mut Vec<Kind>) {
+    let mut hpa = row("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+        .short(&["hpa"])
+        .category("all")
+        .status();
+    hpa.versions = vec![Version { name: "v2".into(), served: true, warning: None }];
+    if let Some(storage) = &mut hpa.storage {
+        storage.version = "v2".into();
+    }
+    rows.extend([
+        hpa,
+        row("batch", "CronJob", "cronjobs").short(&["cj"]).category("all").status(),
+        Kind {
+            orphan_by_default: true,
+            ..row("batch", "Job", "jobs").category("all").status().field_at(
+                "status.successful",
+                &["status.succeeded"],
+                "0",
+            )
+        },
+    ]);
+}
+
+fn certificates(rows: &mut Vec<Kind>) {
+    rows.push(
+        row("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests")
+            .cluster()
+            .short(&["csr"])
+            .sub("approval", READ_WRITE, Action::Update(Update::PLAIN))
+            .status()
+            .field("spec.signerName"),
+    );
+}
+
+fn networking(rows: &mut Vec<Kind>) {
+    let group = "networking.k8s.io";
+    rows.extend([
+        row(group, "IngressClass", "ingressclasses").cluster(),
+        row(group, "Ingress", "ingresses").short(&["ing"]).status(),
+        row(group, "IPAddress", "ipaddresses").cluster().short(&["ip"]).field("spec.parentRef"),
+        row(group, "NetworkPolicy", "networkpolicies").short(&["netpol"]),
+        row(group, "ServiceCIDR", "servicecidrs").cluster().status(),
+    ]);
+}
+
+fn policy_and_rbac(rows: &mut Vec<Kind>) {
+    let rbac = |kind, resource| {
+        row("rbac.authorization.k8s.io", kind, resource)
+            .create_on_update()
+            .hooks(Hooks { validate_name: meta::name_is_path_segment, ..Hooks::PLAIN })
+    };
+    rows.extend([
+        row("policy", "PodDisruptionBudget", "poddisruptionbudgets")
+            .short(&["pdb"])
+            .status()
+            .conditional_update(),
+        rbac("ClusterRoleBinding", "clusterrolebindings").cluster(),
+        rbac("ClusterRole", "clusterroles").cluster(),
+        rbac("RoleBinding", "rolebindings"),
+        rbac("Role", "roles"),
+    ]);
+}
+
+fn storage(rows: &mut Vec<Kind>) {
+    let group = "storage.k8s.io";
+    rows.extend([
+        row(group, "CSIDriver", "csidrivers").cluster().conditional_update(),
+        row(group, "CSINode", "csinodes").cluster().conditional_update(),
+        row(group, "CSIStorageCapacity", "csistoragecapacities").conditional_update(),
+        row(group, "StorageClass", "storageclasses").cluster().short(&["sc"]),
+        row(group, "VolumeAttachment", "volumeattachments").cluster().status().conditional_update(),
+        row(group, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
+    ]);
+}
+
+fn rest(rows: &mut Vec<Kind>) {
+    let admission = |kind, resource| {
+        row("admissionregistration.k8s.io", kind, resource).cluster().category("api-extensions")
+    };
+    rows.extend([
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").conditional_update(),
+        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status(),
+        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").conditional_update(),
+        row("scheduling.k8s.io", "PriorityClass", "priorityclasses").cluster().short(&["pc"]),
+        row("coordination.k8s.io", "Lease", "leases").create_on_update().conditional_update(),
+        row("node.k8s.io", "RuntimeClass", "runtimeclasses")
+            .cluster()
+            .create_on_update()
+            .conditional_update(),
+        row("discovery.k8s.io", "EndpointSlice", "endpointslices"),
+        row("flowcontrol.apiserver.k8s.io", "FlowSchema", "flowschemas").cluster().status(),
+        row("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", "prioritylevelconfigurations")
+            .cluster()
+            .status(),
+    ]);
+}
