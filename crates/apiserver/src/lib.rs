@@ -2,4 +2,5 @@
 
 pub mod admission;
 pub mod authz;
+pub mod cache;
 pub mod identity;

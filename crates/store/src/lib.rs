@@ -85,7 +85,7 @@ pub struct Write {
 /// What came of a transaction.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// All writes are durable, at this one revision.
+    /// All writes are durable, at this one revision. (A transaction without writes commits at the newest.)
     Committed(Revision),
     /// Nothing was written: `key` was not as expected; `current` is what it is.
     Conflict { key: Key, current: Option<Record> },
@@ -107,18 +107,25 @@ pub struct Page {
     pub more: bool,
 }
 
-/// One change of one key. `before` is the record that it replaced or removed.
-#[derive(Clone, Debug)]
+/// One change of one key. What was there before is not told: who follows the log knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub key: Key,
     pub revision: Revision,
     /// `None`: deleted.
     pub value: Option<Bytes>,
-    pub before: Option<Record>,
 }
 
-/// Events in revision order, in batches that never split a revision.
-pub type Events = BoxStream<'static, Result<Vec<Event>, Error>>;
+/// A step of a watch: its events in revision order. Nothing up to `revision` is missing, and no revision
+/// is split between two batches. A batch without events tells progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub events: Vec<Event>,
+    pub revision: Revision,
+}
+
+/// The batches of a watch; ends after the first error.
+pub type Events = BoxStream<'static, Result<Batch, Error>>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -128,6 +135,9 @@ pub enum Error {
     /// The revision has not happened yet.
     #[error("the requested revision is in the future; the newest is {newest}")]
     Future { newest: Revision },
+    /// A transaction names a key twice.
+    #[error("the key {} is written twice in one transaction", key.as_str())]
+    DuplicateKey { key: Key },
     /// The disk is nearly full: writes that need room are refused before data is at risk.
     #[error("no space left for the store: {free} bytes free in {dir}, {needed} are kept in reserve")]
     NoSpace { dir: String, free: u64, needed: u64 },
@@ -152,8 +162,12 @@ pub trait Store: Send + Sync + 'static {
     /// Reads as of `at`, or the newest revision.
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;
-    /// Every event of keys under `prefix` later than `after`.
+    /// Every event of keys under `prefix` later than `after`, which may not be in the future.
+    ///
+    /// A watcher holds no queue: one that falls behind reads the log, and ends with [`Error::Compacted`] only
+    /// when the log has moved past it.
     async fn watch(&self, prefix: String, after: Revision) -> Result<Events, Error>;
-    /// Lets history before `floor` go.
+    /// Lets history before `floor` go: reads at `floor` and watches after it still work. A floor at or below
+    /// the present one changes nothing.
     async fn compact(&self, floor: Revision) -> Result<(), Error>;
 }

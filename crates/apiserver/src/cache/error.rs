@@ -1,0 +1,40 @@
+//! Why a read failed.
+
+use tiphys_store::Revision;
+
+/// What the cache answers instead of objects.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `resourceVersion`, `resourceVersionMatch`, `limit` and `continue` don't go together.
+    #[error("{0}")]
+    Invalid(String),
+    /// A continue token that this server did not make.
+    #[error("continue key is not valid: {0}")]
+    InvalidContinue(&'static str),
+    /// The list that the token belongs to is gone. The token goes on in the newest state instead.
+    #[error(
+        "The provided continue parameter is too old to display a consistent list result. You can start a \
+         new list without the continue parameter, or use the continue token in this response to retrieve \
+         the remainder of the results. Continuing with the provided token results in an inconsistent list \
+         - objects that were created, modified, or deleted between the time the first chunk was returned \
+         and now may show up in the list."
+    )]
+    ContinueExpired { next: String },
+    /// A list at an exact revision that is no longer known.
+    #[error("The resourceVersion for the provided list is too old.")]
+    Expired,
+    /// A watch from a revision that is no longer known, or a watcher that could not keep up.
+    #[error("too old resource version: {asked} ({oldest})")]
+    Gone { asked: Revision, oldest: Revision },
+    /// The revision did not happen in time.
+    #[error("Too large resource version: {asked}, current: {current}")]
+    Future { asked: Revision, current: Revision },
+    /// The collection is being loaded, or was removed.
+    #[error("the collection is not available")]
+    Unavailable,
+    #[error("reading the store: {0}")]
+    Store(#[source] tiphys_store::Error),
+    /// What lies in the store is no object.
+    #[error("the record {key} is damaged: {why}")]
+    Damaged { key: String, why: String },
+}
