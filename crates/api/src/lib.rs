@@ -3,5 +3,6 @@
 pub mod field;
 pub mod kind;
 pub mod meta;
+pub mod schema;
 pub mod status;
 pub mod table;

@@ -1,0 +1,444 @@
+//! The structure of objects: fields, types, how lists and maps merge.
+//!
+//! The structure of the built-in kinds is distilled by `cargo xtask schema` into `schema/v1_37.txt`. A line
+//! that starts in the first column opens an object type, the lines below it are its fields:
+//!
+//! ```text
+//! core.v1.Container [atomic] [group/version/kind ...]
+//!  name type [flags] [patch=strategy] [key=merge key]
+//! ```
+//!
+//! Types: `s` string, `i` int32, `l` int64, `b` bool, `d` double, `y` base64 bytes, `t` Time, `u` MicroTime,
+//! `q` Quantity, `x` IntOrString, `o` anything, `@name` an object, `{}T` a map (`{=}T` replaced as a whole),
+//! `[]T` an atomic list, `[=]T` a set, `[a,b]T` a list that is a map by the keys a and b.
+//! Flags: `!` required, `~` left out when zero or empty, `=` written even when zero.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::kind::Str;
+
+static ARTEFACT: &str = include_str!("../schema/v1_37.txt");
+
+/// The values that stand for themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    String,
+    Int32,
+    Int64,
+    Bool,
+    Double,
+    /// Base64 text.
+    Bytes,
+    /// RFC 3339 with seconds.
+    Time,
+    /// RFC 3339 with microseconds.
+    MicroTime,
+    Quantity,
+    IntOrString,
+}
+
+/// What a type looks like.
+#[derive(Clone, Copy, Debug)]
+pub enum Shape<'s> {
+    Scalar(Scalar),
+    /// Any JSON, kept as it is.
+    Any,
+    Object(Object<'s>),
+    Map(MapType<'s>),
+    List(List<'s>),
+}
+
+/// A type in a schema. Cheap to copy.
+#[derive(Clone, Copy)]
+pub struct TypeRef<'s> {
+    schema: &'s Schema,
+    node: u32,
+}
+
+/// An object with named fields.
+#[derive(Clone, Copy)]
+pub struct Object<'s> {
+    schema: &'s Schema,
+    node: u32,
+}
+
+/// A map from names to values of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct MapType<'s> {
+    pub value: TypeRef<'s>,
+    /// Patches and server-side apply replace the map as a whole.
+    pub atomic: bool,
+}
+
+/// A list of values of one type.
+#[derive(Clone, Copy, Debug)]
+pub struct List<'s> {
+    pub item: TypeRef<'s>,
+    pub kind: ListKind<'s>,
+}
+
+/// How a list merges in server-side apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListKind<'s> {
+    /// As a whole.
+    Atomic,
+    /// By value.
+    Set,
+    /// Items are known by these fields.
+    Map(&'s [Str]),
+}
+
+/// Whether a field is on the wire when it is zero: 0, false, "", [], {}.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zero {
+    /// As it was given: zero and absent are different things.
+    Kept,
+    /// Left out.
+    Omitted,
+    /// Written, also when it was not given (scalars and objects; lists and maps are `Kept` instead).
+    Written,
+}
+
+/// How strategic merge treats a field. `Replace` and `Merge` for lists; `RetainKeys` for objects whose
+/// fields exclude each other, and which may come with merge as well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PatchStrategy {
+    pub merge: bool,
+    pub replace: bool,
+    pub retain_keys: bool,
+}
+
+/// A field of an object.
+#[derive(Clone, Debug)]
+pub struct Field {
+    pub name: Str,
+    node: u32,
+    pub required: bool,
+    pub zero: Zero,
+    pub patch: PatchStrategy,
+    /// The key that strategic merge finds list items by.
+    pub merge_key: Option<Str>,
+}
+
+impl Field {
+    /// Its type; `of` is the object that the field was looked up in.
+    pub fn ty<'s>(&self, of: Object<'s>) -> TypeRef<'s> {
+        TypeRef { schema: of.schema, node: self.node }
+    }
+}
+
+#[derive(Debug)]
+enum Node {
+    Scalar(Scalar),
+    Any,
+    Object { name: Str, atomic: bool, first: u32, end: u32 },
+    Map { value: u32, atomic: bool },
+    List { item: u32, kind: OwnedListKind },
+}
+
+#[derive(Debug)]
+enum OwnedListKind {
+    Atomic,
+    Set,
+    Map(Box<[Str]>),
+}
+
+/// An arena of types.
+#[derive(Debug, Default)]
+pub struct Schema {
+    nodes: Vec<Node>,
+    /// The fields of each object stand together, sorted by name.
+    fields: Vec<Field>,
+    /// By kind, so that a look-up borrows its key: group, version and node of each.
+    roots: HashMap<Str, Vec<(Str, Str, u32)>>,
+    names: HashMap<Str, u32>,
+}
+
+impl Schema {
+    /// The structure of the built-in kinds, read once from the artefact.
+    pub fn builtin() -> &'static Self {
+        static BUILTIN: OnceLock<Schema> = OnceLock::new();
+        BUILTIN.get_or_init(|| reader::read(ARTEFACT))
+    }
+
+    /// The type of a built-in kind.
+    pub fn of(group: &str, version: &str, kind: &str) -> Option<TypeRef<'static>> {
+        Self::builtin().root(group, version, kind)
+    }
+
+    /// The type of the kind that this schema describes under a group and version.
+    pub fn root(&self, group: &str, version: &str, kind: &str) -> Option<TypeRef<'_>> {
+        let found = self.roots.get(kind)?.iter().find(|(g, v, _)| g == group && v == version)?;
+        Some(TypeRef { schema: self, node: found.2 })
+    }
+
+    /// The type that the artefact calls `name`: `core.v1.PodSpec`.
+    pub fn named(&self, name: &str) -> Option<TypeRef<'_>> {
+        self.names.get(name).map(|&node| TypeRef { schema: self, node })
+    }
+
+    /// Every kind with its group and version.
+    pub fn roots(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.roots
+            .iter()
+            .flat_map(|(k, all)| all.iter().map(|(g, v, _)| (g.as_ref(), v.as_ref(), k.as_ref())))
+    }
+}
+
+impl<'s> TypeRef<'s> {
+    pub fn shape(self) -> Shape<'s> {
+        let at = |node: u32| TypeRef { schema: self.schema, node };
+        match &self.schema.nodes[self.node as usize] {
+            Node::Scalar(s) => Shape::Scalar(*s),
+            Node::Any => Shape::Any,
+            Node::Object { .. } => Shape::Object(Object { schema: self.schema, node: self.node }),
+            Node::Map { value, atomic } => Shape::Map(MapType { value: at(*value), atomic: *atomic }),
+            Node::List { item, kind } => Shape::List(List {
+                item: at(*item),
+                kind: match kind {
+                    OwnedListKind::Atomic => ListKind::Atomic,
+                    OwnedListKind::Set => ListKind::Set,
+                    OwnedListKind::Map(keys) => ListKind::Map(keys),
+                },
+            }),
+        }
+    }
+
+    /// The object, where this is one.
+    pub fn object(self) -> Option<Object<'s>> {
+        match self.shape() {
+            Shape::Object(o) => Some(o),
+            _ => None,
+        }
+    }
+
+    /// The list, where this is one.
+    pub fn list(self) -> Option<List<'s>> {
+        match self.shape() {
+            Shape::List(l) => Some(l),
+            _ => None,
+        }
+    }
+
+    /// The type of a field, where this is an object that has it.
+    pub fn field(self, name: &str) -> Option<TypeRef<'s>> {
+        let object = self.object()?;
+        object.field(name).map(|f| f.ty(object))
+    }
+
+    /// The type at a path of field names; a list's items and a map's values are passed through by any name.
+    pub fn at(self, path: &[&str]) -> Option<TypeRef<'s>> {
+        path.iter().try_fold(self, |ty, name| match ty.shape() {
+            Shape::Object(o) => o.field(name).map(|f| f.ty(o)),
+            Shape::Map(m) => Some(m.value),
+            Shape::List(l) => Some(l.item),
+            Shape::Any => Some(ty),
+            Shape::Scalar(_) => None,
+        })
+    }
+}
+
+impl std::fmt::Debug for TypeRef<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TypeRef({})", self.node)
+    }
+}
+
+impl<'s> Object<'s> {
+    fn parts(self) -> (&'s Str, bool, &'s [Field]) {
+        match &self.schema.nodes[self.node as usize] {
+            Node::Object { name, atomic, first, end } => {
+                (name, *atomic, &self.schema.fields[*first as usize..*end as usize])
+            }
+            // Objects are only made from object nodes.
+            _ => unreachable!("an Object refers to an object node"),
+        }
+    }
+
+    /// `core.v1.PodSpec`.
+    pub fn name(self) -> &'s str {
+        self.parts().0
+    }
+
+    /// Server-side apply replaces it as a whole.
+    pub fn atomic(self) -> bool {
+        self.parts().1
+    }
+
+    /// All fields, sorted by name.
+    pub fn fields(self) -> &'s [Field] {
+        self.parts().2
+    }
+
+    pub fn field(self, name: &str) -> Option<&'s Field> {
+        let fields = self.fields();
+        fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|i| &fields[i])
+    }
+
+    /// The value that an item's key has when the item leaves it out: a port without protocol is a TCP port.
+    pub fn key_default(self, key: &str) -> Option<&'static str> {
+        match (self.name(), key) {
+            ("core.v1.ContainerPort" | "core.v1.ServicePort", "protocol") => Some("TCP"),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Object({})", self.name())
+    }
+}
+
+/// Reads the artefact. It is part of the binary and checked by a test, so a broken line is a bug, not input.
+mod reader {
+    use super::{Cow, Field, HashMap, Node, OwnedListKind, PatchStrategy, Scalar, Schema, Str, Zero};
+
+    pub(super) fn read(text: &'static str) -> Schema {
+        let mut reader = Reader::default();
+        // A field may name a type that stands further down, so the objects get their nodes first.
+        for line in text.lines().filter(|l| !l.starts_with(' ')) {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default();
+            let mut atomic = false;
+            let node = reader.schema.nodes.len() as u32;
+            for word in words {
+                let mut gvk = word.splitn(3, '/');
+                match (gvk.next(), gvk.next(), gvk.next()) {
+                    (Some(group), Some(version), Some(kind)) => {
+                        let root = (group.into(), version.into(), node);
+                        reader.schema.roots.entry(kind.into()).or_default().push(root);
+                    }
+                    _ => atomic = word == "atomic",
+                }
+            }
+            reader.schema.names.insert(name.into(), node);
+            reader.schema.nodes.push(Node::Object { name: name.into(), atomic, first: 0, end: 0 });
+        }
+        let mut object = None;
+        for line in text.lines() {
+            match line.strip_prefix(' ') {
+                Some(field) => reader.field(field),
+                None => {
+                    reader.close(object);
+                    object = Some(object.map_or(0, |o| o + 1));
+                }
+            }
+        }
+        reader.close(object);
+        reader.schema
+    }
+
+    #[derive(Default)]
+    struct Reader {
+        schema: Schema,
+        /// Types are shared by their notation.
+        types: HashMap<&'static str, u32>,
+        first: u32,
+    }
+
+    impl Reader {
+        fn close(&mut self, object: Option<usize>) {
+            let fields_end = self.schema.fields.len() as u32;
+            if let Some(Node::Object { first, end, .. }) = object.and_then(|o| self.schema.nodes.get_mut(o)) {
+                (*first, *end) = (self.first, fields_end);
+                self.schema.fields[self.first as usize..].sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            self.first = fields_end;
+        }
+
+        fn field(&mut self, line: &'static str) {
+            let mut words = line.split(' ');
+            let name = words.next().unwrap_or_default();
+            let node = self.ty(words.next().unwrap_or_default());
+            let mut field = Field {
+                name: Cow::Borrowed(name),
+                node,
+                required: false,
+                zero: Zero::Kept,
+                patch: PatchStrategy::default(),
+                merge_key: None,
+            };
+            for word in words {
+                if let Some(strategy) = word.strip_prefix("patch=") {
+                    for s in strategy.split(',') {
+                        match s {
+                            "merge" => field.patch.merge = true,
+                            "replace" => field.patch.replace = true,
+                            "retainKeys" => field.patch.retain_keys = true,
+                            other => unreachable!("patch strategy {other} in the schema artefact"),
+                        }
+                    }
+                } else if let Some(key) = word.strip_prefix("key=") {
+                    field.merge_key = Some(key.into());
+                } else {
+                    for flag in word.chars() {
+                        match flag {
+                            '!' => field.required = true,
+                            '~' => field.zero = Zero::Omitted,
+                            '=' => field.zero = Zero::Written,
+                            other => unreachable!("flag {other} in the schema artefact"),
+                        }
+                    }
+                }
+            }
+            self.schema.fields.push(field);
+        }
+
+        fn ty(&mut self, notation: &'static str) -> u32 {
+            if let Some(&node) = self.types.get(notation) {
+                return node;
+            }
+            let node = match notation.as_bytes().first() {
+                Some(b'@') => self.schema.names.get(&notation[1..]).copied(),
+                Some(b'{') => {
+                    let (how, value) = notation[1..].split_once('}').unwrap_or_default();
+                    let value = self.ty(value);
+                    Some(self.push(Node::Map { value, atomic: how == "=" }))
+                }
+                Some(b'[') => {
+                    let (how, item) = notation[1..].split_once(']').unwrap_or_default();
+                    let item = self.ty(item);
+                    let kind = match how {
+                        "" => OwnedListKind::Atomic,
+                        "=" => OwnedListKind::Set,
+                        keys => OwnedListKind::Map(keys.split(',').map(Str::from).collect()),
+                    };
+                    Some(self.push(Node::List { item, kind }))
+                }
+                _ => scalar(notation).map(|node| self.push(node)),
+            };
+            let node = node.unwrap_or_else(|| unreachable!("type {notation} in the schema artefact"));
+            self.types.insert(notation, node);
+            node
+        }
+
+        fn push(&mut self, node: Node) -> u32 {
+            self.schema.nodes.push(node);
+            self.schema.nodes.len() as u32 - 1
+        }
+    }
+
+    fn scalar(notation: &str) -> Option<Node> {
+        Some(Node::Scalar(match notation {
+            "s" => Scalar::String,
+            "i" => Scalar::Int32,
+            "l" => Scalar::Int64,
+            "b" => Scalar::Bool,
+            "d" => Scalar::Double,
+            "y" => Scalar::Bytes,
+            "t" => Scalar::Time,
+            "u" => Scalar::MicroTime,
+            "q" => Scalar::Quantity,
+            "x" => Scalar::IntOrString,
+            "o" => return Some(Node::Any),
+            _ => return None,
+        }))
+    }
+}
+
+#[cfg(test)]
+#[path = "schema_tests.rs"]
+mod tests;
