@@ -1,0 +1,204 @@
+//! Questions that the node asks of a pod's spec, each answered in one place.
+
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, SecurityContext};
+
+use crate::labels;
+
+/// What a container is for; it decides when it starts and what its end means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Runs to completion before the main containers, one after the other.
+    Init,
+    /// An init container with `restartPolicy: Always`: started in order, runs beside the main ones (KEP-753).
+    Sidecar,
+    /// One of `spec.containers`.
+    Main,
+    /// Added to a running pod for debugging; never restarted.
+    Ephemeral,
+}
+
+/// When a container that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whatever its exit code.
+    Always,
+    /// After an exit code other than zero.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// A container of a pod and what it is for.
+#[derive(Clone, Debug)]
+pub struct ContainerSpec<'a> {
+    /// What it is for.
+    pub role: Role,
+    /// Position among those of its list.
+    pub index: usize,
+    /// Its spec; an ephemeral container's is made to look like the others'.
+    pub spec: std::borrow::Cow<'a, Container>,
+}
+
+impl ContainerSpec<'_> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Its image as written.
+    pub fn image(&self) -> &str {
+        self.spec.image.as_deref().unwrap_or_default()
+    }
+}
+
+/// The spec, or an empty one for an object without.
+pub fn spec(pod: &Pod) -> &PodSpec {
+    static EMPTY: std::sync::LazyLock<PodSpec> = std::sync::LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&EMPTY)
+}
+
+/// Init containers and sidecars in order.
+pub fn init_containers(pod: &Pod) -> impl Iterator<Item = ContainerSpec<'_>> {
+    spec(pod).init_containers.iter().flatten().enumerate().map(|(index, c)| ContainerSpec {
+        role: if c.restart_policy.as_deref() == Some("Always") { Role::Sidecar } else { Role::Init },
+        index,
+        spec: std::borrow::Cow::Borrowed(c),
+    })
+}
+
+/// The main containers in order.
+pub fn main_containers(pod: &Pod) -> impl Iterator<Item = ContainerSpec<'_>> {
+    spec(pod).containers.iter().enumerate().map(|(index, c)| ContainerSpec {
+        role: Role::Main,
+        index,
+        spec: std::borrow::Cow::Borrowed(c),
+    })
+}
+
+/// The ephemeral containers in order.
+pub fn ephemeral_containers(pod: &Pod) -> impl Iterator<Item = ContainerSpec<'_>> {
+    spec(pod).ephemeral_containers.iter().flatten().enumerate().map(|(index, e)| {
+        let c = Container {
+            args: e.args.clone(),
+            command: e.command.clone(),
+            env: e.env.clone(),
+            env_from: e.env_from.clone(),
+            image: e.image.clone(),
+            image_pull_policy: e.image_pull_policy.clone(),
+            name: e.name.clone(),
+            resources: e.resources.clone(),
+            security_context: e.security_context.clone(),
+            stdin: e.stdin,
+            stdin_once: e.stdin_once,
+            termination_message_path: e.termination_message_path.clone(),
+            termination_message_policy: e.termination_message_policy.clone(),
+            tty: e.tty,
+            volume_mounts: e.volume_mounts.clone(),
+            working_dir: e.working_dir.clone(),
+            ..Container::default()
+        };
+        ContainerSpec { role: Role::Ephemeral, index, spec: std::borrow::Cow::Owned(c) }
+    })
+}
+
+/// Every container of the pod: init, main, ephemeral.
+pub fn all_containers(pod: &Pod) -> impl Iterator<Item = ContainerSpec<'_>> {
+    init_containers(pod).chain(main_containers(pod)).chain(ephemeral_containers(pod))
+}
+
+/// The container of that name.
+pub fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<ContainerSpec<'a>> {
+    all_containers(pod).find(|c| c.name() == name)
+}
+
+/// The pod's restart policy.
+pub fn restart_policy(pod: &Pod) -> RestartPolicy {
+    match spec(pod).restart_policy.as_deref() {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+/// The policy that holds for one container: sidecars always, ephemeral never, init containers of an `Always` pod
+/// on failure, others as their own policy or the pod's says (KEP-5307 lets a container carry its own).
+pub fn restart_policy_of(pod: &Pod, container: &ContainerSpec<'_>) -> RestartPolicy {
+    let own = match container.spec.restart_policy.as_deref() {
+        Some("Always") => Some(RestartPolicy::Always),
+        Some("OnFailure") => Some(RestartPolicy::OnFailure),
+        Some("Never") => Some(RestartPolicy::Never),
+        _ => None,
+    };
+    match container.role {
+        Role::Sidecar => RestartPolicy::Always,
+        Role::Ephemeral => RestartPolicy::Never,
+        Role::Init => match own.unwrap_or_else(|| restart_policy(pod)) {
+            RestartPolicy::Never => RestartPolicy::Never,
+            RestartPolicy::Always | RestartPolicy::OnFailure => RestartPolicy::OnFailure,
+        },
+        Role::Main => own.unwrap_or_else(|| restart_policy(pod)),
+    }
+}
+
+/// Whether the pod lives in the host's network namespace.
+pub fn host_network(pod: &Pod) -> bool {
+    spec(pod).host_network.unwrap_or(false)
+}
+
+/// The ports of every container with the name of the one that has them.
+pub fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
+    let restartable = spec(pod).init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    spec(pod).containers.iter().chain(restartable).flat_map(|c| c.ports.iter().flatten())
+}
+
+/// An annotation's value.
+pub fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Whether it was read from the manifest directory.
+pub fn is_static(pod: &Pod) -> bool {
+    matches!(annotation(pod, labels::CONFIG_SOURCE), Some("file")) && !is_mirror(pod)
+}
+
+/// Whether it is the API's image of a static pod.
+pub fn is_mirror(pod: &Pod) -> bool {
+    annotation(pod, labels::CONFIG_MIRROR).is_some()
+}
+
+/// Whether a phase is one that a pod never leaves.
+pub fn is_terminal_phase(phase: Option<&str>) -> bool {
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The grace period for its end: the one of the deletion if it is being deleted, otherwise the spec's; 30 s if unset.
+pub fn grace_seconds(pod: &Pod) -> i64 {
+    let deleted = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
+    deleted.or(spec(pod).termination_grace_period_seconds).unwrap_or(30).max(0)
+}
+
+/// A container's security context, or an empty one.
+pub fn security(container: &Container) -> SecurityContext {
+    container.security_context.clone().unwrap_or_default()
+}
+
+/// The pod's host name and its domain (empty without a subdomain).
+///
+/// `spec.hostname` or the pod's name, cut to 63 characters as the kernel and DNS demand.
+pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) {
+    let spec = spec(pod);
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if let Some(full) = spec.hostname_override.as_deref().filter(|h| !h.is_empty()) {
+        return (full.to_owned(), String::new());
+    }
+    let wanted = spec.hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name);
+    let cut: String = wanted.chars().take(63).collect();
+    let host = cut.trim_end_matches(['-', '.']).to_owned();
+    let domain = match spec.subdomain.as_deref().filter(|s| !s.is_empty()) {
+        Some(sub) => {
+            format!("{sub}.{}.svc.{cluster_domain}", pod.metadata.namespace.as_deref().unwrap_or("default"))
+        }
+        None => String::new(),
+    };
+    (host, domain)
+}

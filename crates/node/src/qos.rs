@@ -1,0 +1,165 @@
+//! Quality-of-service classes and what follows from them: OOM scores and a pod's sums.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::pod::{self, Role};
+use crate::quantity;
+
+/// How a pod is treated when the node runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QosClass {
+    /// Every container has limits for cpu and memory equal to its requests.
+    Guaranteed,
+    /// Something is requested.
+    Burstable,
+    /// Nothing is requested.
+    BestEffort,
+}
+
+impl QosClass {
+    /// The API's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guaranteed => "Guaranteed",
+            Self::Burstable => "Burstable",
+            Self::BestEffort => "BestEffort",
+        }
+    }
+}
+
+/// The class of a pod; one that the API server has already written down is kept.
+pub fn class(pod: &Pod) -> QosClass {
+    match pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        Some("Guaranteed") => QosClass::Guaranteed,
+        Some("Burstable") => QosClass::Burstable,
+        Some("BestEffort") => QosClass::BestEffort,
+        _ => compute_class(pod),
+    }
+}
+
+fn compute_class(pod: &Pod) -> QosClass {
+    let spec = pod::spec(pod);
+    let own = spec.resources.as_ref().filter(|r| amounts(r.requests.as_ref()) + amounts(r.limits.as_ref()) > 0);
+    let per_container = || {
+        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| c.resources.clone().unwrap_or_default())
+    };
+    let all: Vec<ResourceRequirements> = match own {
+        Some(pod_level) => vec![pod_level.clone()],
+        None => per_container().collect(),
+    };
+    if all.iter().all(|r| amounts(r.requests.as_ref()) + amounts(r.limits.as_ref()) == 0) {
+        return QosClass::BestEffort;
+    }
+    let guaranteed = all.iter().all(|r| {
+        ["cpu", "memory"].iter().all(|name| {
+            let limit = amount(r.limits.as_ref(), name);
+            let request = amount(r.requests.as_ref(), name).or(limit);
+            limit.is_some_and(|l| l > 0) && limit == request
+        })
+    });
+    if guaranteed { QosClass::Guaranteed } else { QosClass::Burstable }
+}
+
+fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i64> {
+    list?.get(name).and_then(quantity::milli)
+}
+
+fn amounts(list: Option<&BTreeMap<String, Quantity>>) -> usize {
+    ["cpu", "memory"].iter().filter(|name| amount(list, name).is_some_and(|v| v > 0)).count()
+}
+
+/// What a pod asks for and may use, in millicores and bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PodResources {
+    /// Requested millicores.
+    pub cpu_request: i64,
+    /// Most millicores, if every container has a limit.
+    pub cpu_limit: Option<i64>,
+    /// Requested bytes.
+    pub memory_request: i64,
+    /// Most bytes, if every container has a limit.
+    pub memory_limit: Option<i64>,
+}
+
+/// A pod's sums. Init containers run one after the other beside the sidecars that started before them, so the pod
+/// needs the larger of what that takes and what the main containers and all sidecars take together, plus overhead.
+pub fn pod_resources(pod: &Pod) -> PodResources {
+    let total = |name: &str, limits: bool| total(pod, name, limits);
+    let cpu = |limits| total("cpu", limits);
+    let memory = |limits| total("memory", limits).map(|m| m.div_euclid(1000) + i64::from(m.rem_euclid(1000) > 0));
+    PodResources {
+        cpu_request: cpu(false).unwrap_or(0),
+        cpu_limit: cpu(true),
+        memory_request: memory(false).unwrap_or(0),
+        memory_limit: memory(true),
+    }
+}
+
+/// One resource of a pod in thousandths. With `limits` the answer is `None` as soon as one container is unlimited.
+pub fn total(pod: &Pod, name: &str, limits: bool) -> Option<i64> {
+    let spec = pod::spec(pod);
+    let overhead = amount(spec.overhead.as_ref(), name).unwrap_or(0);
+    let pick = |r: Option<&ResourceRequirements>| {
+        let r = r?;
+        let limit = amount(r.limits.as_ref(), name);
+        if limits { limit.filter(|l| *l > 0) } else { amount(r.requests.as_ref(), name).or(limit) }
+    };
+    if let Some(own) = pick(spec.resources.as_ref()) {
+        return Some(own.saturating_add(overhead));
+    }
+    let of = |c: &Container| match pick(c.resources.as_ref()) {
+        None if limits => None,
+        other => Some(other.unwrap_or(0)),
+    };
+    let mut main = 0_i64;
+    for c in &spec.containers {
+        main = main.saturating_add(of(c)?);
+    }
+    let (mut sidecars, mut starting) = (0_i64, 0_i64);
+    for c in pod::init_containers(pod) {
+        let value = of(&c.spec)?;
+        if c.role == Role::Sidecar {
+            sidecars = sidecars.saturating_add(value);
+            starting = starting.max(sidecars);
+        } else {
+            starting = starting.max(sidecars.saturating_add(value));
+        }
+    }
+    Some(main.saturating_add(sidecars).max(starting).saturating_add(overhead))
+}
+
+/// The OOM score of a container: -997 for Guaranteed, 1000 for BestEffort, and between them the less, the larger
+/// the share of the node's memory that it requested. A sidecar is never killed before the main containers.
+pub fn oom_score_adj(pod: &Pod, container: &Container, role: Role, node_memory: i64) -> i64 {
+    if pod::spec(pod).priority.unwrap_or(0) >= 2_000_001_000 {
+        return -997;
+    }
+    match class(pod) {
+        QosClass::Guaranteed => -997,
+        QosClass::BestEffort => 1000,
+        QosClass::Burstable => {
+            let score = burstable_score(container, node_memory);
+            if role == Role::Sidecar {
+                let least = pod::spec(pod).containers.iter().map(|c| burstable_score(c, node_memory)).min();
+                score.min(least.unwrap_or(score))
+            } else {
+                score
+            }
+        }
+    }
+}
+
+fn burstable_score(container: &Container, node_memory: i64) -> i64 {
+    let resources = container.resources.as_ref();
+    let request = resources.and_then(|r| amount(r.requests.as_ref(), "memory").or(amount(r.limits.as_ref(), "memory")));
+    let request = i128::from(request.unwrap_or(0)) / 1000;
+    let score = 1000 - (1000 * request / i128::from(node_memory.max(1)));
+    i64::try_from(score.clamp(3, 999)).unwrap_or(999)
+}
+
+#[cfg(test)]
+#[path = "qos_tests.rs"]
+mod tests;
