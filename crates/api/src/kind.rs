@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::{field, meta, table};
+use crate::{field, meta, names, table};
 
 mod rows;
 
@@ -183,7 +183,7 @@ pub struct Hooks {
     pub validate_create: fn(&Value) -> field::Errors,
     pub update: Update,
     /// What is wrong with a name; each line continues the sentence `Invalid value: "x": `.
-    pub validate_name: meta::NameRule,
+    pub validate_name: names::NameRule,
     /// For kinds that are deleted gracefully: the seconds that the object may still live, from the stored
     /// object and the caller's wish. `None`: deleted at once.
     pub grace: Option<fn(&Value, Option<i64>) -> i64>,
@@ -198,7 +198,7 @@ impl Hooks {
         prepare_create: |_| {},
         validate_create: |_| Vec::new(),
         update: Update::PLAIN,
-        validate_name: meta::name_is_dns_subdomain,
+        validate_name: names::dns_subdomain,
         grace: None,
         printer: &table::PLAIN,
     };

@@ -3,6 +3,9 @@
 pub mod field;
 pub mod kind;
 pub mod meta;
+pub mod names;
+pub mod quantity;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod table;

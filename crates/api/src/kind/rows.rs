@@ -2,7 +2,7 @@
 
 use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
-use crate::meta;
+use crate::names;
 
 const STORED: Verbs = Verbs::ALL;
 const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
@@ -118,7 +118,7 @@ pub(super) fn all() -> Vec<Kind> {
 }
 
 fn core(rows: &mut Vec<Kind>) {
-    let names = |validate_name| Hooks { validate_name, ..Hooks::PLAIN };
+    let named = |validate_name| Hooks { validate_name, ..Hooks::PLAIN };
     rows.extend([
         review("", "Binding", "bindings"),
         row("", "ConfigMap", "configmaps").short(&["cm"]),
@@ -132,7 +132,7 @@ fn core(rows: &mut Vec<Kind>) {
             .status()
             .field("status.phase")
             .field_at("name", &["metadata.name"], "")
-            .hooks(names(meta::name_is_dns_label)),
+            .hooks(named(names::dns_label)),
         row("", "Node", "nodes")
             .cluster()
             .short(&["no"])
@@ -189,7 +189,7 @@ fn core(rows: &mut Vec<Kind>) {
             .field("spec.clusterIP")
             .field("spec.type")
             .create_on_update()
-            .hooks(names(meta::name_is_dns1035_label)),
+            .hooks(named(names::dns1035_label)),
     ]);
 }
 
@@ -322,7 +322,7 @@ fn policy_and_rbac(rows: &mut Vec<Kind>) {
     let rbac = |kind, resource| {
         row("rbac.authorization.k8s.io", kind, resource)
             .create_on_update()
-            .hooks(Hooks { validate_name: meta::name_is_path_segment, ..Hooks::PLAIN })
+            .hooks(Hooks { validate_name: names::path_segment, ..Hooks::PLAIN })
     };
     rows.extend([
         row("policy", "PodDisruptionBudget", "poddisruptionbudgets")
