@@ -2,15 +2,31 @@
 //!
 //! One global, strictly increasing [`Revision`] orders every change; it is what clients know as
 //! `resourceVersion`. Only the API server opens a store.
+//!
+//! Two engines share one core, which judges transactions, keeps the index of living keys in memory and
+//! serves watches: [`embedded`] keeps the log on disk, [`memory`] in a map, for tests and simulations.
+//! Values lie in the log only. Whoever needs them at hand keeps them, as the API server's watch cache does;
+//! what the store itself needs for a write (is the key there, since which revision) never touches the disk.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub mod embedded;
+mod engine;
+mod index;
+mod log;
+pub mod memory;
+mod tail;
+mod watch;
+
+pub use embedded::Embedded;
+pub use memory::Memory;
+
 /// A point in the store's history. Revisions can be compared and shown, never computed with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 
 impl Revision {
@@ -25,6 +41,11 @@ impl Revision {
     /// The number, for encoding.
     pub fn get(self) -> u64 {
         self.0
+    }
+
+    /// The revision of the transaction after this one.
+    fn next(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 
@@ -45,6 +66,18 @@ impl Key {
     }
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -127,7 +160,7 @@ pub struct Batch {
 /// The batches of a watch; ends after the first error.
 pub type Events = BoxStream<'static, Result<Batch, Error>>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The history before `floor` is gone; a reader must start again from a range.
     #[error("the requested revision has been compacted; the oldest available is {floor}")]
@@ -136,17 +169,30 @@ pub enum Error {
     #[error("the requested revision is in the future; the newest is {newest}")]
     Future { newest: Revision },
     /// A transaction names a key twice.
-    #[error("the key {} is written twice in one transaction", key.as_str())]
+    #[error("the key {key} is written twice in one transaction")]
     DuplicateKey { key: Key },
     /// The disk is nearly full: writes that need room are refused before data is at risk.
     #[error("no space left for the store: {free} bytes free in {dir}, {needed} are kept in reserve")]
     NoSpace { dir: String, free: u64, needed: u64 },
     /// The engine failed at `step`. Whether an unacknowledged write happened is not known.
     #[error("store: {step}: {source}")]
-    Engine { step: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    Engine { step: &'static str, source: Arc<dyn std::error::Error + Send + Sync> },
+    /// A write failed before, and what is on disk is in doubt: the store must be opened again.
+    #[error("the store stopped after a failed write and must be opened again")]
+    Poisoned,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+}
+
+impl Error {
+    fn engine(step: &'static str) -> impl FnOnce(fjall::Error) -> Self {
+        move |source| Self::Engine { step, source: Arc::new(source) }
+    }
+
+    fn damaged(step: &'static str, what: &'static str) -> Self {
+        Self::Engine { step, source: Arc::new(std::io::Error::new(std::io::ErrorKind::InvalidData, what)) }
+    }
 }
 
 /// What every engine promises.

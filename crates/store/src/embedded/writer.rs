@@ -1,0 +1,150 @@
+//! The one thread that writes.
+//!
+//! Transactions that arrive while a group is being synced form the next group. The thread sleeps until there
+//! is a transaction or a record expires.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::{Clock, disk::Disk, space::Space};
+use crate::{Change, Error, Outcome, Write, engine::Engine};
+
+/// What may wait to be written: transactions queue outside beyond it.
+const WAITING: u32 = 64 << 20;
+/// A group is closed when it has this many transactions or bytes.
+const GROUP: usize = 512;
+const GROUP_BYTES: usize = 4 << 20;
+
+struct Request {
+    writes: Vec<Write>,
+    size: u32,
+    answer: oneshot::Sender<Result<Outcome, Error>>,
+    /// Given back when the request is done with, whether or not somebody still waits for the answer.
+    _room: OwnedSemaphorePermit,
+}
+
+/// Hands transactions to the thread.
+pub(super) struct Writer {
+    requests: Mutex<Option<Sender<Request>>>,
+    room: Arc<Semaphore>,
+}
+
+impl Writer {
+    pub(super) async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error> {
+        let size = size(&writes);
+        let room = Arc::clone(&self.room).acquire_many_owned(size).await.map_err(|_| Error::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let request = Request { writes, size, answer, _room: room };
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        requests.ok_or(Error::Closed)?.send(request).map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Takes no more transactions; the thread ends after those that it has.
+    pub(super) fn stop(&self) {
+        self.room.close();
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+/// What a transaction takes while it waits; a larger one than may wait takes all the room.
+fn size(writes: &[Write]) -> u32 {
+    let size: usize = writes
+        .iter()
+        .map(|write| match &write.change {
+            Change::Put { value, .. } => value.len() + 256,
+            Change::Delete => 256,
+        })
+        .sum();
+    u32::try_from(size).unwrap_or(u32::MAX).min(WAITING)
+}
+
+pub(super) fn start(
+    engine: Arc<Engine<Disk>>,
+    space: Space,
+    clock: Clock,
+) -> io::Result<(Writer, JoinHandle<()>)> {
+    let (requests, queue) = mpsc::channel();
+    let thread = std::thread::Builder::new()
+        .name("store-writer".to_owned())
+        .spawn(move || run(&engine, &space, &clock, &queue))?;
+    let room = Arc::new(Semaphore::new(WAITING as usize));
+    Ok((Writer { requests: Mutex::new(Some(requests)), room }, thread))
+}
+
+fn run(engine: &Engine<Disk>, space: &Space, clock: &Clock, queue: &Receiver<Request>) {
+    loop {
+        // An engine that has stopped expires nothing; it only tells the callers so.
+        let deadline = engine.newest().ok().and_then(|_| engine.next_deadline());
+        let first = match deadline {
+            Some(at) => {
+                match queue.recv_timeout(Duration::from_millis(at.millis().saturating_sub(clock()))) {
+                    Ok(request) => Some(request),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+            None => match queue.recv() {
+                Ok(request) => Some(request),
+                Err(_) => return,
+            },
+        };
+        let group = gather(first, queue);
+        let expired = engine.due(clock(), GROUP);
+        commit(engine, space, clock(), group, expired);
+    }
+}
+
+/// The first request and what came in meanwhile.
+fn gather(first: Option<Request>, queue: &Receiver<Request>) -> Vec<Request> {
+    let mut group = Vec::new();
+    let mut size = 0;
+    let mut next = first.or_else(|| queue.try_recv().ok());
+    while let Some(request) = next {
+        size += request.size as usize;
+        group.push(request);
+        let full = group.len() >= GROUP || size >= GROUP_BYTES;
+        next = if full { None } else { queue.try_recv().ok() };
+    }
+    group
+}
+
+/// Commits one group, and what has expired after it: a transaction that renews a record in time wins.
+fn commit(engine: &Engine<Disk>, space: &Space, now: u64, group: Vec<Request>, expired: Vec<Vec<Write>>) {
+    let room = space.look();
+    let admit = |writes: &[Write]| match &room {
+        Ok(room) => room.admit(writes),
+        Err(error) => Err(error.clone()),
+    };
+    let (mut transactions, mut waiting) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
+    for Request { writes, answer, _room, .. } in group {
+        match admit(&writes) {
+            Ok(()) => {
+                transactions.push(writes);
+                waiting.push((answer, _room));
+            }
+            // The caller may have gone away; nothing was written, so nobody needs to know.
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+    transactions.extend(expired);
+    let mut outcomes = engine.commit(transactions, now).into_iter();
+    for ((answer, _room), outcome) in waiting.into_iter().zip(outcomes.by_ref()) {
+        // A caller that has gone away finds out from the log.
+        drop(answer.send(outcome));
+    }
+    for outcome in outcomes {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "deleting what has expired");
+        }
+    }
+}

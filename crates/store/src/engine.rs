@@ -1,0 +1,436 @@
+//! What both engines are made of: the judge of transactions, the reader of history, the source of watches.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    Batch, Change, Error, Expect, Key, Outcome, Page, Range, Record, Revision, Write,
+    index::{Deadline, Index},
+    log::Entry,
+    tail::{Step, Tail},
+};
+
+/// Where the log lies.
+pub(crate) trait Medium: Send + Sync + 'static {
+    /// Whether reading can take so long that it needs a thread of its own.
+    const BLOCKS: bool;
+    type View: View;
+
+    /// Makes the entries and what they do to the index durable, all or none.
+    fn append(&self, entries: &[Entry]) -> Result<(), Error>;
+    /// Everything as it is now, undisturbed by what happens later.
+    fn view(&self) -> Self::View;
+    /// Notes the floor before anything below it goes.
+    fn raise_floor(&self, floor: Revision) -> Result<(), Error>;
+    /// Removes entries from the log, and notes that everything up to `swept` has been looked at.
+    fn forget(&self, entries: &[(Revision, Key)], swept: Revision) -> Result<(), Error>;
+}
+
+/// A snapshot of the log.
+pub(crate) trait View: Send + 'static {
+    fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error>;
+    /// Entries later than `after`, up to `to`, in order.
+    fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>>;
+}
+
+/// What a medium held when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) index: Index,
+    pub(crate) floor: Revision,
+    pub(crate) swept: Revision,
+}
+
+/// How far the log goes, or why it goes no further.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Head {
+    Open(Revision),
+    Poisoned,
+    Closed,
+}
+
+impl Head {
+    pub(crate) fn revision(self) -> Result<Revision, Error> {
+        match self {
+            Self::Open(revision) => Ok(revision),
+            Self::Poisoned => Err(Error::Poisoned),
+            Self::Closed => Err(Error::Closed),
+        }
+    }
+}
+
+/// What the tail holds at most, in bytes.
+const TAIL: usize = 2 << 20;
+/// What one batch of history holds at most (and one revision more), in bytes.
+const HISTORY: usize = 1 << 20;
+/// How many entries one step of a sweep looks at.
+const SWEEP: usize = 512;
+
+pub(crate) struct Engine<M> {
+    /// Empty once closed.
+    medium: RwLock<Option<Arc<M>>>,
+    index: RwLock<Index>,
+    tail: Mutex<Tail>,
+    head: watch::Sender<Head>,
+    floor: AtomicU64,
+    /// Held by whoever commits.
+    committing: Mutex<()>,
+    /// Held by whoever sweeps; how far the log has been swept.
+    swept: tokio::sync::Mutex<Revision>,
+}
+
+/// Our locks guard values that are whole between any two statements, so a panic elsewhere leaves them usable.
+fn unpoisoned<G>(lock: Result<G, PoisonError<G>>) -> G {
+    lock.unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<M: Medium> Engine<M> {
+    pub(crate) fn new(medium: M, recovered: Recovered) -> Arc<Self> {
+        let newest = recovered.index.newest();
+        Arc::new(Self {
+            medium: RwLock::new(Some(Arc::new(medium))),
+            tail: Mutex::new(Tail::new(newest, TAIL)),
+            head: watch::Sender::new(Head::Open(newest)),
+            index: RwLock::new(recovered.index),
+            floor: AtomicU64::new(recovered.floor.get()),
+            committing: Mutex::new(()),
+            swept: tokio::sync::Mutex::new(recovered.swept),
+        })
+    }
+
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        unpoisoned(self.tail.lock())
+    }
+
+    pub(crate) fn index(&self) -> impl std::ops::Deref<Target = Index> + '_ {
+        unpoisoned(self.index.read())
+    }
+
+    pub(crate) fn newest(&self) -> Result<Revision, Error> {
+        self.head.borrow().revision()
+    }
+
+    pub(crate) fn head(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    fn floor(&self) -> Revision {
+        Revision(self.floor.load(Ordering::Acquire))
+    }
+
+    fn medium(&self) -> Result<Arc<M>, Error> {
+        unpoisoned(self.medium.read()).clone().ok_or(Error::Closed)
+    }
+
+    /// Ends all watches and lets go of the medium.
+    pub(crate) fn close(&self) -> Option<Arc<M>> {
+        self.head.send_replace(Head::Closed);
+        unpoisoned(self.medium.write()).take()
+    }
+
+    /// Runs a reading job where it may block.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        job: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        if !M::BLOCKS {
+            return Ok(job(self));
+        }
+        let engine = Arc::clone(self);
+        tokio::task::spawn_blocking(move || job(&engine))
+            .await
+            .map_err(|source| Error::Engine { step: "reading", source: Arc::new(source) })
+    }
+
+    /// Commits transactions one after the other and makes them durable together. Each gets its own answer,
+    /// given only after what it depends on is durable.
+    pub(crate) fn commit(&self, transactions: Vec<Vec<Write>>, now: u64) -> Vec<Result<Outcome, Error>> {
+        let _alone = unpoisoned(self.committing.lock());
+        let count = transactions.len();
+        self.try_commit(transactions, now).unwrap_or_else(|error| vec![Err(error); count])
+    }
+
+    fn try_commit(
+        &self,
+        transactions: Vec<Vec<Write>>,
+        now: u64,
+    ) -> Result<Vec<Result<Outcome, Error>>, Error> {
+        self.newest()?;
+        let medium = self.medium()?;
+        let (verdicts, entries) = {
+            let index = self.index();
+            let mut draft = Draft::new(&index, &*medium, now);
+            let verdicts: Vec<_> = transactions.into_iter().map(|t| draft.judge(t)).collect();
+            (verdicts, draft.entries)
+        };
+        if let Some(last) = entries.last() {
+            let newest = last.revision;
+            if let Err(error) = medium.append(&entries) {
+                self.head.send_replace(Head::Poisoned);
+                return Err(error);
+            }
+            let mut index = unpoisoned(self.index.write());
+            entries.iter().for_each(|entry| index.apply(entry));
+            drop(index);
+            let mut tail = self.tail();
+            for step in entries.chunk_by(|a, b| a.revision == b.revision) {
+                let size = step.iter().map(Entry::size).sum();
+                tail.push(Step::new(step[0].revision, step.iter().map(Entry::event).collect(), size));
+            }
+            drop(tail);
+            // A store that is being closed stays closed.
+            self.head.send_if_modified(|head| {
+                let open = matches!(head, Head::Open(_));
+                if open {
+                    *head = Head::Open(newest);
+                }
+                open
+            });
+        }
+        Ok(verdicts)
+    }
+
+    /// Transactions that delete what has expired.
+    pub(crate) fn due(&self, now: u64, limit: usize) -> Vec<Vec<Write>> {
+        let due = self.index().due(now, limit);
+        due.into_iter()
+            .map(|(key, revision)| vec![Write { key, expect: Expect::At(revision), change: Change::Delete }])
+            .collect()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Deadline> {
+        self.index().next_deadline()
+    }
+
+    pub(crate) fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        let medium = self.medium()?;
+        let (live, view) = {
+            let index = self.index();
+            (index.get(key), medium.view())
+        };
+        let Some(live) = live else { return Ok(None) };
+        record(&view, key, live.revision).map(Some)
+    }
+
+    pub(crate) fn range(&self, range: &Range, at: Option<Revision>) -> Result<Page, Error> {
+        let medium = self.medium()?;
+        let Range { prefix, after, limit } = range;
+        let limit = limit.unwrap_or(usize::MAX);
+        // Only keys are collected while the index is locked. One key too many tells whether there is more; a
+        // page of the past needs all of them, because which of them were there is not known yet.
+        let (keys, newest, view) = {
+            let index = self.index();
+            let newest = index.newest();
+            let past = at.is_some_and(|at| at < newest);
+            let take = if past { usize::MAX } else { limit.saturating_add(1) };
+            let keys = index.range(prefix, after.as_ref()).take(take);
+            let keys: Vec<_> = keys.map(|(key, live)| (key.clone(), live.revision)).collect();
+            (keys, newest, medium.view())
+        };
+        let revision = at.unwrap_or(newest);
+        if revision > newest {
+            return Err(Error::Future { newest });
+        }
+        // The view is whole from the floor on, and the floor is raised before anything goes.
+        self.not_compacted(revision)?;
+        let keys = if revision < newest {
+            let wanted = |key: &Key| {
+                key.as_str().starts_with(prefix.as_str()) && after.as_ref().is_none_or(|a| key > a)
+            };
+            rewind(keys, view.entries(revision, newest), wanted)?
+        } else {
+            keys
+        };
+        let records = keys.iter().take(limit).map(|(key, revision)| record(&view, key, *revision));
+        Ok(Page { records: records.collect::<Result<_, _>>()?, revision, more: keys.len() > limit })
+    }
+
+    /// The events under `prefix` later than `after`, as many as fit in one batch.
+    pub(crate) fn history(&self, prefix: &str, after: Revision, newest: Revision) -> Result<Batch, Error> {
+        let view = self.medium()?.view();
+        self.not_compacted(after)?;
+        let mut batch = Batch { events: Vec::new(), revision: newest };
+        let (mut size, mut last) = (0, after);
+        for entry in view.entries(after, newest) {
+            let entry = entry?;
+            if size >= HISTORY && entry.revision > last {
+                batch.revision = last;
+                break;
+            }
+            last = entry.revision;
+            if entry.key.as_str().starts_with(prefix) {
+                size += entry.size();
+                batch.events.push(entry.event());
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Whether a watch can start there.
+    pub(crate) fn can_watch(&self, after: Revision) -> Result<(), Error> {
+        let newest = self.newest()?;
+        if after > newest {
+            return Err(Error::Future { newest });
+        }
+        self.not_compacted(after)
+    }
+
+    fn not_compacted(&self, revision: Revision) -> Result<(), Error> {
+        let floor = self.floor();
+        if revision < floor { Err(Error::Compacted { floor }) } else { Ok(()) }
+    }
+
+    /// Raises the floor and removes what only the history below it needed.
+    ///
+    /// An entry at or below the floor makes the one that it superseded useless; a deletion is useless
+    /// itself. So the sweep looks at the entries between the last floor and the new one, and nothing else.
+    /// Should it be cut short, the next one starts where it stopped.
+    pub(crate) async fn compact(self: &Arc<Self>, floor: Revision) -> Result<(), Error> {
+        let mut swept = self.swept.lock().await;
+        let newest = self.newest()?;
+        if floor > newest {
+            return Err(Error::Future { newest });
+        }
+        if floor > self.floor() {
+            self.medium()?.raise_floor(floor)?;
+            self.floor.store(floor.get(), Ordering::Release);
+        }
+        let floor = self.floor();
+        while *swept < floor {
+            let after = *swept;
+            *swept = self.read(move |engine| engine.sweep(after, floor)).await??;
+        }
+        Ok(())
+    }
+
+    /// One step of a sweep; answers how far it went.
+    fn sweep(&self, after: Revision, floor: Revision) -> Result<Revision, Error> {
+        let medium = self.medium()?;
+        let view = medium.view();
+        let (mut useless, mut last, mut seen) = (Vec::new(), after, 0);
+        let mut swept = floor;
+        for entry in view.entries(after, floor) {
+            let entry = entry?;
+            if seen >= SWEEP && entry.revision > last {
+                swept = last;
+                break;
+            }
+            (last, seen) = (entry.revision, seen + 1);
+            if entry.before > Revision::ZERO {
+                useless.push((entry.before, entry.key.clone()));
+            }
+            if entry.value.is_none() {
+                useless.push((entry.revision, entry.key));
+            }
+        }
+        medium.forget(&useless, swept)?;
+        Ok(swept)
+    }
+}
+
+/// Turns the newest keys back into what they were before `entries`, the changes since then.
+fn rewind(
+    now: Vec<(Key, Revision)>,
+    entries: impl Iterator<Item = Result<Entry, Error>>,
+    wanted: impl Fn(&Key) -> bool,
+) -> Result<Vec<(Key, Revision)>, Error> {
+    let mut keys: BTreeMap<Key, Revision> = now.into_iter().collect();
+    let mut seen = HashSet::new();
+    for entry in entries {
+        let Entry { key, before, .. } = entry?;
+        // The first change of a key knows what was there before.
+        if !wanted(&key) || !seen.insert(key.clone()) {
+            continue;
+        }
+        if before > Revision::ZERO {
+            keys.insert(key, before);
+        } else {
+            keys.remove(&key);
+        }
+    }
+    Ok(keys.into_iter().collect())
+}
+
+fn record(view: &impl View, key: &Key, revision: Revision) -> Result<Record, Error> {
+    let entry = view.entry(key, revision)?;
+    entry
+        .and_then(Entry::into_record)
+        .ok_or_else(|| Error::damaged("reading a record", "the index names an entry that the log lacks"))
+}
+
+/// Transactions that were judged, but are not durable yet. Later ones see what earlier ones do.
+struct Draft<'a, M> {
+    index: &'a Index,
+    medium: &'a M,
+    now: u64,
+    newest: Revision,
+    entries: Vec<Entry>,
+    /// Where the newest entry of a key lies.
+    at: HashMap<Key, usize>,
+}
+
+impl<'a, M: Medium> Draft<'a, M> {
+    fn new(index: &'a Index, medium: &'a M, now: u64) -> Self {
+        Self { index, medium, now, newest: index.newest(), entries: Vec::new(), at: HashMap::new() }
+    }
+
+    /// The revision of a key's newest record; `None` where there is none.
+    fn current(&self, key: &Key) -> Option<Revision> {
+        match self.at.get(key).map(|&i| &self.entries[i]) {
+            Some(entry) => entry.value.is_some().then_some(entry.revision),
+            None => self.index.get(key).map(|live| live.revision),
+        }
+    }
+
+    fn current_record(&self, key: &Key) -> Result<Option<Record>, Error> {
+        match self.at.get(key) {
+            Some(&i) => Ok(self.entries[i].clone().into_record()),
+            None => match self.index.get(key) {
+                Some(live) => record(&self.medium.view(), key, live.revision).map(Some),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn judge(&mut self, writes: Vec<Write>) -> Result<Outcome, Error> {
+        let mut keys = HashSet::with_capacity(writes.len());
+        for Write { key, expect, .. } in &writes {
+            if !keys.insert(key) {
+                return Err(Error::DuplicateKey { key: key.clone() });
+            }
+            let holds = match (expect, self.current(key)) {
+                (Expect::Absent, None) => true,
+                (Expect::At(expected), Some(current)) => *expected == current,
+                _ => false,
+            };
+            if !holds {
+                return Ok(Outcome::Conflict { key: key.clone(), current: self.current_record(key)? });
+            }
+        }
+        let revision = self.newest.next();
+        for Write { key, expect, change } in writes {
+            let (value, expires) = match change {
+                Change::Put { value, ttl } => (Some(value), ttl.map(|ttl| Deadline::after(self.now, ttl))),
+                // To delete what is not there is to do nothing.
+                Change::Delete if expect == Expect::Absent => continue,
+                Change::Delete => (None, None),
+            };
+            let before = self.current(&key).unwrap_or_default();
+            self.at.insert(key.clone(), self.entries.len());
+            self.entries.push(Entry { revision, key, before, expires, value });
+            self.newest = revision;
+        }
+        Ok(Outcome::Committed(self.newest))
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

@@ -1,0 +1,177 @@
+//! The engine for tests and simulations: the log is a map. Its time is tokio's, so a paused clock pauses it.
+
+use std::{
+    collections::BTreeMap,
+    fmt, iter,
+    ops::Bound,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    Error, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write,
+    engine::{Engine, Medium, Recovered, View},
+    log::Entry,
+    watch,
+};
+
+/// How many records expire in one transaction's time.
+const DUE: usize = 256;
+
+/// A store that lives as long as its handle.
+pub struct Memory {
+    engine: Arc<Engine<Log>>,
+    clock: Clock,
+    /// Rung when a record with a deadline was written.
+    bell: Arc<Notify>,
+}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").finish_non_exhaustive()
+    }
+}
+
+impl Memory {
+    /// An empty store. Must be called in a tokio runtime, where what expires is waited for.
+    pub fn new() -> Self {
+        let engine = Engine::new(Log::default(), Recovered::default());
+        let (clock, bell) = (Clock(Instant::now()), Arc::new(Notify::new()));
+        tokio::spawn(expire(Arc::downgrade(&engine), clock, Arc::clone(&bell)));
+        Self { engine, clock, bell }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.engine.close();
+        self.bell.notify_one();
+    }
+}
+
+/// Milliseconds since the store was made.
+#[derive(Clone, Copy, Debug)]
+struct Clock(Instant);
+
+impl Clock {
+    fn now(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Deletes what expires, until the store is gone.
+async fn expire(engine: std::sync::Weak<Engine<Log>>, clock: Clock, bell: Arc<Notify>) {
+    loop {
+        let Some(open) = engine.upgrade() else { return };
+        let due = open.due(clock.now(), DUE);
+        if !due.is_empty() && open.commit(due, clock.now()).iter().any(Result::is_err) {
+            return;
+        }
+        let next = open.next_deadline();
+        drop(open);
+        match next {
+            Some(at) => {
+                let at = clock.0 + Duration::from_millis(at.millis());
+                tokio::select! {
+                    () = tokio::time::sleep_until(at) => {}
+                    () = bell.notified() => {}
+                }
+            }
+            None => bell.notified().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.engine.newest()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        self.engine.get(key)
+    }
+
+    async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error> {
+        self.engine.range(&range, at)
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error> {
+        let mut outcomes = self.engine.commit(vec![writes], self.clock.now());
+        self.bell.notify_one();
+        outcomes.pop().unwrap_or(Err(Error::Closed))
+    }
+
+    async fn watch(&self, prefix: String, after: Revision) -> Result<Events, Error> {
+        self.engine.can_watch(after)?;
+        Ok(watch::events(Arc::clone(&self.engine), self.engine.head(), &prefix, after))
+    }
+
+    async fn compact(&self, floor: Revision) -> Result<(), Error> {
+        self.engine.compact(floor).await
+    }
+}
+
+type Entries = BTreeMap<(Revision, Key), Entry>;
+
+/// The log as a map; shared, because views must not see later changes.
+#[derive(Default)]
+struct Log {
+    entries: Mutex<Arc<Entries>>,
+}
+
+impl Log {
+    fn change(&self, change: impl FnOnce(&mut Entries)) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut entries));
+    }
+}
+
+impl Medium for Log {
+    const BLOCKS: bool = false;
+    type View = Arc<Entries>;
+
+    fn append(&self, entries: &[Entry]) -> Result<(), Error> {
+        self.change(|log| log.extend(entries.iter().map(|e| ((e.revision, e.key.clone()), e.clone()))));
+        Ok(())
+    }
+
+    fn view(&self) -> Arc<Entries> {
+        Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn raise_floor(&self, _: Revision) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn forget(&self, entries: &[(Revision, Key)], _: Revision) -> Result<(), Error> {
+        self.change(|log| {
+            for entry in entries {
+                log.remove(entry);
+            }
+        });
+        Ok(())
+    }
+}
+
+impl View for Arc<Entries> {
+    fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error> {
+        Ok(self.get(&(revision, key.clone())).cloned())
+    }
+
+    fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>> {
+        let start = Bound::Included((after.next(), Key::new("")));
+        let mut later = self.range((start, Bound::Unbounded));
+        iter::from_fn(move || later.next().filter(|((revision, _), _)| *revision <= to))
+            .map(|(_, entry)| Ok(entry.clone()))
+    }
+}
