@@ -1,5 +1,6 @@
 //! The API as data: kinds, schemas, defaulting, conversion, validation, patching, codecs. No I/O.
 
+pub mod decode;
 pub mod field;
 pub mod kind;
 pub mod meta;

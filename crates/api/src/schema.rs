@@ -273,8 +273,12 @@ impl<'s> Object<'s> {
     }
 
     pub fn field(self, name: &str) -> Option<&'s Field> {
-        let fields = self.fields();
-        fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok().map(|i| &fields[i])
+        self.position(name).map(|i| &self.fields()[i])
+    }
+
+    /// Where a field stands among [`Self::fields`].
+    pub fn position(self, name: &str) -> Option<usize> {
+        self.fields().binary_search_by(|f| f.name.as_ref().cmp(name)).ok()
     }
 
     /// The value that an item's key has when the item leaves it out: a port without protocol is a TCP port.
