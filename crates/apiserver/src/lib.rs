@@ -1,6 +1,10 @@
 //! The request path: TLS, authentication, authorization, admission, the registry, list and watch.
 
 pub mod admission;
+pub mod at_rest;
+pub mod authn;
 pub mod authz;
+mod bounded;
 pub mod cache;
 pub mod identity;
+pub mod source;

@@ -47,6 +47,14 @@ pub enum Rejected {
     Nameless,
 }
 
+impl Rejected {
+    /// Whether the certificate would be accepted had its time not run out.
+    pub fn expired(&self) -> bool {
+        use rustls::CertificateError::{Expired, ExpiredContext};
+        matches!(self, Self::Untrusted(TlsError::InvalidCertificate(Expired | ExpiredContext { .. })))
+    }
+}
+
 /// Checks client certificates against authorities.
 #[derive(Clone)]
 pub struct ClientTrust {

@@ -1,5 +1,7 @@
 //! The checks and changes between authorization and the store.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde_json::Value;
 use tiphys_api::status::Status;
@@ -43,6 +45,44 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     async fn validate(&self, _: &Attributes<'_>, _object: &Value, _old: &Value) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+/// Plug-ins in the order in which they run.
+#[derive(Clone, Default)]
+pub struct Chain {
+    plugins: Vec<Arc<dyn Plugin>>,
+}
+
+impl Chain {
+    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
+        Self { plugins }
+    }
+
+    /// Lets every plug-in change the object; the first refusal ends it.
+    pub async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.admit(attributes, object, old).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets every plug-in refuse what will be stored.
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            plugin.validate(attributes, object, old).await?;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,15 @@
 //! Whether a user may do what a request asks.
 
+mod chain;
+mod escalation;
+mod node;
+pub mod rbac;
+pub mod review;
+pub mod rule;
+
+use tiphys_api::status::Status;
+
+pub use self::{chain::Chain, escalation::Escalation, node::NodeAuthorizer, rbac::Rbac};
 use crate::identity::Identity;
 
 /// What a request wants, in the words of `authorization.k8s.io`.
@@ -22,6 +32,8 @@ pub enum Target<'a> {
         subresource: &'a str,
         namespace: &'a str,
         name: &'a str,
+        /// The text of the `fieldSelector` parameter of a list, watch or deletecollection.
+        field_selector: &'a str,
     },
     /// Any other path, such as `/healthz`.
     Path(&'a str),
@@ -39,3 +51,52 @@ pub enum Decision {
 pub trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
 }
+
+impl Attributes<'_> {
+    /// The 403 for a decision that was not [`Decision::Allow`], worded as upstream words it.
+    pub fn forbidden(&self, reason: &str) -> Status {
+        let user = self.user.name();
+        let verb = self.verb;
+        let (group, resource, name, mut why) = match self.target {
+            Target::Path(path) => ("", "", "", format!("User {user:?} cannot {verb} path {path:?}")),
+            Target::Resource { group, resource, subresource, namespace, name, .. } => {
+                let what = if subresource.is_empty() {
+                    resource.to_owned()
+                } else {
+                    format!("{resource}/{subresource}")
+                };
+                let place = if namespace.is_empty() {
+                    "at the cluster scope".to_owned()
+                } else {
+                    format!("in the namespace {namespace:?}")
+                };
+                let why =
+                    format!("User {user:?} cannot {verb} resource {what:?} in API group {group:?} {place}");
+                (group, resource, name, why)
+            }
+        };
+        // Nothing that came with the request may look like markup in a browser.
+        why = why.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        if !reason.is_empty() {
+            why = format!("{why}: {reason}");
+        }
+        if resource.is_empty() {
+            // Upstream names no resource here either: the sentence starts with "forbidden".
+            return Status::new(tiphys_api::status::Reason::Forbidden, format!("forbidden: {why}"))
+                .with_details(Default::default());
+        }
+        Status::forbidden(group, resource, name, &why)
+    }
+}
+
+/// Asks, and turns everything but a yes into the 403.
+pub fn require(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), Status> {
+    match authorizer.authorize(attributes) {
+        Decision::Allow { .. } => Ok(()),
+        Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(attributes.forbidden(&reason)),
+    }
+}
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

@@ -1,0 +1,150 @@
+//! Who a request comes from.
+//!
+//! A client certificate or a bearer token proves an identity. A request without either is anonymous, and that
+//! is enough for health and version only. Credentials that prove nothing are an error even there.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use rustls::pki_types::CertificateDer;
+use tiphys_api::status::{Reason, Status};
+use tiphys_pki::{ClientTrust, Clock, Peer, Rejected};
+
+use crate::identity::Identity;
+
+mod claims;
+mod impersonation;
+mod issuer_documents;
+mod review;
+mod token_request;
+mod tokens;
+
+pub use self::{
+    impersonation::{impersonate, strip as strip_impersonation},
+    issuer_documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, jwks, openid_configuration},
+    review::token_review,
+    token_request::token_request,
+    tokens::{InvalidToken, Tokens},
+};
+
+pub(crate) use self::review::user_info;
+
+/// Names the credential in an identity's extra.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+
+/// What anybody may ask for, compared with the whole path.
+pub const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+
+/// What a TLS connection proves about its client. Made once a connection.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    peer: Result<Peer, Rejected>,
+}
+
+/// Turns credentials into identities.
+pub struct Authenticator {
+    trust: ClientTrust,
+    tokens: Arc<Tokens>,
+    clock: Clock,
+}
+
+/// Why a request is not let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Unauthenticated {
+    #[error("the request has no credentials")]
+    NoCredentials,
+    #[error("the Authorization header is malformed")]
+    MalformedHeader,
+    #[error("{0}")]
+    Certificate(#[from] Rejected),
+    #[error("the client's certificate has expired")]
+    CertificateExpired,
+    #[error("{0}")]
+    Token(#[from] InvalidToken),
+}
+
+impl From<Unauthenticated> for Status {
+    /// The 401. An expired credential is named, because its owner can do something about it; about others the
+    /// answer says nothing.
+    fn from(error: Unauthenticated) -> Self {
+        let expired = match &error {
+            Unauthenticated::CertificateExpired | Unauthenticated::Token(InvalidToken::Expired) => true,
+            Unauthenticated::Certificate(rejected) => rejected.expired(),
+            _ => false,
+        };
+        let message = match (expired, error) {
+            (true, Unauthenticated::Token(_)) => "Unauthorized: the token has expired",
+            (true, _) => "Unauthorized: the client certificate has expired",
+            (false, _) => "Unauthorized",
+        };
+        Self::new(Reason::Unauthorized, message)
+    }
+}
+
+impl Authenticator {
+    /// `trust` verifies client certificates, `tokens` service-account tokens.
+    pub fn new(trust: ClientTrust, tokens: Arc<Tokens>, clock: Clock) -> Self {
+        Self { trust, tokens, clock }
+    }
+
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Judges the certificates of a new connection: `chain` is what rustls' `peer_certificates()` returns.
+    pub fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
+        Connection { peer: self.trust.verify(chain.unwrap_or_default(), (self.clock)()) }
+    }
+
+    /// Who makes a request of `path` on `connection`.
+    ///
+    /// A valid certificate wins over a token. Impersonation is a step of its own: see [`impersonate`].
+    pub fn authenticate(
+        &self,
+        connection: &Connection,
+        headers: &HeaderMap,
+        path: &str,
+    ) -> Result<Identity, Unauthenticated> {
+        let now = (self.clock)();
+        let certificate = match &connection.peer {
+            Ok(peer) if now <= peer.not_after => return Ok(peer_identity(peer)),
+            Ok(_) => Some(Unauthenticated::CertificateExpired),
+            Err(Rejected::Absent) => None,
+            Err(rejected) => Some(rejected.clone().into()),
+        };
+        match (bearer(headers)?, certificate) {
+            (Some(token), _) => Ok(self.tokens.authenticate(token, now)?),
+            (None, Some(rejected)) => Err(rejected),
+            (None, None) if ANONYMOUS_PATHS.contains(&path) => Ok(Identity::anonymous()),
+            (None, None) => Err(Unauthenticated::NoCredentials),
+        }
+    }
+
+    /// The time that credentials are judged at.
+    pub fn now(&self) -> SystemTime {
+        (self.clock)()
+    }
+}
+
+fn peer_identity(peer: &Peer) -> Identity {
+    let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![peer.credential_id.clone()])]);
+    Identity::authenticated(peer.user.clone(), "", peer.groups.clone(), extra)
+}
+
+/// The token of `Authorization: Bearer <token>`. Other schemes count as no credentials, as upstream has it.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unauthenticated> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let value = value.to_str().map_err(|_| Unauthenticated::MalformedHeader)?.trim();
+    let Some((scheme, token)) = value.split_once(' ') else { return Ok(None) };
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(None);
+    }
+    match token.trim() {
+        "" => Ok(None),
+        token => Ok(Some(token)),
+    }
+}
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

@@ -1,0 +1,165 @@
+//! What authentication, authorization and admission see of the cluster's objects.
+//!
+//! They decide from memory and never wait, so this is all that they need of the watch cache, and a table of
+//! objects can stand in for it in tests.
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tiphys_store::Revision;
+
+use crate::cache::{Cache, Object};
+
+/// One object as of the revision that wrote it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Empty for a cluster-scoped object.
+    pub namespace: String,
+    pub name: String,
+    pub revision: Revision,
+    /// The object in its storage version.
+    pub json: Bytes,
+}
+
+impl Entry {
+    /// The parts of the object that `T` names; `None` if the object is not of that shape.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.json).ok()
+    }
+
+    /// The whole object; `Null` should it not be JSON.
+    pub fn tree(&self) -> Value {
+        serde_json::from_slice(&self.json).unwrap_or_default()
+    }
+}
+
+/// Objects by storage group and resource, as they are now. No call waits.
+///
+/// A resource that is not kept is one without objects.
+pub trait Source: Send + Sync + 'static {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry>;
+
+    /// In key order; of all namespaces where none is given.
+    fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry>;
+
+    /// The pods that are bound to a node.
+    fn pods_on(&self, node: &str) -> Vec<Entry>;
+
+    /// Grows with every change of the resource.
+    fn version(&self, group: &str, resource: &str) -> Revision;
+}
+
+impl From<&Object> for Entry {
+    fn from(object: &Object) -> Self {
+        Self {
+            namespace: object.namespace().to_owned(),
+            name: object.name().to_owned(),
+            revision: object.revision(),
+            json: object.json().clone(),
+        }
+    }
+}
+
+impl Source for Cache {
+    fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
+        self.collection(group, resource)?.get(namespace, name).as_deref().map(Entry::from)
+    }
+
+    fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry> {
+        let Some(collection) = self.collection(group, resource) else { return Vec::new() };
+        collection.iter(namespace).map(|object| Entry::from(&*object)).collect()
+    }
+
+    fn pods_on(&self, node: &str) -> Vec<Entry> {
+        let Some(pods) = self.collection("", "pods") else { return Vec::new() };
+        pods.by_field("spec.nodeName", node).map(|object| Entry::from(&*object)).collect()
+    }
+
+    fn version(&self, group: &str, resource: &str) -> Revision {
+        self.collection(group, resource).map_or(Revision::ZERO, |c| *c.changes().borrow())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fake {
+    use std::{
+        collections::BTreeMap,
+        sync::{
+            Mutex,
+            atomic::{AtomicU64, Ordering},
+        },
+    };
+
+    use super::*;
+
+    type Key = (String, String, String, String);
+
+    /// A table of objects that a test changes by hand.
+    #[derive(Default)]
+    pub(crate) struct Table {
+        objects: Mutex<BTreeMap<Key, Entry>>,
+        versions: Mutex<BTreeMap<(String, String), Revision>>,
+        clock: AtomicU64,
+    }
+
+    fn text(object: &Value, key: &str) -> String {
+        object["metadata"][key].as_str().unwrap_or_default().to_owned()
+    }
+
+    impl Table {
+        pub(crate) fn with(objects: &[(&str, &str, Value)]) -> Self {
+            let table = Self::default();
+            for (group, resource, object) in objects {
+                table.put(group, resource, object.clone());
+            }
+            table
+        }
+
+        fn tick(&self, group: &str, resource: &str) -> Revision {
+            let next = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
+            let revision = Revision::parse(&next.to_string()).unwrap();
+            self.versions.lock().unwrap().insert((group.to_owned(), resource.to_owned()), revision);
+            revision
+        }
+
+        pub(crate) fn put(&self, group: &str, resource: &str, object: Value) {
+            let (namespace, name) = (text(&object, "namespace"), text(&object, "name"));
+            let key = (group.to_owned(), resource.to_owned(), namespace.clone(), name.clone());
+            let revision = self.tick(group, resource);
+            let entry = Entry { namespace, name, revision, json: Bytes::from(object.to_string()) };
+            self.objects.lock().unwrap().insert(key, entry);
+        }
+
+        pub(crate) fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) {
+            let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
+            self.objects.lock().unwrap().remove(&key).unwrap();
+            self.tick(group, resource);
+        }
+    }
+
+    impl Source for Table {
+        fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
+            let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
+            self.objects.lock().unwrap().get(&key).cloned()
+        }
+
+        fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry> {
+            let objects = self.objects.lock().unwrap();
+            let wanted = objects.iter().filter(|((g, r, n, _), _)| {
+                g == group && r == resource && namespace.is_none_or(|namespace| namespace == n)
+            });
+            wanted.map(|(_, entry)| entry.clone()).collect()
+        }
+
+        fn pods_on(&self, node: &str) -> Vec<Entry> {
+            let mut pods = self.list("", "pods", None);
+            pods.retain(|pod| pod.tree()["spec"]["nodeName"] == node);
+            pods
+        }
+
+        fn version(&self, group: &str, resource: &str) -> Revision {
+            let key = (group.to_owned(), resource.to_owned());
+            self.versions.lock().unwrap().get(&key).copied().unwrap_or(Revision::ZERO)
+        }
+    }
+}
