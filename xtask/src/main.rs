@@ -4,11 +4,31 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+mod binary;
+mod checks;
+mod command;
+mod host;
 mod schema;
 
 #[derive(Parser)]
 #[command(about)]
 enum Task {
+    /// Build the static release binary and run `tiphys quickstart` with it.
+    ///
+    /// Installs the library packages that the build needs, if they are missing.
+    Quickstart {
+        /// Passed on to `tiphys quickstart`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Build the static release binary and print where it is.
+    Build,
+    /// Run every check that a change must pass: the one test command.
+    Test {
+        /// Only these steps, by name.
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
     /// Distil the structure of all kinds into the artefact that `tiphys-api` embeds.
     ///
     /// Inputs: `_definitions.json` from PyPI's kubernetes-validate, and checkouts of k8s.io/api and
@@ -28,6 +48,9 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Task::parse() {
+        Task::Quickstart { arguments } => binary::quickstart(&arguments),
+        Task::Build => binary::build().map(|path| println!("{}", path.display())),
+        Task::Test { only } => checks::all(&only),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

@@ -1,0 +1,42 @@
+//! The static binary.
+
+use std::{path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    command::{cargo, output, root, run, target},
+    host,
+};
+
+/// Builds the release binary and makes sure that it is static.
+///
+/// glibc is linked in by `+crt-static`, which needs `--target`, so that build scripts and macros are not;
+/// libseccomp needs its two variables, without which the program links but does not start.
+pub(crate) fn build() -> Result<PathBuf> {
+    host::build_packages()?;
+    let triple = output(Command::new("rustc").arg("-vV"))
+        .and_then(|text| text.lines().find_map(|l| l.strip_prefix("host: ").map(str::to_owned)))
+        .context("asking rustc for the host's target triple")?;
+    run(cargo()
+        .current_dir(root()?)
+        .args(["build", "--release", "--locked", "--package", "tiphys", "--target", &triple])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("LIBSECCOMP_LINK_TYPE", "static")
+        .env("LIBSECCOMP_LIB_PATH", host::seccomp_library()?))?;
+    let binary = target()?.join(triple).join("release/tiphys");
+    let linkage = Command::new("ldd").arg(&binary).output().context("running ldd")?;
+    let said = [linkage.stdout, linkage.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    ensure!(
+        said.contains("not a dynamic executable") || said.contains("statically linked"),
+        "{} is not static: ldd says {said}",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+pub(crate) fn quickstart(arguments: &[String]) -> Result<()> {
+    let binary = build()?;
+    run(Command::new(binary).arg("quickstart").args(arguments))
+}

