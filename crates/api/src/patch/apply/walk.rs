@@ -1,0 +1,401 @@
+//! The walks over objects that ownership needs: which fields there are, which changed, merging and pruning.
+
+use serde_json::Value;
+
+use super::set::{Node, Set, child, children, field, is_member, node};
+use crate::{
+    patch::place::{Granular, Place},
+    schema::TypeRef,
+};
+
+/// The type of a place; nothing is known below an unknown field.
+type At<'s> = Option<Place<'s>>;
+
+fn atomic(place: At<'_>) -> bool {
+    place.is_some_and(Place::atomic)
+}
+
+fn entry<'s>(place: At<'s>, name: &str) -> At<'s> {
+    place.and_then(|p| p.entry(name))
+}
+
+fn granular(place: At<'_>) -> Option<Granular<'_>> {
+    place.and_then(Place::granular_list)
+}
+
+/// Why a list's item has no path element.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ItemError {
+    #[error("associative list with keys may not have non-map elements")]
+    NotAMap,
+    #[error(
+        "associative list with keys has an element that omits key field {0:?} (and doesn't have default value)"
+    )]
+    MissingKey(String),
+    #[error("associative list without keys has an element that's not a scalar")]
+    NotAScalar,
+}
+
+/// The path element of an item in a granular list.
+fn element(item: &Value, list: Granular<'_>) -> Result<String, ItemError> {
+    let Some(names) = list.keys else {
+        return match item {
+            Value::Object(_) | Value::Array(_) | Value::Null => Err(ItemError::NotAScalar),
+            scalar => Ok(format!("v:{scalar}")),
+        };
+    };
+    let Value::Object(item) = item else { return Err(ItemError::NotAMap) };
+    let mut keys = Node::new();
+    for key in names {
+        let value = match item.get(key.as_ref()) {
+            Some(value) if !value.is_null() => value.clone(),
+            _ => list.key_default(key).ok_or_else(|| ItemError::MissingKey(key.to_string()))?.into(),
+        };
+        keys.insert(key.to_string(), value);
+    }
+    Ok(format!("k:{}", Value::Object(keys)))
+}
+
+/// A problem in an applied configuration, with the place it is at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {problem}")]
+pub(super) struct ConfigError {
+    path: String,
+    problem: String,
+}
+
+/// The fields that an applied configuration speaks of.
+pub(super) fn fields(config: &Value, ty: TypeRef<'_>) -> Result<Node, ConfigError> {
+    below(config, Some(ty.into()), &mut String::new())
+}
+
+fn below(value: &Value, place: At<'_>, path: &mut String) -> Result<Node, ConfigError> {
+    let mut set = Node::new();
+    match value {
+        Value::Object(map) if !atomic(place) => {
+            for (key, value) in map {
+                let length = path.len();
+                path.push('.');
+                path.push_str(key);
+                let inner = below(value, entry(place, key), path)?;
+                path.truncate(length);
+                let named = place.is_some_and(|s| s.field(key).is_some());
+                let empty = value.is_null() || value.as_object().is_some_and(|m| m.is_empty());
+                let member = !named || empty || leaf(value, entry(place, key));
+                if let Some(found) = node(member, inner) {
+                    set.insert(field(key), Value::Object(found));
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(list) = granular(place) else { return Ok(set) };
+            for (index, item) in items.iter().enumerate() {
+                let fail = |problem| ConfigError { path: path.clone(), problem };
+                let element = element(item, list).map_err(|e| fail(format!("element {index}: {e}")))?;
+                if set.contains_key(&element) {
+                    let shown = Set([(element, Value::Object(Node::new()))].into_iter().collect());
+                    return Err(fail(format!("duplicate entries for key {}", shown.paths().concat())));
+                }
+                let inner = below(item, Some(list.item), path)?;
+                set.insert(element, Value::Object(node(true, inner).unwrap_or_default()));
+            }
+        }
+        _ => {}
+    }
+    Ok(set)
+}
+
+/// Whether the value is owned as one.
+fn leaf(value: &Value, place: At<'_>) -> bool {
+    match value {
+        Value::Object(_) => atomic(place),
+        Value::Array(_) => granular(place).is_none(),
+        _ => true,
+    }
+}
+
+/// What an operation did to an object, as sets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Comparison {
+    /// Fields that were added or have another value.
+    pub(super) written: Set,
+    pub(super) removed: Set,
+}
+
+impl Comparison {
+    pub(super) fn is_empty(&self) -> bool {
+        self.written.is_empty() && self.removed.is_empty()
+    }
+
+    /// Leaves out what nobody owns, and what cannot be written through this endpoint.
+    pub(super) fn ownable(mut self, ignored: &Set) -> Self {
+        for set in [&mut self.written, &mut self.removed] {
+            if !set.is_empty() {
+                set.subtract_recursive(ignored);
+                set.subtract(&super::NOT_OWNED);
+            }
+        }
+        self
+    }
+}
+
+pub(super) fn compare(old: &Value, new: &Value, ty: TypeRef<'_>) -> Comparison {
+    let mut comparison = Comparison::default();
+    if let (Value::Object(old), Value::Object(new)) = (old, new) {
+        compare_maps(old, new, Some(ty.into()), &mut comparison);
+    }
+    comparison
+}
+
+/// Compares one element of both sides and notes the outcome under it.
+fn compare_element(
+    element: String,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    place: At<'_>,
+    out: &mut Comparison,
+) {
+    match (old, new) {
+        (None, None) => {}
+        (None, Some(new)) => {
+            out.written.0.insert(element, Value::Object(whole(new, place)));
+        }
+        (Some(old), None) => {
+            out.removed.0.insert(element, Value::Object(whole(old, place)));
+        }
+        (Some(old), Some(new)) => {
+            let mut inner = Comparison::default();
+            match (old, new) {
+                (Value::Object(old), Value::Object(new)) if !atomic(place) => {
+                    compare_maps(old, new, place, &mut inner);
+                }
+                (Value::Array(old), Value::Array(new)) if let Some(list) = granular(place) => {
+                    compare_lists(old, new, list, &mut inner);
+                }
+                (old, new) => {
+                    if old != new {
+                        out.written.0.insert(element, Value::Object(whole(new, place)));
+                    }
+                    return;
+                }
+            }
+            match (inner.written.is_empty(), inner.removed.is_empty()) {
+                (true, true) => {}
+                (false, true) => {
+                    out.written.0.insert(element, Value::Object(inner.written.0));
+                }
+                (written_empty, false) => {
+                    if !written_empty {
+                        out.written.0.insert(element.clone(), Value::Object(inner.written.0));
+                    }
+                    out.removed.0.insert(element, Value::Object(inner.removed.0));
+                }
+            }
+        }
+    }
+}
+
+fn compare_maps(old: &Node, new: &Node, place: At<'_>, out: &mut Comparison) {
+    let gone =
+        old.iter().filter(|(key, _)| !new.contains_key(*key)).map(|(key, value)| (key, Some(value), None));
+    let kept = new.iter().map(|(key, value)| (key, old.get(key), Some(value)));
+    for (key, before, after) in gone.chain(kept) {
+        if before == after {
+            continue;
+        }
+        let place = entry(place, key);
+        let empty = match before.xor(after) {
+            Some(one) if place.is_some_and(Place::always_present) => emptied(one),
+            _ => None,
+        };
+        compare_element(field(key), before.or(empty.as_ref()), after.or(empty.as_ref()), place, out);
+    }
+}
+
+/// The empty value of the same kind, if there is one.
+fn emptied(value: &Value) -> Option<Value> {
+    match value {
+        Value::Object(_) => Some(Value::Object(Node::new())),
+        Value::Array(_) => Some(Value::Array(Vec::new())),
+        _ => None,
+    }
+}
+
+fn compare_lists(old: &[Value], new: &[Value], list: Granular<'_>, out: &mut Comparison) {
+    let (old, new) = (by_element(old, list), by_element(new, list));
+    let item = Some(list.item);
+    let (mut old, mut new) = (old.as_slice(), new.as_slice());
+    // Both sides are sorted by element; equal elements are neighbours.
+    while let Some(next) = [old.first(), new.first()].into_iter().flatten().map(|(e, _)| e).min() {
+        let (ours, rest) = old.split_at(old.partition_point(|(e, _)| e <= next));
+        old = rest;
+        let (theirs, rest) = new.split_at(new.partition_point(|(e, _)| e <= next));
+        new = rest;
+        match (ours, theirs) {
+            ([], [(_, after)]) => compare_element(next.clone(), None, Some(*after), item, out),
+            ([(_, before)], []) => compare_element(next.clone(), Some(*before), None, item, out),
+            ([(_, before)], [(_, after)]) => {
+                compare_element(next.clone(), Some(*before), Some(*after), item, out);
+            }
+            // Items that share their keys can only be owned together.
+            (_, []) => {
+                out.removed.0.insert(next.clone(), Value::Object(Node::new()));
+            }
+            (ours, theirs) => {
+                if !ours.iter().map(|(_, v)| v).eq(theirs.iter().map(|(_, v)| v)) {
+                    out.written.0.insert(next.clone(), Value::Object(Node::new()));
+                }
+            }
+        }
+    }
+}
+
+/// The items with their elements, sorted by them. Items without one cannot be owned.
+fn by_element<'a>(items: &'a [Value], list: Granular<'_>) -> Vec<(String, &'a Value)> {
+    let mut sorted: Vec<_> = items.iter().filter_map(|v| element(v, list).ok().map(|e| (e, v))).collect();
+    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sorted
+}
+
+/// The set of a value that is there as a whole: it and all that is below it.
+fn whole(value: &Value, place: At<'_>) -> Node {
+    let mut set = Node::new();
+    match value {
+        Value::Object(map) if !atomic(place) => {
+            for (key, value) in map {
+                set.insert(field(key), Value::Object(whole(value, entry(place, key))));
+            }
+        }
+        Value::Array(items) if let Some(list) = granular(place) => {
+            for item in items {
+                if let Ok(element) = element(item, list) {
+                    set.insert(element, Value::Object(whole(item, Some(list.item))));
+                }
+            }
+        }
+        _ => {}
+    }
+    node(true, set).unwrap_or_default()
+}
+
+/// Merges an applied configuration into the live object.
+pub(super) fn merge(live: &mut Value, config: &Value, place: At<'_>) {
+    match (live, config) {
+        (Value::Object(live), Value::Object(config)) if !atomic(place) => {
+            for (key, wanted) in config {
+                let place = entry(place, key);
+                match live.get_mut(key) {
+                    // Says nothing about what is in it; a scalar is cleared.
+                    _ if wanted.is_null() => {
+                        if live.get(key).is_some_and(|value| leaf(value, place)) {
+                            live.remove(key);
+                        }
+                    }
+                    Some(value) => merge(value, wanted, place),
+                    None => {
+                        live.insert(key.clone(), wanted.clone());
+                    }
+                }
+            }
+        }
+        (Value::Array(live), Value::Array(config)) if let Some(list) = granular(place) => {
+            merge_lists(live, config, list);
+        }
+        (live, config) => *live = config.clone(),
+    }
+}
+
+/// The configuration's items come in its order; items that only the live list has keep their place among
+/// those that both have.
+fn merge_lists(live: &mut Vec<Value>, config: &[Value], list: Granular<'_>) {
+    let before: Vec<(Option<String>, Value)> =
+        std::mem::take(live).into_iter().map(|item| (element(&item, list).ok(), item)).collect();
+    let position: std::collections::HashMap<String, usize> =
+        config.iter().enumerate().filter_map(|(i, item)| Some((element(item, list).ok()?, i))).collect();
+    let mut wanted: Vec<(Value, bool)> = config.iter().map(|item| (item.clone(), false)).collect();
+    for (element, item) in &before {
+        if let Some(at) = element.as_ref().and_then(|e| position.get(e))
+            && let Some((slot, shared)) = wanted.get_mut(*at)
+            && !*shared
+        {
+            let mut merged = item.clone();
+            merge(&mut merged, slot, Some(list.item));
+            *slot = merged;
+            *shared = true;
+        }
+    }
+    let shared: Vec<usize> =
+        wanted.iter().enumerate().filter(|(_, (_, both))| *both).map(|(at, _)| at).collect();
+    let mut shared = shared.into_iter().peekable();
+    let mut wanted = wanted.into_iter().map(|(item, _)| item);
+    let mut given = 0;
+    for (element, item) in before {
+        match element.as_ref().and_then(|e| position.get(e)) {
+            None => live.push(item),
+            // An item that the configuration moves to the front is skipped here: it has come, or comes with
+            // the others.
+            Some(at) => {
+                if shared.next_if_eq(at).is_some() {
+                    live.extend(wanted.by_ref().take(at + 1 - given));
+                    given = at + 1;
+                }
+            }
+        }
+    }
+    live.extend(wanted);
+}
+
+/// Removes from `value` what is in `last` and in none of `managed`.
+///
+/// A struct field counts as a member of a set that has members inside it. A map or list that loses its last
+/// entry goes too.
+pub(super) fn prune(value: &mut Value, place: At<'_>, last: &Node, managed: &[&Node]) {
+    match value {
+        Value::Object(map) if !atomic(place) => {
+            for (element, was) in children(last) {
+                let Some(key) = element.strip_prefix("f:") else { continue };
+                let Some(value) = map.get_mut(key) else { continue };
+                let named = place.is_some_and(|s| s.field(key).is_some());
+                if prune_element(value, entry(place, key), element, (was, named), managed) {
+                    map.remove(key);
+                }
+            }
+        }
+        Value::Array(items) => {
+            let Some(list) = granular(place) else { return };
+            items.retain_mut(|item| {
+                let Ok(element) = element(item, list) else { return true };
+                let Some(was) = child(last, &element) else { return true };
+                !prune_element(item, Some(list.item), &element, (was, false), managed)
+            });
+        }
+        _ => {}
+    }
+}
+
+/// Whether the element goes as a whole.
+fn prune_element(
+    value: &mut Value,
+    place: At<'_>,
+    element: &str,
+    (was, named): (&Node, bool),
+    managed: &[&Node],
+) -> bool {
+    let owners: Vec<&Node> = managed.iter().filter_map(|set| child(set, element)).collect();
+    let owned = owners.iter().any(|set| named || is_member(set));
+    if (named || is_member(was)) && !owned {
+        return true;
+    }
+    let filled = |value: &Value| match value {
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        _ => false,
+    };
+    let before = filled(value);
+    prune(value, place, was, &owners);
+    before && !filled(value) && !owners.iter().any(|set| is_member(set))
+}
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;
