@@ -178,7 +178,8 @@ impl Update {
 pub struct Hooks {
     /// Fills in defaults; the first argument is the version the object is written in.
     pub default: fn(&str, &mut Value),
-    /// Clears what a client may not set (status) and starts the generation. Storage version.
+    /// Clears what a client may not set (status) and starts the generation. Storage version; the object has
+    /// its name, UID and creation time already.
     pub prepare_create: fn(&mut Value),
     pub validate_create: fn(&Value) -> field::Errors,
     pub update: Update,

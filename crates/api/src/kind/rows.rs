@@ -1,8 +1,11 @@
 //! The built-in kinds, as data, in the order of discovery.
 
+use serde_json::Value;
+
 use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
-use crate::names;
+use crate::names::{self, NameRule};
+use crate::{defaults, meta, prepare};
 
 const STORED: Verbs = Verbs::ALL;
 const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
@@ -56,15 +59,44 @@ impl Kind {
     fn conditional_update(self) -> Self {
         Self { unconditional_update: false, ..self }
     }
-    fn hooks(self, hooks: Hooks) -> Self {
-        Self { hooks, ..self }
+    fn named(mut self, rule: NameRule) -> Self {
+        self.hooks.validate_name = rule;
+        self
+    }
+    fn default(mut self, default: fn(&str, &mut Value)) -> Self {
+        self.hooks.default = default;
+        self
+    }
+    fn grace(mut self, grace: fn(&Value, Option<i64>) -> i64) -> Self {
+        self.hooks.grace = Some(grace);
+        self
+    }
+    fn create(mut self, prepare: fn(&mut Value)) -> Self {
+        self.hooks.prepare_create = prepare;
+        self
+    }
+    fn update(mut self, prepare: fn(&mut Value, &Value)) -> Self {
+        self.hooks.update.prepare = prepare;
+        self
+    }
+    /// Its generation follows its spec.
+    fn counted(self) -> Self {
+        self.create(prepare::create_counted).update(prepare::update_counted)
     }
     fn sub(mut self, name: &'static str, verbs: Verbs, action: Action) -> Self {
         self.subresources.push(Subresource { name: name.into(), speaks: None, verbs, action });
         self
     }
+    /// A status that only the subresource writes.
     fn status(self) -> Self {
-        self.sub("status", READ_WRITE, Action::Update(Update::PLAIN))
+        self.create(prepare::create).update(prepare::update).status_by(prepare::update_status)
+    }
+    fn status_by(self, prepare: fn(&mut Value, &Value)) -> Self {
+        self.part("status", READ_WRITE, prepare)
+    }
+    /// A subresource that writes a part of the object.
+    fn part(self, name: &'static str, verbs: Verbs, prepare: fn(&mut Value, &Value)) -> Self {
+        self.sub(name, verbs, Action::Update(Update { prepare, ..Update::PLAIN }))
     }
     fn speaking(mut self, group: &'static str, version: &'static str, kind: &'static str) -> Self {
         if let Some(last) = self.subresources.last_mut() {
@@ -118,44 +150,62 @@ pub(super) fn all() -> Vec<Kind> {
 }
 
 fn core(rows: &mut Vec<Kind>) {
-    let named = |validate_name| Hooks { validate_name, ..Hooks::PLAIN };
     rows.extend([
         review("", "Binding", "bindings"),
         row("", "ConfigMap", "configmaps").short(&["cm"]),
-        row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update(),
+        row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update().default(defaults::endpoints),
         core_event(row("", "Event", "events").short(&["ev"]).create_on_update()),
-        row("", "LimitRange", "limitranges").short(&["limits"]).create_on_update(),
+        row("", "LimitRange", "limitranges")
+            .short(&["limits"])
+            .create_on_update()
+            .default(defaults::limit_range),
         row("", "Namespace", "namespaces")
             .cluster()
             .short(&["ns"])
-            .sub("finalize", Verbs::UPDATE, Action::Update(Update::PLAIN))
-            .status()
+            .part("finalize", Verbs::UPDATE, prepare::finalize_namespace)
+            .status_by(prepare::update_status)
+            .default(defaults::namespace)
+            .create(prepare::create_namespace)
+            .update(prepare::update_namespace)
             .field("status.phase")
             .field_at("name", &["metadata.name"], "")
-            .hooks(named(names::dns_label)),
+            .named(names::dns_label),
         row("", "Node", "nodes")
             .cluster()
             .short(&["no"])
             .connect("proxy", PROXY, "NodeProxyOptions")
             .status()
             .field_at("spec.unschedulable", &["spec.unschedulable"], "false"),
-        row("", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).status(),
-        row("", "PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).status(),
+        row("", "PersistentVolumeClaim", "persistentvolumeclaims")
+            .short(&["pvc"])
+            .status()
+            .create(prepare::create_pending)
+            .default(defaults::persistent_volume_claim),
+        row("", "PersistentVolume", "persistentvolumes")
+            .cluster()
+            .short(&["pv"])
+            .status()
+            .create(prepare::create_pending)
+            .default(defaults::persistent_volume),
         row("", "Pod", "pods")
             .short(&["po"])
             .category("all")
             .connect("attach", DIAL, "PodAttachOptions")
             .post("binding")
             .speaking("", "v1", "Binding")
-            .sub("ephemeralcontainers", READ_WRITE, Action::Update(Update::PLAIN))
+            .part("ephemeralcontainers", READ_WRITE, prepare::update_ephemeral_containers)
             .post("eviction")
             .speaking("policy", "v1", "Eviction")
             .connect("exec", DIAL, "PodExecOptions")
             .connect("log", GET, "Pod")
             .connect("portforward", DIAL, "PodPortForwardOptions")
             .connect("proxy", PROXY, "PodProxyOptions")
-            .sub("resize", READ_WRITE, Action::Update(Update::PLAIN))
-            .status()
+            .part("resize", READ_WRITE, prepare::update_resize)
+            .status_by(prepare::update_pod_status)
+            .default(defaults::pod)
+            .create(prepare::create_pod)
+            .update(prepare::update_counted)
+            .grace(prepare::pod_grace)
             .field("spec.nodeName")
             .field("spec.restartPolicy")
             .field("spec.schedulerName")
@@ -172,10 +222,12 @@ fn core(rows: &mut Vec<Kind>) {
                 .category("all")
                 .scale(&["spec", "selector"])
                 .status()
+                .counted()
+                .default(defaults::replication_controller)
                 .field_at("status.replicas", &["status.replicas"], "0")
         },
         row("", "ResourceQuota", "resourcequotas").short(&["quota"]).status(),
-        row("", "Secret", "secrets").field("type"),
+        row("", "Secret", "secrets").field("type").default(defaults::secret),
         row("", "ServiceAccount", "serviceaccounts").short(&["sa"]).post("token").speaking(
             "authentication.k8s.io",
             "v1",
@@ -186,10 +238,12 @@ fn core(rows: &mut Vec<Kind>) {
             .category("all")
             .connect("proxy", PROXY, "ServiceProxyOptions")
             .status()
+            .create(prepare::create_service)
+            .default(defaults::service)
             .field("spec.clusterIP")
             .field("spec.type")
             .create_on_update()
-            .hooks(named(names::dns1035_label)),
+            .named(names::dns1035_label),
     ]);
 }
 
@@ -217,23 +271,34 @@ fn core_event(mut event: Kind) -> Kind {
 fn apps(rows: &mut Vec<Kind>) {
     rows.extend([
         row("apps", "ControllerRevision", "controllerrevisions"),
-        row("apps", "DaemonSet", "daemonsets").short(&["ds"]).category("all").status(),
+        row("apps", "DaemonSet", "daemonsets")
+            .short(&["ds"])
+            .category("all")
+            .status()
+            .counted()
+            .default(defaults::daemon_set),
         row("apps", "Deployment", "deployments")
             .short(&["deploy"])
             .category("all")
             .scale(&["spec", "selector"])
-            .status(),
+            .status()
+            .counted()
+            .default(defaults::deployment),
         row("apps", "ReplicaSet", "replicasets")
             .short(&["rs"])
             .category("all")
             .scale(&["spec", "selector"])
             .status()
+            .counted()
+            .default(defaults::replica_set)
             .field_at("status.replicas", &["status.replicas"], "0"),
         row("apps", "StatefulSet", "statefulsets")
             .short(&["sts"])
             .category("all")
             .scale(&["spec", "selector"])
-            .status(),
+            .status()
+            .counted()
+            .default(defaults::stateful_set),
     ]);
 }
 
@@ -277,21 +342,29 @@ fn batch_and_scaling(rows: &mut Vec<Kind>) {
     let mut hpa = row("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
         .short(&["hpa"])
         .category("all")
-        .status();
+        .status()
+        .default(defaults::autoscaler);
     hpa.versions = vec![Version { name: "v2".into(), served: true, warning: None }];
     if let Some(storage) = &mut hpa.storage {
         storage.version = "v2".into();
     }
     rows.extend([
         hpa,
-        row("batch", "CronJob", "cronjobs").short(&["cj"]).category("all").status(),
+        row("batch", "CronJob", "cronjobs")
+            .short(&["cj"])
+            .category("all")
+            .status()
+            .counted()
+            .default(defaults::cron_job),
         Kind {
             orphan_by_default: true,
-            ..row("batch", "Job", "jobs").category("all").status().field_at(
-                "status.successful",
-                &["status.succeeded"],
-                "0",
-            )
+            ..row("batch", "Job", "jobs")
+                .category("all")
+                .status()
+                .counted()
+                .create(prepare::create_job)
+                .default(defaults::job)
+                .field_at("status.successful", &["status.succeeded"], "0")
         },
     ]);
 }
@@ -301,7 +374,7 @@ fn certificates(rows: &mut Vec<Kind>) {
         row("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests")
             .cluster()
             .short(&["csr"])
-            .sub("approval", READ_WRITE, Action::Update(Update::PLAIN))
+            .part("approval", READ_WRITE, prepare::update_status)
             .status()
             .field("spec.signerName"),
     );
@@ -310,28 +383,30 @@ fn certificates(rows: &mut Vec<Kind>) {
 fn networking(rows: &mut Vec<Kind>) {
     let group = "networking.k8s.io";
     rows.extend([
-        row(group, "IngressClass", "ingressclasses").cluster(),
-        row(group, "Ingress", "ingresses").short(&["ing"]).status(),
+        row(group, "IngressClass", "ingressclasses").cluster().counted().default(defaults::ingress_class),
+        row(group, "Ingress", "ingresses").short(&["ing"]).status().counted(),
         row(group, "IPAddress", "ipaddresses").cluster().short(&["ip"]).field("spec.parentRef"),
-        row(group, "NetworkPolicy", "networkpolicies").short(&["netpol"]),
+        row(group, "NetworkPolicy", "networkpolicies")
+            .short(&["netpol"])
+            .counted()
+            .default(defaults::network_policy),
         row(group, "ServiceCIDR", "servicecidrs").cluster().status(),
     ]);
 }
 
 fn policy_and_rbac(rows: &mut Vec<Kind>) {
     let rbac = |kind, resource| {
-        row("rbac.authorization.k8s.io", kind, resource)
-            .create_on_update()
-            .hooks(Hooks { validate_name: names::path_segment, ..Hooks::PLAIN })
+        row("rbac.authorization.k8s.io", kind, resource).create_on_update().named(names::path_segment)
     };
     rows.extend([
         row("policy", "PodDisruptionBudget", "poddisruptionbudgets")
             .short(&["pdb"])
             .status()
+            .counted()
             .conditional_update(),
-        rbac("ClusterRoleBinding", "clusterrolebindings").cluster(),
+        rbac("ClusterRoleBinding", "clusterrolebindings").cluster().default(defaults::role_binding),
         rbac("ClusterRole", "clusterroles").cluster(),
-        rbac("RoleBinding", "rolebindings"),
+        rbac("RoleBinding", "rolebindings").default(defaults::role_binding),
         rbac("Role", "roles"),
     ]);
 }
@@ -339,10 +414,13 @@ fn policy_and_rbac(rows: &mut Vec<Kind>) {
 fn storage(rows: &mut Vec<Kind>) {
     let group = "storage.k8s.io";
     rows.extend([
-        row(group, "CSIDriver", "csidrivers").cluster().conditional_update(),
+        row(group, "CSIDriver", "csidrivers").cluster().conditional_update().default(defaults::csi_driver),
         row(group, "CSINode", "csinodes").cluster().conditional_update(),
         row(group, "CSIStorageCapacity", "csistoragecapacities").conditional_update(),
-        row(group, "StorageClass", "storageclasses").cluster().short(&["sc"]),
+        row(group, "StorageClass", "storageclasses")
+            .cluster()
+            .short(&["sc"])
+            .default(defaults::storage_class),
         row(group, "VolumeAttachment", "volumeattachments").cluster().status().conditional_update(),
         row(group, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
     ]);
@@ -350,23 +428,35 @@ fn storage(rows: &mut Vec<Kind>) {
 
 fn rest(rows: &mut Vec<Kind>) {
     let admission = |kind, resource| {
-        row("admissionregistration.k8s.io", kind, resource).cluster().category("api-extensions")
+        row("admissionregistration.k8s.io", kind, resource)
+            .cluster()
+            .category("api-extensions")
+            .create(meta::start_generation)
+            .update(prepare::update_whole_counted)
+            .default(defaults::webhooks)
     };
     rows.extend([
         admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").conditional_update(),
-        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status(),
+        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status().counted(),
         admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
         admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").conditional_update(),
-        row("scheduling.k8s.io", "PriorityClass", "priorityclasses").cluster().short(&["pc"]),
+        row("scheduling.k8s.io", "PriorityClass", "priorityclasses")
+            .cluster()
+            .short(&["pc"])
+            .default(defaults::priority_class),
         row("coordination.k8s.io", "Lease", "leases").create_on_update().conditional_update(),
         row("node.k8s.io", "RuntimeClass", "runtimeclasses")
             .cluster()
             .create_on_update()
             .conditional_update(),
-        row("discovery.k8s.io", "EndpointSlice", "endpointslices"),
-        row("flowcontrol.apiserver.k8s.io", "FlowSchema", "flowschemas").cluster().status(),
+        row("discovery.k8s.io", "EndpointSlice", "endpointslices")
+            .create(meta::start_generation)
+            .update(prepare::update_whole_counted)
+            .default(defaults::endpoint_slice),
+        row("flowcontrol.apiserver.k8s.io", "FlowSchema", "flowschemas").cluster().status().counted(),
         row("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", "prioritylevelconfigurations")
             .cluster()
-            .status(),
+            .status()
+            .counted(),
     ]);
 }

@@ -1,0 +1,194 @@
+//! What a client may not write: the status when it writes the object, the object when it writes the status.
+//!
+//! `create` functions run on a new object that has its name, UID and creation time already; `update`
+//! functions take the new object and the stored one. Both are in the storage version.
+
+use serde_json::{Map, Value, json};
+
+use crate::defaults;
+use crate::meta::{self, as_map, child_mut};
+
+/// The object starts without a status.
+pub fn create(object: &mut Value) {
+    if let Some(status) = as_map(object).get_mut("status") {
+        *status = Value::Object(Map::new());
+    }
+}
+
+/// As [`create`], and the object counts the generations of its spec.
+pub fn create_counted(object: &mut Value) {
+    create(object);
+    meta::start_generation(object);
+}
+
+/// The status stays as it is stored.
+pub fn update(new: &mut Value, old: &Value) {
+    keep(new, old, "status");
+}
+
+/// As [`update`], and the generation follows the spec.
+pub fn update_counted(new: &mut Value, old: &Value) {
+    update(new, old);
+    let changed = new.get("spec") != old.get("spec");
+    meta::follow_generation(new, old, changed);
+}
+
+/// Everything but the status and the metadata stays as it is stored.
+pub fn update_status(new: &mut Value, old: &Value) {
+    let map = as_map(new);
+    map.retain(|key, _| matches!(key.as_str(), "status" | "metadata" | "apiVersion" | "kind"));
+    for (key, value) in old.as_object().into_iter().flatten() {
+        if key != "status" && key != "metadata" {
+            map.insert(key.clone(), value.clone());
+        }
+    }
+    meta::set(new, "generation", old["metadata"].get("generation").cloned());
+}
+
+/// A kind whose objects count as a whole, without spec and status.
+pub fn update_whole_counted(new: &mut Value, old: &Value) {
+    let body = |o: &Value| -> Map<String, Value> {
+        let fields = o.as_object().into_iter().flatten();
+        fields.filter(|(k, _)| *k != "metadata").map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    let changed = body(new) != body(old);
+    meta::follow_generation(new, old, changed);
+}
+
+fn keep(new: &mut Value, old: &Value, field: &str) {
+    match old.get(field) {
+        Some(value) => drop(as_map(new).insert(field.to_owned(), value.clone())),
+        None => drop(as_map(new).remove(field)),
+    }
+}
+
+/// A pod starts pending, in the class that its resources give it.
+pub fn create_pod(pod: &mut Value) {
+    let qos = defaults::qos(&pod["spec"]);
+    as_map(pod).insert("status".to_owned(), json!({"phase": "Pending", "qosClass": qos.as_str()}));
+    meta::start_generation(pod);
+}
+
+/// The kubelet tells the status, and may not touch who owns the pod.
+pub fn update_pod_status(new: &mut Value, old: &Value) {
+    update_status(new, old);
+    meta::set(new, "ownerReferences", old["metadata"].get("ownerReferences").cloned());
+    meta::set(new, "deletionTimestamp", old["metadata"].get("deletionTimestamp").cloned());
+    let status = child_mut(as_map(new), "status");
+    if let (None, Some(qos)) = (status.get("qosClass"), old["status"].get("qosClass")) {
+        status.insert("qosClass".to_owned(), qos.clone());
+    }
+}
+
+/// `pods/ephemeralcontainers` changes only the ephemeral containers.
+pub fn update_ephemeral_containers(new: &mut Value, old: &Value) {
+    let containers = new["spec"].get("ephemeralContainers").cloned();
+    *new = only_version_of(new, old);
+    if let Some(containers) = containers {
+        child_mut(as_map(new), "spec").insert("ephemeralContainers".to_owned(), containers);
+    }
+    let changed = new["spec"] != old["spec"];
+    meta::follow_generation(new, old, changed);
+}
+
+/// `pods/resize` changes only the resources and resize policies of containers.
+pub fn update_resize(new: &mut Value, old: &Value) {
+    let wanted = new["spec"].clone();
+    *new = only_version_of(new, old);
+    let spec = child_mut(as_map(new), "spec");
+    for list in ["containers", "initContainers"] {
+        for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let same = |c: &&Value| c["name"] == container["name"];
+            let Some(resized) = meta::items(&wanted, &[list]).iter().find(same) else { continue };
+            for field in ["resources", "resizePolicy"] {
+                if let Some(value) = resized.get(field) {
+                    as_map(container).insert(field.to_owned(), value.clone());
+                }
+            }
+        }
+    }
+    let changed = new["spec"] != old["spec"];
+    meta::follow_generation(new, old, changed);
+}
+
+/// The stored object under the resource version that the caller named, so that its precondition holds.
+fn only_version_of(new: &Value, old: &Value) -> Value {
+    let mut kept = old.clone();
+    meta::set(&mut kept, "resourceVersion", new["metadata"].get("resourceVersion").cloned());
+    kept
+}
+
+/// A namespace is finished by the namespace controller, which the finalizer waits for.
+pub fn create_namespace(namespace: &mut Value) {
+    defaults::namespace("v1", namespace);
+    let map = as_map(namespace);
+    map.insert("status".to_owned(), json!({"phase": "Active"}));
+    let spec = child_mut(map, "spec");
+    let finalizers = spec.entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(list) = finalizers.as_array_mut().filter(|l| !l.iter().any(|f| f == "kubernetes")) {
+        list.push("kubernetes".into());
+    }
+}
+
+/// The spec holds only finalizers, which have a subresource of their own.
+pub fn update_namespace(new: &mut Value, old: &Value) {
+    update(new, old);
+    keep(new, old, "spec");
+}
+
+/// `namespaces/finalize` changes only the finalizers.
+pub fn finalize_namespace(new: &mut Value, old: &Value) {
+    let finalizers = new["spec"].get("finalizers").cloned().unwrap_or_else(|| json!([]));
+    *new = only_version_of(new, old);
+    child_mut(as_map(new), "spec").insert("finalizers".to_owned(), finalizers);
+}
+
+pub fn create_service(service: &mut Value) {
+    as_map(service).insert("status".to_owned(), json!({"loadBalancer": {}}));
+}
+
+/// A Job without a selector of its own finds its pods by its UID.
+pub fn create_job(job: &mut Value) {
+    create_counted(job);
+    if job["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (uid, name) = (meta::uid(job).to_owned(), meta::name(job).to_owned());
+    let spec = child_mut(as_map(job), "spec");
+    let labels = child_mut(child_mut(child_mut(spec, "template"), "metadata"), "labels");
+    for (key, value) in [
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("job-name", &name),
+    ] {
+        labels.entry(key).or_insert_with(|| value.as_str().into());
+    }
+    let matched = child_mut(child_mut(spec, "selector"), "matchLabels");
+    matched.entry("batch.kubernetes.io/controller-uid").or_insert_with(|| uid.into());
+    // A Job without labels gets those of its template, also the ones that were just made.
+    defaults::job("v1", job);
+}
+
+/// A volume or a claim starts pending.
+pub fn create_pending(object: &mut Value) {
+    as_map(object).insert("status".to_owned(), json!({"phase": "Pending"}));
+}
+
+/// How long a pod may still live when it is deleted: as long as the caller says, else as long as the pod
+/// says; not at all when nothing of it runs. The kubelet gets one second where a negative time was asked for.
+pub fn pod_grace(pod: &Value, asked: Option<i64>) -> i64 {
+    let own =
+        || meta::at(pod, &["spec", "terminationGracePeriodSeconds"]).and_then(Value::as_i64).unwrap_or(30);
+    let never_ran = meta::text(pod, &["spec", "nodeName"]).is_empty();
+    let ended = matches!(meta::text(pod, &["status", "phase"]), "Succeeded" | "Failed");
+    match asked.unwrap_or_else(own) {
+        _ if never_ran || ended => 0,
+        seconds if seconds < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;

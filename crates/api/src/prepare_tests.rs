@@ -1,0 +1,140 @@
+use serde_json::json;
+
+use super::*;
+use crate::kind::{Action, Kinds};
+
+#[test]
+fn a_new_object_brings_no_status() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("apps", "v1", "Deployment").unwrap();
+    let mut object =
+        json!({"metadata": {"name": "a", "generation": 9}, "spec": {}, "status": {"replicas": 5}});
+    (row.hooks.prepare_create)(&mut object);
+    assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "spec": {}, "status": {}}));
+}
+
+#[test]
+fn the_generation_follows_the_spec_and_the_status_stays() {
+    let old = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
+    let mut new =
+        json!({"metadata": {"generation": 1, "labels": {"a": "b"}}, "spec": {"replicas": 1}, "status": {}});
+    update_counted(&mut new, &old);
+    assert_eq!(new["metadata"]["generation"], 3);
+    assert_eq!(new["status"], old["status"]);
+    new["spec"]["replicas"] = 2.into();
+    update_counted(&mut new, &old);
+    assert_eq!(new["metadata"]["generation"], 4);
+}
+
+#[test]
+fn the_status_subresource_writes_only_the_status() {
+    let old = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "data": 1, "status": {}});
+    let mut new =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 7}, "extra": 1, "status": {"x": 1}});
+    update_status(&mut new, &old);
+    assert_eq!(
+        new,
+        json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {"replicas": 1}, "data": 1, "status": {"x": 1}})
+    );
+}
+
+#[test]
+fn every_status_subresource_keeps_the_spec() {
+    for row in Kinds::builtin().iter() {
+        let Some(Action::Update(status)) = row.subresource("status").map(|s| &s.action) else { continue };
+        let old = json!({"metadata": {"name": "a"}, "spec": {"a": 1}, "status": {"b": 1}});
+        let mut new = json!({"metadata": {"name": "a"}, "spec": {"a": 2}, "status": {"b": 2}});
+        (status.prepare)(&mut new, &old);
+        assert_eq!(new["spec"], old["spec"], "{}", row.kind);
+        assert_eq!(new["status"]["b"], 2, "{}", row.kind);
+        let mut new = json!({"metadata": {"name": "a"}, "spec": {"a": 1}, "status": {"b": 2}});
+        (row.hooks.update.prepare)(&mut new, &old);
+        assert_eq!(new["status"], old["status"], "{}", row.kind);
+    }
+}
+
+#[test]
+fn a_pod_starts_pending_in_its_class() {
+    let mut pod = json!({"metadata": {}, "spec": {"containers": [{}]}, "status": {"phase": "Running"}});
+    create_pod(&mut pod);
+    assert_eq!(pod["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    assert_eq!(pod["metadata"]["generation"], 1);
+}
+
+#[test]
+fn the_kubelet_does_not_change_owners_or_class() {
+    let old = json!({"metadata": {"ownerReferences": [1]}, "spec": {}, "status": {"qosClass": "Burstable"}});
+    let mut new = json!({"metadata": {}, "spec": {}, "status": {"phase": "Running"}});
+    update_pod_status(&mut new, &old);
+    assert_eq!(new["metadata"]["ownerReferences"], json!([1]));
+    assert_eq!(new["status"], json!({"phase": "Running", "qosClass": "Burstable"}));
+}
+
+#[test]
+fn parts_of_a_pod_are_written_alone() {
+    let old = json!({"metadata": {"generation": 1, "resourceVersion": "5"},
+                     "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "a", "resources": {}}]}});
+    let mut new = json!({"metadata": {"resourceVersion": "4", "labels": {"x": "y"}},
+        "spec": {"nodeName": "other", "ephemeralContainers": [{"name": "debug"}],
+                 "containers": [{"name": "c", "image": "b", "resources": {"limits": {"cpu": "1"}}}]}});
+    let mut resized = new.clone();
+    update_ephemeral_containers(&mut new, &old);
+    assert_eq!(new["metadata"], json!({"generation": 2, "resourceVersion": "4"}));
+    assert_eq!(new["spec"]["nodeName"], "n");
+    assert_eq!(new["spec"]["containers"], old["spec"]["containers"]);
+    assert_eq!(new["spec"]["ephemeralContainers"][0]["name"], "debug");
+    update_resize(&mut resized, &old);
+    assert_eq!(
+        resized["spec"],
+        json!({"nodeName": "n", "containers": [{"name": "c", "image": "a", "resources": {"limits": {"cpu": "1"}}}]})
+    );
+}
+
+#[test]
+fn a_namespace_waits_for_its_controller() {
+    let mut namespace = json!({"metadata": {"name": "x"}});
+    create_namespace(&mut namespace);
+    assert_eq!(namespace["spec"]["finalizers"], json!(["kubernetes"]));
+    let mut new = namespace.clone();
+    new["spec"]["finalizers"] = json!([]);
+    let mut finalized = new.clone();
+    update_namespace(&mut new, &namespace);
+    assert_eq!(new["spec"], namespace["spec"]);
+    finalize_namespace(&mut finalized, &namespace);
+    assert_eq!(finalized["spec"]["finalizers"], json!([]));
+}
+
+#[test]
+fn a_job_finds_its_pods_by_its_uid() {
+    let mut job = json!({"metadata": {"name": "pi", "uid": "u-1"}, "spec": {"template": {"spec": {}}}});
+    create_job(&mut job);
+    assert_eq!(
+        job["spec"]["selector"],
+        json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u-1"}})
+    );
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels["batch.kubernetes.io/job-name"], "pi");
+    assert_eq!(labels["controller-uid"], "u-1");
+    assert_eq!(&job["metadata"]["labels"], labels);
+    let mut manual =
+        json!({"metadata": {"name": "pi", "uid": "u"}, "spec": {"manualSelector": true, "template": {}}});
+    create_job(&mut manual);
+    assert!(manual["spec"].get("selector").is_none());
+}
+
+#[test]
+fn pods_are_given_the_time_they_need() {
+    let running = json!({"spec": {"nodeName": "n", "terminationGracePeriodSeconds": 7}, "status": {"phase": "Running"}});
+    let unscheduled = json!({"spec": {}});
+    let ended = json!({"spec": {"nodeName": "n"}, "status": {"phase": "Succeeded"}});
+    for (pod, asked, want) in [
+        (&running, None, 7),
+        (&running, Some(3), 3),
+        (&running, Some(0), 0),
+        (&running, Some(-5), 1),
+        (&unscheduled, None, 0),
+        (&ended, Some(30), 0),
+    ] {
+        assert_eq!(pod_grace(pod, asked), want);
+    }
+}
