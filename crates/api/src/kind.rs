@@ -178,6 +178,10 @@ impl Update {
 pub struct Hooks {
     /// Fills in defaults; the first argument is the version the object is written in.
     pub default: fn(&str, &mut Value),
+    /// Turns an object of the named version into the storage version, and back. Called through
+    /// [`crate::convert`], which also sets `apiVersion`, and only where the two differ.
+    pub to_storage: fn(&str, &mut Value),
+    pub from_storage: fn(&str, &mut Value),
     /// Clears what a client may not set (status) and starts the generation. Storage version; the object has
     /// its name, UID and creation time already.
     pub prepare_create: fn(&mut Value),
@@ -196,6 +200,8 @@ impl Hooks {
     /// What most kinds need: no defaults, no rules, names are DNS subdomains.
     pub const PLAIN: Self = Self {
         default: |_, _| {},
+        to_storage: |_, _| {},
+        from_storage: |_, _| {},
         prepare_create: |_| {},
         validate_create: |_| Vec::new(),
         update: Update::PLAIN,

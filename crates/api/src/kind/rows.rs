@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
 use crate::names::{self, NameRule};
-use crate::{defaults, meta, prepare};
+use crate::{convert, defaults, meta, prepare};
 
 const STORED: Verbs = Verbs::ALL;
 const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
@@ -323,6 +323,8 @@ fn events(rows: &mut Vec<Kind>) {
     ] {
         event = event.field_at(label, &[path], "");
     }
+    event.hooks.to_storage = convert::event_to_core;
+    event.hooks.from_storage = convert::event_from_core;
     rows.push(event);
 }
 
