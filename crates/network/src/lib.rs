@@ -7,12 +7,25 @@
 pub mod bridge;
 mod instance;
 mod netfilter;
+pub mod proxy;
 
 pub use bridge::PodNetwork;
 pub use instance::{Instance, InvalidInstance};
 pub use netfilter::Error as NetfilterError;
+pub use proxy::Proxy;
+
+/// What [`cleanup`] could not remove.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    #[error("removing the pod network: {0}")]
+    PodNetwork(#[from] bridge::Error),
+    #[error("removing the service rules: {0}")]
+    Services(#[from] NetfilterError),
+}
 
 /// Removes every kernel object that this crate made for the instance, whichever process did and however it ended.
-pub async fn cleanup(instance: Instance) -> Result<(), bridge::Error> {
-    bridge::cleanup(instance).await
+/// Objects that are not there are no error.
+pub async fn cleanup(instance: Instance) -> Result<(), CleanupError> {
+    proxy::cleanup(instance)?;
+    Ok(bridge::cleanup(instance).await?)
 }

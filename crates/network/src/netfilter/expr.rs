@@ -231,12 +231,13 @@ pub(crate) fn remember(set: &'static str, key: Reg, data: Reg, milliseconds: u64
     })
 }
 
-/// Forgets the key.
-pub(crate) fn forget(set: &'static str, key: Reg) -> Expr {
+/// Forgets the key of a map. An element comes with data, even here where they matter to nobody.
+pub(crate) fn forget(set: &'static str, key: Reg, data: Reg) -> Expr {
     Expr::new("dynset", move |a| {
         a.text(1, set);
         a.u32(3, 2);
         a.u32(4, BASE + key);
+        a.u32(5, BASE + data);
     })
 }
 
@@ -269,4 +270,15 @@ pub(crate) fn reject_unreachable() -> Expr {
         a.u32(1, 0);
         a.bytes(2, &[3]);
     })
+}
+
+/// Continues if the packet belongs to a connection that has had no answer yet.
+pub(crate) fn new_connection() -> [Expr; 3] {
+    const STATE: u32 = 0;
+    const NEW: [u8; 4] = 8u32.to_ne_bytes();
+    let state = Expr::new("ct", |a| {
+        a.u32(1, BASE);
+        a.u32(2, STATE);
+    });
+    [state, bitwise(0, NEW, [0; 4]), is(0, NEW)]
 }

@@ -160,7 +160,9 @@ impl Monitor {
             SockProtocol::NetlinkNetFilter,
         )?;
         socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
-        Ok(Monitor { socket: tokio::io::unix::AsyncFd::new(fd)?, ours: ours.port, table })
+        // SAFETY: the descriptor is open, and the `AsyncFd` that owns it closes it only after its registration.
+        let socket = unsafe { tokio::io::unix::AsyncFd::register(fd) }?;
+        Ok(Monitor { socket, ours: ours.port, table })
     }
 
     /// Returns once the table or rules of it were deleted by another program. May also return when the kernel

@@ -1,4 +1,5 @@
 //! What the kernel does with what this crate tells it, in network namespaces that the tests make.
 
 mod bridge;
+mod proxy;
 mod support;

@@ -82,6 +82,14 @@ impl Netns {
         })
     }
 
+    /// Whether a TCP connection to the address is neither answered nor refused. Looks for a moment only, which is long
+    /// on a wire that lies within one kernel.
+    pub fn hears_nothing_from(&self, to: &str) -> bool {
+        let to: SocketAddr = to.parse().expect("socket address");
+        let outcome = self.run(move || TcpStream::connect_timeout(&to, Duration::from_millis(300)));
+        outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+    }
+
     /// The same by UDP, from a fresh source port.
     pub fn ask_udp(&self, to: &str) -> Result<(String, String), std::io::Error> {
         let to: SocketAddr = to.parse().expect("socket address");

@@ -1,0 +1,162 @@
+//! What the proxy keeps of Services and EndpointSlices.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+use tiphys_client::ObjectKey;
+
+use crate::bridge::Protocol;
+
+/// A Service, as far as packets are concerned. IPv4 only: other addresses are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Empty for headless and ExternalName services, which have no address of their own.
+    pub cluster_ips: Vec<Ipv4Addr>,
+    /// `externalIPs`, and the load balancer's addresses unless it delivers to node ports itself (`ipMode: Proxy`).
+    pub external_ips: Vec<Ipv4Addr>,
+    pub ports: Vec<ServicePort>,
+    /// `sessionAffinity: ClientIP`, with its timeout in seconds.
+    pub affinity: Option<u32>,
+    /// `internalTrafficPolicy: Local`
+    pub internal_local: bool,
+    /// `externalTrafficPolicy: Local`
+    pub external_local: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// On every address of the node.
+    pub node_port: Option<u16>,
+}
+
+/// An EndpointSlice, as far as packets are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slice {
+    /// The service that it belongs to, by its label.
+    pub service: Option<ObjectKey>,
+    pub ports: Vec<SlicePort>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    pub name: Box<str>,
+    pub protocol: Protocol,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: Ipv4Addr,
+    pub condition: Condition,
+    pub node: Option<Box<str>>,
+}
+
+/// What an endpoint is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    Ready,
+    /// On its way out, but still serving: better than nothing.
+    ServingTerminating,
+    Unusable,
+}
+
+fn protocol(name: Option<&str>) -> Option<Protocol> {
+    match name {
+        None | Some("TCP") => Some(Protocol::Tcp),
+        Some("UDP") => Some(Protocol::Udp),
+        Some("SCTP") => Some(Protocol::Sctp),
+        Some(_) => None,
+    }
+}
+
+fn port(number: i32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
+}
+
+fn addresses<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<Ipv4Addr> {
+    texts.into_iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+impl Service {
+    /// Keeps of the object what the proxy reads.
+    pub fn project(object: v1::Service) -> Service {
+        let Some(spec) = object.spec else { return Service::default() };
+        if spec.type_.as_deref() == Some("ExternalName") {
+            return Service::default();
+        }
+        let listed = spec.cluster_ips.unwrap_or_default();
+        let mut cluster_ips = addresses(listed.iter().chain(&spec.cluster_ip));
+        cluster_ips.sort_unstable();
+        cluster_ips.dedup();
+        if cluster_ips.is_empty() {
+            return Service::default();
+        }
+
+        let mut external_ips = addresses(spec.external_ips.iter().flatten());
+        let ingress = object.status.and_then(|s| s.load_balancer).and_then(|b| b.ingress).unwrap_or_default();
+        let delivered = ingress.iter().filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
+        external_ips.extend(addresses(delivered.filter_map(|i| i.ip.as_ref())));
+        let by_node = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
+        let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|p| {
+            Some(ServicePort {
+                protocol: protocol(p.protocol.as_deref())?,
+                port: port(p.port)?,
+                node_port: p.node_port.filter(|_| by_node).and_then(port),
+                name: p.name.unwrap_or_default().into(),
+            })
+        });
+        let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
+        let timeout = spec.session_affinity_config.and_then(|c| c.client_ip).and_then(|c| c.timeout_seconds);
+        Service {
+            cluster_ips,
+            external_ips,
+            ports: ports.collect(),
+            affinity: sticky.then(|| timeout.and_then(|t| u32::try_from(t).ok()).unwrap_or(10_800).max(1)),
+            internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        }
+    }
+}
+
+impl Slice {
+    /// Keeps of the object what the proxy reads.
+    pub fn project(object: discovery::EndpointSlice) -> Slice {
+        if object.address_type != "IPv4" {
+            return Slice::default();
+        }
+        let meta = object.metadata;
+        let label = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
+        let service = label.map(|name| ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), name));
+        let ports = object.ports.unwrap_or_default().into_iter().filter_map(|p| {
+            Some(SlicePort {
+                protocol: protocol(p.protocol.as_deref())?,
+                port: p.port.and_then(port)?,
+                name: p.name.unwrap_or_default().into(),
+            })
+        });
+        let endpoints = object.endpoints.unwrap_or_default().into_iter().filter_map(|e| {
+            let conditions = e.conditions.unwrap_or_default();
+            let ready = conditions.ready.unwrap_or(true);
+            let serving = conditions.serving.unwrap_or(ready);
+            let terminating = conditions.terminating.unwrap_or(false);
+            Some(Endpoint {
+                // All addresses of an endpoint are the same one; only the first is to be used.
+                address: e.addresses.first()?.parse().ok()?,
+                condition: match (ready, serving && terminating) {
+                    (true, _) => Condition::Ready,
+                    (false, true) => Condition::ServingTerminating,
+                    (false, false) => Condition::Unusable,
+                },
+                node: e.node_name.map(String::into_boxed_str),
+            })
+        });
+        Slice { service, ports: ports.collect(), endpoints: endpoints.collect() }
+    }
+}
+
+/// The label by which an EndpointSlice names its service.
+pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";

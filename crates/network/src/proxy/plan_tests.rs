@@ -1,0 +1,188 @@
+use super::*;
+use crate::proxy::model::{ServicePort, SlicePort};
+
+const NODE: &str = "here";
+
+fn service() -> Service {
+    Service {
+        cluster_ips: vec![Ipv4Addr::new(10, 96, 0, 7)],
+        external_ips: vec![Ipv4Addr::new(192, 0, 2, 7)],
+        ports: vec![ServicePort {
+            name: "web".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: Some(30_080),
+        }],
+        ..Service::default()
+    }
+}
+
+fn slice(name: &str, port: u16, endpoints: &[(u8, Condition, &str)]) -> Box<Slice> {
+    Box::new(Slice {
+        service: None,
+        ports: vec![SlicePort { name: name.into(), protocol: Protocol::Tcp, port }],
+        endpoints: endpoints
+            .iter()
+            .map(|(last, condition, node)| Endpoint {
+                address: Ipv4Addr::new(10, 244, 0, *last),
+                condition: *condition,
+                node: Some((*node).into()),
+            })
+            .collect(),
+    })
+}
+
+const VIP: &str = "10.96.0.7:80";
+const EXTERNAL: &str = "192.0.2.7:80";
+const NODE_PORT: &str = "0.0.0.0:30080";
+
+/// The routes by their frontends' text, endpoints as their addresses' last numbers.
+fn planned(service: &Service, slices: &[Box<Slice>]) -> BTreeMap<String, String> {
+    routes(service, slices, NODE)
+        .into_iter()
+        .map(|(frontend, route)| {
+            let text = match route {
+                Route::Reject => "reject".to_owned(),
+                Route::Drop => "drop".to_owned(),
+                Route::Endpoints { endpoints, masquerade, .. } => {
+                    let list: Vec<String> =
+                        endpoints.iter().map(|e| format!("{}:{}", e.ip().octets()[3], e.port())).collect();
+                    format!("{}{}", list.join(" "), if masquerade { " masqueraded" } else { "" })
+                }
+            };
+            (format!("{}:{}", frontend.address, frontend.port), text)
+        })
+        .collect()
+}
+
+fn expect(service: &Service, slices: &[Box<Slice>], expected: [(&str, &str); 3]) {
+    let expected: BTreeMap<String, String> =
+        expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    assert_eq!(planned(service, slices), expected);
+}
+
+use Condition::{Ready, ServingTerminating, Unusable};
+
+#[test]
+fn every_address_leads_to_the_ready_endpoints_of_all_slices() {
+    let slices = [
+        slice("web", 8080, &[(3, Ready, NODE), (2, Ready, "there"), (4, Unusable, NODE)]),
+        slice("web", 8081, &[(5, Ready, NODE), (5, Ready, NODE)]),
+        slice("other", 9090, &[(6, Ready, NODE)]),
+    ];
+    let all = "2:8080 3:8080 5:8081";
+    let outside = "2:8080 3:8080 5:8081 masqueraded";
+    expect(&service(), &slices, [(VIP, all), (EXTERNAL, outside), (NODE_PORT, outside)]);
+}
+
+#[test]
+fn a_terminating_endpoint_serves_only_when_none_is_ready() {
+    let both = [slice("web", 80, &[(2, Ready, NODE), (3, ServingTerminating, NODE)])];
+    assert_eq!(planned(&service(), &both)[VIP], "2:80");
+    let last = [slice("web", 80, &[(2, Unusable, NODE), (3, ServingTerminating, NODE)])];
+    assert_eq!(planned(&service(), &last)[VIP], "3:80");
+}
+
+#[test]
+fn without_endpoints_all_is_refused() {
+    let none = [slice("web", 80, &[(2, Unusable, NODE)])];
+    expect(&service(), &none, [(VIP, "reject"), (EXTERNAL, "reject"), (NODE_PORT, "reject")]);
+}
+
+#[test]
+fn local_policies_keep_to_this_node_and_are_silent_where_another_could_answer() {
+    let elsewhere = [slice("web", 80, &[(2, Ready, "there")])];
+    let both = [slice("web", 80, &[(2, Ready, "there"), (3, Ready, NODE)])];
+    let external = Service { external_local: true, ..service() };
+    expect(&external, &both, [(VIP, "2:80 3:80"), (EXTERNAL, "3:80"), (NODE_PORT, "3:80")]);
+    expect(&external, &elsewhere, [(VIP, "2:80"), (EXTERNAL, "drop"), (NODE_PORT, "drop")]);
+    let internal = Service { internal_local: true, ..service() };
+    assert_eq!(planned(&internal, &both)[VIP], "3:80");
+    assert_eq!(planned(&internal, &elsewhere)[VIP], "drop");
+    assert_eq!(planned(&internal, &[])[VIP], "reject");
+}
+
+#[test]
+fn affinity_is_passed_on() {
+    let sticky = Service { affinity: Some(60), ..service() };
+    let planned = routes(&sticky, &[slice("web", 80, &[(2, Ready, NODE)])], NODE);
+    assert!(planned.values().all(|r| matches!(r, Route::Endpoints { affinity: Some(60), .. })));
+}
+
+mod projection {
+    use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
+    use serde_json::json;
+
+    use super::*;
+
+    fn project(spec: serde_json::Value) -> Service {
+        let object = json!({"metadata": {"name": "s"}, "spec": spec, "status": {"loadBalancer": {"ingress": [
+            {"ip": "198.51.100.1"}, {"ip": "198.51.100.2", "ipMode": "Proxy"}, {"hostname": "elsewhere"}]}}});
+        Service::project(serde_json::from_value::<v1::Service>(object).unwrap())
+    }
+
+    #[test]
+    fn a_service_is_kept_as_far_as_packets_go() {
+        let full = project(json!({
+            "type": "NodePort", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"],
+            "externalIPs": ["192.0.2.7"], "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+            "externalTrafficPolicy": "Local",
+            "ports": [{"port": 80, "nodePort": 30080, "name": "web"}, {"port": 53, "protocol": "UDP"}],
+        }));
+        assert_eq!(full.cluster_ips, [Ipv4Addr::new(10, 96, 0, 7)]);
+        assert_eq!(full.external_ips, [Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(198, 51, 100, 1)]);
+        assert_eq!((full.affinity, full.external_local, full.internal_local), (Some(60), true, false));
+        let port = |name: &str, protocol, port, node_port| ServicePort {
+            name: name.into(),
+            protocol,
+            port,
+            node_port,
+        };
+        assert_eq!(
+            full.ports,
+            [port("web", Protocol::Tcp, 80, Some(30_080)), port("", Protocol::Udp, 53, None)]
+        );
+        let default = project(json!({"clusterIP": "10.96.0.7", "sessionAffinity": "ClientIP"}));
+        assert_eq!(default.affinity, Some(10_800));
+    }
+
+    #[test]
+    fn what_has_no_address_leads_nowhere() {
+        for spec in [
+            json!({"clusterIP": "None", "ports": [{"port": 80}]}),
+            json!({"type": "ExternalName", "externalName": "example.org", "clusterIP": "10.96.0.7"}),
+            json!({"ports": [{"port": 80}]}),
+            json!({"clusterIP": "fd00::7", "ports": [{"port": 80}]}),
+        ] {
+            assert_eq!(project(spec.clone()), Service::default(), "{spec}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_left_out() {
+        let odd = project(json!({"type": "NodePort", "clusterIP": "10.96.0.7",
+            "ports": [{"port": 0}, {"port": 65536}, {"port": -1}, {"port": 80, "nodePort": 99999}]}));
+        assert_eq!(odd.ports.len(), 1);
+        assert_eq!(odd.ports[0].node_port, None);
+    }
+
+    #[test]
+    fn conditions_default_as_documented() {
+        let object = json!({
+        "metadata": {"name": "s-1", "namespace": "n", "labels": {"kubernetes.io/service-name": "s"}},
+        "addressType": "IPv4", "ports": [{"port": 80}],
+        "endpoints": [
+            {"addresses": ["10.0.0.1"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["10.0.0.4"], "conditions": {"ready": false, "serving": true}},
+            {"addresses": ["10.0.0.5"], "conditions": {"ready": true, "terminating": true}},
+            {"addresses": ["bad"]}, {"addresses": []},
+        ]});
+        let slice = Slice::project(serde_json::from_value::<discovery::EndpointSlice>(object).unwrap());
+        assert_eq!(slice.service.unwrap().to_string(), "n/s");
+        let conditions: Vec<Condition> = slice.endpoints.iter().map(|e| e.condition).collect();
+        assert_eq!(conditions, [Ready, Unusable, ServingTerminating, Unusable, Ready]);
+    }
+}

@@ -1,0 +1,293 @@
+//! The proxy's nftables table.
+//!
+//! ```text
+//!   nat prerouting, output ──► services        address . protocol . port → picker chain
+//!                          ──► node-ports                protocol . port → picker chain
+//!   picker chain (one for each number of endpoints, not one a service):
+//!       n = 0, 1, … by turns;  endpoints      address . protocol . port . n → endpoint;  dnat
+//!   filter prerouting, output, after that ──► refused, refused-node-ports → reject | drop
+//!                                             what is left in the service range → reject
+//!   nat postrouting ──► masquerade what is marked, and who talks to itself (hairpin)
+//! ```
+//!
+//! A change of one endpoint is a change of one or two elements. No rule is made for a service.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use ipnet::Ipv4Net;
+
+use super::{
+    plan::Frontend,
+    state::{Change, Element, Picker},
+};
+use crate::netfilter::{
+    self, Batch, Chain, Data, Hook, Set,
+    expr::{self, Expr, Reg},
+    ty,
+};
+
+const SERVICES: &str = "services";
+const NODE_PORTS: &str = "node-ports";
+const ENDPOINTS: &str = "endpoints";
+const AFFINITY: &str = "affinity";
+const IDENTITIES: &str = "identities";
+const REFUSED: &str = "refused";
+const REFUSED_NODE_PORTS: &str = "refused-node-ports";
+const HAIRPIN: &str = "hairpin";
+const REJECT: &str = "reject";
+const DROP: &str = "drop";
+
+/// How many (client, frontend) pairs are remembered. Clients beyond that are served, but not remembered.
+const AFFINITY_LIMIT: u32 = 65_536;
+
+/// The mark of connections to masquerade: the bit that kube-proxy uses for the same end, so that two proxies on one
+/// host mean the same by it.
+const MASQUERADE: u32 = 0x4000;
+
+/// Replaces the table by one without services.
+pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
+    batch.replace_table(table);
+    let frontend = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT]), 12);
+    let node_port = (ty::concat(&[ty::PROTO, ty::PORT]), 8);
+    let endpoint = Data::Value { ty: ty::concat(&[ty::IPV4, ty::PORT]), len: 8 };
+    let numbered = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT, ty::MARK]), 16);
+    let client = (ty::concat(&[ty::IPV4, ty::IPV4, ty::PROTO, ty::PORT]), 16);
+    let identity = Data::Value { ty: ty::MARK, len: 4 };
+    let mut set = |name, (key, key_len), data, dynamic| {
+        batch.add_set(table, Set { name, key, key_len, data, dynamic });
+    };
+    set(SERVICES, frontend, Data::Verdict, None);
+    set(NODE_PORTS, node_port, Data::Verdict, None);
+    set(REFUSED, frontend, Data::Verdict, None);
+    set(REFUSED_NODE_PORTS, node_port, Data::Verdict, None);
+    set(ENDPOINTS, numbered, endpoint, None);
+    set(IDENTITIES, numbered, identity, None);
+    set(AFFINITY, client, identity, Some(AFFINITY_LIMIT));
+    set(HAIRPIN, (ty::concat(&[ty::IPV4, ty::IPV4]), 8), Data::None, None);
+
+    let mut chain = |name, hook, rules: Vec<Vec<Expr>>| {
+        batch.add_chain(table, Chain { name, hook });
+        for rule in rules {
+            batch.add_rule(table, name, &rule);
+        }
+    };
+    let dispatch = |services, node_ports| {
+        let service = vec![expr::daddr(0), expr::l4proto(1), expr::dport(2), expr::verdict_map(services, 0)];
+        let node_port = vec![
+            expr::fib_daddr_type(0),
+            expr::is(0, expr::LOCAL.to_ne_bytes()),
+            expr::l4proto(0),
+            expr::dport(1),
+            expr::verdict_map(node_ports, 0),
+        ];
+        [service, node_port]
+    };
+    let refuse = || {
+        let undefined = [expr::daddr(0)]
+            .into_iter()
+            .chain(expr::within(0, service_cidr))
+            .chain([expr::goto_chain(REJECT)])
+            .collect();
+        let [service, node_port] = dispatch(REFUSED, REFUSED_NODE_PORTS);
+        let new = |rule: Vec<Expr>| expr::new_connection().into_iter().chain(rule).collect();
+        vec![new(service), new(node_port), new(undefined)]
+    };
+    chain(
+        REJECT,
+        None,
+        vec![
+            vec![expr::l4proto(0), expr::is(0, [6]), expr::reject_reset()],
+            vec![expr::reject_unreachable()],
+        ],
+    );
+    chain(DROP, None, vec![vec![expr::drop_packet()]]);
+    chain("prerouting", Some(Hook::NAT_PREROUTING), dispatch(SERVICES, NODE_PORTS).into());
+    chain("output", Some(Hook::NAT_OUTPUT), dispatch(SERVICES, NODE_PORTS).into());
+    chain("refuse-prerouting", Some(Hook::filter_prerouting(-90)), refuse());
+    chain("refuse-output", Some(Hook::filter_output(-90)), refuse());
+    let marked = MASQUERADE.to_ne_bytes();
+    chain(
+        "postrouting",
+        Some(Hook::NAT_POSTROUTING),
+        vec![
+            vec![expr::mark(0), expr::bitwise(0, marked, [0; 4]), expr::is(0, marked), expr::masquerade()],
+            vec![expr::saddr_daddr(0), expr::contains(HAIRPIN, 0), expr::masquerade()],
+        ],
+    );
+}
+
+// What the registers of a picker chain hold. The keys of the tables lie side by side in them.
+const CLIENT: Reg = 0;
+const ADDRESS: Reg = 1;
+const PROTOCOL: Reg = 2;
+const PORT: Reg = 3;
+/// The endpoint's number or identity.
+const NUMBER: Reg = 4;
+/// The endpoint's address and port. Overwrites the number that it was found by.
+const ENDPOINT: Reg = 4;
+const SCRATCH: Reg = 6;
+
+fn picker_rules(picker: Picker) -> Vec<Vec<Expr>> {
+    let frontend = || {
+        let address = match picker.any_address {
+            true => expr::address(ADDRESS, Ipv4Addr::UNSPECIFIED),
+            false => expr::daddr(ADDRESS),
+        };
+        vec![address, expr::l4proto(PROTOCOL), expr::dport(PORT)]
+    };
+    let send = || [expr::lookup(ENDPOINTS, ADDRESS, ENDPOINT), expr::dnat(ENDPOINT)];
+    let by_turns = || expr::round_robin(NUMBER, picker.count);
+
+    let mut rules: Vec<Vec<Expr>> = Vec::new();
+    let mut rule = |parts: Vec<Vec<Expr>>| rules.push(parts.into_iter().flatten().collect());
+    if picker.masquerade {
+        let (bit, rest) = (MASQUERADE.to_ne_bytes(), (!MASQUERADE).to_ne_bytes());
+        rule(vec![vec![expr::mark(0), expr::bitwise(0, rest, bit), expr::set_mark(0)]]);
+    }
+    if let Some(seconds) = picker.affinity {
+        let client = || vec![expr::saddr(CLIENT)];
+        let remember = || vec![expr::remember(AFFINITY, CLIENT, NUMBER, u64::from(seconds) * 1000)];
+        // nft, the program, aborts when it lists a rule that uses what a map yielded in a key. A detour by the
+        // packet's mark, which is put back at once, makes it a plain value again.
+        let settle =
+            || vec![expr::mark(SCRATCH), expr::set_mark(NUMBER), expr::mark(NUMBER), expr::set_mark(SCRATCH)];
+
+        // A client that is remembered, unless its endpoint is gone.
+        let known = vec![expr::lookup(AFFINITY, CLIENT, NUMBER)];
+        rule(vec![client(), frontend(), known, settle(), remember(), send().into()]);
+        // Remembering does not overwrite, so what is out of date is forgotten first.
+        let forget = vec![expr::mark(NUMBER), expr::forget(AFFINITY, CLIENT, NUMBER)];
+        rule(vec![client(), frontend(), forget]);
+        let pick = vec![by_turns(), expr::lookup(IDENTITIES, ADDRESS, NUMBER)];
+        rule(vec![client(), frontend(), pick, settle(), remember(), send().into()]);
+        // Only when no more clients can be remembered does a packet get here.
+    }
+    rule(vec![frontend(), vec![by_turns()], send().into()]);
+    rules
+}
+
+/// Appends the changes to the transaction. Neighbours in the same table share a message.
+pub(super) fn apply(batch: &mut Batch, table: &str, changes: impl IntoIterator<Item = Change>) {
+    let mut changes = changes.into_iter().peekable();
+    while let Some(change) = changes.next() {
+        match change {
+            Change::AddPicker(picker) => {
+                let name = picker.chain();
+                batch.add_chain(table, Chain { name: &name, hook: None });
+                for rule in picker_rules(picker) {
+                    batch.add_rule(table, &name, &rule);
+                }
+            }
+            Change::RemovePicker(picker) => batch.remove_chain(table, &picker.chain()),
+            Change::Add(first) => {
+                let first = Encoded::of(first);
+                let set = first.set;
+                let mut run = vec![first];
+                while let Some(next) = changes.next_if(
+                    |change| matches!(change, Change::Add(element) if Encoded::set_of(*element) == set),
+                ) {
+                    if let Change::Add(element) = next {
+                        run.push(Encoded::of(element));
+                    }
+                }
+                batch.add_elements(table, set, run.iter().map(|e| (e.key.as_slice(), e.data.borrowed())));
+            }
+            Change::Remove(element) => {
+                let element = Encoded::of(element);
+                batch.remove_elements(table, element.set, [element.key.as_slice()]);
+            }
+        }
+    }
+}
+
+/// An element as the kernel takes it.
+struct Encoded {
+    set: &'static str,
+    key: Vec<u8>,
+    data: Payload,
+}
+
+enum Payload {
+    Plain,
+    Endpoint([u8; 8]),
+    Identity([u8; 4]),
+    Goto(String),
+}
+
+impl Payload {
+    fn borrowed(&self) -> netfilter::Element<'_> {
+        match self {
+            Payload::Plain => netfilter::Element::Plain,
+            Payload::Endpoint(value) => netfilter::Element::Value(value),
+            Payload::Identity(value) => netfilter::Element::Value(value),
+            Payload::Goto(chain) => netfilter::Element::Goto(chain),
+        }
+    }
+}
+
+impl Encoded {
+    fn set_of(element: Element) -> &'static str {
+        match element {
+            Element::Dispatch(frontend, _) => either(frontend, SERVICES, NODE_PORTS),
+            Element::Reject(frontend) | Element::Drop(frontend) => {
+                either(frontend, REFUSED, REFUSED_NODE_PORTS)
+            }
+            Element::Endpoint(..) => ENDPOINTS,
+            Element::Identity(..) => IDENTITIES,
+            Element::Hairpin(_) => HAIRPIN,
+        }
+    }
+
+    fn of(element: Element) -> Encoded {
+        let (key, data) = match element {
+            Element::Dispatch(frontend, picker) => (dispatch_key(frontend), Payload::Goto(picker.chain())),
+            Element::Reject(frontend) => (dispatch_key(frontend), Payload::Goto(REJECT.into())),
+            Element::Drop(frontend) => (dispatch_key(frontend), Payload::Goto(DROP.into())),
+            Element::Endpoint(frontend, number, endpoint) => {
+                (numbered_key(frontend, number), Payload::Endpoint(endpoint_data(endpoint)))
+            }
+            Element::Identity(frontend, number, identity) => {
+                (numbered_key(frontend, number), Payload::Identity(identity.to_ne_bytes()))
+            }
+            Element::Hairpin(address) => ([address.octets(); 2].concat(), Payload::Plain),
+        };
+        Encoded { set: Encoded::set_of(element), key, data }
+    }
+}
+
+fn either(frontend: Frontend, address: &'static str, any_address: &'static str) -> &'static str {
+    if frontend.address.is_unspecified() { any_address } else { address }
+}
+
+fn padded(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+fn frontend_key(frontend: Frontend) -> Vec<u8> {
+    [frontend.address.octets(), [frontend.protocol.number(), 0, 0, 0], padded(frontend.port)].concat()
+}
+
+/// Node ports are dispatched by protocol and port alone.
+fn dispatch_key(frontend: Frontend) -> Vec<u8> {
+    frontend_key(frontend).split_off(if frontend.address.is_unspecified() { 4 } else { 0 })
+}
+
+fn numbered_key(frontend: Frontend, number: u32) -> Vec<u8> {
+    [frontend_key(frontend).as_slice(), &number.to_ne_bytes()].concat()
+}
+
+fn endpoint_data(endpoint: SocketAddrV4) -> [u8; 8] {
+    let ([a, b, c, d], [e, f, g, h]) = (endpoint.ip().octets(), padded(endpoint.port()));
+    [a, b, c, d, e, f, g, h]
+}
+
+impl Picker {
+    /// The picker's chain. Says what it does, so that `nft list` can be read.
+    fn chain(self) -> String {
+        let any = if self.any_address { "node-port-" } else { "" };
+        let masquerade = if self.masquerade { "masquerade-" } else { "" };
+        let affinity = self.affinity.map(|seconds| format!("-sticky-{seconds}s")).unwrap_or_default();
+        format!("{any}{masquerade}1-of-{}-lane-{}{affinity}", self.count, self.lane)
+    }
+}
