@@ -8,3 +8,4 @@ mod bounded;
 pub mod cache;
 pub mod identity;
 pub mod source;
+mod stored;

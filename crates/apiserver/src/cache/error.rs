@@ -3,7 +3,7 @@
 use tiphys_store::Revision;
 
 /// What the cache answers instead of objects.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// `resourceVersion`, `resourceVersionMatch`, `limit` and `continue` don't go together.
     #[error("{0}")]
@@ -23,17 +23,20 @@ pub enum Error {
     /// A list at an exact revision that is no longer known.
     #[error("The resourceVersion for the provided list is too old.")]
     Expired,
-    /// A watch from a revision that is no longer known, or a watcher that could not keep up.
+    /// A watch from a revision that is no longer known.
     #[error("too old resource version: {asked} ({oldest})")]
     Gone { asked: Revision, oldest: Revision },
+    /// A watcher did not take what it was told; it can go on from the last that it has seen.
+    #[error("the watcher could not keep up")]
+    Slow,
     /// The revision did not happen in time.
-    #[error("Too large resource version: {asked}, current: {current}")]
+    #[error("Timeout: Too large resource version: {asked}, current: {current}")]
     Future { asked: Revision, current: Revision },
-    /// The collection is being loaded, or was removed.
+    /// The collection is being loaded anew, or was removed.
     #[error("the collection is not available")]
     Unavailable,
     #[error("reading the store: {0}")]
-    Store(#[source] tiphys_store::Error),
+    Store(#[from] tiphys_store::Error),
     /// What lies in the store is no object.
     #[error("the record {key} is damaged: {why}")]
     Damaged { key: String, why: String },

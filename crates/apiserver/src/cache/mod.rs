@@ -14,15 +14,24 @@ use std::{sync::Arc, time::Duration};
 use tiphys_api::kind::{Kind, SelectableField, Storage};
 use tiphys_store::{Revision, Store};
 
+mod collection;
 mod error;
+mod feed;
 mod list;
 mod object;
+mod projection;
+mod state;
+mod tree;
 mod watch;
 
+pub use collection::Collection;
 pub use error::Error;
-pub use list::{At, Filter, ListOptions, Matcher, Page};
+pub use list::{At, Filter, ListOptions, Page};
 pub use object::{Labels, Object};
-pub use watch::{Change, Notice, Start, Watch, WatchOptions};
+pub use watch::{Change, Frames, Notice, Start, Watch, WatchOptions};
+
+use feed::{Command, Feed};
+use tokio::sync::{mpsc, oneshot};
 
 /// What bounds the cache of one collection.
 #[derive(Clone, Debug)]
@@ -39,7 +48,7 @@ pub struct Limits {
     pub future: Duration,
     /// How many paged lists keep their root; beyond it the oldest goes on inconsistently.
     pub pins: usize,
-    /// How often a quiet watcher is told how far it has seen, if it asked for bookmarks.
+    /// How often watchers who asked for bookmarks are told how far they have seen, and old changes are let go.
     pub bookmarks: Duration,
 }
 
@@ -55,6 +64,11 @@ impl Default for Limits {
             bookmarks: Duration::from_secs(60),
         }
     }
+}
+
+fn prefix(group: &str, resource: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    format!("/registry/{group}/{resource}/")
 }
 
 /// What the cache must know of a collection: where it is stored and what can be selected by.
@@ -86,8 +100,26 @@ impl Spec {
 
     /// What the keys of the collection start with: `/registry/<group>/<resource>/`.
     pub fn prefix(&self) -> String {
-        let group = if self.group.is_empty() { "core" } else { &self.group };
-        format!("/registry/{group}/{}/", self.resource)
+        prefix(&self.group, &self.resource)
+    }
+
+    /// One spec for each storage, with the fields of all kinds that share it.
+    fn merge(specs: Vec<Self>) -> Vec<Self> {
+        let mut merged: Vec<Self> = Vec::new();
+        for spec in specs {
+            match merged.iter_mut().find(|m| m.group == spec.group && m.resource == spec.resource) {
+                None => merged.push(spec),
+                Some(there) => {
+                    let new = |f: &SelectableField| !there.fields.iter().any(|t| t.label == f.label);
+                    let fields: Vec<_> = spec.fields.into_iter().filter(new).collect();
+                    there.fields.extend(fields);
+                    let new = |i: &String| !there.indexed.contains(i);
+                    let indexed: Vec<_> = spec.indexed.into_iter().filter(new).collect();
+                    there.indexed.extend(indexed);
+                }
+            }
+        }
+        merged
     }
 
     /// The store's key of an object; `namespace` is empty for a cluster-scoped kind.
@@ -102,106 +134,73 @@ impl Spec {
 }
 
 /// All collections, fed by one watch of the store.
+#[derive(Debug)]
 pub struct Cache {
-    store: Arc<dyn Store>,
-    limits: Limits,
+    feed: Arc<Feed>,
+    commands: mpsc::Sender<Command>,
 }
 
 impl Cache {
-    /// Loads `specs` from the store and follows it until the cache is dropped.
+    /// Loads `specs` from the store and follows it until the cache is dropped. Specs of one storage become one
+    /// collection.
+    ///
+    /// # Errors
+    /// The store can't be read.
     pub async fn start(store: Arc<dyn Store>, specs: Vec<Spec>, limits: Limits) -> Result<Arc<Self>, Error> {
-        let _specs = specs;
-        Ok(Arc::new(Self { store, limits }))
+        let feed = Feed::new(store, limits);
+        let (commands, queue) = mpsc::channel(1);
+        // The task ends by itself when `commands` is dropped.
+        let _task = feed.start(Spec::merge(specs), queue).await?;
+        Ok(Arc::new(Self { feed, commands }))
     }
 
-    /// Adds a collection, or finds the one that has its storage; fields that are new join it.
+    /// Adds a collection, or finds the one that has its storage, as it is.
+    ///
+    /// # Errors
+    /// The store can't be read.
     pub async fn add(&self, spec: Spec) -> Result<Arc<Collection>, Error> {
-        Ok(Arc::new(Collection { spec, limits: self.limits.clone() }))
+        let (answer, answered) = oneshot::channel();
+        self.commands.send(Command::Add(spec, answer)).await.map_err(|_| Error::Unavailable)?;
+        answered.await.map_err(|_| Error::Unavailable)?
     }
 
     /// Drops a collection and ends its watches.
     pub async fn remove(&self, group: &str, resource: &str) {
-        let _ = (group, resource);
+        let (answer, answered) = oneshot::channel();
+        let remove = Command::Remove(prefix(group, resource).into(), answer);
+        // A feed that has ended has ended all watches.
+        if self.commands.send(remove).await.is_ok() {
+            answered.await.unwrap_or_default();
+        }
     }
 
     /// The collection of a storage.
     pub fn collection(&self, group: &str, resource: &str) -> Option<Arc<Collection>> {
-        let _ = (group, resource);
-        None
+        self.feed.collection(&prefix(group, resource))
     }
 
     /// Every change up to this revision is applied.
     pub fn revision(&self) -> Revision {
-        Revision::ZERO
+        self.feed.revision()
     }
 
     /// Waits until every change up to `revision` is applied, at most [`Limits::future`].
+    ///
+    /// # Errors
+    /// It did not happen in time.
     pub async fn wait(&self, revision: Revision) -> Result<(), Error> {
-        Err(Error::Future { asked: revision, current: Revision::ZERO })
+        self.feed.wait(revision).await
     }
 
     /// Waits until everything that was committed before this call is applied.
+    ///
+    /// # Errors
+    /// The store can't be asked, or the cache is too far behind.
     pub async fn wait_newest(&self) -> Result<(), Error> {
-        let newest = self.store.revision().await.map_err(Error::Store)?;
-        self.wait(newest).await
+        self.feed.wait_at(&At::Newest).await
     }
 }
 
-/// One collection of objects.
-pub struct Collection {
-    spec: Spec,
-    limits: Limits,
-}
-
-impl Collection {
-    pub fn spec(&self) -> &Spec {
-        &self.spec
-    }
-
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// What the cache holds now, without waiting: for authorizers and other callers who can live with a
-    /// moment's delay, or who called [`Cache::wait`] before.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        let _ = (namespace, name);
-        None
-    }
-
-    /// All objects (of one namespace) now, in key order, without waiting.
-    pub fn iter(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Object>> + Send + use<> {
-        let _ = namespace;
-        std::iter::empty()
-    }
-
-    /// The objects whose indexed field has this value.
-    pub fn by_field(&self, field: &str, value: &str) -> impl Iterator<Item = Arc<Object>> + Send + use<> {
-        let _ = (field, value);
-        std::iter::empty()
-    }
-
-    /// Tells each time that this collection has changed; the value is the newest change.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<Revision> {
-        tokio::sync::watch::channel(Revision::ZERO).1
-    }
-
-    /// One object with the promise that `at` makes. `Ok(None)`: it does not exist.
-    pub async fn read(&self, at: At, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Error> {
-        let _ = at;
-        Ok(self.get(namespace, name))
-    }
-
-    /// A page of objects in key order, all as of one revision.
-    pub async fn list(&self, options: ListOptions) -> Result<Page, Error> {
-        let _ = options;
-        Err(Error::Unavailable)
-    }
-
-    /// Every change that the filter lets through. An object that leaves the filter is seen as deleted,
-    /// one that enters it as added.
-    pub async fn watch(&self, options: WatchOptions) -> Result<Watch, Error> {
-        let _ = options;
-        Err(Error::Unavailable)
-    }
-}
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

@@ -1,13 +1,26 @@
 //! An object as the cache holds it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tiphys_store::Revision;
 
+use super::projection::{Projected, Projection};
+use crate::stored;
+
 /// Labels in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Vec<(Box<str>, Box<str>)>);
+pub struct Labels(Box<[(Box<str>, Box<str>)]>);
 
 impl Labels {
+    /// Of labels that are there twice, the last counts.
+    pub(super) fn new(mut labels: Vec<(Box<str>, Box<str>)>) -> Self {
+        labels.reverse();
+        labels.sort_by(|(a, _), (b, _)| a.cmp(b));
+        labels.dedup_by(|(later, _), (first, _)| later == first);
+        Self(labels.into())
+    }
+
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
         Some(&self.0[at].1)
@@ -21,21 +34,48 @@ impl Labels {
 /// One object at one revision.
 #[derive(Clone, Debug)]
 pub struct Object {
-    namespace: Box<str>,
-    name: Box<str>,
+    /// `namespace/name`, or the name alone.
+    key: Arc<str>,
     revision: Revision,
     json: Bytes,
-    labels: Labels,
-    fields: Vec<(Box<str>, Box<str>)>,
+    /// Labels and fields are shared by all revisions of a deleted object, which are two.
+    projected: Arc<Projected>,
+    projection: Arc<Projection>,
 }
 
 impl Object {
+    /// Reads the record that `key`, its key in the collection, has in the store.
+    ///
+    /// # Errors
+    /// The record is no stored object; the text says why.
+    pub(super) fn read(
+        projection: &Arc<Projection>,
+        key: Arc<str>,
+        revision: Revision,
+        stored: &[u8],
+    ) -> Result<Self, String> {
+        let json = stored::render(stored, revision).map_err(|e| e.to_string())?;
+        let projected = Arc::new(projection.read(&json).map_err(|e| e.to_string())?);
+        Ok(Self { key, revision, json, projected, projection: Arc::clone(projection) })
+    }
+
+    /// The object as it is told when it goes at `revision`.
+    pub(super) fn deleted_at(&self, revision: Revision) -> Self {
+        let json = rerender(&self.json, revision);
+        Self { revision, json, ..self.clone() }
+    }
+
+    /// `namespace/name`, or the name alone.
+    pub(super) fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
     /// Empty for a cluster-scoped object.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        self.key.split_once('/').map_or("", |(namespace, _)| namespace)
     }
     pub fn name(&self) -> &str {
-        &self.name
+        self.key.split_once('/').map_or(&self.key, |(_, name)| name)
     }
     pub fn revision(&self) -> Revision {
         self.revision
@@ -45,15 +85,30 @@ impl Object {
         &self.json
     }
     pub fn labels(&self) -> &Labels {
-        &self.labels
+        &self.projected.labels
     }
     /// The value of a selectable field, `metadata.name` and `metadata.namespace` among them; `None` for a
     /// field that the kind can't be selected by.
     pub fn field(&self, label: &str) -> Option<&str> {
         match label {
-            "metadata.name" => Some(&self.name),
-            "metadata.namespace" => Some(&self.namespace),
-            _ => self.fields.iter().find(|(l, _)| l.as_ref() == label).map(|(_, v)| v.as_ref()),
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            _ => self.projection.slot(label).map(|slot| &*self.projected.fields[slot]),
         }
     }
+
+    /// Roughly what the object takes in memory.
+    pub(super) fn size(&self) -> usize {
+        self.json.len() + 256
+    }
+}
+
+/// A rendered object with another revision. The mark is where [`stored::render`] has put it: nothing that
+/// stands before it can contain it.
+fn rerender(rendered: &Bytes, revision: Revision) -> Bytes {
+    const MARK: &[u8] = b"\"metadata\":{\"resourceVersion\":\"";
+    let Some(at) = rendered.windows(MARK.len()).position(|w| w == MARK) else { return rendered.clone() };
+    let (head, tail) = rendered.split_at(at + MARK.len());
+    let digits = tail.iter().take_while(|b| b.is_ascii_digit()).count();
+    [head, revision.to_string().as_bytes(), &tail[digits..]].concat().into()
 }

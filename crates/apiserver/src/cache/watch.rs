@@ -1,22 +1,59 @@
 //! What a watch asks for and gets.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
 
 use bytes::Bytes;
 use tiphys_store::Revision;
+use tokio::sync::Notify;
 
-use super::{Error, Filter, Object};
+use super::{At, Collection, Error, Filter, Object, collection::Group, list};
 
 /// Where a watch starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// With what happens from now on (no `resourceVersion`, or "0", with `sendInitialEvents` false).
+    /// With what happens from now on.
     Now,
     /// With everything later than this revision.
     After(Revision),
-    /// With an `Added` for each object that exists, at least as new as the revision (`None`: as the newest
-    /// commit), then a bookmark that says so, then what happens.
-    Initial(Option<Revision>),
+    /// With an `Added` for each object that exists, then what happens.
+    State(At),
+    /// As `State`, with a bookmark between (for a watcher that asked for bookmarks) which says that these were
+    /// the initial events.
+    Initial(At),
+}
+
+impl Start {
+    /// Reads the parameters of a watch as upstream documents them; absent ones are empty.
+    ///
+    /// # Errors
+    /// They don't go together, or are no revision.
+    pub fn read(
+        resource_version: &str,
+        rv_match: &str,
+        send_initial_events: Option<bool>,
+    ) -> Result<Self, Error> {
+        let forbidden = |why| Err(Error::Invalid(format!("resourceVersionMatch: Forbidden: {why}")));
+        match (send_initial_events, rv_match) {
+            (None, "") | (Some(_), "NotOlderThan") => {}
+            (None, _) => {
+                return forbidden(
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
+            }
+            (Some(_), _) => {
+                return forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            }
+        }
+        match (send_initial_events, At::get(resource_version)?) {
+            (Some(true), at) => Ok(Self::Initial(at)),
+            (_, At::NotOlderThan(revision)) => Ok(Self::After(revision)),
+            (Some(false), _) => Ok(Self::Now),
+            (None, at) => Ok(Self::State(at)),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -45,11 +82,26 @@ pub enum Notice {
     Bookmark { revision: Revision, initial: bool },
 }
 
+/// What a notice counts for, besides its object.
+const NOTICE: usize = 128;
+
+impl Notice {
+    fn size(&self) -> usize {
+        match self {
+            Self::Object { object, .. } => NOTICE + object.size(),
+            Self::Bookmark { .. } => NOTICE,
+        }
+    }
+}
+
 /// The encoded frames of one notice, shared by all its watchers.
 #[derive(Debug, Default)]
 pub struct Frames {
-    made: std::sync::Mutex<Vec<(Box<str>, Bytes)>>,
+    made: Mutex<Vec<(Box<str>, Bytes)>>,
 }
+
+/// More encodings than this are made anew for each watcher, so that a notice stays bounded.
+const ENCODINGS: usize = 4;
 
 impl Frames {
     /// The frame for `encoding` (version and media type, as the caller writes them), made once.
@@ -61,25 +113,139 @@ impl Frames {
         encoding: &str,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, frame)) = made.iter().find(|(e, _)| e.as_ref() == encoding) {
             return Ok(frame.clone());
         }
         let frame = make()?;
-        made.push((encoding.into(), frame.clone()));
+        if made.len() < ENCODINGS {
+            made.push((encoding.into(), frame.clone()));
+        }
         Ok(frame)
     }
 }
 
+/// A watcher as the collection knows it.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    pub(super) filter: Filter,
+    pub(super) bookmarks: bool,
+    /// The backlog may have this many bytes.
+    budget: usize,
+    queue: Mutex<Queue>,
+    bell: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    notices: VecDeque<Notice>,
+    size: usize,
+    ended: Option<Error>,
+}
+
+impl Watcher {
+    /// A watcher that is told `backlog` first, which does not count against its budget.
+    pub(super) fn new(options: &WatchOptions, budget: usize, backlog: VecDeque<Notice>) -> Self {
+        Self {
+            filter: options.filter.clone(),
+            bookmarks: options.bookmarks,
+            budget,
+            queue: Mutex::new(Queue { notices: backlog, size: 0, ended: None }),
+            bell: Notify::new(),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the watcher something; a backlog over its budget ends it.
+    pub(super) fn tell(&self, notice: Notice) {
+        let mut queue = self.queue();
+        if queue.ended.is_some() {
+            return;
+        }
+        queue.size += notice.size();
+        if queue.size > self.budget {
+            *queue = Queue { ended: Some(Error::Slow), ..Queue::default() };
+        } else {
+            queue.notices.push_back(notice);
+        }
+        drop(queue);
+        self.bell.notify_one();
+    }
+
+    /// Ends the watch after what was told already.
+    pub(super) fn end(&self, error: Error) {
+        self.queue().ended.get_or_insert(error);
+        self.bell.notify_one();
+    }
+}
+
+/// The objects that existed when the watch began.
+#[derive(Debug)]
+pub(super) struct Initial {
+    pub(super) objects: list::Matching,
+    /// Marks their end.
+    pub(super) end: Option<Revision>,
+}
+
+/// How many initial events are told at once.
+const INITIAL: usize = 256;
+
 /// A watcher. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watch {
-    _private: (),
+    pub(super) collection: Weak<Collection>,
+    pub(super) group: Group,
+    pub(super) id: u64,
+    pub(super) watcher: Arc<Watcher>,
+    pub(super) initial: Option<Initial>,
 }
 
 impl Watch {
-    /// Waits for the next notices and takes all that are there. After an error the watch is over.
+    /// Waits for the next notices and takes all that are there.
+    ///
+    /// # Errors
+    /// The watch is over. [`Error::Slow`]: this watcher did not call often enough; it may resume.
     pub async fn next(&mut self) -> Result<Vec<Notice>, Error> {
-        Err(Error::Unavailable)
+        loop {
+            let notices = self.take()?;
+            if !notices.is_empty() {
+                return Ok(notices);
+            }
+            self.watcher.bell.notified().await;
+        }
+    }
+
+    /// What is there now.
+    fn take(&mut self) -> Result<Vec<Notice>, Error> {
+        if let Some(initial) = &mut self.initial {
+            let added = |object| Notice::Object { change: Change::Added, object, frames: Arc::default() };
+            let mut notices: Vec<_> = initial.objects.by_ref().take(INITIAL).map(added).collect();
+            if notices.len() < INITIAL {
+                notices.extend(initial.end.map(|revision| Notice::Bookmark { revision, initial: true }));
+                self.initial = None;
+            }
+            if !notices.is_empty() {
+                return Ok(notices);
+            }
+        }
+        let mut queue = self.watcher.queue();
+        if queue.notices.is_empty()
+            && let Some(error) = &queue.ended
+        {
+            return Err(error.clone());
+        }
+        queue.size = 0;
+        Ok(std::mem::take(&mut queue.notices).into())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(collection) = self.collection.upgrade() {
+            collection.forget(&self.group, self.id);
+        }
     }
 }

@@ -1,0 +1,292 @@
+//! What keeps all collections fresh: one watch of the store's log.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use futures::StreamExt;
+use tiphys_store::{Batch, Event, Events, Range, Revision, Store};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
+};
+
+use super::{
+    At, Collection, Error, Limits, Object, Spec, collection::Incoming, projection::Projection, state::Root,
+};
+
+/// What every key of the API starts with.
+const REGISTRY: &str = "/registry/";
+/// How many records are loaded at once.
+const PAGE: usize = 5_000;
+
+/// What the feed's task shares with the readers.
+pub(super) struct Feed {
+    store: Arc<dyn Store>,
+    limits: Limits,
+    /// By key prefix.
+    collections: RwLock<HashMap<Box<str>, Arc<Collection>>>,
+    fresh: watch::Sender<Fresh>,
+}
+
+/// Everything up to `revision` is applied; `ended` says why there will be no more.
+#[derive(Clone, Debug)]
+struct Fresh {
+    revision: Revision,
+    ended: Option<Error>,
+}
+
+impl std::fmt::Debug for Feed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Feed").field("fresh", &*self.fresh.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// What the task is asked to do between two batches, so that a collection begins exactly where the feed is.
+pub(super) enum Command {
+    Add(Spec, oneshot::Sender<Result<Arc<Collection>, Error>>),
+    Remove(Box<str>, oneshot::Sender<()>),
+}
+
+impl Feed {
+    pub(super) fn new(store: Arc<dyn Store>, limits: Limits) -> Arc<Self> {
+        let fresh = Fresh { revision: Revision::ZERO, ended: None };
+        Arc::new(Self { store, limits, collections: RwLock::default(), fresh: watch::Sender::new(fresh) })
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.fresh.borrow().revision
+    }
+
+    pub(super) fn collection(&self, prefix: &str) -> Option<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(prefix).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Collection>> {
+        self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn insert(&self, collection: &Arc<Collection>) {
+        let prefix = collection.spec().prefix().into();
+        let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        all.insert(prefix, Arc::clone(collection));
+    }
+
+    fn remove(&self, prefix: &str) -> Option<Arc<Collection>> {
+        self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(prefix)
+    }
+
+    /// Waits until every change up to `revision` is applied.
+    pub(super) async fn wait(&self, revision: Revision) -> Result<(), Error> {
+        if self.revision() >= revision {
+            return Ok(());
+        }
+        let mut fresh = self.fresh.subscribe();
+        let known = fresh.wait_for(|fresh| fresh.ended.is_some() || fresh.revision >= revision);
+        // In vain is only the first of two ways to fail: the sender lives as long as `self`.
+        let Ok(Ok(fresh)) = timeout(self.limits.future, known).await else {
+            return Err(Error::Future { asked: revision, current: self.revision() });
+        };
+        match &fresh.ended {
+            Some(error) if fresh.revision < revision => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until a read may be served.
+    pub(super) async fn wait_at(&self, at: &At) -> Result<(), Error> {
+        match at {
+            At::Any | At::Continue(_) => Ok(()),
+            At::NotOlderThan(revision) | At::Exact(revision) => self.wait(*revision).await,
+            At::Newest => self.wait(self.store.revision().await?).await,
+        }
+    }
+
+    /// Loads the collections as they were at the oldest revision that the store has, and lets the log lead
+    /// them to the present.
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        specs: Vec<Spec>,
+        commands: mpsc::Receiver<Command>,
+    ) -> Result<tokio::task::JoinHandle<()>, Error> {
+        let horizon = self.horizon().await?;
+        for spec in specs {
+            self.load(spec, horizon).await?;
+        }
+        let mut events = self.store.watch(REGISTRY.to_owned(), horizon).await?;
+        self.reach(horizon);
+        let newest = self.store.revision().await?;
+        while self.revision() < newest {
+            match events.next().await {
+                Some(batch) => self.apply(batch?),
+                None => return Err(tiphys_store::Error::Closed.into()),
+            }
+        }
+        Ok(tokio::spawn(Arc::clone(self).run(events, commands)))
+    }
+
+    async fn horizon(&self) -> Result<Revision, Error> {
+        let probe = Range { prefix: REGISTRY.to_owned(), limit: Some(1), ..Range::default() };
+        match self.store.range(probe, Some(Revision::ZERO)).await {
+            Ok(page) => Ok(page.revision),
+            Err(tiphys_store::Error::Compacted { floor }) => Ok(floor),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn reach(&self, revision: Revision) {
+        self.fresh.send_modify(|fresh| fresh.revision = revision);
+    }
+
+    /// Adds a collection as it is at `revision`.
+    async fn load(self: &Arc<Self>, spec: Spec, revision: Revision) -> Result<Arc<Collection>, Error> {
+        let projection = Arc::new(Projection::new(&spec.fields));
+        let root = self.read(&spec, &projection, revision).await?;
+        let collection = Collection::new(spec, projection, Arc::clone(self), root, revision);
+        self.insert(&collection);
+        Ok(collection)
+    }
+
+    /// Reads all objects of a collection at `revision`. A damaged record is left out, and told.
+    async fn read(
+        &self,
+        spec: &Spec,
+        projection: &Arc<Projection>,
+        revision: Revision,
+    ) -> Result<Root, Error> {
+        let prefix = spec.prefix();
+        let mut root = Root::new(spec);
+        let mut after = None;
+        loop {
+            let range = Range { prefix: prefix.clone(), after, limit: Some(PAGE) };
+            let page = self.store.range(range, Some(revision)).await?;
+            after = page.records.last().map(|record| record.key.clone());
+            for record in page.records {
+                let key: Arc<str> = record.key.as_str()[prefix.len()..].into();
+                match Object::read(projection, Arc::clone(&key), record.revision, &record.value) {
+                    Ok(object) => drop(root.set(&key, Some(&Arc::new(object)))),
+                    Err(why) => tracing::error!(key = %record.key, why, "a record is damaged"),
+                }
+            }
+            if !page.more {
+                return Ok(root);
+            }
+        }
+    }
+
+    async fn run(self: Arc<Self>, mut events: Events, mut commands: mpsc::Receiver<Command>) {
+        let every = self.limits.bookmarks;
+        let mut ticks = interval_at(Instant::now() + every, every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                batch = events.next() => match batch.unwrap_or(Err(tiphys_store::Error::Closed)) {
+                    Ok(batch) => self.apply(batch),
+                    Err(error) => match self.recover(error).await {
+                        Ok(again) => events = again,
+                        Err(error) => return self.end(&error),
+                    },
+                },
+                command = commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    // The cache was dropped.
+                    None => return self.end(&Error::Unavailable),
+                },
+                _ = ticks.tick() => {
+                    let revision = self.revision();
+                    self.all().iter().for_each(|collection| collection.tick(revision));
+                }
+            }
+        }
+    }
+
+    /// Applies a batch. Of each collection all changes of the batch become visible at once.
+    fn apply(&self, batch: Batch) {
+        let mut changes: HashMap<&str, (Arc<Collection>, Vec<Incoming>)> = HashMap::new();
+        for event in &batch.events {
+            let Some(prefix) = prefix_of(event.key.as_str()) else { continue };
+            let (collection, changes) = match changes.get_mut(prefix) {
+                Some(found) => found,
+                None => match self.collection(prefix) {
+                    Some(collection) => changes.entry(prefix).or_insert((collection, Vec::new())),
+                    None => continue,
+                },
+            };
+            changes.extend(incoming(collection, prefix, event));
+        }
+        for (collection, changes) in changes.into_values() {
+            collection.apply(changes);
+        }
+        self.reach(batch.revision);
+    }
+
+    async fn obey(self: &Arc<Self>, command: Command) {
+        match command {
+            Command::Add(spec, answer) => {
+                let added = match self.collection(&spec.prefix()) {
+                    Some(there) => Ok(there),
+                    None => self.load(spec, self.revision()).await,
+                };
+                // Whoever asked may have gone; the collection stays.
+                drop(answer.send(added));
+            }
+            Command::Remove(prefix, answer) => {
+                if let Some(collection) = self.remove(&prefix) {
+                    collection.end(&Error::Unavailable);
+                }
+                // Whoever asked may have gone.
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    /// After the log has moved past the feed, everything is loaded anew; nothing else can be mended.
+    async fn recover(&self, error: tiphys_store::Error) -> Result<Events, Error> {
+        let tiphys_store::Error::Compacted { .. } = error else { return Err(error.into()) };
+        tracing::warn!("the watch cache fell behind the store's log and is loaded anew");
+        let revision = self.store.revision().await?;
+        let events = self.store.watch(REGISTRY.to_owned(), revision).await?;
+        for collection in self.all() {
+            let root = self.read(collection.spec(), collection.projection(), revision).await?;
+            collection.reset(root, revision);
+        }
+        self.reach(revision);
+        Ok(events)
+    }
+
+    fn end(&self, error: &Error) {
+        tracing::debug!(%error, "the watch cache's feed has ended");
+        self.fresh.send_modify(|fresh| fresh.ended = Some(error.clone()));
+        // The collections know the feed, so it has to forget them.
+        let all = std::mem::take(&mut *self.collections.write().unwrap_or_else(PoisonError::into_inner));
+        all.values().for_each(|collection| collection.end(error));
+    }
+}
+
+/// `/registry/<group>/<resource>/` of a key.
+fn prefix_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix(REGISTRY)?;
+    let (slash, _) = rest.match_indices('/').nth(1)?;
+    Some(&key[..=REGISTRY.len() + slash])
+}
+
+/// `None` for a damaged record, which is told and otherwise ignored.
+fn incoming(collection: &Collection, prefix: &str, event: &Event) -> Option<Incoming> {
+    let key: Arc<str> = event.key.as_str()[prefix.len()..].into();
+    let object = match &event.value {
+        None => None,
+        Some(value) => match Object::read(collection.projection(), Arc::clone(&key), event.revision, value) {
+            Ok(object) => Some(Arc::new(object)),
+            Err(why) => {
+                tracing::error!(key = %event.key, why, "a record is damaged");
+                return None;
+            }
+        },
+    };
+    Some(Incoming { key, revision: event.revision, object })
+}
