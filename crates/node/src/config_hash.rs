@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Container;
 use sha2::{Digest, Sha256};
 
 /// A short hash of name and image, which are all that may change in a running pod and need a restart.
-pub fn of(container: &Container) -> String {
+pub(crate) fn of(container: &Container) -> String {
     let mut hash = Sha256::new();
     hash.update(container.name.as_bytes());
     hash.update([0]);
@@ -13,7 +13,7 @@ pub fn of(container: &Container) -> String {
 }
 
 /// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -2,7 +2,7 @@
 
 /// Replaces references to known names. `$$` stands for one `$`, so `$$(NAME)` is never a reference; a reference to
 /// an unknown name stays as written.
-pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -30,7 +30,7 @@ pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
 }
 
 /// Like [`expand`], but an unknown name is an error that carries it.
-pub fn expand_strict(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(crate) fn expand_strict(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let missing = std::cell::RefCell::new(None);
     let out = expand(text, |name| {
         let value = lookup(name);

@@ -1,1 +1,29 @@
 //! The kubelet: pod workers, probes, volumes, node status; speaks CRI, never a runtime's own API.
+//!
+//! Each pod has one [`worker`] task. It looks at what the runtime has, asks [`plan::plan`] what to do, has it done
+//! by operations that run beside it, and tells the API what [`status::compute`] says. Nothing here knows which
+//! runtime answers, and the worker itself never waits for I/O other than the runtime's short answers.
+
+pub mod backoff;
+pub mod cgroups;
+mod config_hash;
+pub mod content;
+pub mod credentials;
+pub mod env;
+mod expand;
+pub mod fields;
+pub mod images;
+pub mod key;
+pub mod labels;
+pub mod names;
+pub mod observed;
+pub mod plan;
+pub mod pod;
+pub mod qos;
+pub mod quantity;
+pub mod security;
+pub mod services;
+pub mod status;
+#[cfg(test)]
+mod testing;
+pub mod volumes;

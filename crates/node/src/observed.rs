@@ -154,11 +154,6 @@ impl Observed {
         self.instances(name).next()
     }
 
-    /// The newest instance of a container in one sandbox.
-    pub fn newest_in<'a>(&'a self, sandbox: &SandboxId, name: &'a str) -> Option<&'a Container> {
-        self.instances(name).find(|c| c.sandbox == *sandbox)
-    }
-
     /// The containers that run.
     pub fn running(&self) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(|c| c.is_running())
@@ -203,7 +198,9 @@ impl Container {
         let started_at = time(status.started_at);
         let state = match v1::ContainerState::try_from(status.state) {
             Ok(v1::ContainerState::ContainerCreated) => State::Created,
-            Ok(v1::ContainerState::ContainerRunning) => State::Running { started_at: started_at.unwrap_or(created_at) },
+            Ok(v1::ContainerState::ContainerRunning) => {
+                State::Running { started_at: started_at.unwrap_or(created_at) }
+            }
             Ok(v1::ContainerState::ContainerExited) => State::Exited(Exit {
                 started_at,
                 finished_at: time(status.finished_at).unwrap_or(created_at),
@@ -222,7 +219,11 @@ impl Container {
             state,
             created_at,
             image: image_name(status.image.as_ref()),
-            image_ref: if status.image_ref.is_empty() { status.image_id.clone() } else { status.image_ref.clone() },
+            image_ref: if status.image_ref.is_empty() {
+                status.image_id.clone()
+            } else {
+                status.image_ref.clone()
+            },
             hash: note(labels::CONTAINER_HASH).to_owned(),
             termination_path: note(labels::TERMINATION_PATH).to_owned(),
             fallback_to_logs: note(labels::TERMINATION_POLICY) == "FallbackToLogsOnError",
@@ -235,7 +236,11 @@ impl Container {
 
 fn image_name(image: Option<&v1::ImageSpec>) -> String {
     let Some(image) = image else { return String::new() };
-    if image.user_specified_image.is_empty() { image.image.clone() } else { image.user_specified_image.clone() }
+    if image.user_specified_image.is_empty() {
+        image.image.clone()
+    } else {
+        image.user_specified_image.clone()
+    }
 }
 
 fn exit_reason(status: &v1::ContainerStatus) -> String {

@@ -301,16 +301,21 @@ fn containers(view: &View<'_>, sandbox: &Sandbox, plan: &mut Plan) {
     }
 }
 
+/// The newest instance of a container in the sandbox; those of earlier sandboxes count for nothing here.
+fn newest_here<'a>(view: &View<'a>, sandbox: &Sandbox, name: &str) -> Option<&'a Container> {
+    view.observed.containers.iter().find(|c| c.name == name && c.sandbox == sandbox.id)
+}
+
 /// Runs init containers in order, keeps sidecars alive; true once the main containers may run.
 fn initialize(view: &View<'_>, sandbox: &Sandbox, plan: &mut Plan) -> bool {
-    let in_sandbox = |name: &str| view.observed.instances(name).find(|c| c.sandbox == sandbox.id);
-    let initialized = pod::main_containers(view.pod).any(|c| in_sandbox(c.name()).is_some());
+    let initialized = pod::main_containers(view.pod).any(|c| newest_here(view, sandbox, c.name()).is_some());
     for c in pod::init_containers(view.pod) {
-        let newest = in_sandbox(c.name());
+        let newest = newest_here(view, sandbox, c.name());
         match c.role {
             Role::Sidecar => {
                 keep_running(view, sandbox, &c, newest, plan);
-                let started = newest.is_some_and(|n| n.is_running() && view.health.get(&n.id).is_some_and(|h| h.started));
+                let started = newest
+                    .is_some_and(|n| n.is_running() && view.health.get(&n.id).is_some_and(|h| h.started));
                 if !started && !initialized {
                     return false;
                 }
@@ -426,7 +431,12 @@ fn kill(view: &View<'_>, plan: &mut Plan, container: &Container, grace: Duration
     if view.busy.get(&Busy::Kill(container.id.clone())).is_some_and(soon_enough) {
         return;
     }
-    plan.actions.push(Action::Kill { id: container.id.clone(), name: container.name.clone(), grace, message });
+    plan.actions.push(Action::Kill {
+        id: container.id.clone(),
+        name: container.name.clone(),
+        grace,
+        message,
+    });
 }
 
 /// Main containers first, then the sidecars from the last to the first, each with what is left of the time.
@@ -438,9 +448,10 @@ fn terminating(view: &View<'_>, deadline: Timestamp, plan: &mut Plan) {
     };
     let starting = view.busy.keys().any(|b| matches!(b, Busy::Start(_) | Busy::Sandbox | Busy::Prepare));
     let running: Vec<&Container> = view.observed.running().collect();
-    let (sidecars, mains): (Vec<_>, Vec<_>) = running.iter().partition(|c| position(&c.name).is_some());
-    let now: Vec<&&Container> = if left.is_zero() {
-        running.iter().collect()
+    let (sidecars, mains): (Vec<&Container>, Vec<&Container>) =
+        running.iter().partition(|c| position(&c.name).is_some());
+    let now: Vec<&Container> = if left.is_zero() {
+        running.clone()
     } else if mains.is_empty() && !starting {
         sidecars.into_iter().max_by_key(|c| position(&c.name)).into_iter().collect()
     } else {

@@ -147,7 +147,8 @@ pub fn host_network(pod: &Pod) -> bool {
 
 /// The ports of every container with the name of the one that has them.
 pub fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
-    let restartable = spec(pod).init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let restartable =
+        spec(pod).init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     spec(pod).containers.iter().chain(restartable).flat_map(|c| c.ports.iter().flatten())
 }
 

@@ -42,9 +42,13 @@ pub fn class(pod: &Pod) -> QosClass {
 
 fn compute_class(pod: &Pod) -> QosClass {
     let spec = pod::spec(pod);
-    let own = spec.resources.as_ref().filter(|r| amounts(r.requests.as_ref()) + amounts(r.limits.as_ref()) > 0);
+    let own =
+        spec.resources.as_ref().filter(|r| amounts(r.requests.as_ref()) + amounts(r.limits.as_ref()) > 0);
     let per_container = || {
-        spec.containers.iter().chain(spec.init_containers.iter().flatten()).map(|c| c.resources.clone().unwrap_or_default())
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+            .map(|c| c.resources.clone().unwrap_or_default())
     };
     let all: Vec<ResourceRequirements> = match own {
         Some(pod_level) => vec![pod_level.clone()],
@@ -89,7 +93,8 @@ pub struct PodResources {
 pub fn pod_resources(pod: &Pod) -> PodResources {
     let total = |name: &str, limits: bool| total(pod, name, limits);
     let cpu = |limits| total("cpu", limits);
-    let memory = |limits| total("memory", limits).map(|m| m.div_euclid(1000) + i64::from(m.rem_euclid(1000) > 0));
+    let memory =
+        |limits| total("memory", limits).map(|m| m.div_euclid(1000) + i64::from(m.rem_euclid(1000) > 0));
     PodResources {
         cpu_request: cpu(false).unwrap_or(0),
         cpu_limit: cpu(true),
@@ -154,7 +159,8 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, role: Role, node_memory: 
 
 fn burstable_score(container: &Container, node_memory: i64) -> i64 {
     let resources = container.resources.as_ref();
-    let request = resources.and_then(|r| amount(r.requests.as_ref(), "memory").or(amount(r.limits.as_ref(), "memory")));
+    let request =
+        resources.and_then(|r| amount(r.requests.as_ref(), "memory").or(amount(r.limits.as_ref(), "memory")));
     let request = i128::from(request.unwrap_or(0)) / 1000;
     let score = 1000 - (1000 * request / i128::from(node_memory.max(1)));
     i64::try_from(score.clamp(3, 999)).unwrap_or(999)

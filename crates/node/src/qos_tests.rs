@@ -9,14 +9,18 @@ fn pod_with(containers: serde_json::Value, init: serde_json::Value) -> Pod {
 
 #[test]
 fn classes_follow_requests_and_limits() {
-    let r = |requests: serde_json::Value, limits: serde_json::Value| {
-        json!({"name": "c", "resources": {"requests": requests, "limits": limits}})
-    };
+    let r = |requests: serde_json::Value, limits: serde_json::Value| json!({"name": "c", "resources": {"requests": requests, "limits": limits}});
     let cases = [
         (json!([{"name": "c"}]), QosClass::BestEffort),
         (json!([r(json!({}), json!({"cpu": "1", "memory": "1Gi"}))]), QosClass::Guaranteed),
-        (json!([r(json!({"cpu": "1000m", "memory": "1Gi"}), json!({"cpu": "1", "memory": "1Gi"}))]), QosClass::Guaranteed),
-        (json!([r(json!({"cpu": "500m", "memory": "1Gi"}), json!({"cpu": "1", "memory": "1Gi"}))]), QosClass::Burstable),
+        (
+            json!([r(json!({"cpu": "1000m", "memory": "1Gi"}), json!({"cpu": "1", "memory": "1Gi"}))]),
+            QosClass::Guaranteed,
+        ),
+        (
+            json!([r(json!({"cpu": "500m", "memory": "1Gi"}), json!({"cpu": "1", "memory": "1Gi"}))]),
+            QosClass::Burstable,
+        ),
         (json!([r(json!({}), json!({"cpu": "1", "memory": "1Gi"})), {"name": "d"}]), QosClass::Burstable),
         (json!([r(json!({"memory": "1"}), json!({}))]), QosClass::Burstable),
         (json!([r(json!({"cpu": "0"}), json!({}))]), QosClass::BestEffort),

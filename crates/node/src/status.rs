@@ -145,7 +145,8 @@ fn container_status(facts: &Facts<'_>, old: &PodStatus, c: &ContainerSpec<'_>) -
         None => from_record(facts, old, &mut status),
     }
     if let Some(waiting) = facts.waiting.get(name) {
-        let ran = std::mem::replace(&mut status.state, Some(waiting_state(&waiting.reason, &waiting.message)));
+        let ran =
+            std::mem::replace(&mut status.state, Some(waiting_state(&waiting.reason, &waiting.message)));
         if ran.as_ref().is_some_and(|s| s.terminated.is_some()) {
             status.last_state = ran;
         }
@@ -165,7 +166,8 @@ fn volume_mounts(c: &ContainerSpec<'_>) -> Option<Vec<VolumeMountStatus>> {
         name: m.name.clone(),
         read_only: m.read_only.filter(|r| *r),
         recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
-            if matches!(m.recursive_read_only.as_deref(), Some("Enabled")) { "Enabled" } else { "Disabled" }.to_owned()
+            if matches!(m.recursive_read_only.as_deref(), Some("Enabled")) { "Enabled" } else { "Disabled" }
+                .to_owned()
         }),
         volume_status: None,
     });
@@ -173,7 +175,8 @@ fn volume_mounts(c: &ContainerSpec<'_>) -> Option<Vec<VolumeMountStatus>> {
 }
 
 fn default_reason(facts: &Facts<'_>, c: &ContainerSpec<'_>) -> &'static str {
-    let has_init = facts.pod.spec.as_ref().is_some_and(|s| s.init_containers.as_ref().is_some_and(|i| !i.is_empty()));
+    let has_init =
+        facts.pod.spec.as_ref().is_some_and(|s| s.init_containers.as_ref().is_some_and(|i| !i.is_empty()));
     if has_init && c.role != Role::Ephemeral { "PodInitializing" } else { "ContainerCreating" }
 }
 
@@ -268,7 +271,9 @@ fn lost(created_at: Timestamp, now: Timestamp) -> Exit {
 
 /// The runtime has no trace of the container: what the API remembers of it stays true.
 fn from_record(facts: &Facts<'_>, old: Option<&ContainerStatus>, status: &mut ContainerStatus) {
-    let Some(old) = old.filter(|o| o.container_id.as_deref().is_some_and(|id| !id.is_empty())) else { return };
+    let Some(old) = old.filter(|o| o.container_id.as_deref().is_some_and(|id| !id.is_empty())) else {
+        return;
+    };
     status.restart_count = old.restart_count;
     status.container_id = old.container_id.clone();
     status.image_id = old.image_id.clone();
@@ -403,7 +408,8 @@ fn conditions(facts: &Facts<'_>, old: &PodStatus, phase: &str, lists: &Lists) ->
             }
         })
         .collect();
-    let theirs = before.iter().filter(|o| all.iter().all(|c| c.type_ != o.type_)).cloned().collect::<Vec<_>>();
+    let theirs =
+        before.iter().filter(|o| all.iter().all(|c| c.type_ != o.type_)).cloned().collect::<Vec<_>>();
     all.extend(theirs);
     all
 }
@@ -413,7 +419,10 @@ pub const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 fn sandbox_condition(facts: &Facts<'_>) -> Condition {
-    let up = facts.observed.sandbox().is_some_and(|s| s.ready && (pod::host_network(facts.pod) || !s.ips.is_empty()));
+    let up = facts
+        .observed
+        .sandbox()
+        .is_some_and(|s| s.ready && (pod::host_network(facts.pod) || !s.ips.is_empty()));
     Condition { kind: "PodReadyToStartContainers", status: up, reason: None, message: None }
 }
 
@@ -437,8 +446,10 @@ fn containers_ready(pod: &Pod, phase: &str, lists: &Lists) -> Condition {
         "Failed" => return Condition::is_false(KIND, "PodFailed", None),
         _ => {}
     }
-    let sidecars = pod::init_containers(pod).zip(&lists.init).filter(|(c, _)| c.role == Role::Sidecar).map(|(_, s)| s);
-    let unready: Vec<&str> = sidecars.chain(&lists.main).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
+    let sidecars =
+        pod::init_containers(pod).zip(&lists.init).filter(|(c, _)| c.role == Role::Sidecar).map(|(_, s)| s);
+    let unready: Vec<&str> =
+        sidecars.chain(&lists.main).filter(|s| !s.ready).map(|s| s.name.as_str()).collect();
     if unready.is_empty() {
         return Condition::is_true(KIND);
     }
@@ -450,7 +461,12 @@ fn containers_ready(pod: &Pod, phase: &str, lists: &Lists) -> Condition {
 fn ready(facts: &Facts<'_>, old: &PodStatus, phase: &str, containers: &Condition) -> Condition {
     const KIND: &str = "Ready";
     if !containers.status {
-        return Condition { kind: KIND, status: false, reason: containers.reason, message: containers.message.clone() };
+        return Condition {
+            kind: KIND,
+            status: false,
+            reason: containers.reason,
+            message: containers.message.clone(),
+        };
     }
     debug_assert!(phase != "Succeeded" && phase != "Failed");
     let given = facts.pod.status.as_ref().unwrap_or(old).conditions.as_deref().unwrap_or_default();

@@ -1,0 +1,93 @@
+//! A piece of a volume, reached without ever leaving it.
+//!
+//! The content of a volume belongs to containers, which may put links there. The path is therefore resolved by the
+//! kernel with the volume as its root, and what was opened is bound to a place of ours; nobody resolves it again.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
+use nix::sys::stat::{Mode, mkdirat};
+
+use super::mounts;
+
+/// Binds `volume`/`sub` onto `target`; directories that are missing are made, unless the volume is read-only.
+pub fn bind(volume: &Path, sub: &str, target: &Path, may_create: bool) -> io::Result<PathBuf> {
+    if mounts::is_mount_point(target) {
+        return Ok(target.to_owned());
+    }
+    let found = resolve(volume, sub, may_create)?;
+    let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(parent)?;
+    let through = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    if fs::metadata(&through)?.is_dir() {
+        fs::create_dir_all(target)?;
+    } else {
+        fs::File::options().create(true).append(true).open(target)?;
+    }
+    mounts::bind(&through, target)?;
+    Ok(target.to_owned())
+}
+
+/// Opens what `sub` names inside `root`, links included but never beyond `root`.
+fn resolve(root: &Path, sub: &str, may_create: bool) -> io::Result<OwnedFd> {
+    let sub = Path::new(sub);
+    if sub.is_absolute() || sub.components().any(|c| matches!(c, Component::ParentDir)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leads out of the volume"));
+    }
+    let root = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let how = || {
+        OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    };
+    match openat2(&root, sub, how()) {
+        Ok(found) => return Ok(found),
+        Err(nix::errno::Errno::ENOENT) if may_create => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut made = PathBuf::new();
+    for part in sub.components() {
+        let parent =
+            if made.as_os_str().is_empty() { root.try_clone()? } else { openat2(&root, &made, how())? };
+        made.push(part);
+        if let Component::Normal(name) = part {
+            match mkdirat(&parent, name, Mode::from_bits_truncate(0o750)) {
+                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(openat2(&root, sub, how())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn never_leaves_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("v");
+        fs::create_dir_all(volume.join("in")).unwrap();
+        fs::write(volume.join("in/f"), "inside").unwrap();
+        fs::write(dir.path().join("secret"), "outside").unwrap();
+        symlink("/in", volume.join("absolute")).unwrap();
+        symlink("../secret", volume.join("escape")).unwrap();
+        let read = |sub: &str| {
+            let fd = resolve(&volume, sub, false)?;
+            fs::read_to_string(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        };
+        assert_eq!(read("in/f").unwrap(), "inside");
+        assert_eq!(read("absolute/f").unwrap(), "inside");
+        assert!(read("escape").is_err());
+        assert!(read("../secret").is_err());
+        assert!(read("/in/f").is_err());
+        assert!(resolve(&volume, "new/deep", false).is_err());
+        resolve(&volume, "new/deep", true).unwrap();
+        assert!(volume.join("new/deep").is_dir());
+    }
+}
