@@ -15,7 +15,13 @@ use crate::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What both generated clients talk through: a gRPC channel, or the servers themselves.
-pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
+pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, TransportError>;
+
+/// A call did not reach the runtime. A type of its own: with a bare box the compiler can't see that the calls'
+/// futures are `Send`.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct TransportError(BoxError);
 
 /// A runtime's two services behind one transport. Cloning is cheap, and every call may be made from any task.
 #[derive(Clone, Debug)]
@@ -60,7 +66,8 @@ impl Client {
         }
         let channel =
             Endpoint::try_from(endpoint.to_owned()).map_err(|source| refused(Some(source)))?.connect_lazy();
-        let transport = ServiceExt::<http::Request<Body>>::map_err(channel, BoxError::from);
+        let transport =
+            ServiceExt::<http::Request<Body>>::map_err(channel, |error| TransportError(error.into()));
         Ok(Self { transport: BoxCloneSyncService::new(transport) })
     }
 

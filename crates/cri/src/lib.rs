@@ -6,7 +6,7 @@
 
 mod client;
 
-pub use client::{Client, ConnectError, MAX_MESSAGE_BYTES, Transport};
+pub use client::{Client, ConnectError, MAX_MESSAGE_BYTES, Transport, TransportError};
 
 /// Messages, clients and server traits of the package `runtime.v1`.
 #[allow(clippy::all, missing_docs, unreachable_pub)]

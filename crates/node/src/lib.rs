@@ -6,6 +6,7 @@
 
 pub mod backoff;
 pub mod cgroups;
+pub mod config;
 mod config_hash;
 pub mod content;
 pub mod credentials;
@@ -15,12 +16,16 @@ pub mod fields;
 pub mod images;
 pub mod key;
 pub mod labels;
+pub mod machine;
+pub mod make;
 pub mod names;
 pub mod observed;
 pub mod plan;
 pub mod pod;
+pub mod probes;
 pub mod qos;
 pub mod quantity;
+pub mod runtime;
 pub mod security;
 pub mod services;
 pub mod status;

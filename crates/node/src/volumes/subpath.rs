@@ -15,9 +15,8 @@ use super::mounts;
 
 /// Binds `volume`/`sub` onto `target`; directories that are missing are made, unless the volume is read-only.
 pub fn bind(volume: &Path, sub: &str, target: &Path, may_create: bool) -> io::Result<PathBuf> {
-    if mounts::is_mount_point(target) {
-        return Ok(target.to_owned());
-    }
+    // An earlier instance of the container keeps what it has; the next one gets what the path names now.
+    mounts::unmount_below(target)?;
     let found = resolve(volume, sub, may_create)?;
     let parent = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(parent)?;
