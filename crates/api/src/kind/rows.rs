@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
 use crate::names::{self, NameRule};
+use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
 use crate::{convert, defaults, meta, prepare};
 
 const STORED: Verbs = Verbs::ALL;
@@ -133,6 +134,58 @@ impl Kind {
 const GET: Verbs = Verbs::GET;
 const DIAL: Verbs = Verbs::CREATE.and(Verbs::GET);
 
+/// The columns of each kind; the others show their name and when they were made.
+fn printer(kind: &str) -> Option<&'static Printer> {
+    Some(match kind {
+        "ConfigMap" => &cluster::CONFIG_MAP,
+        "ControllerRevision" => &workloads::CONTROLLER_REVISION,
+        "CronJob" => &workloads::CRON_JOB,
+        "CertificateSigningRequest" => &cluster::SIGNING_REQUEST,
+        "ClusterRoleBinding" | "RoleBinding" => &cluster::ROLE_BINDING,
+        "CSIDriver" => &volumes::CSI_DRIVER,
+        "CSINode" => &volumes::CSI_NODE,
+        "CSIStorageCapacity" => &volumes::CSI_CAPACITY,
+        "DaemonSet" => &workloads::DAEMON_SET,
+        "Deployment" => &workloads::DEPLOYMENT,
+        "Endpoints" => &network::ENDPOINTS,
+        "EndpointSlice" => &network::ENDPOINT_SLICE,
+        "Event" => &cluster::EVENT,
+        "FlowSchema" => &cluster::FLOW_SCHEMA,
+        "HorizontalPodAutoscaler" => &workloads::AUTOSCALER,
+        "Ingress" => &network::INGRESS,
+        "IngressClass" => &network::INGRESS_CLASS,
+        "IPAddress" => &network::IP_ADDRESS,
+        "Job" => &workloads::JOB,
+        "Lease" => &cluster::LEASE,
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => &cluster::WEBHOOKS,
+        "Namespace" => &cluster::NAMESPACE,
+        "NetworkPolicy" => &network::NETWORK_POLICY,
+        "Node" => &cluster::NODE,
+        "PersistentVolume" => &volumes::VOLUME,
+        "PersistentVolumeClaim" => &volumes::CLAIM,
+        "Pod" => &pods::POD,
+        "PodDisruptionBudget" => &workloads::DISRUPTION_BUDGET,
+        "PodTemplate" => &pods::POD_TEMPLATE,
+        "PriorityClass" => &cluster::PRIORITY_CLASS,
+        "PriorityLevelConfiguration" => &cluster::PRIORITY_LEVEL,
+        "ReplicaSet" => &workloads::REPLICA_SET,
+        "ReplicationController" => &workloads::REPLICATION_CONTROLLER,
+        "ResourceQuota" => &cluster::RESOURCE_QUOTA,
+        "RuntimeClass" => &cluster::RUNTIME_CLASS,
+        "Secret" => &cluster::SECRET,
+        "Service" => &network::SERVICE,
+        "ServiceAccount" => &cluster::SERVICE_ACCOUNT,
+        "ServiceCIDR" => &network::SERVICE_CIDR,
+        "StatefulSet" => &workloads::STATEFUL_SET,
+        "StorageClass" => &volumes::CLASS,
+        "ValidatingAdmissionPolicy" => &cluster::ADMISSION_POLICY,
+        "ValidatingAdmissionPolicyBinding" => &cluster::ADMISSION_BINDING,
+        "VolumeAttachment" => &volumes::ATTACHMENT,
+        "VolumeAttributesClass" => &volumes::ATTRIBUTES_CLASS,
+        _ => return None,
+    })
+}
+
 /// Every built-in row.
 pub(super) fn all() -> Vec<Kind> {
     let mut rows = Vec::with_capacity(96);
@@ -146,6 +199,11 @@ pub(super) fn all() -> Vec<Kind> {
     policy_and_rbac(&mut rows);
     storage(&mut rows);
     rest(&mut rows);
+    for row in &mut rows {
+        if let Some(printer) = printer(&row.kind) {
+            row.hooks.printer = printer;
+        }
+    }
     rows
 }
 
