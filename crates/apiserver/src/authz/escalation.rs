@@ -125,7 +125,7 @@ impl Plugin for Escalation {
                 let rules = self
                     .rbac
                     .role_rules(&role, request.namespace)
-                    .map_err(|_| Status::not_found(GROUP, resource.trim_end_matches('s'), &role.name))?;
+                    .map_err(|_| Status::not_found(GROUP, resource, &role.name))?;
                 self.confirm(request, name, &rules)
             }
             _ => Ok(()),

@@ -3,6 +3,7 @@
 mod chain;
 mod escalation;
 mod node;
+pub mod policy;
 pub mod rbac;
 pub mod review;
 pub mod rule;

@@ -23,8 +23,11 @@ pub struct NodeAuthorizer {
     source: Arc<dyn Source>,
     /// What all kubelets may do alike: the rules of the ClusterRole `system:node`.
     rules: Vec<Rule>,
-    known: Mutex<HashMap<String, HashMap<(String, String), Known>>>,
+    known: Mutex<HashMap<String, KnownPods>>,
 }
+
+/// What is known of a node's pods, by namespace and name.
+type KnownPods = HashMap<(String, String), Known>;
 
 struct Known {
     revision: Revision,

@@ -1,1 +1,89 @@
+use std::sync::Arc;
 
+use super::*;
+use crate::{
+    authz::rbac::GROUP,
+    identity::MASTERS,
+    source::{Source, fake::Table},
+};
+
+fn rbac() -> Rbac {
+    let role = json!({ "metadata": { "name": "r" }, "rules": [
+        { "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] },
+        { "nonResourceURLs": ["/metrics"], "verbs": ["get"] },
+    ]});
+    let binding = json!({ "metadata": { "name": "b" },
+        "roleRef": { "kind": "ClusterRole", "name": "r" }, "subjects": [{ "kind": "Group", "name": "dev" }] });
+    let table = Table::with(&[(GROUP, "clusterroles", role), (GROUP, "clusterrolebindings", binding)]);
+    Rbac::new(Arc::new(table) as Arc<dyn Source>)
+}
+
+fn user(groups: &[&str]) -> Identity {
+    let groups = groups.iter().map(|g| (*g).to_owned()).collect();
+    Identity::authenticated("jane", "7", groups, BTreeMap::new())
+}
+
+fn pods(verb: &str) -> Value {
+    json!({ "namespace": "ns", "verb": verb, "resource": "pods" })
+}
+
+#[test]
+fn answers_about_others() {
+    let rbac = rbac();
+    let ask =
+        |spec: Value| subject_access(&rbac, json!({ "spec": spec })).map(|answer| answer["status"].clone());
+    let yes = ask(json!({ "groups": ["dev"], "resourceAttributes": pods("get") })).unwrap();
+    assert_eq!(yes["allowed"], true);
+    assert!(yes["reason"].as_str().unwrap().starts_with("RBAC: allowed by"));
+    let no = ask(json!({ "user": "jane", "resourceAttributes": pods("get") })).unwrap();
+    assert_eq!(no, json!({ "allowed": false }));
+    let path = json!({ "groups": ["dev"], "nonResourceAttributes": { "path": "/metrics", "verb": "get" } });
+    assert_eq!(ask(path).unwrap()["allowed"], true);
+    for bad in [
+        json!({ "resourceAttributes": pods("get") }),
+        json!({ "user": "jane" }),
+        json!({ "user": "jane", "resourceAttributes": {}, "nonResourceAttributes": {} }),
+        json!({ "user": 7 }),
+        json!("x"),
+    ] {
+        assert_eq!(ask(bad.clone()).unwrap_err().code(), 400, "{bad}");
+    }
+}
+
+#[test]
+fn a_local_answer_keeps_to_its_namespace() {
+    let rbac = rbac();
+    let review = || json!({ "spec": { "groups": ["dev"], "resourceAttributes": pods("get") } });
+    assert_eq!(local_subject_access(&rbac, "ns", review()).unwrap()["status"]["allowed"], true);
+    assert_eq!(local_subject_access(&rbac, "other", review()).unwrap_err().code(), 400);
+}
+
+#[test]
+fn answers_about_oneself() {
+    let rbac = rbac();
+    let access = |verb: &str| {
+        let review = json!({ "spec": { "resourceAttributes": pods(verb) } });
+        self_subject_access(&rbac, &user(&["dev"]), review).unwrap()["status"]["allowed"].clone()
+    };
+    assert_eq!((access("get"), access("delete")), (json!(true), json!(false)));
+
+    let rules = |groups: &[&str]| {
+        let review = json!({ "spec": { "namespace": "ns" } });
+        self_subject_rules(&rbac, &user(groups), review).unwrap()["status"].clone()
+    };
+    assert_eq!(
+        rules(&["dev"]),
+        json!({
+            "resourceRules": [{ "verbs": ["get"], "apiGroups": [""], "resources": ["pods"] }],
+            "nonResourceRules": [{ "verbs": ["get"], "nonResourceURLs": ["/metrics"] }],
+            "incomplete": false,
+        })
+    );
+    assert_eq!(rules(&[MASTERS])["resourceRules"][0]["verbs"], json!(["*"]));
+
+    let me = self_subject(&user(&["dev"]), json!({}));
+    assert_eq!(
+        me["status"]["userInfo"],
+        json!({ "username": "jane", "uid": "7", "groups": ["dev", "system:authenticated"] })
+    );
+}
