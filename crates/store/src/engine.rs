@@ -125,7 +125,7 @@ impl<M: Medium> Engine<M> {
         Revision(self.floor.load(Ordering::Acquire))
     }
 
-    fn medium(&self) -> Result<Arc<M>, Error> {
+    pub(crate) fn medium(&self) -> Result<Arc<M>, Error> {
         unpoisoned(self.medium.read()).clone().ok_or(Error::Closed)
     }
 

@@ -1,1 +1,121 @@
+use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
+
+use super::*;
+
+/// A medium that can be told to fail.
+#[derive(Default)]
+struct Brittle {
+    broken: AtomicBool,
+    appended: Mutex<Vec<Entry>>,
+}
+
+impl Medium for Brittle {
+    const BLOCKS: bool = false;
+    type View = Vec<Entry>;
+
+    fn append(&self, entries: &[Entry]) -> Result<(), Error> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(Error::damaged("appending", "broken"));
+        }
+        self.appended.lock().unwrap().extend_from_slice(entries);
+        Ok(())
+    }
+    fn view(&self) -> Vec<Entry> {
+        self.appended.lock().unwrap().clone()
+    }
+    fn raise_floor(&self, _: Revision) -> Result<(), Error> {
+        Ok(())
+    }
+    fn forget(&self, useless: &[(Revision, Key)], _: Revision) -> Result<(), Error> {
+        self.appended.lock().unwrap().retain(|e| !useless.contains(&(e.revision, e.key.clone())));
+        Ok(())
+    }
+}
+
+impl View for Vec<Entry> {
+    fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error> {
+        Ok(self.iter().find(|e| e.key == *key && e.revision == revision).cloned())
+    }
+    fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>> {
+        self.iter().filter(move |e| e.revision > after && e.revision <= to).cloned().map(Ok)
+    }
+}
+
+fn put(name: &str, expect: Expect) -> Vec<Write> {
+    vec![Write { key: Key::new(name), expect, change: Change::Put { value: Bytes::new(), ttl: None } }]
+}
+
+fn delete(name: &str, at: u64) -> Vec<Write> {
+    vec![Write { key: Key::new(name), expect: Expect::At(Revision(at)), change: Change::Delete }]
+}
+
+fn show(outcome: &Result<Outcome, Error>) -> String {
+    match outcome {
+        Ok(Outcome::Committed(revision)) => format!("at {revision}"),
+        Ok(Outcome::Conflict { current, .. }) => {
+            format!("conflict {:?}", current.as_ref().map(|c| c.revision.get()))
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+/// In a group, later transactions see what earlier ones do, and nothing of those that conflicted.
+#[test]
+fn a_group_is_judged_in_order() {
+    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let group = vec![
+        put("/a", Expect::Absent),
+        put("/a", Expect::Absent),
+        put("/a", Expect::At(Revision(1))),
+        [put("/b", Expect::Absent), put("/a", Expect::Absent)].concat(),
+        put("/b", Expect::Absent),
+        delete("/a", 2),
+        put("/a", Expect::Absent),
+    ];
+    let outcomes = engine.commit(group, 0);
+    let shown: Vec<_> = outcomes.iter().map(show).collect();
+    let expected = ["at 1", "conflict Some(1)", "at 2", "conflict Some(2)", "at 3", "at 4", "at 5"];
+    assert_eq!(shown, expected);
+    assert_eq!(engine.newest().unwrap(), Revision(5));
+}
+
+/// After a write of which nobody knows whether it happened, nothing is acknowledged and no watch goes on.
+#[tokio::test]
+async fn a_failed_write_stops_the_engine() {
+    let engine = Engine::new(Brittle::default(), Recovered::default());
+    assert_eq!(show(&engine.commit(vec![put("/a", Expect::Absent)], 0)[0]), "at 1");
+    let head = engine.head();
+    engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
+    let outcomes = engine.commit(vec![put("/b", Expect::Absent), put("/a", Expect::Absent)], 0);
+    // Even the conflict is not told: it may rest on a write of the same group.
+    assert!(outcomes.iter().all(|o| matches!(o, Err(Error::Engine { .. }))));
+    engine.medium().unwrap().broken.store(false, Ordering::SeqCst);
+    assert!(matches!(engine.commit(vec![put("/c", Expect::Absent)], 0)[0], Err(Error::Poisoned)));
+    assert!(matches!(head.borrow().revision(), Err(Error::Poisoned)));
+    assert!(matches!(engine.compact(Revision(1)).await, Err(Error::Poisoned)));
+    assert!(engine.medium().unwrap().view().iter().all(|e| e.key.as_str() == "/a"));
+}
+
+/// What is left after a compaction is what the floor needs and what came later.
+#[tokio::test]
+async fn a_sweep_leaves_what_is_needed() {
+    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let mut at = Expect::Absent;
+    for revision in 1..=2 * SWEEP as u64 {
+        engine.commit(vec![put("/a", at)], 0);
+        at = Expect::At(Revision(revision));
+    }
+    let last = 2 * SWEEP as u64;
+    engine.commit(vec![put("/b", Expect::Absent), delete("/b", last + 1), put("/c", Expect::Absent)], 0);
+    let left = || {
+        let view = engine.medium().unwrap().view();
+        view.iter().map(|e| format!("{}{}", e.key, e.revision)).collect::<Vec<_>>()
+    };
+    engine.compact(Revision(last - 1)).await.unwrap();
+    assert_eq!(left()[..2], [format!("/a{}", last - 1), format!("/a{last}")]);
+    assert_eq!(left().len(), 5);
+    engine.compact(Revision(last + 3)).await.unwrap();
+    assert_eq!(left(), [format!("/a{last}"), format!("/c{}", last + 3)]);
+}

@@ -45,6 +45,14 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Ends all watches; nothing can be read or written any more.
+    pub fn close(&self) {
+        self.engine.close();
+        self.bell.notify_one();
+    }
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self::new()
@@ -53,8 +61,7 @@ impl Default for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.engine.close();
-        self.bell.notify_one();
+        self.close();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 /// How many bytes an unprivileged process may still write.
 pub(super) fn free(dir: &Path) -> io::Result<u64> {
     let stat = nix::sys::statvfs::statvfs(dir)?;
-    Ok(u64::from(stat.blocks_available()).saturating_mul(u64::from(stat.fragment_size())))
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 
 pub(super) struct Space {
