@@ -1,5 +1,6 @@
 //! The API as data: kinds, schemas, defaulting, conversion, validation, patching, codecs. No I/O.
 
+pub mod codec;
 pub mod convert;
 pub mod decode;
 pub mod defaults;

@@ -1,0 +1,3 @@
+//! The encodings that objects travel in besides JSON.
+
+pub mod yaml;
