@@ -8,6 +8,7 @@ mod binary;
 mod checks;
 mod command;
 mod host;
+mod protobuf;
 mod schema;
 
 #[derive(Parser)]
@@ -44,6 +45,18 @@ enum Task {
         #[arg(long, default_value = "crates/api/schema/v1_37.txt")]
         out: PathBuf,
     },
+    /// Distil the field numbers of the protobuf encoding into the artefact that `tiphys-api` embeds.
+    ///
+    /// Inputs: checkouts of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator, whose
+    /// `generated.proto` files are read for names, numbers and types, and the schema artefact.
+    Protobuf {
+        #[arg(required = true)]
+        roots: Vec<PathBuf>,
+        #[arg(long, default_value = "crates/api/schema/v1_37.txt")]
+        schema: PathBuf,
+        #[arg(long, default_value = "crates/api/schema/protobuf.txt")]
+        out: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -54,5 +67,6 @@ fn main() -> anyhow::Result<()> {
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }
+        Task::Protobuf { roots, schema, out } => protobuf::distil(&roots, &schema, &out),
     }
 }
