@@ -1,1 +1,14 @@
 //! The control loops: one module a controller, a pure plan and a thin runner.
+//!
+//! Every controller is a client of the API and of nothing else. It reads from the shared
+//! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
+
+mod claim;
+mod deployment;
+mod informers;
+mod manager;
+mod object;
+mod pods;
+mod replica_set;
+
+pub use manager::{ControllerManager, Error};

@@ -1,0 +1,169 @@
+//! Which objects belong to an owner: by reference, and by adoption where the selector matches.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{Api, api::Patch, core::Selector, core::SelectorExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tiphys_client::{Reader, key::controller_of};
+
+use crate::{
+    informers::{BY_CONTROLLER, ORPHANS},
+    object::Object,
+};
+
+/// A selector that has been parsed. One that selects everything, or makes no sense, selects nothing: a
+/// workload must never own a namespace by mistake.
+#[derive(Debug)]
+pub(crate) struct Owns(Option<Selector>);
+
+impl Owns {
+    pub(crate) fn new(selector: &LabelSelector) -> Self {
+        let parsed = Selector::try_from(selector.clone()).ok().filter(|s| !s.selects_all());
+        Self(parsed)
+    }
+
+    pub(crate) fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.0.as_ref().is_some_and(|selector| selector.matches(labels.unwrap_or(&NONE)))
+    }
+}
+
+/// What is to become of objects near an owner.
+#[derive(Debug)]
+pub(crate) struct Claims<T> {
+    /// The owner's, with matching labels.
+    pub(crate) owned: Vec<Arc<T>>,
+    /// Matching, and nobody's: to be adopted.
+    pub(crate) adopt: Vec<Arc<T>>,
+    /// The owner's by reference, though its selector no longer matches: to be let go.
+    pub(crate) release: Vec<Arc<T>>,
+}
+
+/// Decides what belongs to the owner. One that is going neither adopts nor lets go.
+pub(crate) fn claim<T: Object>(
+    owner_uid: &str,
+    owner_going: bool,
+    owns: &Owns,
+    near: Vec<Arc<T>>,
+) -> Claims<T> {
+    let mut claims = Claims { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
+    for object in near {
+        let matches = owns.matches(object.meta().labels.as_ref());
+        match controller_of(object.meta()) {
+            Some(controller) if controller.uid != owner_uid => {}
+            Some(_) if matches => claims.owned.push(object),
+            Some(_) if !owner_going => claims.release.push(object),
+            None if matches && !owner_going && !object.is_going() => claims.adopt.push(object),
+            _ => {}
+        }
+    }
+    claims
+}
+
+/// Reads everything an owner might claim.
+pub(crate) fn near<T: Object>(reader: &Reader<T>, owner: &impl Object) -> Vec<Arc<T>> {
+    let mut near = reader.indexed(BY_CONTROLLER, owner.uid());
+    near.extend(reader.indexed(ORPHANS, owner.namespace()));
+    near
+}
+
+/// Performs claims and returns what the owner then has.
+///
+/// Adoption asks the API itself, not the informer, whether the owner is still there: an orphan must not be
+/// given to an owner that the garbage collector has already judged.
+pub(crate) async fn settle<O, T>(
+    owners: &Api<O>,
+    objects: &Api<T>,
+    owner: &O,
+    claims: Claims<T>,
+) -> Result<Vec<Arc<T>>, kube::Error>
+where
+    O: Object + Clone + DeserializeOwned + std::fmt::Debug,
+    T: Object + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let Claims { mut owned, adopt, release } = claims;
+    for object in release {
+        let patch = json!({"metadata": {
+            "uid": object.uid(),
+            "ownerReferences": [{"$patch": "delete", "uid": owner.uid()}],
+        }});
+        gone_is_fine(objects.patch(object.name(), &Default::default(), &Patch::Strategic(patch)).await)?;
+    }
+    if !adopt.is_empty() {
+        match owners.get_opt(owner.name()).await? {
+            Some(fresh) if fresh.uid() == owner.uid() && !fresh.is_going() => {}
+            _ => return Ok(owned),
+        }
+    }
+    for object in adopt {
+        let patch = json!({"metadata": {
+            "uid": object.uid(),
+            "ownerReferences": [owner.as_controller()],
+        }});
+        let adopted = objects.patch(object.name(), &Default::default(), &Patch::Strategic(patch)).await;
+        if gone_is_fine(adopted)?.is_some() {
+            owned.push(object);
+        }
+    }
+    Ok(owned)
+}
+
+/// An object that went or was replaced meanwhile needs nothing more.
+pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn pod(name: &str, app: &str, owner: Option<&str>, going: bool) -> Arc<Pod> {
+        let mut meta = json!({"name": name, "namespace": "ns", "labels": {"app": app}});
+        if let Some(uid) = owner {
+            meta["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": uid, "controller": true}]);
+        }
+        if going {
+            meta["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        }
+        Arc::new(serde_json::from_value(json!({"metadata": meta})).expect("a pod"))
+    }
+
+    fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
+        pods.iter().map(|p| p.name()).collect()
+    }
+
+    #[test]
+    fn owners_adopt_matching_orphans_and_let_strangers_be() {
+        let selector = serde_json::from_value(json!({"matchLabels": {"app": "web"}})).expect("a selector");
+        let near = || {
+            vec![
+                pod("mine", "web", Some("me"), false),
+                pod("lost", "db", Some("me"), false),
+                pod("orphan", "web", None, false),
+                pod("going", "web", None, true),
+                pod("other", "web", Some("them"), false),
+            ]
+        };
+        let claims = claim("me", false, &Owns::new(&selector), near());
+        assert_eq!(names(&claims.owned), ["mine"]);
+        assert_eq!(names(&claims.adopt), ["orphan"]);
+        assert_eq!(names(&claims.release), ["lost"]);
+        let claims = claim("me", true, &Owns::new(&selector), near());
+        assert_eq!((claims.owned.len(), claims.adopt.len(), claims.release.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_empty_selector_owns_nothing() {
+        let claims =
+            claim("me", false, &Owns::new(&LabelSelector::default()), vec![pod("a", "web", None, false)]);
+        assert!(claims.owned.is_empty() && claims.adopt.is_empty());
+    }
+}

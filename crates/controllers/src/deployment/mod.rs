@@ -1,0 +1,212 @@
+//! Deployments roll their ReplicaSets from one template to the next.
+
+mod numbers;
+mod plan;
+mod sets;
+mod status;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::Pod,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PostParams},
+};
+use serde_json::json;
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::controller_of};
+
+use self::plan::{Action, Plan, plan};
+use crate::{
+    claim::{self, Owns, claim, gone_is_fine},
+    informers::{BY_CONTROLLER, Informers},
+    object::Object,
+    pods::phase,
+};
+
+pub(crate) const NAME: &str = "deployment-controller";
+const WORKERS: usize = 4;
+
+pub(crate) struct Deployments {
+    client: Client,
+    events: Recorder,
+    queue: Queue<ObjectKey>,
+    deployments: Reader<Deployment>,
+    sets: Reader<ReplicaSet>,
+    pods: Reader<Pod>,
+}
+
+impl Deployments {
+    pub(crate) fn new(client: Client, events: Recorder, informers: &mut Informers) -> Self {
+        let queue = Queue::new();
+        let deployments = informers.deployments.reader();
+        informers.deployments.on_change({
+            let queue = queue.clone();
+            move |change| queue.add(change.key.clone())
+        });
+        informers.replica_sets.on_change({
+            let (queue, deployments) = (queue.clone(), deployments.clone());
+            move |change| {
+                for set in [&change.old, &change.new].into_iter().flatten() {
+                    match owner(&**set) {
+                        Some(owner) => queue.add(owner),
+                        None => {
+                            for deployment in deployments.list_in(set.namespace()) {
+                                if Owns::new(&deployment.spec.selector).matches(set.metadata.labels.as_ref())
+                                {
+                                    queue.add(deployment.key());
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        // Recreate waits for the last old pod to stop, of which no ReplicaSet tells.
+        informers.pods.on_change({
+            let (queue, sets) = (queue.clone(), informers.replica_sets.reader());
+            move |change| {
+                let stopped = change.new.as_ref().is_none_or(|p| matches!(phase(p), "Succeeded" | "Failed"));
+                let Some(pod) = change.old.as_ref().filter(|_| stopped) else { return };
+                let set = controller_of(&pod.metadata).map(|o| ObjectKey::new(pod.namespace(), &o.name));
+                if let Some(owner) = set.and_then(|s| sets.get(&s)).and_then(|s| owner(&*s)) {
+                    queue.add(owner);
+                }
+            }
+        });
+        let (sets, pods) = (informers.replica_sets.reader(), informers.pods.reader());
+        Self { client, events, queue, deployments, sets, pods }
+    }
+
+    pub(crate) async fn run(self) {
+        self.deployments.synced().await;
+        self.sets.synced().await;
+        self.pods.synced().await;
+        let queue = self.queue.clone();
+        let this = Arc::new(self);
+        queue
+            .run(NAME, WORKERS, move |key| {
+                let this = this.clone();
+                async move { this.look(&key).await }
+            })
+            .await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        let Some(deployment) = self.deployments.get(key) else { return Ok(Verdict::Done) };
+        let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
+        let claims = claim(
+            deployment.uid(),
+            deployment.is_going(),
+            &Owns::new(&deployment.spec.selector),
+            claim::near(&self.sets, &*deployment),
+        );
+        let owned = claim::settle(&api, &sets, &*deployment, claims).await?;
+        let Plan { actions, mut status, look_again } =
+            plan(&deployment, &owned, self.old_pods_run(&deployment, &owned), Timestamp::now());
+        let mut verdict = look_again.map_or(Verdict::Done, Verdict::After);
+        for action in actions {
+            match self.perform(&deployment, &api, &sets, action).await? {
+                Performed::Done => {}
+                Performed::NameTaken => {
+                    status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                    verdict = Verdict::Again;
+                    break;
+                }
+            }
+        }
+        if deployment.status.as_ref() != Some(&status) {
+            let patch = json!({"metadata": {"uid": deployment.uid()}, "status": status});
+            gone_is_fine(
+                api.patch_status(deployment.name(), &Default::default(), &Patch::Merge(patch)).await,
+            )?;
+        }
+        Ok(verdict)
+    }
+
+    fn old_pods_run(&self, deployment: &Deployment, owned: &[Arc<ReplicaSet>]) -> bool {
+        let (_, old) = sets::new_and_old(deployment, owned);
+        let mut pods = old.iter().flat_map(|s| self.pods.indexed(BY_CONTROLLER, s.uid()));
+        pods.any(|p| !matches!(phase(&p), "Succeeded" | "Failed"))
+    }
+
+    async fn perform(
+        &self,
+        deployment: &Deployment,
+        api: &Api<Deployment>,
+        sets: &Api<ReplicaSet>,
+        action: Action,
+    ) -> Result<Performed, kube::Error> {
+        let tell = |message| self.events.normal(&deployment.as_reference(), "ScalingReplicaSet", message);
+        match action {
+            Action::Create(set) => match sets.create(&PostParams::default(), &set).await {
+                Ok(made) => {
+                    let to = sets::replicas(&made);
+                    if to > 0 {
+                        tell(format!("Scaled up replica set {} from 0 to {to}", made.name()));
+                    }
+                }
+                Err(kube::Error::Api(status)) if status.code == 409 => {
+                    // The informer may only be late to show what we made a moment ago.
+                    let there = sets.get_opt(set.name()).await?;
+                    let ours = there.is_some_and(|s| {
+                        controller_of(&s.metadata).is_some_and(|o| o.uid == deployment.uid())
+                            && sets::new_and_old(deployment, &[Arc::new(s)]).0.is_some()
+                    });
+                    if !ours {
+                        return Ok(Performed::NameTaken);
+                    }
+                }
+                Err(error) => {
+                    let message = format!("Failed to create new replica set {:?}: {error}", set.name());
+                    self.events.warning(&deployment.as_reference(), "ReplicaSetCreateError", message);
+                    return Err(error);
+                }
+            },
+            Action::Resize { set, to, annotations } => {
+                let from = sets::replicas(&set);
+                let patch = json!({
+                    "metadata": {"uid": set.uid(), "resourceVersion": set.metadata.resource_version,
+                        "annotations": annotations},
+                    "spec": {"replicas": to},
+                });
+                sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+                if from != to {
+                    let way = if to > from { "up" } else { "down" };
+                    tell(format!("Scaled {way} replica set {} from {from} to {to}", set.name()));
+                }
+            }
+            Action::Describe { set, annotations, min_ready_seconds } => {
+                let patch = json!({
+                    "metadata": {"uid": set.uid(), "resourceVersion": set.metadata.resource_version,
+                        "annotations": annotations},
+                    "spec": {"minReadySeconds": min_ready_seconds},
+                });
+                sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+            }
+            Action::Delete(set) => {
+                gone_is_fine(sets.delete(set.name(), &DeleteParams::background()).await)?;
+            }
+            Action::Mark { revision } => {
+                let patch = json!({"metadata": {"uid": deployment.uid(),
+                    "annotations": {sets::REVISION: revision.to_string()}}});
+                gone_is_fine(api.patch(deployment.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+            }
+        }
+        Ok(Performed::Done)
+    }
+}
+
+enum Performed {
+    Done,
+    NameTaken,
+}
+
+fn owner(set: &ReplicaSet) -> Option<ObjectKey> {
+    let controller = controller_of(&set.metadata).filter(|o| o.kind == "Deployment")?;
+    Some(ObjectKey::new(set.namespace(), &controller.name))
+}

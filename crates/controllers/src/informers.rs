@@ -1,0 +1,84 @@
+//! One informer a kind, shared by all controllers.
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{Deployment, ReplicaSet},
+        core::v1::Pod,
+    },
+};
+use kube::{Api, Client, Resource, runtime::watcher};
+use serde::de::DeserializeOwned;
+use tiphys_client::{Informer, key::controller_of};
+use tokio::task::JoinSet;
+
+use crate::object::Object;
+
+/// Objects by the UID of the owner that manages them.
+pub(crate) const BY_CONTROLLER: &str = "controller";
+/// Objects that nobody manages, by namespace.
+pub(crate) const ORPHANS: &str = "orphans";
+
+/// An informer that keeps the object itself, less what no plan reads.
+pub(crate) type Kept<K> = Informer<K, K>;
+
+pub(crate) struct Informers {
+    pub(crate) pods: Kept<Pod>,
+    pub(crate) replica_sets: Kept<ReplicaSet>,
+    pub(crate) deployments: Kept<Deployment>,
+}
+
+impl Informers {
+    pub(crate) fn new(client: &Client) -> Self {
+        Self {
+            pods: owned(client, slim_pod),
+            replica_sets: owned(client, slim),
+            deployments: owned(client, slim),
+        }
+    }
+
+    /// Starts all of them. What controllers want to hear of must have been asked for before.
+    pub(crate) fn start(self, tasks: &mut JoinSet<()>) {
+        tasks.spawn(self.pods.run());
+        tasks.spawn(self.replica_sets.run());
+        tasks.spawn(self.deployments.run());
+    }
+}
+
+fn owned<K>(client: &Client, project: fn(K) -> K) -> Kept<K>
+where
+    K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    K: Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    Informer::new(Api::all(client.clone()), watcher::Config::default(), project)
+        .index(BY_CONTROLLER, |object: &K| {
+            controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
+        })
+        .index(ORPHANS, |object: &K| match controller_of(object.meta()) {
+            None => object.meta().namespace.clone().into_iter().collect(),
+            Some(_) => Vec::new(),
+        })
+}
+
+fn slim<K: Object>(mut object: K) -> K {
+    object.meta_mut().managed_fields = None;
+    object
+}
+
+/// A pod less everything that only its node and the scheduler read: most of its size.
+fn slim_pod(pod: Pod) -> Pod {
+    let mut pod = slim(pod);
+    if let Some(spec) = &mut pod.spec {
+        spec.volumes = None;
+        spec.affinity = None;
+        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+            *container = k8s_openapi::api::core::v1::Container {
+                name: std::mem::take(&mut container.name),
+                ports: container.ports.take(),
+                restart_policy: container.restart_policy.take(),
+                ..Default::default()
+            };
+        }
+    }
+    pod
+}
