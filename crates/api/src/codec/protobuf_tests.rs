@@ -104,7 +104,7 @@ fn from_kubectl() -> Vec<(&'static [u8], Value)> {
             json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "i"},
                 "spec": {"rules": [{"host": "h", "http": {"paths": [{
-                    "path": "/", "pathType": "Exact",
+                    "path": "/", "pathType": "Prefix",
                     "backend": {"service": {"name": "svc", "port": {"number": 80}}},
                 }]}}]},
                 "status": {"loadBalancer": {}},
@@ -318,7 +318,7 @@ fn any_value(field: &Field, message: MessageRef, random: &mut impl FnMut() -> u3
         Type::Bytes => ["", "AAEC"][random() as usize % 2].into(),
         Type::Int32 => (random() as i32).into(),
         Type::Int64 => ((i64::from(random()) << 32) - 5).into(),
-        Type::Bool => (random() % 2 == 0).into(),
+        Type::Bool => random().is_multiple_of(2).into(),
         Type::Double => (f64::from(random()) / 3.0).into(),
         Type::Time => "2026-11-21T08:00:00Z".into(),
         Type::MicroTime => "1960-11-21T08:00:00.000001Z".into(),
@@ -336,7 +336,7 @@ fn any_value(field: &Field, message: MessageRef, random: &mut impl FnMut() -> u3
 fn any_tree(message: MessageRef, random: &mut impl FnMut() -> u32, depth: u32) -> Value {
     let mut tree = Map::new();
     for field in message.fields() {
-        if random() % (2 + 3 * depth) != 0 && field.shape != Shape::Embedded {
+        if !random().is_multiple_of(2 + 3 * depth) && field.shape != Shape::Embedded {
             continue;
         }
         let value = match field.shape {

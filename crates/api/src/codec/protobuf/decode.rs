@@ -287,7 +287,7 @@ fn integer(ty: Type, number: u64) -> Value {
 }
 
 /// The fields 1 to 3 of a small message, as numbers and as bytes; absent ones are zero.
-fn scalars<'a>(at: At, bytes: &'a [u8]) -> Result<([u64; 4], [&'a [u8]; 4]), Error> {
+fn scalars(at: At, bytes: &[u8]) -> Result<([u64; 4], [&[u8]; 4]), Error> {
     let (mut numbers, mut texts) = ([0; 4], [&[][..]; 4]);
     let mut fields = at.inner(bytes);
     while let Some((number, wire)) = fields.next()? {
