@@ -5,6 +5,7 @@
 //! What they make in the kernel carries the [`Instance`] in its name, and [`cleanup`] removes all of it.
 
 pub mod bridge;
+pub mod dns;
 mod instance;
 mod netfilter;
 pub mod proxy;

@@ -23,7 +23,7 @@ fn config(dir: &Path) -> Config {
 }
 
 /// Another machine: a namespace behind a wire that this thread's namespace routes to by default.
-pub fn outside() -> Netns {
+pub(crate) fn outside() -> Netns {
     let outside = Netns::new();
     ip("link add wire type veth peer name far");
     let path = outside.path();
@@ -191,7 +191,7 @@ fn cleanup_removes_this_instance_and_no_other() {
     on_a_host(|_| async {
         let dir = tempfile::tempdir().unwrap();
         let other = Config {
-            instance: Instance::new(0x0ddb_a11),
+            instance: Instance::new(0x00dd_ba11),
             pod_cidr: "10.245.0.0/24".parse().unwrap(),
             cluster_cidr: "10.245.0.0/16".parse().unwrap(),
             service_cidr: "10.97.0.0/16".parse().unwrap(),

@@ -18,7 +18,7 @@ use crate::{
 
 const INSTANCE: Instance = Instance::new(0xcafe_f00d);
 
-fn proxy() -> Proxy {
+pub(crate) fn proxy() -> Proxy {
     Proxy::new(Config {
         instance: INSTANCE,
         service_cidr: "10.96.0.0/16".parse().unwrap(),
@@ -27,7 +27,7 @@ fn proxy() -> Proxy {
     .unwrap()
 }
 
-async fn pods(dir: &Path) -> PodNetwork {
+pub(crate) async fn pods(dir: &Path) -> PodNetwork {
     PodNetwork::new(bridge::Config {
         instance: INSTANCE,
         pod_cidr: "10.244.0.0/24".parse().unwrap(),
@@ -53,7 +53,7 @@ fn udp(address: &str) -> Frontend {
     frontend(address, Protocol::Udp)
 }
 
-fn to(endpoints: &[&str]) -> Route {
+pub(crate) fn to(endpoints: &[&str]) -> Route {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
     Route::Endpoints { endpoints, affinity: None, masquerade: false }
 }
@@ -68,7 +68,10 @@ fn sticky(endpoints: &[&str], seconds: u32) -> Route {
     Route::Endpoints { endpoints, affinity: Some(seconds), masquerade: false }
 }
 
-fn service<const N: usize>(name: &str, routes: [(Frontend, Route); N]) -> tiphys_network::proxy::Update {
+pub(crate) fn service<const N: usize>(
+    name: &str,
+    routes: [(Frontend, Route); N],
+) -> tiphys_network::proxy::Update {
     (tiphys_client::ObjectKey::new("default", name), BTreeMap::from(routes))
 }
 

@@ -15,10 +15,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace. It lives while this, or a thread or link in it, does.
 #[derive(Clone)]
-pub struct Netns(Arc<File>);
+pub(crate) struct Netns(Arc<File>);
 
 impl Netns {
-    pub fn new() -> Netns {
+    pub(crate) fn new() -> Netns {
         let made = thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare");
             File::open("/proc/thread-self/ns/net").expect("own namespace")
@@ -27,16 +27,16 @@ impl Netns {
     }
 
     /// A path by which this process can open the namespace.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.0.as_raw_fd()).into()
     }
 
     /// Runs `work` on a thread inside the namespace.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    pub fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> thread::JoinHandle<T> {
@@ -49,7 +49,7 @@ impl Netns {
 
     /// Answers every TCP connection and UDP datagram on the port with `name` and the client's address, for as long
     /// as the test process lives.
-    pub fn serve(&self, port: u16, name: &'static str) {
+    pub(crate) fn serve(&self, port: u16, name: &'static str) {
         let (tcp, udp) = self.run(move || {
             let address = SocketAddr::from(([0, 0, 0, 0], port));
             (TcpListener::bind(address).expect("listen"), UdpSocket::bind(address).expect("bind"))
@@ -71,7 +71,7 @@ impl Netns {
     }
 
     /// What answers a TCP connection to the address: the server's name and the client's address as it saw it.
-    pub fn ask(&self, to: &str) -> Result<(String, String), std::io::Error> {
+    pub(crate) fn ask(&self, to: &str) -> Result<(String, String), std::io::Error> {
         let to: SocketAddr = to.parse().expect("socket address");
         self.run(move || {
             let mut connection = TcpStream::connect_timeout(&to, PATIENCE)?;
@@ -84,20 +84,20 @@ impl Netns {
 
     /// Whether a TCP connection to the address is neither answered nor refused. Looks for a moment only, which is long
     /// on a wire that lies within one kernel.
-    pub fn hears_nothing_from(&self, to: &str) -> bool {
+    pub(crate) fn hears_nothing_from(&self, to: &str) -> bool {
         let to: SocketAddr = to.parse().expect("socket address");
         let outcome = self.run(move || TcpStream::connect_timeout(&to, Duration::from_millis(300)));
         outcome.is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
     }
 
     /// The same by UDP, from a fresh source port.
-    pub fn ask_udp(&self, to: &str) -> Result<(String, String), std::io::Error> {
+    pub(crate) fn ask_udp(&self, to: &str) -> Result<(String, String), std::io::Error> {
         let to: SocketAddr = to.parse().expect("socket address");
         self.run(move || ask_from(&UdpSocket::bind("0.0.0.0:0")?, to))
     }
 }
 
-pub fn ask_from(socket: &UdpSocket, to: SocketAddr) -> Result<(String, String), std::io::Error> {
+pub(crate) fn ask_from(socket: &UdpSocket, to: SocketAddr) -> Result<(String, String), std::io::Error> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(to)?;
     socket.send(b"?")?;
@@ -116,7 +116,7 @@ fn split(answer: &str) -> (String, String) {
 
 /// Runs the test inside a fresh "host" namespace with only `lo`, on a runtime whose threads are all in it. Skips,
 /// saying so, without the right to make namespaces.
-pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Netns) -> F + Send + 'static) {
+pub(crate) fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Netns) -> F + Send + 'static) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("skipped: making network namespaces takes root");
         return;
@@ -131,12 +131,12 @@ pub fn on_a_host<F: Future<Output = ()>>(test: impl FnOnce(Netns) -> F + Send + 
 }
 
 /// Runs iproute2 in this thread's namespace.
-pub fn ip(arguments: &str) -> String {
+pub(crate) fn ip(arguments: &str) -> String {
     command("ip", arguments)
 }
 
 /// Runs nft in this thread's namespace.
-pub fn nft(arguments: &str) -> String {
+pub(crate) fn nft(arguments: &str) -> String {
     command("nft", arguments)
 }
 
