@@ -82,6 +82,8 @@ pub struct Status {
     pub reason: Reason,
     pub message: String,
     pub details: Option<Box<Details>>,
+    /// A continue token that goes on where an expired one ended: `metadata.continue`.
+    pub next: Option<String>,
 }
 
 /// What the failure is about.
@@ -111,13 +113,24 @@ fn qualified(resource: &str, group: &str) -> String {
 
 impl Status {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), details: None }
+        Self { reason, message: message.into(), details: None, next: None }
     }
 
     #[must_use]
     pub fn with_details(mut self, details: Details) -> Self {
         self.details = Some(Box::new(details));
         self
+    }
+
+    #[must_use]
+    pub fn with_continue(mut self, next: String) -> Self {
+        self.next = Some(next);
+        self
+    }
+
+    /// The server's own fault.
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::new(Reason::InternalError, format!("Internal error occurred: {message}"))
     }
 
     fn about(reason: Reason, message: String, group: &str, resource: &str, name: &str) -> Self {
@@ -192,6 +205,9 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason.as_str(), "code": self.code(),
         });
+        if let Some(next) = &self.next {
+            body["metadata"]["continue"] = next.as_str().into();
+        }
         if let Some(d) = &self.details {
             let mut details = Map::new();
             for (key, text) in [("name", &d.name), ("group", &d.group), ("kind", &d.kind), ("uid", &d.uid)] {

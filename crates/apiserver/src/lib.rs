@@ -6,6 +6,12 @@ pub mod authn;
 pub mod authz;
 mod bounded;
 pub mod cache;
+pub mod http;
 pub mod identity;
+pub mod registry;
+pub mod sealed;
+pub mod server;
 pub mod source;
-mod stored;
+pub mod stored;
+
+pub use server::{ApiServer, Config};

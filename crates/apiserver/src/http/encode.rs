@@ -1,0 +1,299 @@
+//! Objects, lists and watch events as a client asked to see them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use tiphys_api::kind::{Kind, api_version};
+use tiphys_api::status::{Reason, Status};
+
+use super::negotiate::{Accepted, Encoding, Shape};
+
+/// How much of the object comes with a row of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    /// Reads `includeObject`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+        match text {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// What a list says besides its items.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ListMeta {
+    pub(crate) resource_version: String,
+    pub(crate) next: Option<String>,
+    pub(crate) remaining: Option<u64>,
+}
+
+impl ListMeta {
+    fn to_value(&self) -> Value {
+        let mut meta = Map::new();
+        meta.insert("resourceVersion".into(), self.resource_version.as_str().into());
+        if let Some(next) = &self.next {
+            meta.insert("continue".into(), next.as_str().into());
+        }
+        if let Some(remaining) = self.remaining {
+            meta.insert("remainingItemCount".into(), remaining.into());
+        }
+        Value::Object(meta)
+    }
+}
+
+/// A client's view of one kind: the version that it speaks, its encoding and the shape that it asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    pub(crate) kind: std::sync::Arc<Kind>,
+    pub(crate) version: String,
+    pub(crate) accepted: Accepted,
+    pub(crate) include: Include,
+    pub(crate) now: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
+
+impl View {
+    pub(crate) fn content_type(&self) -> &'static str {
+        self.accepted.encoding.media_type()
+    }
+
+    /// The media type of a watch.
+    pub(crate) fn stream_type(&self) -> &'static str {
+        self.accepted.encoding.stream_media_type().unwrap_or("application/json")
+    }
+
+    /// Names the encoding of frames among all that a kind's frames can have.
+    pub(crate) fn frame_key(&self) -> String {
+        format!("{}/{:?}/{:?}/{:?}", self.version, self.accepted.encoding, self.accepted.shape, self.include)
+    }
+
+    fn speaks_storage(&self) -> bool {
+        let storage = self.kind.storage.as_ref();
+        storage.is_none_or(|s| s.group == self.kind.group && s.version == self.version)
+    }
+
+    /// An object's JSON in the view's version and shape, from its JSON in the storage version.
+    fn shaped(&self, stored: &Bytes) -> Result<Bytes, Status> {
+        match self.accepted.shape {
+            Shape::Whole if self.speaks_storage() => Ok(stored.clone()),
+            Shape::Whole => to_json(&self.in_version(stored)?),
+            Shape::Metadata { beta } => metadata_of(stored, beta),
+            Shape::Table { beta } => {
+                let rows = vec![self.row(stored)?];
+                to_json(&self.table(beta, rows, &resource_version_of(stored)?))
+            }
+        }
+    }
+
+    fn in_version(&self, stored: &Bytes) -> Result<Value, Status> {
+        super::version::from_storage(&self.kind, &self.version, parse(stored)?)
+    }
+
+    fn row(&self, stored: &Bytes) -> Result<Value, Status> {
+        let tree = parse(stored)?;
+        let cells = (self.kind.hooks.printer.cells)(&tree, self.now);
+        let mut row = Map::new();
+        row.insert("cells".into(), cells.into());
+        let beta = matches!(self.accepted.shape, Shape::Table { beta: true });
+        match self.include {
+            Include::None => {}
+            Include::Metadata => {
+                row.insert("object".into(), parse(&metadata_of(stored, beta)?)?);
+            }
+            Include::Object => {
+                row.insert("object".into(), super::version::from_storage(&self.kind, &self.version, tree)?);
+            }
+        }
+        Ok(Value::Object(row))
+    }
+
+    fn table(&self, beta: bool, rows: Vec<Value>, metadata: &Value) -> Value {
+        let columns: Vec<Value> = self
+            .kind
+            .hooks
+            .printer
+            .columns
+            .iter()
+            .map(|c| {
+                json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name,
+                       "priority": c.priority})
+            })
+            .collect();
+        json!({"kind": "Table", "apiVersion": meta_version(beta), "metadata": metadata,
+               "columnDefinitions": columns, "rows": rows})
+    }
+
+    /// One object.
+    pub(crate) fn object(&self, stored: &Bytes) -> Result<Bytes, Status> {
+        let json = self.shaped(stored)?;
+        match (self.accepted.encoding, self.accepted.pretty) {
+            (Encoding::Json, false) => Ok(json),
+            (encoding, pretty) => value(&parse(&json)?, encoding, pretty),
+        }
+    }
+
+    /// What stands before and after the items of a list in JSON, which are parted by commas. `None`: the list
+    /// can't be put together from its items' bytes.
+    pub(crate) fn list_frame(&self, meta: &ListMeta) -> Option<(Bytes, Bytes)> {
+        if self.accepted.encoding != Encoding::Json || self.accepted.pretty {
+            return None;
+        }
+        let (kind, version) = match self.accepted.shape {
+            Shape::Whole => (&*self.kind.list_kind, api_version(&self.kind.group, &self.version)),
+            Shape::Metadata { beta } => ("PartialObjectMetadataList", meta_version(beta).to_owned()),
+            Shape::Table { .. } => return None,
+        };
+        let head = format!(
+            "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{},\"items\":[",
+            Value::from(kind),
+            Value::from(version),
+            meta.to_value()
+        );
+        Some((head.into(), Bytes::from_static(b"]}\n")))
+    }
+
+    /// An item between the two parts of [`Self::list_frame`].
+    pub(crate) fn item(&self, stored: &Bytes) -> Result<Bytes, Status> {
+        self.shaped(stored)
+    }
+
+    /// A list that is put together as a tree.
+    pub(crate) fn list(&self, meta: &ListMeta, items: impl Iterator<Item = Bytes>) -> Result<Bytes, Status> {
+        let list = match self.accepted.shape {
+            Shape::Table { beta } => {
+                let rows = items.map(|item| self.row(&item)).collect::<Result<Vec<_>, _>>()?;
+                self.table(beta, rows, &meta.to_value())
+            }
+            Shape::Whole | Shape::Metadata { .. } => {
+                let (kind, version) = match self.accepted.shape {
+                    Shape::Metadata { beta } => ("PartialObjectMetadataList", meta_version(beta).to_owned()),
+                    _ => (&*self.kind.list_kind, api_version(&self.kind.group, &self.version)),
+                };
+                let items =
+                    items.map(|item| parse(&self.shaped(&item)?)).collect::<Result<Vec<_>, Status>>()?;
+                json!({"kind": kind, "apiVersion": version, "metadata": meta.to_value(), "items": items})
+            }
+        };
+        value(&list, self.accepted.encoding, self.accepted.pretty)
+    }
+
+    /// A watch event with an object.
+    pub(crate) fn event(&self, event: &'static str, stored: &Bytes) -> Result<Bytes, Status> {
+        self.frame(event, self.shaped(stored)?)
+    }
+
+    /// A bookmark.
+    pub(crate) fn bookmark(&self, revision: &str, initial: bool) -> Result<Bytes, Status> {
+        let mut metadata = json!({"resourceVersion": revision, "creationTimestamp": null});
+        if initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.accepted.shape {
+            Shape::Whole => json!({
+                "kind": *self.kind.kind, "apiVersion": api_version(&self.kind.group, &self.version),
+                "metadata": metadata,
+            }),
+            Shape::Metadata { beta } => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": metadata})
+            }
+            Shape::Table { beta } => {
+                let object = json!({
+                    "kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": metadata,
+                });
+                let row = json!({"cells": vec![Value::Null; self.kind.hooks.printer.columns.len()], "object": object});
+                self.table(beta, vec![row], &json!({"resourceVersion": revision}))
+            }
+        };
+        self.frame("BOOKMARK", to_json(&object)?)
+    }
+
+    /// The event that ends a watch.
+    pub(crate) fn failure(&self, status: &Status) -> Result<Bytes, Status> {
+        self.frame("ERROR", to_json(&status.to_value())?)
+    }
+
+    fn frame(&self, event: &'static str, object: Bytes) -> Result<Bytes, Status> {
+        match self.accepted.encoding {
+            Encoding::Json => {
+                let mut frame = BytesMut::with_capacity(object.len() + 40);
+                frame.put_slice(b"{\"type\":\"");
+                frame.put_slice(event.as_bytes());
+                frame.put_slice(b"\",\"object\":");
+                frame.put_slice(&object);
+                frame.put_slice(b"}\n");
+                Ok(frame.freeze())
+            }
+            Encoding::Protobuf | Encoding::Yaml => Err(unbuilt(self.accepted.encoding)),
+        }
+    }
+}
+
+fn meta_version(beta: bool) -> &'static str {
+    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
+}
+
+fn metadata_of(object: &[u8], beta: bool) -> Result<Bytes, Status> {
+    let only: OnlyMetadata<'_> = serde_json::from_slice(object).map_err(Status::internal)?;
+    Ok(format!(
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":{}}}",
+        meta_version(beta),
+        only.metadata.get()
+    )
+    .into())
+}
+
+fn resource_version_of(object: &[u8]) -> Result<Value, Status> {
+    #[derive(Deserialize)]
+    struct Version {
+        #[serde(rename = "resourceVersion", default)]
+        resource_version: String,
+    }
+    #[derive(Deserialize)]
+    struct Versioned {
+        metadata: Version,
+    }
+    let read: Versioned = serde_json::from_slice(object).map_err(Status::internal)?;
+    Ok(json!({"resourceVersion": read.metadata.resource_version}))
+}
+
+fn parse(json: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(json).map_err(Status::internal)
+}
+
+fn to_json(value: &Value) -> Result<Bytes, Status> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
+}
+
+fn unbuilt(encoding: Encoding) -> Status {
+    let message = format!("answers in {} are not built yet", encoding.media_type());
+    Status::new(Reason::NotAcceptable, message)
+}
+
+/// A tree that says what it is (`apiVersion` and `kind`), in any encoding.
+pub(crate) fn value(value: &Value, encoding: Encoding, pretty: bool) -> Result<Bytes, Status> {
+    match encoding {
+        Encoding::Json if pretty => {
+            let mut bytes = serde_json::to_vec_pretty(value).map_err(Status::internal)?;
+            bytes.push(b'\n');
+            Ok(bytes.into())
+        }
+        Encoding::Json => to_json(value),
+        Encoding::Yaml | Encoding::Protobuf => Err(unbuilt(encoding)),
+    }
+}

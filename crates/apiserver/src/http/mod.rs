@@ -1,0 +1,197 @@
+//! From a connection to an answer: who asks, whether that is permitted, and what the answer looks like.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
+use rustls::pki_types::CertificateDer;
+use tiphys_api::status::{Details, Reason, Status};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::authn::{self, Authenticator, Connection};
+use crate::authz::{self, Authorizer};
+use crate::identity::Identity;
+use crate::registry::{Registry, Warnings};
+
+pub mod body;
+mod encode;
+mod flow;
+mod health;
+pub mod listen;
+mod negotiate;
+mod options;
+mod query;
+mod request_info;
+mod resource;
+mod respond;
+mod selection;
+mod stream;
+mod version;
+
+use body::{Body, RequestBody};
+use flow::{Class, Flow};
+use query::Query;
+use request_info::{ResourceRequest, Target, Verb};
+
+/// Answers requests, wherever they come from.
+pub struct Handler {
+    registry: Arc<Registry>,
+    authenticator: Arc<Authenticator>,
+    authorizer: Arc<dyn Authorizer>,
+    flow: Flow,
+    /// Ends watches and other long answers.
+    stop: CancellationToken,
+}
+
+/// A request past authentication.
+struct Asked {
+    user: Identity,
+    head: Parts,
+    query: Query,
+    warnings: Arc<Warnings>,
+}
+
+impl Handler {
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        authenticator: Arc<Authenticator>,
+        authorizer: Arc<dyn Authorizer>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { registry, authenticator, authorizer, flow: Flow::new(), stop }
+    }
+
+    /// Judges the certificates that the client of a new connection showed.
+    fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
+        self.authenticator.connection(chain)
+    }
+
+    /// Answers a request. Whatever goes wrong is an answer, too.
+    pub async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let headers = head.headers.clone();
+        let audit = audit_id(&headers);
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let warnings = Arc::new(Warnings::default());
+        let answer = self.answer(head, body, &warnings);
+        let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => respond::error(&status, &headers),
+            Err(_) => {
+                tracing::error!(%method, path, "a request made its handler panic");
+                respond::error(&Status::internal("the request's handler failed"), &headers)
+            }
+        };
+        respond::warn(&mut response, &warnings.take());
+        response.headers_mut().insert(HeaderName::from_static("audit-id"), audit);
+        tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
+        response
+    }
+
+    async fn answer(
+        &self,
+        mut head: Parts,
+        body: RequestBody,
+        warnings: &Arc<Warnings>,
+    ) -> Result<Response<Body>, Status> {
+        let query = Query::parse(head.uri.query().unwrap_or_default());
+        let target = request_info::parse(&head.method, head.uri.path(), &query).map_err(|e| match e {
+            request_info::Error::Method => method_not_allowed(),
+            other => Status::bad_request(other.to_string()),
+        })?;
+        let user = self.identify(&mut head)?;
+        let _place = self.flow.enter(class(&head.method, &target)).await?;
+        self.permit(&user, &head.method, &target, &query)?;
+        let asked = Asked { user, head, query, warnings: Arc::clone(warnings) };
+        match target {
+            Target::Resource(resource) => self.resource(resource, asked, body).await,
+            Target::Path(path) => self.path(&path, asked).await,
+        }
+    }
+
+    /// Who asks, or who that user asks to be taken for.
+    fn identify(&self, head: &mut Parts) -> Result<Identity, Status> {
+        let user = match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
+            (Some(component), _) => component,
+            (None, Some(connection)) => {
+                self.authenticator.authenticate(connection, &head.headers, head.uri.path())?
+            }
+            (None, None) => return Err(authn::Unauthenticated::NoCredentials.into()),
+        };
+        let user = authn::impersonate(&*self.authorizer, user, &head.headers)?;
+        authn::strip_impersonation(&mut head.headers);
+        head.headers.remove(header::AUTHORIZATION);
+        Ok(user)
+    }
+
+    /// Whether the user may do what the request asks.
+    fn permit(&self, user: &Identity, method: &Method, target: &Target, query: &Query) -> Result<(), Status> {
+        let lower;
+        let (verb, target) = match target {
+            Target::Resource(r) => (resource::permission(r), authorized_target(r, query)),
+            Target::Path(path) => {
+                lower = method.as_str().to_ascii_lowercase();
+                (lower.as_str(), authz::Target::Path(path))
+            }
+        };
+        authz::require(&*self.authorizer, &authz::Attributes { user, verb, target })
+    }
+
+    /// Answers what is not about a resource.
+    async fn path(&self, path: &str, asked: Asked) -> Result<Response<Body>, Status> {
+        let trimmed = path.trim_end_matches('/');
+        let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
+        match trimmed {
+            "/healthz" | "/livez" | "/readyz" if reads => Ok(self.health(trimmed, &asked.query)),
+            "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
+            _ => Err(not_here()),
+        }
+    }
+}
+
+fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Target<'a> {
+    let selects = matches!(r.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) && !r.legacy_watch;
+    authz::Target::Resource {
+        group: &r.group,
+        version: &r.version,
+        resource: &r.resource,
+        subresource: &r.subresource,
+        // A namespace's own requests are permitted in it, too.
+        namespace: if r.resource == "namespaces" && r.group.is_empty() { &r.name } else { &r.namespace },
+        name: &r.name,
+        field_selector: if selects { query.text("fieldSelector") } else { "" },
+    }
+}
+
+/// The client's own audit id if it sent a sensible one, else a new one.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    const MAX: usize = 64;
+    headers
+        .get("audit-id")
+        .filter(|id| !id.is_empty() && id.len() <= MAX)
+        .cloned()
+        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is plain ASCII"))
+}
+
+fn class(method: &Method, target: &Target) -> Class {
+    match target {
+        Target::Resource(r) if r.verb == Verb::Watch || resource::is_stream(&r.subresource) => Class::Long,
+        Target::Path(_) => Class::Long,
+        Target::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Class::Read,
+        Target::Resource(_) => Class::Write,
+    }
+}
+
+/// 404 for a path that leads nowhere.
+fn not_here() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+        .with_details(Details::default())
+}
+
+fn method_not_allowed() -> Status {
+    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+        .with_details(Details::default())
+}

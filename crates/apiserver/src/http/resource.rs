@@ -1,0 +1,347 @@
+//! Requests to resources.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use tiphys_api::decode::{self, FieldValidation};
+use tiphys_api::kind::{Action, Kind, Subresource, Update, Verbs};
+use tiphys_api::status::{Reason, Status};
+
+use super::body::{self, Body, RequestBody};
+use super::encode::{Include, ListMeta, View};
+use super::negotiate;
+use super::request_info::{ResourceRequest, Verb};
+use super::version;
+use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
+use crate::cache::{At, Filter, ListOptions};
+use crate::registry::{Call, Object, Updating, cache_status};
+
+/// Subresources whose answers can go on for as long as the client likes.
+pub(super) fn is_stream(subresource: &str) -> bool {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward" | "proxy")
+}
+
+/// The verb that a request needs permission for. Streams into a container are things that are made, however
+/// the client's library asks for them.
+pub(super) fn permission(r: &ResourceRequest) -> &'static str {
+    match (&*r.resource, &*r.subresource) {
+        ("pods", "exec" | "attach" | "portforward") => Verb::Create.as_str(),
+        _ => r.verb.as_str(),
+    }
+}
+
+/// Which objects of a collection a request is about.
+pub(super) fn filter(call: &Call, asked: &Asked) -> Result<Filter, Status> {
+    super::selection::parse(call, asked.query.text("labelSelector"), asked.query.text("fieldSelector"))
+}
+
+fn verbs(verb: Verb) -> Verbs {
+    match verb {
+        Verb::Get => Verbs::GET,
+        Verb::List => Verbs::LIST,
+        Verb::Watch => Verbs::WATCH,
+        Verb::Create => Verbs::CREATE,
+        Verb::Update => Verbs::UPDATE,
+        Verb::Patch => Verbs::PATCH,
+        Verb::Delete => Verbs::DELETE,
+        Verb::DeleteCollection => Verbs::DELETE_COLLECTION,
+    }
+}
+
+impl Handler {
+    pub(super) async fn resource(
+        &self,
+        r: ResourceRequest,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let kinds = self.registry.kinds();
+        let kind = kinds.resource(&r.group, &r.version, &r.resource).ok_or_else(not_here)?;
+        if let Some(warning) = kind.version(&r.version).and_then(|v| v.warning.as_deref()) {
+            asked.warnings.add(warning);
+        }
+        let in_scope = match (kind.is_namespaced(), r.namespace.is_empty()) {
+            (true, true) => r.name.is_empty() && matches!(r.verb, Verb::List | Verb::Watch),
+            (true, false) | (false, true) => true,
+            (false, false) => false,
+        };
+        let call = Call {
+            user: asked.user.clone(),
+            kind: Arc::clone(kind),
+            version: r.version.clone(),
+            namespace: r.namespace.clone(),
+            name: r.name.clone(),
+            subresource: r.subresource.clone(),
+            dry_run: options::dry_run(asked.query.all("dryRun"))?,
+            field_manager: manager(&asked)?,
+            warnings: Arc::clone(&asked.warnings),
+        };
+        if r.subresource.is_empty() {
+            if !kind.verbs.contains(verbs(r.verb))
+                || (r.verb == Verb::Create && !r.name.is_empty())
+                || !in_scope
+            {
+                return Err(method_not_allowed());
+            }
+            return self.object(r.verb, call, asked, body).await;
+        }
+        let subresource = kind.subresource(&r.subresource).ok_or_else(not_here)?.clone();
+        if !subresource.verbs.contains(verbs(r.verb)) || !in_scope {
+            return Err(method_not_allowed());
+        }
+        self.subresource(&r, &subresource, call, asked, body).await
+    }
+
+    async fn object(
+        &self,
+        verb: Verb,
+        call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        match verb {
+            Verb::Get => self.get(&call, &asked).await,
+            Verb::List => self.list(&call, &asked).await,
+            Verb::Watch => stream::watch(self, &call, &asked).await,
+            Verb::Create => self.create(call, asked, body).await,
+            Verb::Update => {
+                let rules = call.kind.hooks.update;
+                let create = call.kind.create_on_update;
+                self.put(call, asked, body, rules, create).await
+            }
+            Verb::Patch => {
+                let rules = call.kind.hooks.update;
+                self.patch(call, asked, body, rules).await
+            }
+            Verb::Delete => self.delete(call, asked, body).await,
+            Verb::DeleteCollection => self.delete_collection(call, asked, body).await,
+        }
+    }
+
+    async fn subresource(
+        &self,
+        r: &ResourceRequest,
+        subresource: &Subresource,
+        call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        match (&subresource.action, r.verb) {
+            (Action::Update(_), Verb::Get) => self.get(&call, &asked).await,
+            (Action::Update(rules), Verb::Update) => self.put(call, asked, body, *rules, false).await,
+            (Action::Update(rules), Verb::Patch) => self.patch(call, asked, body, *rules).await,
+            _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), subresource.name))),
+        }
+    }
+
+    async fn get(&self, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
+        let view = self.view(call, asked, false)?;
+        let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
+        let collection = self.registry.collection(&call.kind)?;
+        let object = collection.read(at, &call.namespace, &call.name).await.map_err(cache_status)?;
+        let object =
+            object.ok_or_else(|| Status::not_found(&call.kind.group, &call.kind.resource, &call.name))?;
+        answer(&view, StatusCode::OK, object.json(), asked)
+    }
+
+    async fn list(&self, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
+        let view = self.view(call, asked, false)?;
+        let query = &asked.query;
+        let limit = u64::try_from(query.integer("limit")?.unwrap_or(0)).unwrap_or(0);
+        let at = At::list(
+            query.text("resourceVersion"),
+            query.text("resourceVersionMatch"),
+            limit,
+            query.text("continue"),
+        )
+        .map_err(cache_status)?;
+        let options = ListOptions { at, filter: filter(call, asked)?, limit };
+        let page = self.registry.collection(&call.kind)?.list(options).await.map_err(cache_status)?;
+        let meta = ListMeta {
+            resource_version: page.revision.to_string(),
+            next: page.next.clone(),
+            remaining: page.remaining,
+        };
+        let items = page.map(|object| object.json().clone());
+        stream::list(view, meta, items, &asked.head.headers)
+    }
+
+    async fn create(&self, call: Call, asked: Asked, body: RequestBody) -> Result<Response<Body>, Status> {
+        let view = self.view(&call, &asked, false)?;
+        let object = read_object(&call, body, &asked.head.headers, &asked.query).await?;
+        if call.kind.storage.is_none() {
+            return Err(unbuilt(&call.kind.qualified_resource()));
+        }
+        let object = version::to_storage(&call.kind, &call.version, object)?;
+        let Object { json } = self.registry.create(&call, object).await?;
+        written(&view, StatusCode::CREATED, &json, &asked.head.headers)
+    }
+
+    async fn put(
+        &self,
+        call: Call,
+        asked: Asked,
+        body: RequestBody,
+        rules: Update,
+        create: bool,
+    ) -> Result<Response<Body>, Status> {
+        let view = self.view(&call, &asked, false)?;
+        let object = read_object(&call, body, &asked.head.headers, &asked.query).await?;
+        let object = version::to_storage(&call.kind, &call.version, object)?;
+        let mut make = |_: Option<&Value>| Ok(object.clone());
+        let updated = self.registry.update(&call, Updating { rules, create, make: &mut make }).await?;
+        let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
+        written(&view, code, &updated.object.json, &asked.head.headers)
+    }
+
+    async fn patch(
+        &self,
+        call: Call,
+        asked: Asked,
+        body: RequestBody,
+        rules: Update,
+    ) -> Result<Response<Body>, Status> {
+        let _ = (&call, &asked, body, rules);
+        Err(unbuilt("patches"))
+    }
+
+    async fn delete(
+        &self,
+        mut call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let view = self.view(&call, &asked, false)?;
+        let body = read_options(body, &asked.head.headers).await?;
+        let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        call.dry_run |= dry_run;
+        let deleted = self.registry.delete(&call, &options).await?;
+        if deleted.gone && !returns_deleted(&call.kind) {
+            let value =
+                super::encode::value(&deleted.status(&call), view.accepted.encoding, view.accepted.pretty)?;
+            return Ok(respond::response(StatusCode::OK, view.content_type(), Body::Full(value)));
+        }
+        let waits = !deleted.gone && options.propagation == Some(crate::registry::Propagation::Foreground);
+        let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
+        written(&view, code, &deleted.object.json, &asked.head.headers)
+    }
+
+    async fn delete_collection(
+        &self,
+        mut call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let view = self.view(&call, &asked, false)?;
+        let filter = filter(&call, &asked)?;
+        let body = read_options(body, &asked.head.headers).await?;
+        let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        call.dry_run |= dry_run;
+        let deleted = self.registry.delete_collection(&call, &options, filter).await?;
+        let meta = ListMeta { resource_version: String::new(), next: None, remaining: None };
+        stream::list(view, meta, deleted.into_iter().map(|o| o.json), &asked.head.headers)
+    }
+
+    /// How the client wants to see objects of the call's kind.
+    pub(super) fn view(&self, call: &Call, asked: &Asked, stream: bool) -> Result<View, Status> {
+        let pretty = asked.query.optional_flag("pretty");
+        Ok(View {
+            kind: Arc::clone(&call.kind),
+            version: call.version.clone(),
+            accepted: negotiate::accept(&asked.head.headers, pretty, stream, true)?,
+            include: Include::parse(asked.query.text("includeObject"))?,
+            now: self.registry.now(),
+        })
+    }
+}
+
+/// Who owns the fields that a request sets: who says so, else the client's name.
+fn manager(asked: &Asked) -> Result<String, Status> {
+    const MAX: usize = 128;
+    let said = asked.query.text("fieldManager");
+    if said.len() > MAX {
+        return Err(Status::bad_request(format!("fieldManager: Too long: may not be more than {MAX} bytes")));
+    }
+    if !said.is_empty() {
+        return Ok(said.to_owned());
+    }
+    let agent = asked.head.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok());
+    let name = agent.unwrap_or_default().split('/').next().unwrap_or_default();
+    Ok(name.chars().filter(|c| !c.is_control()).take(MAX).collect())
+}
+
+/// Reads an object of the call's kind and version.
+async fn read_object(
+    call: &Call,
+    body: RequestBody,
+    headers: &http::HeaderMap,
+    query: &super::query::Query,
+) -> Result<Value, Status> {
+    let encoding = negotiate::content_encoding(headers)?;
+    let validation = FieldValidation::parse(query.text("fieldValidation")).ok_or_else(|| {
+        Status::bad_request(format!(
+            "fieldValidation: Unsupported value: {:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"",
+            query.text("fieldValidation")
+        ))
+    })?;
+    let bytes = body::read(body).await?;
+    let json = version::to_json(bytes, encoding)?;
+    let target = decode::Target::of(&call.kind, &call.version).ok_or_else(|| unbuilt(&call.kind.kind))?;
+    let decoded = decode::decode(&target, &json, validation)?;
+    for warning in decoded.warnings {
+        call.warnings.add(warning);
+    }
+    Ok(decoded.object)
+}
+
+/// Reads the body of a delete, if there is one.
+async fn read_options(body: RequestBody, headers: &http::HeaderMap) -> Result<Option<Value>, Status> {
+    let bytes = body::read(body).await?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let encoding = negotiate::content_encoding(headers)?;
+    let json = version::to_json(bytes, encoding)?;
+    let options = serde_json::from_slice(&json)
+        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+    Ok(Some(options))
+}
+
+fn answer(view: &View, code: StatusCode, stored: &Bytes, asked: &Asked) -> Result<Response<Body>, Status> {
+    written(view, code, stored, &asked.head.headers)
+}
+
+fn written(
+    view: &View,
+    code: StatusCode,
+    stored: &Bytes,
+    headers: &http::HeaderMap,
+) -> Result<Response<Body>, Status> {
+    Ok(respond::whole(code, view.content_type(), view.object(stored)?, headers))
+}
+
+/// Kinds whose delete answers with what was deleted, as upstream's do.
+fn returns_deleted(kind: &Kind) -> bool {
+    const CORE: [&str; 8] = [
+        "namespaces",
+        "persistentvolumeclaims",
+        "persistentvolumes",
+        "pods",
+        "podtemplates",
+        "resourcequotas",
+        "serviceaccounts",
+        "services",
+    ];
+    const STORAGE: [&str; 4] = ["csidrivers", "csinodes", "storageclasses", "volumeattachments"];
+    match &*kind.group {
+        "" => CORE.contains(&&*kind.resource),
+        "storage.k8s.io" => STORAGE.contains(&&*kind.resource),
+        _ => false,
+    }
+}
+
+fn unbuilt(what: &str) -> Status {
+    Status::new(Reason::NotImplemented, format!("{what} is not built yet"))
+}

@@ -1,0 +1,42 @@
+//! Which objects a client selects.
+
+use std::sync::Arc;
+
+use tiphys_api::kind::api_version;
+use tiphys_api::selector::{FieldRequirement, FieldSelector, LabelSelector};
+use tiphys_api::status::Status;
+
+use crate::cache::Filter;
+use crate::registry::Call;
+
+/// Reads the selectors of a list or watch. A call that names an object selects that object.
+///
+/// # Errors
+/// 400 for a selector that cannot be read, or a field that the kind cannot be selected by.
+pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, Status> {
+    let kind = &call.kind;
+    let labels = LabelSelector::parse(labels)
+        .map_err(|e| Status::bad_request(format!("unable to parse label selector: {e}")))?;
+    let mut fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
+    for FieldRequirement { field, .. } in &fields.requirements {
+        let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
+            || kind.fields.iter().any(|known| known.label == *field);
+        if !known {
+            let group_version = api_version(&kind.group, &call.version);
+            return Err(Status::bad_request(format!(
+                "Unable to find \"{group_version}, Resource={}\" that match label selector \"\", field selector \
+                 {field:?}: field label not supported: {field}",
+                kind.resource
+            )));
+        }
+    }
+    if !call.name.is_empty() {
+        if fields.exact("metadata.name").is_some_and(|selected| selected != call.name) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+        let (field, value) = ("metadata.name".to_owned(), call.name.clone());
+        fields.requirements.push(FieldRequirement { field, value, equal: true });
+    }
+    let namespace = (!call.namespace.is_empty()).then(|| Arc::from(call.namespace.as_str()));
+    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields) })
+}

@@ -1,0 +1,158 @@
+//! Answers that are sent piece by piece: lists and watches.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderMap, Response, StatusCode};
+use rand::Rng;
+use tiphys_api::status::Status;
+use tokio::time::Instant;
+
+use super::body::Body;
+use super::encode::{ListMeta, View};
+use super::{Asked, Handler, respond};
+use crate::cache::{Change, Notice, Start, Watch, WatchOptions};
+use crate::registry::{Call, cache_status};
+
+/// Small items are sent together in pieces of about this size.
+const PIECE: usize = 64 << 10;
+/// A watch that names no timeout ends after this long or up to twice as long, so that not all end together.
+const WATCH: Duration = Duration::from_secs(1800);
+
+/// A list. One that is made of its items' bytes is sent while it is put together.
+pub(super) fn list(
+    view: View,
+    meta: ListMeta,
+    items: impl Iterator<Item = Bytes> + Send + 'static,
+    request: &HeaderMap,
+) -> Result<Response<Body>, Status> {
+    let content_type = view.content_type();
+    let Some((head, tail)) = view.list_frame(&meta) else {
+        return Ok(respond::whole(StatusCode::OK, content_type, view.list(&meta, items)?, request));
+    };
+    let mut items = items;
+    let mut first = true;
+    let mut next_piece = move || -> Result<(Bytes, bool), Status> {
+        let mut piece = BytesMut::new();
+        if first {
+            piece.extend_from_slice(&head);
+        }
+        for item in items.by_ref() {
+            if !first {
+                piece.extend_from_slice(b",");
+            }
+            first = false;
+            piece.extend_from_slice(&view.item(&item)?);
+            if piece.len() >= PIECE {
+                return Ok((piece.freeze(), false));
+            }
+        }
+        piece.extend_from_slice(&tail);
+        Ok((piece.freeze(), true))
+    };
+    let (piece, last) = next_piece()?;
+    if last {
+        return Ok(respond::whole(StatusCode::OK, content_type, piece, request));
+    }
+    let rest = stream::unfold(Some(next_piece), |make| async move {
+        let mut make = make?;
+        match make() {
+            Ok((piece, last)) => Some((Ok(piece), (!last).then_some(make))),
+            Err(status) => Some((Err(status.into()), None)),
+        }
+    });
+    let body = stream::StreamExt::chain(stream::iter([Ok(piece)]), rest);
+    Ok(respond::response(StatusCode::OK, content_type, Body::stream(body)))
+}
+
+/// What a watch asks for in its query.
+fn options(call: &Call, asked: &Asked) -> Result<WatchOptions, Status> {
+    let query = &asked.query;
+    let start = Start::read(
+        query.text("resourceVersion"),
+        query.text("resourceVersionMatch"),
+        query.optional_flag("sendInitialEvents"),
+    )
+    .map_err(cache_status)?;
+    let filter = super::resource::filter(call, asked)?;
+    Ok(WatchOptions { start, filter, bookmarks: query.flag("allowWatchBookmarks") })
+}
+
+/// The time that a watch may take.
+fn timeout(asked: &Asked) -> Result<Duration, Status> {
+    let asked = asked.query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    Ok(asked.map_or_else(|| WATCH + rand::rng().random_range(Duration::ZERO..WATCH), Duration::from_secs))
+}
+
+/// Answers with everything that happens to what the client selected.
+pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
+    let view = handler.view(call, asked, true)?;
+    let options = options(call, asked)?;
+    let ends = Instant::now() + timeout(asked)?;
+    let content_type = view.stream_type();
+    let watch = handler.registry.collection(&call.kind)?.watch(options).await.map_err(cache_status)?;
+    let state = Running { frame_key: view.frame_key(), view, watch, ends, stop: handler.stop.clone() };
+    let frames = stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        let (frames, goes_on) = state.next().await?;
+        Some((Ok(frames), goes_on.then_some(state)))
+    });
+    Ok(respond::response(StatusCode::OK, content_type, Body::stream(frames)))
+}
+
+/// A watch that is being answered.
+struct Running {
+    view: View,
+    frame_key: String,
+    watch: Watch,
+    ends: Instant,
+    stop: tokio_util::sync::CancellationToken,
+}
+
+impl Running {
+    /// The next frames, and whether more may follow. `None`: the watch is over.
+    async fn next(&mut self) -> Option<(Bytes, bool)> {
+        loop {
+            let notices = tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep_until(self.ends) => return None,
+                notices = self.watch.next() => notices,
+            };
+            let frames = match notices {
+                Ok(notices) => self.frames(&notices),
+                Err(error) => Err(cache_status(error)),
+            };
+            match frames {
+                Ok(frames) if frames.is_empty() => {}
+                Ok(frames) => return Some((frames, true)),
+                Err(status) => return Some((self.view.failure(&status).ok()?, false)),
+            }
+        }
+    }
+
+    fn frames(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+        let mut frames = notices.iter().map(|notice| self.frame(notice));
+        let Some(first) = frames.next().transpose()? else { return Ok(Bytes::new()) };
+        let mut all: Option<BytesMut> = None;
+        for frame in frames {
+            all.get_or_insert_with(|| BytesMut::from(&*first)).extend_from_slice(&frame?);
+        }
+        Ok(all.map_or(first, BytesMut::freeze))
+    }
+
+    fn frame(&self, notice: &Notice) -> Result<Bytes, Status> {
+        match notice {
+            Notice::Object { change, object, frames } => {
+                let event = match change {
+                    Change::Added => "ADDED",
+                    Change::Modified => "MODIFIED",
+                    Change::Deleted => "DELETED",
+                };
+                let key = format!("{event}/{}", self.frame_key);
+                frames.get_or_make(&key, || self.view.event(event, object.json()))
+            }
+            Notice::Bookmark { revision, initial } => self.view.bookmark(&revision.to_string(), *initial),
+        }
+    }
+}

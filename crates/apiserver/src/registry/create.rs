@@ -1,0 +1,83 @@
+//! Creating objects.
+
+use serde_json::Value;
+use tiphys_api::status::Status;
+use tiphys_api::{field, meta};
+use tiphys_store::Outcome;
+
+use super::{Call, Object, Registry, claims::Claimed, names, objectmeta, storage};
+use crate::admission::Operation;
+use crate::stored;
+
+/// How many names the server makes up before it gives in.
+const NAMES: usize = 8;
+
+impl Registry {
+    /// Creates an object, given in the storage version with its defaults.
+    ///
+    /// # Errors
+    /// 409 if it exists, 422 if it is invalid, and what admission answers.
+    pub async fn create(&self, call: &Call, mut object: Value) -> Result<Object, Status> {
+        let kind = &call.kind;
+        objectmeta::place(&mut object, &call.namespace)?;
+        if !meta::text(&object, &["metadata", "resourceVersion"]).is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        self.own_fields(call, &Value::Null, &mut object)?;
+        let name = meta::name(&object).to_owned();
+        self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
+        (kind.hooks.default)(&storage(kind)?.version, &mut object);
+
+        let prefix = meta::text(&object, &["metadata", "generateName"]).to_owned();
+        let generated = meta::name(&object).is_empty() && !prefix.is_empty();
+        let attempts = if generated { NAMES } else { 1 };
+        for _ in 0..attempts {
+            let mut candidate = object.clone();
+            if generated {
+                objectmeta::of(&mut candidate).insert("name".into(), names::generate(&prefix).into());
+            }
+            if let Some(created) = self.insert(call, candidate).await? {
+                return Ok(created);
+            }
+        }
+        let name = if generated { prefix } else { name };
+        Err(Status::already_exists(&kind.group, &kind.resource, &name))
+    }
+
+    /// Creates an object under the name that it has; `None` if there is one of that name.
+    pub(super) async fn insert(&self, call: &Call, mut object: Value) -> Result<Option<Object>, Status> {
+        let kind = &call.kind;
+        let collection = self.collection(kind)?;
+        objectmeta::fill(&mut object, self.now());
+        (kind.hooks.prepare_create)(&mut object);
+        let mut claimed = Claimed::default();
+        loop {
+            self.claims.assign(kind, &mut object, &Value::Null, &claimed)?;
+            invalid(call, &object, super::validate::created(kind, &object))?;
+            let name = meta::name(&object);
+            self.validate_admission(&call.attributes(Operation::Create, name), &object, &Value::Null).await?;
+
+            let key = collection.spec().key(&call.namespace, name);
+            if call.dry_run {
+                let exists = self.fresh(&key).await?.is_some();
+                return Ok((!exists).then(|| Object { json: stored::encode(&object) }));
+            }
+            let bytes = stored::encode(&object);
+            let mut writes = vec![self.put(kind, &key, tiphys_store::Expect::Absent, bytes.clone())];
+            writes.extend(self.claims.changes(kind, &Value::Null, &object, &self.store).await?);
+            match self.store.commit(writes).await.map_err(super::store_status)? {
+                Outcome::Committed(revision) => return super::rendered(&key, &bytes, revision).map(Some),
+                Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),
+                Outcome::Conflict { key: taken, .. } => claimed.add(taken)?,
+            }
+        }
+    }
+}
+
+/// 422 if there are errors.
+pub(super) fn invalid(call: &Call, object: &Value, errors: field::Errors) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&call.kind.group, &call.kind.kind, meta::name(object), &errors))
+}

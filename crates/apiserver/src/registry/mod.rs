@@ -1,0 +1,321 @@
+//! One create, get, list, watch, update, patch and delete for all kinds.
+//!
+//! The registry works on trees in the storage version. What a kind does differently stands in its row
+//! ([`Kind`]); what is said in another version is converted before it comes here and after it leaves.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use tiphys_api::kind::{Kind, Kinds, Storage};
+use tiphys_api::status::{Details, Reason, Status, StatusCause};
+use tiphys_store::{self as store, Change, Key, Revision, Store, Write};
+use tokio::sync::watch;
+
+use crate::admission::{self, Operation};
+use crate::cache::{self, Cache, Collection};
+use crate::identity::Identity;
+use crate::stored;
+
+use claims::Claims;
+
+pub mod claims;
+mod create;
+mod delete;
+mod names;
+pub(crate) mod objectmeta;
+mod update;
+mod validate;
+
+pub use delete::{DeleteOptions, Deleted, Propagation};
+pub use update::{Change as Updating, Updated};
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
+
+/// One request to one resource, authenticated and permitted.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub user: Identity,
+    pub kind: Arc<Kind>,
+    /// The version that the request speaks.
+    pub version: String,
+    /// Empty at the scope of the cluster.
+    pub namespace: String,
+    /// Empty for a collection.
+    pub name: String,
+    /// Empty for the object itself.
+    pub subresource: String,
+    /// Everything is done but the write.
+    pub dry_run: bool,
+    /// Who owns the fields that the request sets.
+    pub field_manager: String,
+    pub warnings: Arc<Warnings>,
+}
+
+impl Call {
+    /// The same for one object of the collection.
+    fn of(&self, namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), ..self.clone() }
+    }
+
+    fn attributes<'a>(&'a self, operation: Operation, name: &'a str) -> admission::Attributes<'a> {
+        admission::Attributes {
+            user: &self.user,
+            operation,
+            group: &self.kind.group,
+            version: &self.version,
+            resource: &self.kind.resource,
+            subresource: &self.subresource,
+            kind: &self.kind.kind,
+            namespace: &self.namespace,
+            name,
+            dry_run: self.dry_run,
+        }
+    }
+
+    fn not_found(&self) -> Status {
+        Status::not_found(&self.kind.group, &self.kind.resource, &self.name)
+    }
+
+    fn conflict(&self, why: &str) -> Status {
+        Status::conflict(&self.kind.group, &self.kind.resource, &self.name, why)
+    }
+}
+
+/// What the client is told besides the answer, in `Warning` headers.
+#[derive(Debug, Default)]
+pub struct Warnings(Mutex<Vec<String>>);
+
+impl Warnings {
+    /// A response carries at most this many; headers are bounded.
+    const MAX: usize = 32;
+
+    /// Adds a warning that is not there yet.
+    pub fn add(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < Self::MAX && !all.contains(&warning) {
+            all.push(warning);
+        }
+    }
+
+    /// The warnings so far.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An object as clients see it, in the storage version.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub json: Bytes,
+}
+
+impl From<&cache::Object> for Object {
+    fn from(object: &cache::Object) -> Self {
+        Self { json: object.json().clone() }
+    }
+}
+
+/// An object that a write starts from.
+struct Current {
+    tree: Value,
+    json: Bytes,
+    revision: Revision,
+    /// Read from the store, so that nothing newer was known to it.
+    fresh: bool,
+}
+
+impl Current {
+    fn object(&self) -> Object {
+        Object { json: self.json.clone() }
+    }
+}
+
+/// All resources.
+pub struct Registry {
+    kinds: watch::Sender<Arc<Kinds>>,
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    admission: Vec<Arc<dyn admission::Plugin>>,
+    claims: Claims,
+    clock: Clock,
+}
+
+impl Registry {
+    pub fn new(
+        kinds: Kinds,
+        store: Arc<dyn Store>,
+        cache: Arc<Cache>,
+        admission: Vec<Arc<dyn admission::Plugin>>,
+        claims: Claims,
+        clock: Clock,
+    ) -> Self {
+        Self { kinds: watch::Sender::new(Arc::new(kinds)), store, cache, admission, claims, clock }
+    }
+
+    /// The rows as they are now.
+    pub fn kinds(&self) -> Arc<Kinds> {
+        Arc::clone(&self.kinds.borrow())
+    }
+
+    /// The rows, and each change of them.
+    pub fn watch_kinds(&self) -> watch::Receiver<Arc<Kinds>> {
+        self.kinds.subscribe()
+    }
+
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::try_from((self.clock)()).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// The cached collection of a kind.
+    ///
+    /// # Errors
+    /// 405 for a kind that is never kept.
+    pub fn collection(&self, kind: &Kind) -> Result<Arc<Collection>, Status> {
+        let storage = kind.storage.as_ref().ok_or_else(|| not_kept(kind))?;
+        self.cache
+            .collection(&storage.group, &storage.resource)
+            .ok_or_else(|| cache_status(cache::Error::Unavailable))
+    }
+
+    /// The newest state that the cache knows of; `Ok(None)`: it knows of none.
+    fn cached(&self, collection: &Collection, call: &Call) -> Result<Option<Current>, Status> {
+        let Some(object) = collection.get(&call.namespace, &call.name) else { return Ok(None) };
+        let tree = parse(object.json(), || collection.spec().key(&call.namespace, &call.name))?;
+        Ok(Some(Current { tree, json: object.json().clone(), revision: object.revision(), fresh: false }))
+    }
+
+    /// The newest state there is.
+    async fn fresh(&self, key: &Key) -> Result<Option<Current>, Status> {
+        match self.store.get(key).await.map_err(store_status)? {
+            None => Ok(None),
+            Some(record) => current(record).map(Some),
+        }
+    }
+
+    /// The write of an object's bytes.
+    fn put(&self, kind: &Kind, key: &Key, expect: store::Expect, value: Bytes) -> Write {
+        Write { key: key.clone(), expect, change: Change::Put { value, ttl: lifetime(kind) } }
+    }
+
+    /// Notes who owns which fields of an object that was written as a whole.
+    fn own_fields(&self, _call: &Call, _old: &Value, _object: &mut Value) -> Result<(), Status> {
+        Ok(())
+    }
+
+    async fn admit(
+        &self,
+        attributes: &admission::Attributes<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        for plugin in &self.admission {
+            plugin.admit(attributes, object, old).await?;
+        }
+        Ok(())
+    }
+
+    async fn validate_admission(
+        &self,
+        attributes: &admission::Attributes<'_>,
+        object: &Value,
+        old: &Value,
+    ) -> Result<(), Status> {
+        for plugin in &self.admission {
+            plugin.validate(attributes, object, old).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The storage of a kind that has one.
+fn storage(kind: &Kind) -> Result<&Storage, Status> {
+    kind.storage.as_ref().ok_or_else(|| not_kept(kind))
+}
+
+fn not_kept(kind: &Kind) -> Status {
+    Status::new(
+        Reason::MethodNotAllowed,
+        format!("objects of {} are not kept, they can only be created", kind.qualified_resource()),
+    )
+}
+
+/// Events are kept for an hour, everything else until it is deleted.
+fn lifetime(kind: &Kind) -> Option<Duration> {
+    const EVENTS: Duration = Duration::from_secs(3600);
+    kind.storage.as_ref().is_some_and(|s| s.resource == "events").then_some(EVENTS)
+}
+
+/// The object that was just written.
+fn rendered(key: &Key, stored: &[u8], revision: Revision) -> Result<Object, Status> {
+    let json = stored::render(stored, revision).map_err(|e| damaged(key, e))?;
+    Ok(Object { json })
+}
+
+fn damaged(key: &Key, why: impl std::fmt::Display) -> Status {
+    Status::internal(format!("the record {} is damaged: {why}", key.as_str()))
+}
+
+fn current(record: store::Record) -> Result<Current, Status> {
+    let json = stored::render(&record.value, record.revision).map_err(|e| damaged(&record.key, e))?;
+    let tree = parse(&json, || record.key.clone())?;
+    Ok(Current { tree, json, revision: record.revision, fresh: true })
+}
+
+/// Parses what the server stored itself.
+fn parse(json: &[u8], key: impl FnOnce() -> Key) -> Result<Value, Status> {
+    serde_json::from_slice(json).map_err(|e| damaged(&key(), e))
+}
+
+/// What a client is told of a failed store.
+pub fn store_status(error: store::Error) -> Status {
+    let reason = match &error {
+        store::Error::Compacted { .. } => Reason::Expired,
+        store::Error::Future { .. } => Reason::Timeout,
+        store::Error::Closed => Reason::ServiceUnavailable,
+        _ => Reason::InternalError,
+    };
+    Status::new(reason, error.to_string())
+}
+
+/// What a client is told when the cache cannot answer.
+pub fn cache_status(error: cache::Error) -> Status {
+    let message = error.to_string();
+    let retry = |reason, causes| {
+        Status::new(reason, message.clone()).with_details(Details {
+            causes,
+            retry_after_seconds: 1,
+            ..Details::default()
+        })
+    };
+    match error {
+        cache::Error::Invalid(_) | cache::Error::InvalidContinue(_) => Status::bad_request(message),
+        cache::Error::ContinueExpired { next } => Status::new(Reason::Expired, message).with_continue(next),
+        cache::Error::Expired | cache::Error::Gone { .. } | cache::Error::Slow => {
+            Status::new(Reason::Expired, message)
+        }
+        cache::Error::Future { .. } => retry(
+            Reason::Timeout,
+            vec![StatusCause {
+                reason: "ResourceVersionTooLarge".to_owned(),
+                message: "Too large resource version".to_owned(),
+                field: String::new(),
+            }],
+        ),
+        cache::Error::Unavailable => retry(Reason::TooManyRequests, Vec::new()),
+        cache::Error::Store(source) => store_status(source),
+        cache::Error::Damaged { .. } => Status::internal(message),
+    }
+}

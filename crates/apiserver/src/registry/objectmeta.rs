@@ -1,0 +1,101 @@
+//! The parts of `metadata` that belong to the server.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tiphys_api::meta;
+use tiphys_api::status::Status;
+use uuid::Uuid;
+
+/// `meta/v1.Time` on the wire.
+pub(crate) fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Reads a `meta/v1.Time`.
+pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+/// The object's metadata, made where it is missing or no object.
+pub(crate) fn of(object: &mut Value) -> &mut Map<String, Value> {
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let metadata = &mut object["metadata"];
+    if !metadata.is_object() {
+        *metadata = Value::Object(Map::new());
+    }
+    metadata.as_object_mut().expect("made an object above")
+}
+
+/// Gives a new object what the server alone decides.
+pub(super) fn fill(object: &mut Value, now: Timestamp) {
+    let metadata = of(object);
+    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        metadata.remove(key);
+    }
+    metadata.insert("uid".into(), Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), time(now).into());
+}
+
+/// What an update cannot change stays as it is in `old`. `generation` starts from the old one, too; the
+/// kind's own preparation counts it up.
+pub(super) fn keep(object: &mut Value, old: &Value) {
+    const KEPT: [&str; 6] =
+        ["name", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+    let metadata = of(object);
+    metadata.remove("selfLink");
+    for key in KEPT {
+        match old["metadata"].get(key) {
+            Some(value) => metadata.insert(key.into(), value.clone()),
+            None => metadata.remove(key),
+        };
+    }
+}
+
+/// Puts the object in the request's namespace; empty stands for the scope of the cluster.
+///
+/// # Errors
+/// The object says that it is in another.
+pub(super) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
+    let metadata = of(object);
+    let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if namespace.is_empty() {
+        metadata.remove("namespace");
+    } else if said.is_empty() {
+        metadata.insert("namespace".into(), namespace.into());
+    } else if said != namespace {
+        return Err(Status::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request, expected: {namespace}, got: {said}"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that an object that is sent to a name has it, or takes it.
+pub(crate) fn named(object: &mut Value, name: &str) -> Result<(), Status> {
+    let metadata = of(object);
+    let said = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
+    if said.is_empty() {
+        metadata.insert("name".into(), name.into());
+    } else if said != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({said}) does not match the name on the URL ({name})"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn finalizers(object: &Value) -> Vec<&str> {
+    let list = object["metadata"]["finalizers"].as_array();
+    list.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+pub(super) fn deletion_time(object: &Value) -> Option<Timestamp> {
+    parse_time(meta::text(object, &["metadata", "deletionTimestamp"]))
+}
+
+/// The seconds that an object being deleted has left.
+pub(super) fn grace(object: &Value) -> Option<i64> {
+    object["metadata"]["deletionGracePeriodSeconds"].as_i64()
+}

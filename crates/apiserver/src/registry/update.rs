@@ -1,0 +1,206 @@
+//! Changing objects: what PUT, PATCH and the subresources do.
+
+use serde_json::Value;
+use tiphys_api::kind::Update;
+use tiphys_api::status::Status;
+use tiphys_api::{field, meta};
+use tiphys_store::{Expect, Outcome};
+
+use super::claims::Claimed;
+use super::{Call, Current, Object, Registry, create, current, delete, objectmeta, storage, validate};
+use crate::admission::Operation;
+use crate::cache::Collection;
+use crate::stored;
+
+/// An object after an update.
+#[derive(Clone, Debug)]
+pub struct Updated {
+    pub object: Object,
+    /// There was none before.
+    pub created: bool,
+}
+
+/// What an update is to do.
+pub struct Change<'a> {
+    /// What this way of updating lets through.
+    pub rules: Update,
+    /// Makes an object that does not exist.
+    pub create: bool,
+    /// The object as it shall be, in the storage version, made of what it is; `None`: it does not exist. Is
+    /// asked again when somebody else was faster.
+    pub make: &'a mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
+}
+
+/// A writer that is overtaken this often gives in, so that a request always ends.
+const ATTEMPTS: usize = 64;
+
+enum Attempt {
+    Done(Updated),
+    /// Somebody else changed the object; this is what it is now.
+    Overtaken(Option<Current>),
+}
+
+impl Registry {
+    /// Changes the object that `call` names.
+    ///
+    /// The first attempt starts from the cache, which is nearly always right; when an attempt fails and the
+    /// cache was behind, the next starts from the store.
+    ///
+    /// # Errors
+    /// 404, 409 where the caller insists on a version that is not the newest, 422, and what admission answers.
+    pub async fn update(&self, call: &Call, mut change: Change<'_>) -> Result<Updated, Status> {
+        let collection = self.collection(&call.kind)?;
+        let key = collection.spec().key(&call.namespace, &call.name);
+        let mut from = match self.cached(&collection, call)? {
+            Some(cached) => Some(cached),
+            None => self.fresh(&key).await?,
+        };
+        for _ in 0..ATTEMPTS {
+            match self.attempt(call, &collection, &mut change, from.as_ref()).await {
+                Ok(Attempt::Done(updated)) => return Ok(updated),
+                Ok(Attempt::Overtaken(newest)) => from = newest,
+                Err(status) => match from {
+                    Some(cached) if !cached.fresh => {
+                        let newest = self.fresh(&key).await?;
+                        if newest.as_ref().map(|n| n.revision) == Some(cached.revision) {
+                            return Err(status);
+                        }
+                        from = newest;
+                    }
+                    _ => return Err(status),
+                },
+            }
+        }
+        Err(call.conflict("too many others changed the object at the same time; try again"))
+    }
+
+    async fn attempt(
+        &self,
+        call: &Call,
+        collection: &Collection,
+        change: &mut Change<'_>,
+        from: Option<&Current>,
+    ) -> Result<Attempt, Status> {
+        match from {
+            None if change.create => self.make(call, change).await,
+            None => Err(call.not_found()),
+            Some(from) => self.replace(call, collection, change, from).await,
+        }
+    }
+
+    /// Creates the object under the name in the request.
+    async fn make(&self, call: &Call, change: &mut Change<'_>) -> Result<Attempt, Status> {
+        let mut object = (change.make)(None)?;
+        let metadata = objectmeta::of(&mut object);
+        if let Some(uid) = metadata.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
+            return Err(call.conflict(&format!(
+                "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            )));
+        }
+        objectmeta::named(&mut object, &call.name)?;
+        objectmeta::place(&mut object, &call.namespace)?;
+        objectmeta::of(&mut object).remove("resourceVersion");
+        self.admit(&call.attributes(Operation::Create, &call.name), &mut object, &Value::Null).await?;
+        (call.kind.hooks.default)(&storage(&call.kind)?.version, &mut object);
+        Ok(match self.insert(call, object).await? {
+            Some(object) => Attempt::Done(Updated { object, created: true }),
+            None => {
+                let key = self.collection(&call.kind)?.spec().key(&call.namespace, &call.name);
+                Attempt::Overtaken(self.fresh(&key).await?)
+            }
+        })
+    }
+
+    async fn replace(
+        &self,
+        call: &Call,
+        collection: &Collection,
+        change: &mut Change<'_>,
+        from: &Current,
+    ) -> Result<Attempt, Status> {
+        let (kind, old) = (&call.kind, &from.tree);
+        let mut object = (change.make)(Some(old))?;
+        objectmeta::named(&mut object, &call.name)?;
+        objectmeta::place(&mut object, &call.namespace)?;
+        self.check_identity(call, &mut object, old)?;
+
+        let attributes = call.attributes(Operation::Update, &call.name);
+        self.admit(&attributes, &mut object, old).await?;
+        (kind.hooks.default)(&storage(kind)?.version, &mut object);
+        objectmeta::keep(&mut object, old);
+        (change.rules.prepare)(&mut object, old);
+        let mut claimed = Claimed::default();
+        loop {
+            self.claims.assign(kind, &mut object, old, &claimed)?;
+            let errors = validate::updated(kind, &change.rules, &object, old);
+            create::invalid(call, &object, errors)?;
+            self.validate_admission(&attributes, &object, old).await?;
+
+            let key = collection.spec().key(&call.namespace, &call.name);
+            if delete::is_due(kind, &object, old) {
+                return Ok(match self.remove(call, &key, from).await? {
+                    Ok(()) => Attempt::Done(Updated { object: from.object(), created: false }),
+                    Err(newest) => Attempt::Overtaken(newest),
+                });
+            }
+            if object == *old {
+                // The cache may be behind: what would change nothing there may change something now.
+                return Ok(if from.fresh || call.dry_run {
+                    Attempt::Done(Updated { object: from.object(), created: false })
+                } else {
+                    match self.fresh(&key).await? {
+                        Some(newest) if newest.revision == from.revision => {
+                            Attempt::Done(Updated { object: newest.object(), created: false })
+                        }
+                        newest => Attempt::Overtaken(newest),
+                    }
+                });
+            }
+            let bytes = stored::encode(&object);
+            if call.dry_run {
+                let object = super::rendered(&key, &bytes, from.revision)?;
+                return Ok(Attempt::Done(Updated { object, created: false }));
+            }
+            let mut writes = vec![self.put(kind, &key, Expect::At(from.revision), bytes.clone())];
+            writes.extend(self.claims.changes(kind, old, &object, &self.store).await?);
+            match self.store.commit(writes).await.map_err(super::store_status)? {
+                Outcome::Committed(revision) => {
+                    let object = super::rendered(&key, &bytes, revision)?;
+                    return Ok(Attempt::Done(Updated { object, created: false }));
+                }
+                Outcome::Conflict { key: at, current: newest } if at == key => {
+                    return Ok(Attempt::Overtaken(newest.map(current).transpose()?));
+                }
+                Outcome::Conflict { key: taken, .. } => claimed.add(taken)?,
+            }
+        }
+    }
+
+    /// Whether the caller means the object that is there, in the version that is there. Both are filled in
+    /// where the caller left them out.
+    fn check_identity(&self, call: &Call, object: &mut Value, old: &Value) -> Result<(), Status> {
+        let uid = meta::uid(object);
+        if !uid.is_empty() && uid != meta::uid(old) {
+            return Err(call.conflict(&format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                meta::uid(old)
+            )));
+        }
+        let newest = meta::text(old, &["metadata", "resourceVersion"]);
+        match meta::text(object, &["metadata", "resourceVersion"]) {
+            "" if call.kind.unconditional_update => {
+                objectmeta::of(object).insert("resourceVersion".into(), newest.into());
+                Ok(())
+            }
+            "" => {
+                let path = field::Path::new("metadata").child("resourceVersion");
+                let error = field::Error::invalid(&path, 0, "must be specified for an update");
+                Err(Status::invalid(&call.kind.group, &call.kind.resource, &call.name, &[error]))
+            }
+            same if same == newest => Ok(()),
+            _ => Err(call.conflict(
+                "the object has been modified; please apply your changes to the latest version and try again",
+            )),
+        }
+    }
+}

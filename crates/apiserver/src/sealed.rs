@@ -1,0 +1,103 @@
+//! A store whose Secrets are encrypted, seen as one whose values are plain.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use tiphys_store::{
+    Batch, Change, Error, Event, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write,
+};
+
+use crate::at_rest::Transformer;
+
+/// Seals what is written and opens what is read, for the keys of collections that [`Transformer::covers`].
+pub struct Sealed {
+    store: Arc<dyn Store>,
+    transformer: Arc<Transformer>,
+}
+
+impl Sealed {
+    pub fn new(store: Arc<dyn Store>, transformer: Transformer) -> Self {
+        Self { store, transformer: Arc::new(transformer) }
+    }
+}
+
+fn is_covered(key: &Key) -> bool {
+    let mut parts = key.as_str().trim_start_matches("/registry/").split('/');
+    let (Some(group), Some(resource)) = (parts.next(), parts.next()) else { return false };
+    Transformer::covers(if group == "core" { "" } else { group }, resource)
+}
+
+fn failed(step: &'static str) -> impl FnOnce(crate::at_rest::Error) -> Error {
+    move |source| Error::Engine { step, source: Arc::new(source) }
+}
+
+fn open(transformer: &Transformer, key: &Key, value: Bytes) -> Result<Bytes, Error> {
+    if is_covered(key) {
+        transformer.open(key, value).map_err(failed("decrypting a value"))
+    } else {
+        Ok(value)
+    }
+}
+
+fn open_record(transformer: &Transformer, mut record: Record) -> Result<Record, Error> {
+    record.value = open(transformer, &record.key, record.value)?;
+    Ok(record)
+}
+
+fn open_batch(transformer: &Transformer, mut batch: Batch) -> Result<Batch, Error> {
+    for Event { key, value, .. } in &mut batch.events {
+        if let Some(sealed) = value.take() {
+            *value = Some(open(transformer, key, sealed)?);
+        }
+    }
+    Ok(batch)
+}
+
+#[async_trait]
+impl Store for Sealed {
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.store.revision().await
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
+        self.store.get(key).await?.map(|record| open_record(&self.transformer, record)).transpose()
+    }
+
+    async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error> {
+        let mut page = self.store.range(range, at).await?;
+        let records = page.records.into_iter().map(|record| open_record(&self.transformer, record));
+        page.records = records.collect::<Result<_, _>>()?;
+        Ok(page)
+    }
+
+    async fn commit(&self, mut writes: Vec<Write>) -> Result<Outcome, Error> {
+        for write in writes.iter_mut().filter(|write| is_covered(&write.key)) {
+            if let Change::Put { value, .. } = &mut write.change {
+                *value = self.transformer.seal(&write.key, value).map_err(failed("encrypting a value"))?;
+            }
+        }
+        Ok(match self.store.commit(writes).await? {
+            Outcome::Conflict { key, current } => {
+                let current = current.map(|record| open_record(&self.transformer, record)).transpose()?;
+                Outcome::Conflict { key, current }
+            }
+            committed => committed,
+        })
+    }
+
+    async fn watch(&self, prefix: String, after: Revision) -> Result<Events, Error> {
+        let transformer = Arc::clone(&self.transformer);
+        let events = self.store.watch(prefix, after).await?;
+        Ok(events.map(move |batch| open_batch(&transformer, batch?)).boxed())
+    }
+
+    async fn compact(&self, floor: Revision) -> Result<(), Error> {
+        self.store.compact(floor).await
+    }
+}
+
+#[cfg(test)]
+#[path = "sealed_tests.rs"]
+mod tests;

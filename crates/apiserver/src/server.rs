@@ -1,0 +1,167 @@
+//! The API server: what it is made of, and the ways to reach it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::BodyExt;
+use ipnet::IpNet;
+use tiphys_api::kind::Kinds;
+use tiphys_pki::{Leaf, Pki, ServingNames};
+use tiphys_store::Store;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+use crate::admission;
+use crate::at_rest::Transformer;
+use crate::authn::{Authenticator, Tokens};
+use crate::authz::{Authorizer, Chain, Rbac};
+use crate::cache::{self, Cache, Limits, Spec};
+use crate::http::body::Body;
+use crate::http::{Handler, listen};
+use crate::identity::{Component, Identity};
+use crate::registry::claims::Claims;
+use crate::registry::{Clock, Registry};
+use crate::sealed::Sealed;
+use crate::source::Source;
+
+/// What an API server is started with.
+pub struct Config {
+    pub pki: Arc<Pki>,
+    /// Names and addresses besides those that every API server has: the host's.
+    pub names: Vec<String>,
+    pub node_name: String,
+    /// Such as `cluster.local`.
+    pub domain: String,
+    pub clock: Clock,
+    /// The address that pods reach this server at, and its port.
+    pub advertise: SocketAddr,
+    /// The addresses that Services get; the first is the `kubernetes` Service's.
+    pub service_range: IpNet,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("loading the store into the cache: {0}")]
+    Cache(#[source] cache::Error),
+    #[error("preparing the server's certificate: {0}")]
+    Pki(#[from] tiphys_pki::Error),
+}
+
+/// A running API server. Clones are the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    handler: Arc<Handler>,
+    registry: Arc<Registry>,
+    tls: Arc<rustls::ServerConfig>,
+    stop: CancellationToken,
+}
+
+impl ApiServer {
+    /// Loads what is stored and makes what every cluster has. The server answers once [`Self::serve`] is given
+    /// a listener, and in this process through [`Self::connector`].
+    ///
+    /// # Errors
+    /// The store cannot be read, or no certificate be made.
+    pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
+        let pki = &config.pki;
+        let store: Arc<dyn Store> = Arc::new(Sealed::new(store, Transformer::new(&pki.sealing)));
+        let kinds = Kinds::builtin();
+        let specs = kinds.iter().filter_map(|kind| Spec::of(kind)).collect();
+        let cache = Cache::start(Arc::clone(&store), specs, Limits::default()).await.map_err(Error::Cache)?;
+        let source: Arc<dyn Source> = Arc::clone(&cache) as _;
+
+        let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
+        let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
+        let trust = pki.client_trust()?;
+        let names = ServingNames {
+            node: &config.node_name,
+            domain: &config.domain,
+            service_address: first_host(&config.service_range),
+            host_addresses: &[config.advertise.ip()],
+            extra: &config.names,
+        };
+        let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &trust)?;
+        let authenticator = Authenticator::new(trust, tokens, Arc::clone(&config.clock));
+        let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Chain::new(vec![rbac]));
+
+        let admission: Vec<Arc<dyn admission::Plugin>> = Vec::new();
+        let claims = Claims::default();
+        let registry = Arc::new(Registry::new(kinds, store, cache, admission, claims, config.clock));
+        let stop = CancellationToken::new();
+        let handler = Handler::new(Arc::clone(&registry), Arc::new(authenticator), authorizer, stop.clone());
+        Ok(Self { handler: Arc::new(handler), registry, tls, stop })
+    }
+
+    /// Serves connections until [`Self::stop`]; returns once the last request is answered.
+    ///
+    /// # Errors
+    /// The listener failed.
+    pub async fn serve(&self, listener: TcpListener) -> io::Result<()> {
+        listen::serve(listener, Arc::clone(&self.tls), Arc::clone(&self.handler), self.stop.clone()).await
+    }
+
+    /// Ends watches and streams, and takes no more connections.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
+    }
+
+    /// A way into this server for a component of this process, without a socket. The component is permitted
+    /// what its identity has been granted, no more.
+    pub fn connector(&self, component: &Component) -> Connector {
+        Connector {
+            handler: Arc::clone(&self.handler),
+            identity: component.identity(),
+            user_agent: HeaderValue::from_str(&component.user_agent()).ok(),
+        }
+    }
+}
+
+/// The first address of a range that a host can have.
+fn first_host(range: &IpNet) -> IpAddr {
+    range.hosts().next().unwrap_or_else(|| range.addr())
+}
+
+/// A `tower` service that `kube::Client::new` takes; see [`ApiServer::connector`].
+#[derive(Clone)]
+pub struct Connector {
+    handler: Arc<Handler>,
+    identity: Identity,
+    user_agent: Option<HeaderValue>,
+}
+
+impl<B> Service<Request<B>> for Connector
+where
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<crate::http::body::BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        request.extensions_mut().insert(self.identity.clone());
+        if let Some(agent) = &self.user_agent {
+            request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| agent.clone());
+        }
+        let handler = Arc::clone(&self.handler);
+        Box::pin(async move { Ok(handler.handle(request).await) })
+    }
+}
