@@ -6,6 +6,7 @@ pub mod authn;
 pub mod authz;
 mod bounded;
 pub mod cache;
+pub mod discovery;
 pub mod http;
 pub mod identity;
 pub mod registry;

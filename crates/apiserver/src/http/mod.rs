@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::authn::{self, Authenticator, Connection};
 use crate::authz::{self, Authorizer};
+use crate::discovery;
 use crate::identity::Identity;
 use crate::registry::{Registry, Warnings};
 
@@ -140,6 +141,13 @@ impl Handler {
         authz::require(&*self.authorizer, &authz::Attributes { user, verb, target })
     }
 
+    /// Answers what is served.
+    fn discovery(&self, path: &str, asked: &Asked) -> Result<Response<Body>, Status> {
+        let address = asked.head.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let found = discovery::answer(&self.registry.kinds(), path, address).ok_or_else(not_here)?;
+        Ok(respond::json(StatusCode::OK, &found))
+    }
+
     /// Answers what is not about a resource.
     async fn path(&self, path: &str, asked: Asked) -> Result<Response<Body>, Status> {
         let trimmed = path.trim_end_matches('/');
@@ -147,6 +155,7 @@ impl Handler {
         match trimmed {
             "/healthz" | "/livez" | "/readyz" if reads => Ok(self.health(trimmed, &asked.query)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
+            _ if reads => self.discovery(trimmed, &asked),
             _ => Err(not_here()),
         }
     }
