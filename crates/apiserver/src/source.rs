@@ -3,6 +3,7 @@
 //! They decide from memory and never wait, so this is all that they need of the watch cache, and a table of
 //! objects can stand in for it in tests.
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,9 +34,10 @@ impl Entry {
     }
 }
 
-/// Objects by storage group and resource, as they are now. No call waits.
+/// Objects by storage group and resource, as they are now. Only [`Source::settle`] and [`Source::changed`] wait.
 ///
 /// A resource that is not kept is one without objects.
+#[async_trait]
 pub trait Source: Send + Sync + 'static {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry>;
 
@@ -47,6 +49,13 @@ pub trait Source: Send + Sync + 'static {
 
     /// Grows with every change of the resource.
     fn version(&self, group: &str, resource: &str) -> Revision;
+
+    /// Waits until everything is seen that was committed before the call, but not for long: for callers who are
+    /// about to refuse a request because something is not there.
+    async fn settle(&self);
+
+    /// Waits until the resource's version is later than `version`. Without an end if it never is.
+    async fn changed(&self, group: &str, resource: &str, version: Revision);
 }
 
 impl From<&Object> for Entry {
@@ -60,6 +69,7 @@ impl From<&Object> for Entry {
     }
 }
 
+#[async_trait]
 impl Source for Cache {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
         self.collection(group, resource)?.get(namespace, name).as_deref().map(Entry::from)
@@ -77,6 +87,20 @@ impl Source for Cache {
 
     fn version(&self, group: &str, resource: &str) -> Revision {
         self.collection(group, resource).map_or(Revision::ZERO, |c| *c.changes().borrow())
+    }
+
+    async fn settle(&self) {
+        // Should the cache not keep up, the caller decides by what it has.
+        let _ = self.wait_newest().await;
+    }
+
+    async fn changed(&self, group: &str, resource: &str, version: Revision) {
+        let Some(collection) = self.collection(group, resource) else { return std::future::pending().await };
+        let mut changes = collection.changes();
+        if changes.wait_for(|newest| *newest > version).await.is_err() {
+            // The collection is gone for good.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -100,6 +124,7 @@ pub(crate) mod fake {
         objects: Mutex<BTreeMap<Key, Entry>>,
         versions: Mutex<BTreeMap<(String, String), Revision>>,
         clock: AtomicU64,
+        ticked: tokio::sync::Notify,
     }
 
     fn text(object: &Value, key: &str) -> String {
@@ -119,15 +144,17 @@ pub(crate) mod fake {
             let next = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
             let revision = Revision::parse(&next.to_string()).unwrap();
             self.versions.lock().unwrap().insert((group.to_owned(), resource.to_owned()), revision);
+            self.ticked.notify_waiters();
             revision
         }
 
         pub(crate) fn put(&self, group: &str, resource: &str, object: Value) {
             let (namespace, name) = (text(&object, "namespace"), text(&object, "name"));
             let key = (group.to_owned(), resource.to_owned(), namespace.clone(), name.clone());
+            let mut objects = self.objects.lock().unwrap();
             let revision = self.tick(group, resource);
             let entry = Entry { namespace, name, revision, json: Bytes::from(object.to_string()) };
-            self.objects.lock().unwrap().insert(key, entry);
+            objects.insert(key, entry);
         }
 
         pub(crate) fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) {
@@ -137,6 +164,7 @@ pub(crate) mod fake {
         }
     }
 
+    #[async_trait]
     impl Source for Table {
         fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
             let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
@@ -160,6 +188,18 @@ pub(crate) mod fake {
         fn version(&self, group: &str, resource: &str) -> Revision {
             let key = (group.to_owned(), resource.to_owned());
             self.versions.lock().unwrap().get(&key).copied().unwrap_or(Revision::ZERO)
+        }
+
+        async fn settle(&self) {}
+
+        async fn changed(&self, group: &str, resource: &str, version: Revision) {
+            loop {
+                let ticked = self.ticked.notified();
+                if self.version(group, resource) > version {
+                    return;
+                }
+                ticked.await;
+            }
         }
     }
 }

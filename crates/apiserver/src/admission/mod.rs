@@ -1,12 +1,33 @@
 //! The checks and changes between authorization and the store.
 
+mod namespace_lifecycle;
+mod node_restriction;
+mod nodes;
+pub mod pod_security;
+mod priority;
+mod runtime_class;
+mod service_account;
+mod storage;
+mod tolerations;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tiphys_api::status::Status;
+use tiphys_api::{meta, status::Status};
 
-use crate::identity::Identity;
+pub use self::{
+    namespace_lifecycle::NamespaceLifecycle,
+    node_restriction::NodeRestriction,
+    nodes::TaintNodesByCondition,
+    pod_security::PodSecurity,
+    priority::{Priority, system_classes},
+    runtime_class::RuntimeClass,
+    service_account::ServiceAccount,
+    storage::{DefaultStorageClass, StorageObjectInUseProtection},
+    tolerations::DefaultTolerationSeconds,
+};
+use crate::{identity::Identity, source::Source};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -32,6 +53,26 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
 }
 
+impl Attributes<'_> {
+    /// Whether the request does this to the resource itself, not to a subresource.
+    fn is(&self, operation: Operation, group: &str, resource: &str) -> bool {
+        self.operation == operation
+            && self.group == group
+            && self.resource == resource
+            && self.subresource.is_empty()
+    }
+
+    /// The 403 of a plug-in. An object without a name is called by what its name will start with.
+    fn forbidden(&self, object: &Value, why: &str) -> Status {
+        let name = match (self.name, meta::name(object)) {
+            ("", "") => meta::text(object, &["metadata", "generateName"]),
+            ("", own) => own,
+            (name, _) => name,
+        };
+        Status::forbidden(self.group, self.resource, name, why)
+    }
+}
+
 /// One admission plug-in, named as upstream names it.
 ///
 /// `admit` may change the object and runs before validation; `validate` sees what will be stored.
@@ -47,6 +88,26 @@ pub trait Plugin: Send + Sync + 'static {
     async fn validate(&self, _: &Attributes<'_>, _object: &Value, _old: &Value) -> Result<(), Status> {
         Ok(())
     }
+
+    /// What the client should know about an object that was let through; each goes into a `Warning` header.
+    fn warnings(&self, _: &Attributes<'_>, _object: &Value, _old: &Value) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The list at a path; what is missing on the way there is made, what is of another shape replaced.
+fn list_mut<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Vec<Value> {
+    let mut at = object;
+    for key in path {
+        at = meta::as_map(at).entry(*key).or_insert(Value::Null);
+    }
+    if !at.is_array() {
+        *at = Value::Array(Vec::new());
+    }
+    match at {
+        Value::Array(list) => list,
+        _ => unreachable!("it was made an array above"),
+    }
 }
 
 /// Plug-ins in the order in which they run.
@@ -58,6 +119,25 @@ pub struct Chain {
 impl Chain {
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
         Self { plugins }
+    }
+
+    /// The plug-ins that are on by default, in upstream's order, and then `last`.
+    pub fn standard(source: &Arc<dyn Source>, last: Vec<Arc<dyn Plugin>>) -> Self {
+        let source = || Arc::clone(source);
+        let mut plugins: Vec<Arc<dyn Plugin>> = vec![
+            Arc::new(NamespaceLifecycle::new(source())),
+            Arc::new(ServiceAccount::new(source())),
+            Arc::new(NodeRestriction::new(source())),
+            Arc::new(TaintNodesByCondition),
+            Arc::new(PodSecurity::new(source())),
+            Arc::new(Priority::new(source())),
+            Arc::new(DefaultTolerationSeconds),
+            Arc::new(DefaultStorageClass::new(source())),
+            Arc::new(StorageObjectInUseProtection),
+            Arc::new(RuntimeClass::new(source())),
+        ];
+        plugins.extend(last);
+        Self::new(plugins)
     }
 
     /// Lets every plug-in change the object; the first refusal ends it.
@@ -85,4 +165,13 @@ impl Chain {
         }
         Ok(())
     }
+
+    /// What all plug-ins want the client to know.
+    pub fn warnings(&self, attributes: &Attributes<'_>, object: &Value, old: &Value) -> Vec<String> {
+        self.plugins.iter().flat_map(|plugin| plugin.warnings(attributes, object, old)).collect()
+    }
 }
+
+#[cfg(test)]
+#[path = "mod_tests.rs"]
+mod tests;

@@ -10,6 +10,7 @@ pub mod rule;
 
 use tiphys_api::status::Status;
 
+pub(crate) use self::node::pod_references;
 pub use self::{chain::Chain, escalation::Escalation, node::NodeAuthorizer, rbac::Rbac};
 use crate::identity::Identity;
 

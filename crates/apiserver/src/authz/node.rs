@@ -36,12 +36,12 @@ struct Known {
 
 /// The names of what one pod uses in its namespace.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct References {
-    pub(super) secrets: HashSet<String>,
-    pub(super) config_maps: HashSet<String>,
-    pub(super) claims: HashSet<String>,
-    pub(super) resource_claims: HashSet<String>,
-    pub(super) service_account: String,
+pub(crate) struct References {
+    pub(crate) secrets: HashSet<String>,
+    pub(crate) config_maps: HashSet<String>,
+    pub(crate) claims: HashSet<String>,
+    pub(crate) resource_claims: HashSet<String>,
+    pub(crate) service_account: String,
 }
 
 impl NodeAuthorizer {
@@ -64,7 +64,7 @@ impl NodeAuthorizer {
             let place = (pod.namespace.clone(), pod.name.clone());
             let references = match before.remove(&place) {
                 Some(known) if known.revision == revision => known.references,
-                _ => Arc::new(References::of(&pod.tree())),
+                _ => Arc::new(opened_by(&pod.tree())),
             };
             found = found
                 || (namespace.is_none_or(|namespace| namespace == pod.namespace)
@@ -277,48 +277,47 @@ fn each_reference<'a>(value: &'a Value, visit: &mut dyn FnMut(&'a str, &'a Value
     }
 }
 
-impl References {
-    /// Reads a pod.
-    pub(super) fn of(pod: &Value) -> Self {
-        let mut found = Self::default();
-        // A mirror pod stands for a file on the node; it must not open the way to anything.
-        if !pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
-            return found;
+/// Reads what a pod refers to from its spec.
+pub(crate) fn pod_references(pod: &Value) -> References {
+    let mut found = References::default();
+    let spec = &pod["spec"];
+    found.service_account = meta::text(spec, &["serviceAccountName"]).to_owned();
+    let name = |reference: &Value, key: &str| {
+        reference[key].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
+    };
+    each_reference(spec, &mut |key, reference| match key {
+        // Environments, projected sources and volumes.
+        "secretKeyRef" | "secretRef" | "nodePublishSecretRef" | "controllerPublishSecretRef" => {
+            found.secrets.extend(name(reference, "name"));
         }
-        let spec = &pod["spec"];
-        found.service_account = meta::text(spec, &["serviceAccountName"]).to_owned();
-        let name = |reference: &Value, key: &str| {
-            reference[key].as_str().filter(|name| !name.is_empty()).map(str::to_owned)
-        };
-        each_reference(spec, &mut |key, reference| match key {
-            // env, envFrom, projected sources and volumes
-            "secretKeyRef" | "secretRef" | "nodePublishSecretRef" | "controllerPublishSecretRef" => {
-                found.secrets.extend(name(reference, "name"));
-            }
-            "configMapKeyRef" | "configMapRef" => found.config_maps.extend(name(reference, "name")),
-            "secret" => {
-                found.secrets.extend(name(reference, "secretName").or_else(|| name(reference, "name")));
-            }
-            "configMap" => found.config_maps.extend(name(reference, "name")),
-            "azureFile" => found.secrets.extend(name(reference, "secretName")),
-            "persistentVolumeClaim" => found.claims.extend(name(reference, "claimName")),
-            _ => {}
-        });
-        for secret in spec["imagePullSecrets"].as_array().into_iter().flatten() {
-            found.secrets.extend(name(secret, "name"));
+        "secret" => {
+            found.secrets.extend(name(reference, "secretName").or_else(|| name(reference, "name")));
         }
-        for volume in spec["volumes"].as_array().into_iter().flatten() {
-            if volume["ephemeral"].is_object() {
-                found.claims.insert(format!("{}-{}", meta::name(pod), meta::text(volume, &["name"])));
-            }
+        "azureFile" => found.secrets.extend(name(reference, "secretName")),
+        "configMapKeyRef" | "configMapRef" | "configMap" => found.config_maps.extend(name(reference, "name")),
+        "persistentVolumeClaim" => found.claims.extend(name(reference, "claimName")),
+        _ => {}
+    });
+    for secret in meta::items(spec, &["imagePullSecrets"]) {
+        found.secrets.extend(name(secret, "name"));
+    }
+    for volume in meta::items(spec, &["volumes"]) {
+        if volume["ephemeral"].is_object() {
+            found.claims.insert(format!("{}-{}", meta::name(pod), meta::text(volume, &["name"])));
         }
-        for claim in spec["resourceClaims"].as_array().into_iter().flatten() {
-            found.resource_claims.extend(name(claim, "resourceClaimName"));
-        }
-        for claim in pod["status"]["resourceClaimStatuses"].as_array().into_iter().flatten() {
-            found.resource_claims.extend(name(claim, "resourceClaimName"));
-        }
-        found
+    }
+    let statuses = meta::items(pod, &["status", "resourceClaimStatuses"]);
+    for claim in meta::items(spec, &["resourceClaims"]).iter().chain(statuses) {
+        found.resource_claims.extend(name(claim, "resourceClaimName"));
+    }
+    found
+}
+
+/// What a pod opens to its node. A mirror pod stands for a file there and must not open the way to anything.
+fn opened_by(pod: &Value) -> References {
+    match meta::annotation(pod, "kubernetes.io/config.mirror") {
+        Some(_) => References::default(),
+        None => pod_references(pod),
     }
 }
 

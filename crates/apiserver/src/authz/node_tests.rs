@@ -195,6 +195,6 @@ fn odd_pods_refer_to_nothing() {
     for odd in
         [json!(null), json!({ "spec": 7 }), json!({ "spec": { "volumes": "x", "imagePullSecrets": [7] } })]
     {
-        assert_eq!(References::of(&odd), References::default(), "{odd}");
+        assert_eq!(opened_by(&odd), References::default(), "{odd}");
     }
 }

@@ -1,0 +1,151 @@
+//! Priority: resolves a pod's PriorityClass into the number that the scheduler orders by.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tiphys_api::{meta, status::Status};
+
+use super::{Attributes, Operation, Plugin};
+use crate::source::{Entry, Source};
+
+const GROUP: &str = "scheduling.k8s.io";
+
+pub struct Priority {
+    source: Arc<dyn Source>,
+}
+
+/// The PriorityClasses that every cluster has.
+pub fn system_classes() -> [Value; 2] {
+    [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if \
+             necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ]
+    .map(|(name, value, description)| {
+        json!({
+            "apiVersion": format!("{GROUP}/v1"),
+            "kind": "PriorityClass",
+            "metadata": { "name": name },
+            "value": value,
+            "description": description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        })
+    })
+}
+
+impl Priority {
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source }
+    }
+
+    /// The class that is marked as default for all pods; of several, the one of lowest value.
+    fn default_class(&self) -> Option<Value> {
+        let classes = self.source.list(GROUP, "priorityclasses", None);
+        let defaults = classes.iter().map(Entry::tree).filter(|class| class["globalDefault"] == true);
+        defaults.min_by_key(|class| class["value"].as_i64())
+    }
+
+    async fn class(&self, name: &str) -> Option<Value> {
+        let get = || self.source.get(GROUP, "priorityclasses", "", name).map(|entry| entry.tree());
+        let class = get();
+        if class.is_some() {
+            return class;
+        }
+        self.source.settle().await;
+        get()
+    }
+
+    async fn resolve(&self, request: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
+        let wanted = meta::text(pod, &["spec", "priorityClassName"]).to_owned();
+        let class = if wanted.is_empty() {
+            let class = self.default_class();
+            if let Some(class) = &class {
+                pod["spec"]["priorityClassName"] = meta::name(class).into();
+            }
+            class
+        } else {
+            let class = self.class(&wanted).await.ok_or_else(|| {
+                request.forbidden(pod, &format!("no PriorityClass with name {wanted} was found"))
+            })?;
+            Some(class)
+        };
+        let (priority, policy) = match &class {
+            Some(class) => {
+                (class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str().map(str::to_owned))
+            }
+            None => (0, Some("PreemptLowerPriority".to_owned())),
+        };
+        let spec = &pod["spec"];
+        if let Some(given) = spec["priority"].as_i64()
+            && given != priority
+        {
+            let why = format!(
+                "the integer value of priority ({given}) must not be provided in pod spec; priority admission \
+                 controller computed {priority} from the given PriorityClass name"
+            );
+            return Err(request.forbidden(pod, &why));
+        }
+        if let (Some(given), Some(policy)) = (spec["preemptionPolicy"].as_str(), &policy)
+            && given != policy
+        {
+            let why = format!(
+                "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority \
+                 admission controller computed {policy} from the given PriorityClass name"
+            );
+            return Err(request.forbidden(pod, &why));
+        }
+        pod["spec"]["priority"] = priority.into();
+        if let Some(policy) = policy {
+            pod["spec"]["preemptionPolicy"] = policy.into();
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Plugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, old: &Value) -> Result<(), Status> {
+        if request.is(Operation::Create, "", "pods") && pod["spec"].is_object() {
+            return self.resolve(request, pod).await;
+        }
+        if request.is(Operation::Update, "", "pods") && pod["spec"].is_object() {
+            // Clients that don't know the fields leave them out.
+            for field in ["priority", "preemptionPolicy"] {
+                if pod["spec"][field].is_null() && !old["spec"][field].is_null() {
+                    pod["spec"][field] = old["spec"][field].clone();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, request: &Attributes<'_>, class: &Value, _: &Value) -> Result<(), Status> {
+        let writes = request.is(Operation::Create, GROUP, "priorityclasses")
+            || request.is(Operation::Update, GROUP, "priorityclasses");
+        if !writes || class["globalDefault"] != true {
+            return Ok(());
+        }
+        match self.default_class() {
+            Some(other) if meta::name(&other) != meta::name(class) => {
+                let other = meta::name(&other);
+                let why =
+                    format!("PriorityClass {other} is already marked as default. Only one default can exist");
+                Err(request.forbidden(class, &why))
+            }
+            _ => Ok(()),
+        }
+    }
+}

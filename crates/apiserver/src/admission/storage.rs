@@ -1,0 +1,75 @@
+//! DefaultStorageClass and StorageObjectInUseProtection: what volumes and claims get at birth.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tiphys_api::{meta, status::Status};
+
+use super::{Attributes, Operation, Plugin};
+use crate::source::{Entry, Source};
+
+/// Gives a claim that names no class the class that is marked as default: the newest, then the first by name.
+pub struct DefaultStorageClass {
+    source: Arc<dyn Source>,
+}
+
+impl DefaultStorageClass {
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source }
+    }
+}
+
+fn is_default(class: &Value) -> bool {
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"]
+        .iter()
+        .any(|key| meta::annotation(class, key) == Some("true"))
+}
+
+#[async_trait]
+impl Plugin for DefaultStorageClass {
+    fn name(&self) -> &'static str {
+        "DefaultStorageClass"
+    }
+
+    async fn admit(&self, request: &Attributes<'_>, claim: &mut Value, _: &Value) -> Result<(), Status> {
+        if !request.is(Operation::Create, "", "persistentvolumeclaims")
+            || !claim["spec"]["storageClassName"].is_null()
+            || meta::annotation(claim, "volume.beta.kubernetes.io/storage-class").is_some()
+        {
+            return Ok(());
+        }
+        let classes = self.source.list("storage.k8s.io", "storageclasses", None);
+        let mut defaults: Vec<Value> = classes.iter().map(Entry::tree).filter(is_default).collect();
+        let born = |class: &Value| meta::text(class, &["metadata", "creationTimestamp"]).to_owned();
+        defaults.sort_by(|a, b| born(b).cmp(&born(a)).then_with(|| meta::name(a).cmp(meta::name(b))));
+        if let Some(class) = defaults.first() {
+            claim["spec"]["storageClassName"] = meta::name(class).into();
+        }
+        Ok(())
+    }
+}
+
+/// Puts the finalizer on volumes and claims that keeps them while they are used.
+pub struct StorageObjectInUseProtection;
+
+#[async_trait]
+impl Plugin for StorageObjectInUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+
+    async fn admit(&self, request: &Attributes<'_>, object: &mut Value, _: &Value) -> Result<(), Status> {
+        let finalizer = if request.is(Operation::Create, "", "persistentvolumes") {
+            "kubernetes.io/pv-protection"
+        } else if request.is(Operation::Create, "", "persistentvolumeclaims") {
+            "kubernetes.io/pvc-protection"
+        } else {
+            return Ok(());
+        };
+        if !meta::finalizers(object).any(|f| f == finalizer) {
+            super::list_mut(object, &["metadata", "finalizers"]).push(finalizer.into());
+        }
+        Ok(())
+    }
+}
