@@ -21,9 +21,6 @@ pub(crate) trait Object: Resource<DynamicType = ()> {
     fn is_going(&self) -> bool {
         self.meta().deletion_timestamp.is_some()
     }
-    fn label(&self, name: &str) -> Option<&str> {
-        self.meta().labels.as_ref()?.get(name).map(String::as_str)
-    }
     fn annotation(&self, name: &str) -> Option<&str> {
         self.meta().annotations.as_ref()?.get(name).map(String::as_str)
     }

@@ -51,7 +51,7 @@ impl Deployments {
             let (queue, deployments) = (queue.clone(), deployments.clone());
             move |change| {
                 for set in [&change.old, &change.new].into_iter().flatten() {
-                    match owner(&**set) {
+                    match owner(set) {
                         Some(owner) => queue.add(owner),
                         None => {
                             for deployment in deployments.list_in(set.namespace()) {
@@ -72,7 +72,7 @@ impl Deployments {
                 let stopped = change.new.as_ref().is_none_or(|p| matches!(phase(p), "Succeeded" | "Failed"));
                 let Some(pod) = change.old.as_ref().filter(|_| stopped) else { return };
                 let set = controller_of(&pod.metadata).map(|o| ObjectKey::new(pod.namespace(), &o.name));
-                if let Some(owner) = set.and_then(|s| sets.get(&s)).and_then(|s| owner(&*s)) {
+                if let Some(owner) = set.and_then(|s| sets.get(&s)).and_then(|s| owner(&s)) {
                     queue.add(owner);
                 }
             }
