@@ -28,6 +28,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     sync::Mutex,
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
@@ -39,7 +40,7 @@ use self::{
 };
 use crate::{
     instance::Instance,
-    netfilter::{self, Batch},
+    netfilter::{self, Batch, Monitor},
 };
 
 pub use links::Error as LinkError;
@@ -119,12 +120,16 @@ pub enum Error {
     Rules(#[from] netfilter::Error),
 }
 
+/// Between two repairs of rules: two programs that each undo the other shall not take a core for it.
+const REST: Duration = Duration::from_secs(1);
+
 /// The pod network of one node. Safe to use from many tasks; the caller keeps calls for one sandbox in order.
 #[derive(Debug)]
 pub struct PodNetwork {
     config: Config,
     mtu: u32,
     router: Router,
+    monitor: Monitor,
     state: Mutex<State>,
 }
 
@@ -148,7 +153,9 @@ impl PodNetwork {
             None => router.default_mtu().await?.unwrap_or(1500),
         };
         let netfilter = netfilter::Socket::open()?;
-        let network = PodNetwork { config, mtu, router, state: Mutex::new(State { records, netfilter }) };
+        let monitor = Monitor::open(&netfilter, config.instance.pod_table())?;
+        let state = Mutex::new(State { records, netfilter });
+        let network = PodNetwork { config, mtu, router, monitor, state };
         network.make_bridge().await?;
         network.apply_rules(&mut network.state())?;
         Ok(network)
@@ -213,6 +220,25 @@ impl PodNetwork {
             }
         }
         Ok(())
+    }
+
+    /// Puts the rules back whenever another program removes them (`nft flush ruleset`, a firewall that reloads), for as
+    /// long as the future is polled.
+    pub async fn keep(&self) {
+        loop {
+            match self.monitor.tampered().await {
+                Ok(()) => {
+                    tracing::warn!("another program removed rules of the pod network; putting them back")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "lost sight of the pod network's rules; putting them back")
+                }
+            }
+            if let Err(error) = self.apply_rules(&mut self.state()) {
+                tracing::warn!(%error, "the pod network's rules could not be put back");
+            }
+            tokio::time::sleep(REST).await;
+        }
     }
 
     async fn connect(&self, netns: &Path, record: &Record) -> Result<(), Error> {

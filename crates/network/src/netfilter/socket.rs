@@ -13,7 +13,7 @@ use nix::{
     },
 };
 
-use super::batch::Batch;
+use super::batch::{Batch, FAMILY_IPV4, message};
 
 /// What failed between us and the kernel's netfilter.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,8 @@ pub enum Error {
         #[source]
         errno: Errno,
     },
+    #[error("watching netfilter: {0}")]
+    Watch(#[source] io::Error),
     /// The kernel neither confirmed nor refused.
     #[error("netfilter did not answer")]
     Silent,
@@ -40,8 +42,11 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NFNLGRP_NFTABLES: u32 = 7;
 const NFT_MSG_DELTABLE: u16 = 10 << 8 | 2;
+const NFT_MSG_GETRULE: u16 = 10 << 8 | 7;
 const NFT_MSG_DELRULE: u16 = 10 << 8 | 8;
+/// The table's name in a message about a table as in one about a rule.
 const NFTA_TABLE_NAME: u16 = 1;
+const F_REQUEST_DUMP: u16 = 0x301;
 
 /// A netfilter socket of the network namespace that the opening thread was in.
 #[derive(Debug)]
@@ -136,6 +141,20 @@ impl Socket {
         }
     }
 
+    /// Whether the table has any rule.
+    fn has_rules(&self, table: &str) -> Result<bool, Error> {
+        let mut request = Vec::new();
+        message(&mut request, NFT_MSG_GETRULE, F_REQUEST_DUMP, 1, FAMILY_IPV4, 0, |a| {
+            a.text(NFTA_TABLE_NAME, table);
+        });
+        self.send(&request)?;
+        let mut found = false;
+        match self.dump(|_| found = true) {
+            Err(Error::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
+            outcome => outcome.map(|()| found),
+        }
+    }
+
     /// Sends one request that is acknowledged, and waits for that.
     pub(super) fn request(&self, bytes: &[u8]) -> Result<(), Error> {
         self.send(bytes)?;
@@ -144,33 +163,37 @@ impl Socket {
 }
 
 /// Tells when somebody else takes a table's rules away.
+#[derive(Debug)]
 pub(crate) struct Monitor {
-    socket: tokio::io::unix::AsyncFd<OwnedFd>,
+    events: tokio::io::unix::AsyncFd<OwnedFd>,
+    questions: Socket,
     ours: u32,
     table: String,
 }
 
 impl Monitor {
     /// Watches the table for changes that do not come from `ours`.
-    pub(crate) fn open(ours: &Socket, table: String) -> io::Result<Monitor> {
+    pub(crate) fn open(ours: &Socket, table: String) -> Result<Monitor, Error> {
         let fd = socket::socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
             SockProtocol::NetlinkNetFilter,
-        )?;
-        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))?;
+        )
+        .map_err(Error::Open)?;
+        socket::bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 1 << (NFNLGRP_NFTABLES - 1)))
+            .map_err(Error::Open)?;
         // SAFETY: the descriptor is open, and the `AsyncFd` that owns it closes it only after its registration.
-        let socket = unsafe { tokio::io::unix::AsyncFd::register(fd) }?;
-        Ok(Monitor { socket, ours: ours.port, table })
+        let events = unsafe { tokio::io::unix::AsyncFd::register(fd) }
+            .map_err(|error| Error::Watch(error.into_parts().1))?;
+        Ok(Monitor { events, questions: Socket::open()?, ours: ours.port, table })
     }
 
-    /// Returns once the table or rules of it were deleted by another program. May also return when the kernel
-    /// dropped notifications, so that nobody can tell. Cancel safe.
-    pub(crate) async fn tampered(&self) -> io::Result<()> {
+    /// Returns once the table or rules of it were deleted by another program. Cancel safe.
+    pub(crate) async fn tampered(&self) -> Result<(), Error> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            let mut ready = self.socket.readable().await?;
+            let mut ready = self.events.readable().await.map_err(Error::Watch)?;
             let read = ready.try_io(|fd| Ok(socket::recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty())?));
             match read {
                 Err(_would_block) => {}
@@ -179,9 +202,13 @@ impl Monitor {
                         return Ok(());
                     }
                 }
-                // Our own large transactions overrun the queue too.
-                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => return Ok(()),
-                Ok(Err(error)) => return Err(error),
+                // A large transaction, ours or another's, overran the queue: nobody can tell what else was in it.
+                Ok(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {
+                    if !self.questions.has_rules(&self.table)? {
+                        return Ok(());
+                    }
+                }
+                Ok(Err(error)) => return Err(Error::Watch(error)),
             }
         }
     }

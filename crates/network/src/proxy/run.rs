@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 use kube::{Api, Client, runtime::watcher};
 use tiphys_client::{Informer, ObjectKey, Reader};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     model::{SERVICE_LABEL, Service, Slice},
@@ -40,8 +40,6 @@ pub struct Config {
 pub enum Error {
     #[error("service proxy: {0}")]
     Netfilter(#[from] netfilter::Error),
-    #[error("service proxy: watching its own table: {0}")]
-    Monitor(#[source] std::io::Error),
 }
 
 /// How long a table that the kernel refused, or that somebody flushed, waits for the next try.
@@ -73,7 +71,7 @@ impl Proxy {
         let table = proxy.config.instance.service_table();
         let monitor = {
             let socket = proxy.socket.lock().unwrap_or_else(PoisonError::into_inner);
-            Monitor::open(&socket, table).map_err(Error::Monitor)?
+            Monitor::open(&socket, table)?
         };
         let dirty = Arc::new(Dirty::default());
         let mut services = Informer::new(
@@ -111,9 +109,13 @@ impl Proxy {
     async fn follow(mut self, cluster: Cluster, dirty: &Dirty, monitor: &Monitor) {
         cluster.services.synced().await;
         cluster.slices.synced().await;
-        // Whether the kernel's table must be made afresh from the state.
-        let mut afresh = true;
+        // Whether the kernel's table must be made afresh from the state, and the earliest time for it.
+        let (mut afresh, mut next) = (true, Instant::now());
         loop {
+            if afresh {
+                tokio::time::sleep_until(next).await;
+                next = Instant::now() + RETRY;
+            }
             let changed = dirty.take();
             let mut updates = Vec::with_capacity(changed.len());
             for key in changed {
@@ -124,24 +126,19 @@ impl Proxy {
                 true => self.replace(updates).await,
                 false => self.update(updates).await,
             };
-            match applied {
-                Ok(()) => afresh = false,
-                Err(error) => {
-                    tracing::warn!(%error, "service rules were not applied; making the table afresh");
-                    afresh = true;
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
+            afresh = applied.is_err();
+            if let Err(error) = applied {
+                tracing::warn!(%error, "service rules were not applied; making the table afresh");
+                continue;
             }
             tokio::select! {
                 () = dirty.marked() => {}
                 tampered = monitor.tampered() => {
                     match tampered {
-                        Ok(()) => tracing::warn!("another program changed the service rules; making them afresh"),
+                        Ok(()) => tracing::warn!("another program removed service rules; making them afresh"),
                         Err(error) => tracing::warn!(%error, "lost sight of the service rules; making them afresh"),
                     }
                     afresh = true;
-                    tokio::time::sleep(RETRY).await;
                 }
             }
         }

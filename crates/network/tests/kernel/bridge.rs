@@ -181,6 +181,14 @@ fn host_ports_answer_everywhere_but_pods_never_reach_the_hosts_loopback() {
         });
         assert!(b.hears_nothing_from("127.0.0.1:99"));
 
+        // Somebody flushes all rules of the host. What was ours comes back, as soon as its absence is noticed.
+        nft("flush ruleset");
+        tokio::select! {
+            () = network.keep() => {}
+            () = async { while nft("list tables").is_empty() { tokio::task::yield_now().await } } => {}
+        }
+        assert_eq!(world.ask("192.0.2.1:8080").unwrap().0, "a");
+
         network.detach("a").await.unwrap();
         assert!(host.ask("192.0.2.1:8080").is_err());
     });

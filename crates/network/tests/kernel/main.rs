@@ -1,6 +1,8 @@
 //! What the kernel does with what this crate tells it, in network namespaces that the tests make.
 
+mod api;
 mod bridge;
 mod dns;
+mod live;
 mod proxy;
 mod support;

@@ -16,7 +16,7 @@ use crate::{
     support::{Netns, ask_from, ip, nft, on_a_host},
 };
 
-const INSTANCE: Instance = Instance::new(0xcafe_f00d);
+pub(crate) const INSTANCE: Instance = Instance::new(0xcafe_f00d);
 
 pub(crate) fn proxy() -> Proxy {
     Proxy::new(Config {

@@ -1,0 +1,170 @@
+//! The whole of it: objects in an API lead packets and answer questions.
+
+use std::{net::UdpSocket, path::Path, time::Duration};
+
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+};
+use serde_json::{Value, json};
+use tiphys_network::{Proxy, dns, proxy};
+
+use crate::{
+    api::Api,
+    proxy::{INSTANCE, pods},
+    support::{Netns, nft, on_a_host},
+};
+
+fn service(name: &str, cluster_ip: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "default"},
+        "spec": {"type": "ClusterIP", "clusterIP": cluster_ip, "clusterIPs": [cluster_ip],
+                 "ports": [{"port": 80, "protocol": "TCP"}]},
+    })
+}
+
+fn slice(service: &str, address: &str) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": format!("{service}-1"), "namespace": "default",
+                     "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+    })
+}
+
+/// Asks until the answer is the wanted one: between an object's change and the kernel's lies a watch, whose end no
+/// test can see but by its effect. Gives up after a time that only a failing test takes.
+async fn until<T: PartialEq + std::fmt::Debug + Send + 'static>(
+    wanted: T,
+    ask: impl Fn() -> T + Clone + Send + 'static,
+) {
+    let mut last = None;
+    for _ in 0..200 {
+        let answer = tokio::task::spawn_blocking(ask.clone()).await.unwrap();
+        if answer == wanted {
+            return;
+        }
+        last = Some(answer);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("waited for {wanted:?}, last was {last:?}");
+}
+
+fn resolve(from: &Netns, name: &'static str) -> Vec<String> {
+    from.run(move || {
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut buffer = [0; 512];
+        let asked = socket
+            .connect("10.96.0.10:53")
+            .and_then(|()| socket.send(&query.to_vec().unwrap()))
+            .and_then(|_| socket.recv(&mut buffer));
+        match asked {
+            Ok(length) => {
+                let answer = Message::from_vec(&buffer[..length]).unwrap();
+                answer.answers.iter().map(|record| record.data.to_string()).collect()
+            }
+            Err(error) => vec![error.to_string()],
+        }
+    })
+}
+
+fn dns_config(dir: &Path) -> dns::Config {
+    dns::Config {
+        node: "here".to_owned(),
+        resolv_conf: dir.join("resolv.conf"),
+        ..dns::Config::new([10, 244, 0, 1].into())
+    }
+}
+
+fn proxy_config() -> proxy::Config {
+    proxy::Config {
+        instance: INSTANCE,
+        service_cidr: "10.96.0.0/16".parse().unwrap(),
+        node: "here".to_owned(),
+    }
+}
+
+#[test]
+fn what_the_api_says_is_what_packets_do() {
+    on_a_host(|_| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let network = pods(dir.path()).await;
+        let (a, b, client) = (Netns::new(), Netns::new(), Netns::new());
+        for (id, netns) in [("a", &a), ("b", &b), ("client", &client)] {
+            network.attach(&netns.path(), id, &[]).await.unwrap();
+        }
+        a.serve(8080, "a");
+        b.serve(8080, "b");
+        let ask = {
+            let client = client.clone();
+            move || client.ask("10.96.0.7:80").map(|(name, _)| name).unwrap_or_else(|e| e.kind().to_string())
+        };
+        let resolve = {
+            let client = client.clone();
+            move || resolve(&client, "web.default.svc.cluster.local.")
+        };
+
+        let api = Api::new();
+        api.put("services", service("web", "10.96.0.7"));
+        api.put("endpointslices", slice("web", "10.244.0.2"));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), async {
+            // Dropped is stopped, too.
+            let _ = stopped.await;
+        }));
+        let dns = tokio::spawn(dns::run(api.client(), dns_config(dir.path()), std::future::pending()));
+
+        until("a".to_owned(), ask.clone()).await;
+        until(vec!["10.96.0.7".to_owned()], resolve.clone()).await;
+        api.put("endpointslices", slice("web", "10.244.0.3"));
+        until("b".to_owned(), ask.clone()).await;
+
+        // Somebody flushes all rules of the host. What was ours comes back.
+        nft("flush ruleset");
+        until("b".to_owned(), ask.clone()).await;
+        nft(&format!("flush table ip {}", INSTANCE.service_table()));
+        until("b".to_owned(), ask.clone()).await;
+
+        api.delete("services", "web");
+        until("connection refused".to_owned(), ask.clone()).await;
+        until(Vec::new(), resolve).await;
+
+        // The proxy stops; its rules do not, and the next one takes them over with what changed meanwhile.
+        api.put("services", service("web", "10.96.0.7"));
+        until("b".to_owned(), ask.clone()).await;
+        stop.send(()).unwrap();
+        proxy.await.unwrap().unwrap();
+        assert_eq!(ask(), "b");
+        api.put("endpointslices", slice("web", "10.244.0.2"));
+        let _proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), std::future::pending()));
+        until("a".to_owned(), ask).await;
+        dns.abort();
+    });
+}
+
+#[test]
+fn the_dns_service_is_published_and_put_right() {
+    on_a_host(|_| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let api = Api::new();
+        let config = dns_config(dir.path());
+        dns::publish(api.client(), &config, "10.244.0.1:10053".parse().unwrap()).await.unwrap();
+        dns::publish(api.client(), &config, "10.244.0.1:10053".parse().unwrap()).await.unwrap();
+        let published = api.get("endpointslices", "kube-dns-here").unwrap();
+        assert_eq!(published["metadata"]["resourceVersion"], "2", "nothing to put right");
+
+        let mut changed = api.get("services", "kube-dns").unwrap();
+        changed["spec"]["ports"] = json!([]);
+        changed["metadata"]["annotations"] = json!({"kept": "yes"});
+        api.put("services", changed);
+        dns::publish(api.client(), &config, "10.244.0.1:4444".parse().unwrap()).await.unwrap();
+        let service = api.get("services", "kube-dns").unwrap();
+        assert_eq!(service["spec"]["ports"].as_array().unwrap().len(), 2);
+        assert_eq!(service["metadata"]["annotations"]["kept"], "yes");
+        assert_eq!(api.get("endpointslices", "kube-dns-here").unwrap()["ports"][0]["port"], 4444);
+    });
+}
