@@ -11,6 +11,7 @@ pub mod http;
 pub mod identity;
 pub mod registry;
 pub mod sealed;
+pub mod security;
 pub mod server;
 pub mod source;
 pub mod stored;

@@ -18,10 +18,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
-use crate::admission;
 use crate::at_rest::Transformer;
-use crate::authn::{Authenticator, Tokens};
-use crate::authz::{Authorizer, Chain, Rbac};
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::http::body::Body;
 use crate::http::{Handler, listen};
@@ -29,6 +26,7 @@ use crate::identity::{Component, Identity};
 use crate::registry::claims::Claims;
 use crate::registry::{Clock, Registry};
 use crate::sealed::Sealed;
+use crate::security::Security;
 use crate::source::Source;
 
 /// What an API server is started with.
@@ -79,8 +77,7 @@ impl ApiServer {
         let source: Arc<dyn Source> = Arc::clone(&cache) as _;
 
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
-        let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
-        let trust = pki.client_trust()?;
+        let security = Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock))?);
         let names = ServingNames {
             node: &config.node_name,
             domain: &config.domain,
@@ -88,16 +85,11 @@ impl ApiServer {
             host_addresses: &[config.advertise.ip()],
             extra: &config.names,
         };
-        let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &trust)?;
-        let authenticator = Authenticator::new(trust, tokens, Arc::clone(&config.clock));
-        let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
-        let authorizer: Arc<dyn Authorizer> = Arc::new(Chain::new(vec![rbac]));
-
-        let admission: Vec<Arc<dyn admission::Plugin>> = Vec::new();
+        let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &pki.client_trust()?)?;
         let claims = Claims::default();
-        let registry = Arc::new(Registry::new(kinds, store, cache, admission, claims, config.clock));
+        let registry = Arc::new(Registry::new(kinds, store, cache, security.plugins(), claims, config.clock));
         let stop = CancellationToken::new();
-        let handler = Handler::new(Arc::clone(&registry), Arc::new(authenticator), authorizer, stop.clone());
+        let handler = Handler::new(Arc::clone(&registry), security, stop.clone());
         Ok(Self { handler: Arc::new(handler), registry, tls, stop })
     }
 

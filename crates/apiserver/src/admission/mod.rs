@@ -110,66 +110,21 @@ fn list_mut<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Vec<Value> {
     }
 }
 
-/// Plug-ins in the order in which they run.
-#[derive(Clone, Default)]
-pub struct Chain {
-    plugins: Vec<Arc<dyn Plugin>>,
-}
-
-impl Chain {
-    pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Self {
-        Self { plugins }
-    }
-
-    /// The plug-ins that are on by default, in upstream's order, and then `last`.
-    pub fn standard(source: &Arc<dyn Source>, last: Vec<Arc<dyn Plugin>>) -> Self {
-        let source = || Arc::clone(source);
-        let mut plugins: Vec<Arc<dyn Plugin>> = vec![
-            Arc::new(NamespaceLifecycle::new(source())),
-            Arc::new(ServiceAccount::new(source())),
-            Arc::new(NodeRestriction::new(source())),
-            Arc::new(TaintNodesByCondition),
-            Arc::new(PodSecurity::new(source())),
-            Arc::new(Priority::new(source())),
-            Arc::new(DefaultTolerationSeconds),
-            Arc::new(DefaultStorageClass::new(source())),
-            Arc::new(StorageObjectInUseProtection),
-            Arc::new(RuntimeClass::new(source())),
-        ];
-        plugins.extend(last);
-        Self::new(plugins)
-    }
-
-    /// Lets every plug-in change the object; the first refusal ends it.
-    pub async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: &mut Value,
-        old: &Value,
-    ) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            plugin.admit(attributes, object, old).await?;
-        }
-        Ok(())
-    }
-
-    /// Lets every plug-in refuse what will be stored.
-    pub async fn validate(
-        &self,
-        attributes: &Attributes<'_>,
-        object: &Value,
-        old: &Value,
-    ) -> Result<(), Status> {
-        for plugin in &self.plugins {
-            plugin.validate(attributes, object, old).await?;
-        }
-        Ok(())
-    }
-
-    /// What all plug-ins want the client to know.
-    pub fn warnings(&self, attributes: &Attributes<'_>, object: &Value, old: &Value) -> Vec<String> {
-        self.plugins.iter().flat_map(|plugin| plugin.warnings(attributes, object, old)).collect()
-    }
+/// The plug-ins that are on by default, in upstream's order.
+pub fn standard(source: &Arc<dyn Source>) -> Vec<Arc<dyn Plugin>> {
+    let source = || Arc::clone(source);
+    vec![
+        Arc::new(NamespaceLifecycle::new(source())),
+        Arc::new(ServiceAccount::new(source())),
+        Arc::new(NodeRestriction::new(source())),
+        Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity::new(source())),
+        Arc::new(Priority::new(source())),
+        Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultStorageClass::new(source())),
+        Arc::new(StorageObjectInUseProtection),
+        Arc::new(RuntimeClass::new(source())),
+    ]
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::authn::{self, Authenticator, Connection};
-use crate::authz::{self, Authorizer};
+use crate::authn::{self, Connection};
+use crate::authz;
 use crate::discovery;
 use crate::identity::Identity;
 use crate::registry::{Registry, Warnings};
+use crate::security::Security;
 
 pub mod body;
 mod encode;
@@ -40,8 +41,7 @@ use request_info::{ResourceRequest, Target, Verb};
 /// Answers requests, wherever they come from.
 pub struct Handler {
     registry: Arc<Registry>,
-    authenticator: Arc<Authenticator>,
-    authorizer: Arc<dyn Authorizer>,
+    security: Arc<Security>,
     flow: Flow,
     /// Ends watches and other long answers.
     stop: CancellationToken,
@@ -56,18 +56,13 @@ struct Asked {
 }
 
 impl Handler {
-    pub(crate) fn new(
-        registry: Arc<Registry>,
-        authenticator: Arc<Authenticator>,
-        authorizer: Arc<dyn Authorizer>,
-        stop: CancellationToken,
-    ) -> Self {
-        Self { registry, authenticator, authorizer, flow: Flow::new(), stop }
+    pub(crate) fn new(registry: Arc<Registry>, security: Arc<Security>, stop: CancellationToken) -> Self {
+        Self { registry, security, flow: Flow::new(), stop }
     }
 
     /// Judges the certificates that the client of a new connection showed.
     fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
-        self.authenticator.connection(chain)
+        self.security.authenticator().connection(chain)
     }
 
     /// Answers a request. Whatever goes wrong is an answer, too.
@@ -118,11 +113,11 @@ impl Handler {
         let user = match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
             (Some(component), _) => component,
             (None, Some(connection)) => {
-                self.authenticator.authenticate(connection, &head.headers, head.uri.path())?
+                self.security.authenticator().authenticate(connection, &head.headers, head.uri.path())?
             }
             (None, None) => return Err(authn::Unauthenticated::NoCredentials.into()),
         };
-        let user = authn::impersonate(&*self.authorizer, user, &head.headers)?;
+        let user = authn::impersonate(self.security.authorizer(), user, &head.headers)?;
         authn::strip_impersonation(&mut head.headers);
         head.headers.remove(header::AUTHORIZATION);
         Ok(user)
@@ -138,7 +133,7 @@ impl Handler {
                 (lower.as_str(), authz::Target::Path(path))
             }
         };
-        authz::require(&*self.authorizer, &authz::Attributes { user, verb, target })
+        authz::require(self.security.authorizer(), &authz::Attributes { user, verb, target })
     }
 
     /// Answers what is served.
@@ -155,7 +150,10 @@ impl Handler {
         match trimmed {
             "/healthz" | "/livez" | "/readyz" if reads => Ok(self.health(trimmed, &asked.query)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
-            _ if reads => self.discovery(trimmed, &asked),
+            _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
+                Some(document) => Ok(respond::json(StatusCode::OK, &document)),
+                None => self.discovery(trimmed, &asked),
+            },
             _ => Err(not_here()),
         }
     }
@@ -173,6 +171,13 @@ fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Tar
         name: &r.name,
         field_selector: if selects { query.text("fieldSelector") } else { "" },
     }
+}
+
+/// Where the client has reached this server.
+fn server(head: &Parts) -> String {
+    let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
+    format!("https://{}", host.unwrap_or("localhost"))
 }
 
 /// The client's own audit id if it sent a sensible one, else a new one.

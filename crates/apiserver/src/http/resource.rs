@@ -132,6 +132,9 @@ impl Handler {
             (Action::Update(_), Verb::Get) => self.get(&call, &asked).await,
             (Action::Update(rules), Verb::Update) => self.put(call, asked, body, *rules, false).await,
             (Action::Update(rules), Verb::Patch) => self.patch(call, asked, body, *rules).await,
+            (Action::Post, Verb::Create) if &*subresource.name == "token" => {
+                self.token(&call, &asked, body).await
+            }
             _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), subresource.name))),
         }
     }
@@ -172,11 +175,35 @@ impl Handler {
         let view = self.view(&call, &asked, false)?;
         let object = read_object(&call, body, &asked.head.headers, &asked.query).await?;
         if call.kind.storage.is_none() {
-            return Err(unbuilt(&call.kind.qualified_resource()));
+            return self.review(&call, &asked, object).await;
         }
         let object = version::to_storage(&call.kind, &call.version, object)?;
         let Object { json } = self.registry.create(&call, object).await?;
         written(&view, StatusCode::CREATED, &json, &asked.head.headers)
+    }
+
+    /// Answers an object that is asked and not kept.
+    async fn review(&self, call: &Call, asked: &Asked, mut object: Value) -> Result<Response<Body>, Status> {
+        self.registry.admit_asked(call, &mut object).await?;
+        let Kind { group, resource, .. } = &*call.kind;
+        let answer = self.security.review(group, resource, &call.namespace, &call.user, object);
+        let answer = answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))??;
+        self.answered(asked, &answer)
+    }
+
+    /// Hands out a token of a service account.
+    async fn token(&self, call: &Call, asked: &Asked, body: RequestBody) -> Result<Response<Body>, Status> {
+        let mut request = read_asked(body, &asked.head.headers).await?;
+        self.registry.admit_asked(call, &mut request).await?;
+        self.answered(asked, &self.security.token(&call.namespace, &call.name, request)?)
+    }
+
+    /// 201 with an object that is of no kept kind, in the encoding that the client wants.
+    fn answered(&self, asked: &Asked, object: &Value) -> Result<Response<Body>, Status> {
+        let pretty = asked.query.optional_flag("pretty");
+        let accepted = negotiate::accept(&asked.head.headers, pretty, false, false)?;
+        let bytes = super::encode::value(object, accepted.encoding, accepted.pretty)?;
+        Ok(respond::response(StatusCode::CREATED, accepted.encoding.media_type(), Body::Full(bytes)))
     }
 
     async fn put(
@@ -294,6 +321,14 @@ async fn read_object(
         call.warnings.add(warning);
     }
     Ok(decoded.object)
+}
+
+/// Reads the request object of a subresource.
+async fn read_asked(body: RequestBody, headers: &http::HeaderMap) -> Result<Value, Status> {
+    let encoding = negotiate::content_encoding(headers)?;
+    let json = version::to_json(body::read(body).await?, encoding)?;
+    serde_json::from_slice(&json)
+        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
 }
 
 /// Reads the body of a delete, if there is one.

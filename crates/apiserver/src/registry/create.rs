@@ -55,7 +55,9 @@ impl Registry {
             self.claims.assign(kind, &mut object, &Value::Null, &claimed)?;
             invalid(call, &object, super::validate::created(kind, &object))?;
             let name = meta::name(&object);
-            self.validate_admission(&call.attributes(Operation::Create, name), &object, &Value::Null).await?;
+            let attributes = call.attributes(Operation::Create, name);
+            self.validate_admission(&attributes, &object, &Value::Null).await?;
+            self.warn(call, &attributes, &object, &Value::Null);
 
             let key = collection.spec().key(&call.namespace, name);
             if call.dry_run {

@@ -227,6 +227,20 @@ impl Registry {
         Ok(())
     }
 
+    /// Admits an object that will be answered and not kept.
+    pub(crate) async fn admit_asked(&self, call: &Call, object: &mut Value) -> Result<(), Status> {
+        let attributes = call.attributes(Operation::Create, &call.name);
+        self.admit(&attributes, object, &Value::Null).await?;
+        self.validate_admission(&attributes, object, &Value::Null).await
+    }
+
+    /// Lets plug-ins tell the client about an object that they have let through.
+    fn warn(&self, call: &Call, attributes: &admission::Attributes<'_>, object: &Value, old: &Value) {
+        for plugin in &self.admission {
+            plugin.warnings(attributes, object, old).into_iter().for_each(|text| call.warnings.add(text));
+        }
+    }
+
     async fn validate_admission(
         &self,
         attributes: &admission::Attributes<'_>,

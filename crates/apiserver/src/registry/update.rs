@@ -135,6 +135,7 @@ impl Registry {
             let errors = validate::updated(kind, &change.rules, &object, old);
             create::invalid(call, &object, errors)?;
             self.validate_admission(&attributes, &object, old).await?;
+            self.warn(call, &attributes, &object, old);
 
             let key = collection.spec().key(&call.namespace, &call.name);
             if delete::is_due(kind, &object, old) {

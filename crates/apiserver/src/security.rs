@@ -1,0 +1,114 @@
+//! Who may come in and what they may do, put together: the one place that knows all of authentication,
+//! authorization and admission.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tiphys_api::status::Status;
+use tiphys_pki::{Clock, Pki};
+
+use crate::{
+    admission::{self, Plugin},
+    authn::{self, Authenticator, Tokens},
+    authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
+    identity::Identity,
+    source::Source,
+};
+
+pub struct Security {
+    authenticator: Authenticator,
+    authorizer: Arc<dyn Authorizer>,
+    rbac: Arc<Rbac>,
+    source: Arc<dyn Source>,
+}
+
+impl Security {
+    /// `issuer` is the URL that service-account tokens name.
+    ///
+    /// # Errors
+    /// The cluster's authority cannot be used to verify client certificates.
+    pub fn new(
+        pki: &Pki,
+        issuer: String,
+        source: Arc<dyn Source>,
+        clock: Clock,
+    ) -> Result<Self, tiphys_pki::Error> {
+        let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
+        let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
+        let nodes = Arc::new(NodeAuthorizer::new(Arc::clone(&source), policy::node_rules()));
+        Ok(Self {
+            authenticator: Authenticator::new(pki.client_trust()?, tokens, clock),
+            authorizer: Arc::new(Chain::new(vec![nodes, Arc::clone(&rbac) as _])),
+            rbac,
+            source,
+        })
+    }
+
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    pub fn authorizer(&self) -> &dyn Authorizer {
+        &*self.authorizer
+    }
+
+    /// The admission plug-ins that are on by default, in the order to run them in.
+    pub fn plugins(&self) -> Vec<Arc<dyn Plugin>> {
+        let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
+        let mut plugins = admission::standard(&self.source);
+        plugins.push(Arc::new(escalation));
+        plugins
+    }
+
+    /// Answers an object of a kind that is only asked: the object with its status. `None` for other kinds.
+    pub fn review(
+        &self,
+        group: &str,
+        resource: &str,
+        namespace: &str,
+        user: &Identity,
+        asked: Value,
+    ) -> Option<Result<Value, Status>> {
+        let authorizer = self.authorizer();
+        Some(match (group, resource) {
+            ("authentication.k8s.io", "tokenreviews") => {
+                authn::token_review(self.authenticator.tokens(), asked, self.authenticator.now())
+            }
+            ("authentication.k8s.io", "selfsubjectreviews") => Ok(review::self_subject(user, asked)),
+            ("authorization.k8s.io", "subjectaccessreviews") => review::subject_access(authorizer, asked),
+            ("authorization.k8s.io", "localsubjectaccessreviews") => {
+                review::local_subject_access(authorizer, namespace, asked)
+            }
+            ("authorization.k8s.io", "selfsubjectaccessreviews") => {
+                review::self_subject_access(authorizer, user, asked)
+            }
+            ("authorization.k8s.io", "selfsubjectrulesreviews") => {
+                review::self_subject_rules(&self.rbac, user, asked)
+            }
+            _ => return None,
+        })
+    }
+
+    /// Answers a `TokenRequest` for the service account `name`.
+    ///
+    /// # Errors
+    /// What [`authn::token_request`] refuses.
+    pub fn token(&self, namespace: &str, name: &str, request: Value) -> Result<Value, Status> {
+        authn::token_request(self.authenticator.tokens(), namespace, name, request, self.authenticator.now())
+    }
+
+    /// What others need to verify this cluster's tokens, by path; `server` is `https://host:port`.
+    pub fn document(&self, path: &str, server: &str) -> Option<Value> {
+        let tokens = self.authenticator.tokens();
+        match path {
+            authn::OPENID_CONFIGURATION_PATH => Some(authn::openid_configuration(tokens, server)),
+            authn::JWKS_PATH => Some(authn::jwks(tokens)),
+            _ => None,
+        }
+    }
+
+    /// What must be written for the cluster to have its default roles and bindings.
+    pub fn policy(&self) -> Vec<policy::Change> {
+        policy::plan(&*self.source)
+    }
+}
