@@ -1,13 +1,11 @@
 //! One informer a kind, shared by all controllers.
 
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::{Deployment, ReplicaSet},
-        core::v1::Pod,
-    },
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
 };
-use kube::{Api, Client, Resource, runtime::watcher};
+use kube::{Api, Client, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tiphys_client::{Informer, key::controller_of};
 use tokio::task::JoinSet;
@@ -26,6 +24,8 @@ pub(crate) struct Informers {
     pub(crate) pods: Kept<Pod>,
     pub(crate) replica_sets: Kept<ReplicaSet>,
     pub(crate) deployments: Kept<Deployment>,
+    pub(crate) services: Kept<Service>,
+    pub(crate) endpoint_slices: Kept<EndpointSlice>,
 }
 
 impl Informers {
@@ -34,6 +34,8 @@ impl Informers {
             pods: owned(client, slim_pod),
             replica_sets: owned(client, slim),
             deployments: owned(client, slim),
+            services: all(client, slim),
+            endpoint_slices: all(client, slim),
         }
     }
 
@@ -42,15 +44,24 @@ impl Informers {
         tasks.spawn(self.pods.run());
         tasks.spawn(self.replica_sets.run());
         tasks.spawn(self.deployments.run());
+        tasks.spawn(self.services.run());
+        tasks.spawn(self.endpoint_slices.run());
     }
 }
 
-fn owned<K>(client: &Client, project: fn(K) -> K) -> Kept<K>
+fn all<K>(client: &Client, project: fn(K) -> K) -> Kept<K>
 where
-    K: Object + Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    K: Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+    K: Object + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
     Informer::new(Api::all(client.clone()), watcher::Config::default(), project)
+}
+
+/// An informer whose objects are found by their manager.
+fn owned<K>(client: &Client, project: fn(K) -> K) -> Kept<K>
+where
+    K: Object + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    all(client, project)
         .index(BY_CONTROLLER, |object: &K| {
             controller_of(object.meta()).map(|owner| owner.uid.clone()).into_iter().collect()
         })

@@ -5,6 +5,7 @@
 
 mod claim;
 mod deployment;
+mod endpoints;
 mod informers;
 mod manager;
 mod object;

@@ -4,7 +4,7 @@ use kube::Client;
 use tiphys_client::events::Recorder;
 use tokio::task::JoinSet;
 
-use crate::{deployment, informers::Informers, replica_set};
+use crate::{deployment, endpoints, informers::Informers, replica_set};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,7 +34,13 @@ impl ControllerManager {
         let replica_sets = replica_set::ReplicaSets::new(client, events, &mut informers);
         let (client, events) = own(deployment::NAME, &mut tasks);
         let deployments = deployment::Deployments::new(client, events, &mut informers);
+        let (client, events) = own(endpoints::SLICES, &mut tasks);
+        let endpoint_slices = endpoints::EndpointSlices::new(client, events, &mut informers);
+        let (client, _) = own(endpoints::LEGACY, &mut tasks);
+        let legacy_endpoints = endpoints::LegacyEndpoints::new(client, &mut informers);
         tasks.spawn(replica_sets.run());
+        tasks.spawn(endpoint_slices.run());
+        tasks.spawn(legacy_endpoints.run());
         tasks.spawn(deployments.run());
         informers.start(&mut tasks);
         Self { tasks }

@@ -1,0 +1,190 @@
+//! EndpointSlices and Endpoints tell which pods stand behind a Service.
+//!
+//! The two are controllers of their own, with their own queues and identities; what a Service's backends
+//! are, they share.
+
+mod backends;
+mod legacy;
+mod slices;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    core::v1::{Endpoints, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams},
+};
+use tiphys_client::{Change, ObjectKey, Queue, Reader, Verdict, events::Recorder};
+
+use self::backends::{backends, is_selected, selects};
+use crate::{claim::gone_is_fine, informers::Informers, object::Object};
+
+pub(crate) const SLICES: &str = "endpointslice-controller";
+pub(crate) const LEGACY: &str = "endpoint-controller";
+const WORKERS: usize = 4;
+
+/// What both controllers watch.
+struct Watched {
+    queue: Queue<ObjectKey>,
+    services: Reader<Service>,
+    pods: Reader<Pod>,
+}
+
+impl Watched {
+    fn new(informers: &mut Informers) -> Self {
+        let queue = Queue::new();
+        let services = informers.services.reader();
+        informers.services.on_change({
+            let queue = queue.clone();
+            move |change| queue.add(change.key.clone())
+        });
+        informers.pods.on_change({
+            let (queue, services) = (queue.clone(), services.clone());
+            move |change: &Change<Pod>| {
+                let pods = [&change.old, &change.new];
+                for service in services.list_in(&change.key.namespace) {
+                    if pods
+                        .iter()
+                        .any(|p| p.as_ref().is_some_and(|p| selects(&service, p.metadata.labels.as_ref())))
+                    {
+                        queue.add(service.key());
+                    }
+                }
+            }
+        });
+        Self { queue, services, pods: informers.pods.reader() }
+    }
+
+    async fn synced(&self) {
+        self.services.synced().await;
+        self.pods.synced().await;
+    }
+}
+
+pub(crate) struct EndpointSlices {
+    client: Client,
+    events: Recorder,
+    watched: Watched,
+    slices: Reader<EndpointSlice>,
+}
+
+impl EndpointSlices {
+    pub(crate) fn new(client: Client, events: Recorder, informers: &mut Informers) -> Self {
+        let watched = Watched::new(informers);
+        informers.endpoint_slices.on_change({
+            let queue = watched.queue.clone();
+            move |change| {
+                for slice in [&change.old, &change.new].into_iter().flatten() {
+                    if let Some(service) = managed_for(slice) {
+                        queue.add(ObjectKey::new(slice.namespace(), service));
+                    }
+                }
+            }
+        });
+        Self { client, events, watched, slices: informers.endpoint_slices.reader() }
+    }
+
+    pub(crate) async fn run(self) {
+        self.watched.synced().await;
+        self.slices.synced().await;
+        let queue = self.watched.queue.clone();
+        let this = Arc::new(self);
+        let look = move |key| {
+            let this = this.clone();
+            async move { this.look(&key).await }
+        };
+        queue.run(SLICES, WORKERS, look).await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
+        let service = self.watched.services.get(key);
+        let Some(service) = service.filter(|s| is_selected(s) && !s.is_going()) else {
+            return Ok(Verdict::Done);
+        };
+        let pods = self.watched.pods.list_in(&key.namespace);
+        let mut present = self.slices.list_in(&key.namespace);
+        present.retain(|s| managed_for(s) == Some(&key.name));
+        let mut failed = None;
+        for action in slices::plan(&service, &backends(&service, &pods), &present) {
+            let result = match action {
+                slices::Action::Create(slice) => api.create(&PostParams::default(), &slice).await.map(drop),
+                slices::Action::Update(slice) => {
+                    api.replace(slice.name(), &PostParams::default(), &slice).await.map(drop)
+                }
+                slices::Action::Delete(slice) => {
+                    gone_is_fine(api.delete(slice.name(), &DeleteParams::default()).await).map(drop)
+                }
+            };
+            failed = result.err().or(failed);
+        }
+        match failed {
+            None => Ok(Verdict::Done),
+            Some(error) => {
+                let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
+                self.events.warning(&service.as_reference(), "FailedToUpdateEndpointSlices", message);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The Service whose slice this is, if it is this controller's.
+fn managed_for(slice: &EndpointSlice) -> Option<&str> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let ours = labels.get(slices::MANAGED_BY).is_some_and(|m| m == slices::MANAGER);
+    labels.get(slices::SERVICE_NAME).filter(|_| ours).map(String::as_str)
+}
+
+pub(crate) struct LegacyEndpoints {
+    client: Client,
+    watched: Watched,
+}
+
+impl LegacyEndpoints {
+    pub(crate) fn new(client: Client, informers: &mut Informers) -> Self {
+        Self { client, watched: Watched::new(informers) }
+    }
+
+    pub(crate) async fn run(self) {
+        self.watched.synced().await;
+        let queue = self.watched.queue.clone();
+        let this = Arc::new(self);
+        let look = move |key| {
+            let this = this.clone();
+            async move { this.look(&key).await }
+        };
+        queue.run(LEGACY, WORKERS, look).await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
+        let Some(service) = self.watched.services.get(key) else {
+            gone_is_fine(api.delete(&key.name, &DeleteParams::default()).await)?;
+            return Ok(Verdict::Done);
+        };
+        if !is_selected(&service) || service.is_going() {
+            return Ok(Verdict::Done);
+        }
+        let pods = self.watched.pods.list_in(&key.namespace);
+        // Nothing else here reads Endpoints, so they are not worth an informer.
+        let present = api.get_opt(&key.name).await?;
+        match legacy::plan(&service, &backends(&service, &pods), present.as_ref()) {
+            None => {}
+            Some(next) if present.is_some() => {
+                api.replace(&key.name, &PostParams::default(), &next).await?;
+            }
+            Some(next) => {
+                api.create(&PostParams::default(), &next).await?;
+            }
+        }
+        Ok(Verdict::Done)
+    }
+}
+
+#[cfg(test)]
+#[path = "endpoints_tests.rs"]
+mod tests;
