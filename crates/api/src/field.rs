@@ -133,6 +133,15 @@ impl Error {
         }
     }
 
+    pub fn too_many(path: &Path, found: usize, max: usize) -> Self {
+        Self {
+            path: path.clone(),
+            cause: Cause::TooMany,
+            value: found.into(),
+            detail: format!("must have at most {max} items"),
+        }
+    }
+
     /// The message without the path, as `causes[].message` carries it.
     pub fn body(&self) -> String {
         let shown = match self.cause {

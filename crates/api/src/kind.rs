@@ -125,6 +125,21 @@ pub struct Subresource {
     pub speaks: Option<Speaks>,
     pub verbs: Verbs,
     pub action: Action,
+    /// For [`Action::Post`]: how the posted object is completed and checked.
+    pub posted: Posted,
+}
+
+/// What is done with an object that is posted to a subresource.
+#[derive(Clone, Copy, Debug)]
+pub struct Posted {
+    /// Fills in defaults; the first argument is the version the object is written in.
+    pub default: fn(&str, &mut Value),
+    pub validate: fn(&Value) -> field::Errors,
+}
+
+impl Posted {
+    /// Nothing to fill in, nothing to check.
+    pub const PLAIN: Self = Self { default: |_, _| {}, validate: |_| Vec::new() };
 }
 
 /// Group, version and kind of a subresource's own objects. Where discovery names only a kind

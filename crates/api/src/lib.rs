@@ -15,3 +15,4 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+mod validate;

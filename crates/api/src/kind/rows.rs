@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Action, Hooks, Kind, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
+use super::{Action, Hooks, Kind, Posted, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
+use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
+use crate::validate::{access, cluster as rules_of, pod, service, workload};
 use crate::{convert, defaults, meta, prepare};
 
 const STORED: Verbs = Verbs::ALL;
@@ -85,7 +87,13 @@ impl Kind {
         self.create(prepare::create_counted).update(prepare::update_counted)
     }
     fn sub(mut self, name: &'static str, verbs: Verbs, action: Action) -> Self {
-        self.subresources.push(Subresource { name: name.into(), speaks: None, verbs, action });
+        self.subresources.push(Subresource {
+            name: name.into(),
+            speaks: None,
+            verbs,
+            action,
+            posted: Posted::PLAIN,
+        });
         self
     }
     /// A status that only the subresource writes.
@@ -105,8 +113,12 @@ impl Kind {
         }
         self
     }
-    fn post(self, name: &'static str) -> Self {
-        self.sub(name, Verbs::CREATE, Action::Post)
+    fn post(mut self, name: &'static str, posted: Posted) -> Self {
+        self = self.sub(name, Verbs::CREATE, Action::Post);
+        if let Some(last) = self.subresources.last_mut() {
+            last.posted = posted;
+        }
+        self
     }
     fn connect(self, name: &'static str, verbs: Verbs, options: &'static str) -> Self {
         self.sub(name, verbs, Action::Connect).speaking("", "", options)
@@ -186,6 +198,68 @@ fn printer(kind: &str) -> Option<&'static Printer> {
     })
 }
 
+type Create = fn(&Value) -> Errors;
+type Change = fn(&Value, &Value) -> Errors;
+
+/// The rules of each kind for new and for changed objects; the others have only those of their structure.
+fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
+    Some(match (group, kind) {
+        ("events.k8s.io", "Event") => (rules_of::dated_event, rules_of::dated_event_update),
+        (_, "Binding") => (access::pod_binding, |_, _| Vec::new()),
+        (_, "ClusterRole") => (access::cluster_role, access::cluster_role_update),
+        (_, "ClusterRoleBinding") => (access::cluster_role_binding, access::cluster_role_binding_update),
+        (_, "ConfigMap") => (rules_of::config_map, rules_of::config_map_update),
+        (_, "ControllerRevision") => (|_| Vec::new(), workload::revision_update),
+        (_, "CronJob") => (workload::cron_job, workload::cron_job_update),
+        (_, "DaemonSet") => (workload::daemon_set, workload::daemon_set_update),
+        (_, "Deployment") => (workload::deployment, workload::deployment_update),
+        (_, "Endpoints") => (service::endpoints, service::endpoints_update),
+        (_, "EndpointSlice") => (service::endpoint_slice, service::endpoint_slice_update),
+        (_, "Event") => (rules_of::event, rules_of::event_update),
+        (_, "HorizontalPodAutoscaler") => (workload::autoscaler, workload::autoscaler_update),
+        (_, "Ingress") => (service::ingress, service::ingress_update),
+        (_, "Job") => (workload::job, workload::job_update),
+        (_, "Lease") => (rules_of::lease, rules_of::lease_update),
+        (_, "LimitRange") => (rules_of::limit_range, rules_of::limit_range_update),
+        (_, "LocalSubjectAccessReview") => (access::local_access_review, |_, _| Vec::new()),
+        (_, "Namespace") => (rules_of::namespace, |_, _| Vec::new()),
+        (_, "Node") => (rules_of::node, rules_of::node_update),
+        (_, "Pod") => (pod::create, pod::update),
+        (_, "PodDisruptionBudget") => (workload::disruption_budget, workload::disruption_budget_update),
+        (_, "PodTemplate") => (workload::pod_template, workload::pod_template_update),
+        (_, "PriorityClass") => (rules_of::priority_class, rules_of::priority_class_update),
+        (_, "ReplicaSet") => (workload::replica_set, workload::replica_set_update),
+        (_, "ReplicationController") => {
+            (workload::replication_controller, workload::replication_controller_update)
+        }
+        (_, "ResourceQuota") => (rules_of::quota, rules_of::quota_update),
+        (_, "Role") => (access::role, access::role_update),
+        (_, "RoleBinding") => (access::role_binding, access::role_binding_update),
+        (_, "Secret") => (rules_of::secret, rules_of::secret_update),
+        (_, "SelfSubjectAccessReview") => (access::self_access_review, |_, _| Vec::new()),
+        (_, "Service") => (service::service, service::service_update),
+        (_, "StatefulSet") => (workload::stateful_set, workload::stateful_set_update),
+        (_, "SubjectAccessReview") => (access::access_review, |_, _| Vec::new()),
+        _ => return None,
+    })
+}
+
+/// The rules of subresources that write a part of an object.
+fn part_rules(kind: &str, part: &str) -> Option<Change> {
+    Some(match (kind, part) {
+        ("Namespace", "finalize") => rules_of::namespace_finalize,
+        ("Namespace", "status") => rules_of::namespace_status,
+        ("Node", "status") => rules_of::node_update,
+        ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
+        ("Pod", "resize") => pod::update_resize,
+        ("Pod", "status") => pod::update_status,
+        ("Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet", "status") => {
+            workload::counts_status
+        }
+        _ => return None,
+    })
+}
+
 /// Every built-in row.
 pub(super) fn all() -> Vec<Kind> {
     let mut rows = Vec::with_capacity(96);
@@ -202,6 +276,17 @@ pub(super) fn all() -> Vec<Kind> {
     for row in &mut rows {
         if let Some(printer) = printer(&row.kind) {
             row.hooks.printer = printer;
+        }
+        if let Some((create, update)) = rules(&row.group, &row.kind) {
+            row.hooks.validate_create = create;
+            row.hooks.update.validate = update;
+        }
+        for part in &mut row.subresources {
+            if let (Action::Update(update), Some(rules)) =
+                (&mut part.action, part_rules(&row.kind, &part.name))
+            {
+                update.validate = rules;
+            }
         }
     }
     rows
@@ -249,10 +334,10 @@ fn core(rows: &mut Vec<Kind>) {
             .short(&["po"])
             .category("all")
             .connect("attach", DIAL, "PodAttachOptions")
-            .post("binding")
+            .post("binding", Posted { validate: access::pod_binding, ..Posted::PLAIN })
             .speaking("", "v1", "Binding")
             .part("ephemeralcontainers", READ_WRITE, prepare::update_ephemeral_containers)
-            .post("eviction")
+            .post("eviction", Posted::PLAIN)
             .speaking("policy", "v1", "Eviction")
             .connect("exec", DIAL, "PodExecOptions")
             .connect("log", GET, "Pod")
@@ -286,11 +371,10 @@ fn core(rows: &mut Vec<Kind>) {
         },
         row("", "ResourceQuota", "resourcequotas").short(&["quota"]).status(),
         row("", "Secret", "secrets").field("type").default(defaults::secret),
-        row("", "ServiceAccount", "serviceaccounts").short(&["sa"]).post("token").speaking(
-            "authentication.k8s.io",
-            "v1",
-            "TokenRequest",
-        ),
+        row("", "ServiceAccount", "serviceaccounts")
+            .short(&["sa"])
+            .post("token", Posted { default: defaults::token_request, validate: access::token_request })
+            .speaking("authentication.k8s.io", "v1", "TokenRequest"),
         row("", "Service", "services")
             .short(&["svc"])
             .category("all")

@@ -1,0 +1,263 @@
+//! What the API refuses, and in which words. The rules and the messages are upstream's.
+//!
+//! Every function reads an object in the storage version, decoded and defaulted, and looks only at what its
+//! kind adds: the rules for metadata are in [`crate::meta`].
+
+use serde_json::Value;
+
+use crate::field::{Error, Errors, Path};
+use crate::{meta, names};
+
+pub(crate) mod access;
+pub(crate) mod cluster;
+mod container;
+pub(crate) mod pod;
+mod resources;
+mod scheduling;
+mod security;
+pub(crate) mod service;
+mod volume;
+pub(crate) mod workload;
+
+/// A value and how it was reached. The path becomes text only when there is something to complain about.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    value: &'a Value,
+    step: Step<'a>,
+    parent: Option<&'a At<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Root,
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> At<'a> {
+    pub(crate) fn root(value: &'a Value) -> Self {
+        Self { value, step: Step::Root, parent: None }
+    }
+
+    /// A field; its value is null when it is absent.
+    pub(crate) fn get(&'a self, name: &'a str) -> At<'a> {
+        At { value: &self.value[name], step: Step::Field(name), parent: Some(self) }
+    }
+
+    /// A field, if it is there.
+    pub(crate) fn opt(&'a self, name: &'a str) -> Option<At<'a>> {
+        let value = self.value.get(name).filter(|v| !v.is_null())?;
+        Some(At { value, step: Step::Field(name), parent: Some(self) })
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.value.get(name).is_some_and(|v| !v.is_null())
+    }
+
+    /// The items of a list.
+    pub(crate) fn items(&'a self) -> impl Iterator<Item = At<'a>> {
+        let list = self.value.as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().enumerate().map(|(i, value)| At { value, step: Step::Index(i), parent: Some(self) })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.value.as_array().map_or(0, Vec::len)
+    }
+
+    /// The entries of a map.
+    pub(crate) fn entries(&'a self) -> impl Iterator<Item = (&'a str, At<'a>)> {
+        let map = self.value.as_object().into_iter().flatten();
+        map.map(|(k, value)| (k.as_str(), At { value, step: Step::Key(k), parent: Some(self) }))
+    }
+
+    pub(crate) fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    pub(crate) fn text(&self) -> &'a str {
+        self.value.as_str().unwrap_or_default()
+    }
+
+    pub(crate) fn number(&self) -> Option<i64> {
+        self.value.as_i64()
+    }
+
+    pub(crate) fn is_true(&self) -> bool {
+        self.value == &Value::Bool(true)
+    }
+
+    pub(crate) fn path(&self) -> Path {
+        let parent = self.parent.map(At::path).unwrap_or_default();
+        match self.step {
+            Step::Root => parent,
+            Step::Field(name) => parent.child(name),
+            Step::Index(i) => parent.index(i),
+            Step::Key(key) => parent.key(key),
+        }
+    }
+
+    pub(crate) fn required(&self, errors: &mut Errors, detail: &str) {
+        errors.push(Error::required(&self.path(), detail));
+    }
+
+    pub(crate) fn invalid(&self, errors: &mut Errors, detail: impl Into<String>) {
+        errors.push(Error::invalid(&self.path(), self.value.clone(), detail));
+    }
+
+    pub(crate) fn forbidden(&self, errors: &mut Errors, detail: impl Into<String>) {
+        errors.push(Error::forbidden(&self.path(), detail));
+    }
+
+    pub(crate) fn duplicate(&self, errors: &mut Errors) {
+        errors.push(Error::duplicate(&self.path(), self.value.clone()));
+    }
+
+    pub(crate) fn not_found(&self, errors: &mut Errors) {
+        errors.push(Error::not_found(&self.path(), self.value.clone()));
+    }
+
+    /// Each of `wrong` is something that is wrong with the value.
+    pub(crate) fn all_invalid(&self, errors: &mut Errors, wrong: Vec<String>) {
+        for detail in wrong {
+            self.invalid(errors, detail);
+        }
+    }
+
+    /// A text that must be there.
+    pub(crate) fn needed(&self, errors: &mut Errors) -> Option<&'a str> {
+        match self.text() {
+            "" => {
+                self.required(errors, "");
+                None
+            }
+            text => Some(text),
+        }
+    }
+
+    /// A text that must be there and follow a rule.
+    pub(crate) fn needed_as(&self, errors: &mut Errors, rule: impl Fn(&str) -> Vec<String>) {
+        if let Some(text) = self.needed(errors) {
+            self.all_invalid(errors, rule(text));
+        }
+    }
+
+    /// A text that follows a rule, if it is there.
+    pub(crate) fn rule(&self, errors: &mut Errors, rule: impl Fn(&str) -> Vec<String>) {
+        if !self.text().is_empty() {
+            self.all_invalid(errors, rule(self.text()));
+        }
+    }
+
+    /// One of a few words.
+    pub(crate) fn one_of(&self, errors: &mut Errors, words: &[&str]) {
+        if !words.contains(&self.text()) {
+            errors.push(Error::not_supported(&self.path(), self.value.clone(), words));
+        }
+    }
+
+    /// One of a few words, which must be there.
+    pub(crate) fn needed_of(&self, errors: &mut Errors, words: &[&str]) {
+        if self.needed(errors).is_some() {
+            self.one_of(errors, words);
+        }
+    }
+
+    /// A number within bounds, if it is there.
+    pub(crate) fn within(&self, errors: &mut Errors, min: i64, max: i64) {
+        if let Some(number) = self.number() {
+            self.all_invalid(errors, names::in_range(number, min, max));
+        }
+    }
+
+    /// A number that is not negative, if it is there.
+    pub(crate) fn not_negative(&self, errors: &mut Errors) {
+        if self.number().is_some_and(|n| n < 0) {
+            self.invalid(errors, NEGATIVE);
+        }
+    }
+
+    /// The number or the name of a port.
+    pub(crate) fn port(&self, errors: &mut Errors) {
+        let wrong = match self.value {
+            Value::String(name) => names::port_name(name),
+            number => names::port(number.as_i64().unwrap_or(0)),
+        };
+        match self.value {
+            Value::Null => errors.push(Error::invalid(&self.path(), 0, wrong.concat())),
+            _ => self.all_invalid(errors, wrong),
+        }
+    }
+
+    /// An IP address.
+    pub(crate) fn address(&self, errors: &mut Errors) {
+        if self.text().parse::<std::net::IpAddr>().is_err() {
+            self.invalid(errors, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        }
+    }
+
+    /// Labels.
+    pub(crate) fn labels(&self, errors: &mut Errors) {
+        if self.value.is_object() {
+            meta::validate_labels(self.value, &self.path(), errors);
+        }
+    }
+
+    /// The field stays as it was.
+    pub(crate) fn unchanged(&self, errors: &mut Errors, old: &Value) {
+        if self.value != old {
+            errors.push(meta::immutable(&self.path(), self.value.clone()));
+        }
+    }
+}
+
+pub(crate) const NEGATIVE: &str = "must be greater than or equal to 0";
+pub(crate) const NOT_POSITIVE: &str = "must be greater than zero";
+pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
+
+fn dns_label(text: &str) -> Vec<String> {
+    names::dns_label(text, false)
+}
+
+fn dns_subdomain(text: &str) -> Vec<String> {
+    names::dns_subdomain(text, false)
+}
+
+/// A `meta/v1.LabelSelector`.
+pub(crate) fn label_selector(at: &At<'_>, errors: &mut Errors) {
+    at.get("matchLabels").labels(errors);
+    for requirement in at.get("matchExpressions").items() {
+        let values = requirement.get("values");
+        match requirement.get("operator").text() {
+            "In" | "NotIn" if values.len() == 0 => {
+                values.required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
+            }
+            "Exists" | "DoesNotExist" if values.len() > 0 => {
+                values
+                    .forbidden(errors, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => requirement.get("operator").invalid(errors, "not a valid selector operator"),
+        }
+        let key = requirement.get("key");
+        key.all_invalid(errors, names::label_key(key.text()));
+        for value in values.items() {
+            value.rule(errors, names::label_value);
+        }
+    }
+}
+
+/// The selector of a workload: it must be there, and select something in particular.
+pub(crate) fn needed_selector(at: &At<'_>, errors: &mut Errors, whose: &str) {
+    if at.value().is_null() {
+        return at.required(errors, "");
+    }
+    label_selector(at, errors);
+    if !at.has("matchLabels") && !at.has("matchExpressions") {
+        at.invalid(errors, format!("empty selector is invalid for {whose}"));
+    }
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

@@ -1,0 +1,438 @@
+//! Services, their endpoints, and the ingresses that lead to them.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{At, PROTOCOLS, dns_label, dns_subdomain};
+use crate::field::{Error, Errors};
+use crate::meta::items;
+use crate::names;
+
+/// The longest that a client sticks to an endpoint.
+const MAX_AFFINITY_SECONDS: i64 = 86_400;
+const KUBELET_PORT: i64 = 10_250;
+
+pub(crate) fn service(object: &Value) -> Errors {
+    let root = At::root(object);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    let kind = spec.get("type");
+    let headless = items(spec.value(), &["clusterIPs"]) == [json!("None")];
+    let ports = spec.get("ports");
+    if ports.len() == 0 && !headless && kind.text() != "ExternalName" {
+        ports.required(&mut errors, "");
+    }
+    by_type(&spec, headless, &mut errors);
+    service_ports(&spec, &mut errors);
+    spec.get("selector").labels(&mut errors);
+    affinity(&spec, &mut errors);
+    if kind.text() != "ExternalName" {
+        addresses(&spec, headless, &mut errors);
+    }
+    for ip in spec.get("externalIPs").items() {
+        endpoint_address(&ip, &mut errors);
+    }
+    kind.needed_of(&mut errors, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
+    traffic(&spec, &mut errors);
+    errors
+}
+
+fn by_type(spec: &At<'_>, headless: bool, errors: &mut Errors) {
+    let kind = spec.get("type").text();
+    let first = || spec.path().child("clusterIPs").index(0);
+    match kind {
+        "LoadBalancer" => {
+            for port in spec.get("ports").items() {
+                let number = port.get("port");
+                if number.number() == Some(KUBELET_PORT) {
+                    let detail =
+                        format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+                    errors.push(Error::invalid(&port.path(), KUBELET_PORT, detail));
+                }
+            }
+            if headless {
+                let detail = "may not be set to 'None' for LoadBalancer services";
+                errors.push(Error::invalid(&first(), "None", detail));
+            }
+        }
+        "NodePort" if headless => {
+            errors.push(Error::invalid(&first(), "None", "may not be set to 'None' for NodePort services"));
+        }
+        "ExternalName" => {
+            for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+                if let Some(set) = spec.opt(field) {
+                    set.forbidden(errors, "may not be set for ExternalName services");
+                }
+            }
+            let name = spec.get("externalName");
+            match name.text().strip_suffix('.').unwrap_or(name.text()) {
+                "" => name.required(errors, ""),
+                bare => name.all_invalid(errors, dns_subdomain(bare)),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn service_ports(spec: &At<'_>, errors: &mut Errors) {
+    let ports = spec.get("ports");
+    let cluster_only = spec.get("type").text() == "ClusterIP";
+    let (mut seen, mut node_ports, mut numbers) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for port in ports.items() {
+        let name = port.get("name");
+        if ports.len() > 1 && name.text().is_empty() {
+            name.required(errors, "");
+        }
+        name.rule(errors, dns_label);
+        if !name.text().is_empty() && !seen.insert(name.text().to_owned()) {
+            name.duplicate(errors);
+        }
+        let number = port.get("port");
+        let value = number.number().unwrap_or(0);
+        for detail in names::port(value) {
+            errors.push(Error::invalid(&number.path(), value, detail));
+        }
+        let protocol = port.get("protocol");
+        protocol.needed_of(errors, PROTOCOLS);
+        port.get("targetPort").port(errors);
+        if let Some(application) = port.opt("appProtocol") {
+            application.all_invalid(errors, names::label_key(application.text()));
+        }
+        if let Some(node) = port.opt("nodePort") {
+            if cluster_only {
+                node.forbidden(errors, "may not be used when `type` is 'ClusterIP'");
+            }
+            if !node_ports.insert((protocol.text().to_owned(), node.number())) {
+                node.duplicate(errors);
+            }
+        }
+        if !numbers.insert((protocol.text().to_owned(), value)) {
+            let pair = json!({"port": value, "protocol": protocol.text()});
+            errors.push(Error::duplicate(&port.path(), pair));
+        }
+    }
+}
+
+fn affinity(spec: &At<'_>, errors: &mut Errors) {
+    let kind = spec.get("sessionAffinity");
+    kind.needed_of(errors, &["ClientIP", "None"]);
+    let config = spec.get("sessionAffinityConfig");
+    match (kind.text(), config.value().is_null()) {
+        ("None", false) => config.forbidden(errors, "must not be set when session affinity is None"),
+        ("ClientIP", true) => config.required(errors, "when session affinity type is ClientIP"),
+        ("ClientIP", false) => {
+            let client = config.get("clientIP");
+            let seconds = client.get("timeoutSeconds");
+            match seconds.number() {
+                None => seconds.required(errors, "when session affinity type is ClientIP"),
+                Some(1..=MAX_AFFINITY_SECONDS) => {}
+                Some(_) => {
+                    let detail = format!("must be greater than 0 and less than {MAX_AFFINITY_SECONDS}");
+                    seconds.invalid(errors, detail);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn family_of(address: &str) -> Option<&'static str> {
+    match address.parse().ok()? {
+        IpAddr::V4(_) => Some("IPv4"),
+        IpAddr::V6(_) => Some("IPv6"),
+    }
+}
+
+fn addresses(spec: &At<'_>, headless: bool, errors: &mut Errors) {
+    let (one, all) = (spec.get("clusterIP"), spec.get("clusterIPs"));
+    let listed = items(spec.value(), &["clusterIPs"]);
+    match (one.text(), listed.first().and_then(Value::as_str)) {
+        ("", Some(_)) => all.invalid(errors, "must be empty when clusterIP is empty"),
+        ("", None) => {}
+        (_, None) => all.required(errors, ""),
+        (ip, Some(first)) if ip != first => all.invalid(errors, "first value must match `clusterIP`"),
+        _ => {}
+    }
+    let families = spec.get("ipFamilies");
+    let mut seen = HashSet::new();
+    for family in families.items() {
+        family.one_of(errors, &["IPv4", "IPv6"]);
+        if !seen.insert(family.text().to_owned()) {
+            family.duplicate(errors);
+        }
+    }
+    if let Some(policy) = spec.opt("ipFamilyPolicy") {
+        policy.one_of(errors, &["PreferDualStack", "RequireDualStack", "SingleStack"]);
+    }
+    let before = errors.len();
+    for (i, ip) in all.items().enumerate() {
+        if i == 0 && ip.text() == "None" {
+            if all.len() > 1 {
+                all.invalid(errors, "'None' must be the first and only value");
+            }
+        } else {
+            ip.address(errors);
+        }
+    }
+    if all.len() > 2 {
+        all.invalid(errors, "may only hold up to 2 values");
+    }
+    if errors.len() > before || headless {
+        return;
+    }
+    let found: Vec<Option<&str>> = all.items().map(|ip| family_of(ip.text())).collect();
+    if found.len() == 2 && found[0] == found[1] {
+        all.invalid(errors, "may specify no more than one IP for each IP family");
+    }
+    for (i, (ip, family)) in all.items().zip(families.items()).enumerate() {
+        if family_of(ip.text()) != Some(family.text()) {
+            ip.invalid(
+                errors,
+                format!("expected an {} value as indicated by `ipFamilies[{i}]`", family.text()),
+            );
+        }
+    }
+}
+
+fn traffic(spec: &At<'_>, errors: &mut Errors) {
+    let kind = spec.get("type").text();
+    let external_kind = matches!(kind, "LoadBalancer" | "NodePort") || spec.get("externalIPs").len() > 0;
+    let outer = spec.get("externalTrafficPolicy");
+    match (external_kind, outer.text()) {
+        (true, "") => outer.required(errors, ""),
+        (true, _) => outer.one_of(errors, &["Cluster", "Local"]),
+        (false, "") => {}
+        (false, _) => outer.invalid(errors, "may only be set for externally-accessible services"),
+    }
+    let inner = spec.get("internalTrafficPolicy");
+    if kind == "ExternalName" {
+        inner.rule(errors, |_| vec!["may only be set when `type` is not 'ExternalName'".to_owned()]);
+    } else if !inner.text().is_empty() {
+        inner.one_of(errors, &["Cluster", "Local"]);
+    }
+    let health = spec.get("healthCheckNodePort");
+    health.not_negative(errors);
+    let needs_health = kind == "LoadBalancer" && outer.text() == "Local";
+    if health.number().is_some_and(|n| n != 0) && !needs_health {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        health.invalid(errors, detail);
+    }
+    let ranges = spec.get("loadBalancerSourceRanges");
+    if kind != "LoadBalancer" {
+        for field in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if let Some(set) = spec.opt(field) {
+                set.forbidden(errors, "may only be used when `type` is 'LoadBalancer'");
+            }
+        }
+    }
+    for range in ranges.items() {
+        cidr(&range, errors);
+    }
+}
+
+/// An address range.
+pub(super) fn cidr(at: &At<'_>, errors: &mut Errors) {
+    let good = at.text().split_once('/').is_some_and(|(ip, bits)| {
+        let max = if ip.contains(':') { 128 } else { 32 };
+        ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|b| b <= max)
+    });
+    if !good {
+        at.invalid(errors, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+    }
+}
+
+/// A Service keeps its primary address, unless it becomes or was an external name.
+pub(crate) fn service_update(new: &Value, old: &Value) -> Errors {
+    let mut errors = service(new);
+    let root = At::root(new);
+    let spec = root.get("spec");
+    let external = |o: &Value| o["spec"]["type"] == "ExternalName";
+    if external(new) || external(old) {
+        return errors;
+    }
+    let primary = |o: &Value| items(&o["spec"], &["clusterIPs"]).first().cloned();
+    let all = spec.get("clusterIPs");
+    if let Some(was) = primary(old)
+        && primary(new).as_ref() != Some(&was)
+    {
+        let path = if all.len() == 0 { all.path() } else { all.path().index(0) };
+        let detail = "may not change once set";
+        errors.push(Error::invalid(&path, all.value().clone(), detail));
+    }
+    errors
+}
+
+/// An address that traffic can be sent to.
+fn endpoint_address(at: &At<'_>, errors: &mut Errors) {
+    let Ok(ip) = at.text().parse::<IpAddr>() else { return at.address(errors) };
+    let (local, local_multicast) = match ip {
+        IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        IpAddr::V6(v6) => (v6.segments()[0] & 0xffc0 == 0xfe80, v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    if ip.is_unspecified() {
+        at.invalid(errors, "may not be unspecified (0.0.0.0 or ::)");
+    }
+    if ip.is_loopback() {
+        at.invalid(errors, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+    }
+    if local {
+        at.invalid(errors, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+    }
+    if local_multicast {
+        at.invalid(errors, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+    }
+}
+
+pub(crate) fn endpoints(object: &Value) -> Errors {
+    let root = At::root(object);
+    let mut errors = Vec::new();
+    for subset in root.get("subsets").items() {
+        let (ready, waiting) = (subset.get("addresses"), subset.get("notReadyAddresses"));
+        if ready.len() == 0 && waiting.len() == 0 {
+            subset.required(&mut errors, "must specify `addresses` or `notReadyAddresses`");
+        }
+        for address in ready.items().chain(waiting.items()) {
+            endpoint_address(&address.get("ip"), &mut errors);
+            address.get("hostname").rule(&mut errors, dns_label);
+            address.get("nodeName").rule(&mut errors, dns_subdomain);
+        }
+        let ports = subset.get("ports");
+        for port in ports.items() {
+            let name = port.get("name");
+            if ports.len() > 1 && name.text().is_empty() {
+                name.required(&mut errors, "");
+            }
+            name.rule(&mut errors, dns_label);
+            port.get("port").port(&mut errors);
+            port.get("protocol").needed_of(&mut errors, PROTOCOLS);
+        }
+    }
+    errors
+}
+
+pub(crate) fn endpoints_update(new: &Value, _old: &Value) -> Errors {
+    endpoints(new)
+}
+
+const MAX_ENDPOINTS: usize = 1000;
+const MAX_ADDRESSES: usize = 100;
+const MAX_PORTS: usize = 20_000;
+
+pub(crate) fn endpoint_slice(object: &Value) -> Errors {
+    let root = At::root(object);
+    let mut errors = Vec::new();
+    let kind = root.get("addressType");
+    kind.needed_of(&mut errors, &["FQDN", "IPv4", "IPv6"]);
+    let endpoints = root.get("endpoints");
+    if endpoints.len() > MAX_ENDPOINTS {
+        errors.push(Error::too_many(&endpoints.path(), endpoints.len(), MAX_ENDPOINTS));
+        return errors;
+    }
+    for endpoint in endpoints.items() {
+        let addresses = endpoint.get("addresses");
+        if addresses.len() == 0 {
+            addresses.required(&mut errors, "must contain at least 1 address");
+        } else if addresses.len() > MAX_ADDRESSES {
+            errors.push(Error::too_many(&addresses.path(), addresses.len(), MAX_ADDRESSES));
+        }
+        for address in addresses.items() {
+            match kind.text() {
+                "FQDN" => address.all_invalid(&mut errors, dns_subdomain(address.text())),
+                family if family_of(address.text()) != Some(family) => {
+                    address.invalid(&mut errors, format!("must be a valid {family} address"));
+                }
+                _ => endpoint_address(&address, &mut errors),
+            }
+        }
+        endpoint.get("nodeName").rule(&mut errors, dns_subdomain);
+        endpoint.get("hostname").rule(&mut errors, dns_label);
+    }
+    let ports = root.get("ports");
+    if ports.len() > MAX_PORTS {
+        errors.push(Error::too_many(&ports.path(), ports.len(), MAX_PORTS));
+        return errors;
+    }
+    let mut seen = HashSet::new();
+    for port in ports.items() {
+        let name = port.get("name");
+        name.rule(&mut errors, dns_label);
+        if !seen.insert(name.text().to_owned()) {
+            errors.push(Error::duplicate(&name.path(), name.text()));
+        }
+        port.get("protocol").needed_of(&mut errors, PROTOCOLS);
+        port.get("port").within(&mut errors, 1, 65535);
+    }
+    errors
+}
+
+pub(crate) fn endpoint_slice_update(new: &Value, old: &Value) -> Errors {
+    let mut errors = endpoint_slice(new);
+    let root = At::root(new);
+    root.get("addressType").unchanged(&mut errors, &old["addressType"]);
+    errors
+}
+
+pub(crate) fn ingress(object: &Value) -> Errors {
+    let root = At::root(object);
+    let spec = root.get("spec");
+    let mut errors = Vec::new();
+    if spec.get("rules").len() == 0 && !spec.has("defaultBackend") {
+        spec.invalid(&mut errors, "either `defaultBackend` or `rules` must be specified");
+    }
+    spec.get("ingressClassName").rule(&mut errors, dns_subdomain);
+    if let Some(backend) = spec.opt("defaultBackend") {
+        ingress_backend(&backend, &mut errors);
+    }
+    for rule in spec.get("rules").items() {
+        let host = rule.get("host");
+        let bare = host.text().strip_prefix("*.").unwrap_or(host.text());
+        if !bare.is_empty() {
+            host.all_invalid(&mut errors, dns_subdomain(bare));
+        }
+        let Some(http) = rule.opt("http") else { continue };
+        let paths = http.get("paths");
+        if paths.len() == 0 {
+            paths.required(&mut errors, "");
+        }
+        for path in paths.items() {
+            let kind = path.get("pathType");
+            if kind.text().is_empty() {
+                kind.required(&mut errors, "pathType must be specified");
+            } else {
+                kind.one_of(&mut errors, &["Exact", "ImplementationSpecific", "Prefix"]);
+            }
+            let text = path.get("path");
+            if matches!(kind.text(), "Exact" | "Prefix") && !text.text().starts_with('/') {
+                errors.push(Error::invalid(&text.path(), text.text(), "must be an absolute path"));
+            }
+            ingress_backend(&path.get("backend"), &mut errors);
+        }
+    }
+    errors
+}
+
+fn ingress_backend(at: &At<'_>, errors: &mut Errors) {
+    match (at.opt("service"), at.has("resource")) {
+        (Some(_), true) => at.invalid(errors, "cannot set both resource and service backends"),
+        (None, true) => {}
+        (None, false) => at.required(errors, ""),
+        (Some(service), false) => {
+            service.get("name").needed_as(errors, |n| names::dns1035_label(n, false));
+            let port = service.get("port");
+            match (port.has("name"), port.has("number")) {
+                (true, true) => port.invalid(errors, "cannot set both port name & port number"),
+                (false, false) => port.required(errors, "port name or number is required"),
+                (true, false) => {
+                    port.get("name").all_invalid(errors, names::port_name(port.get("name").text()))
+                }
+                (false, true) => port.get("number").within(errors, 1, 65535),
+            }
+        }
+    }
+}
+
+pub(crate) fn ingress_update(new: &Value, _old: &Value) -> Errors {
+    ingress(new)
+}
