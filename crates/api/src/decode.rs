@@ -93,7 +93,7 @@ pub enum Error {
 /// [`FieldValidation::Strict`] an unknown or duplicate field.
 pub fn decode(target: &Target<'_>, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
     let read = from_slice(target.ty, body);
-    let (mut object, problems) = match read {
+    let (object, problems) = match read {
         Ok(read) => read,
         Err(error) => {
             // What the object says it is comes first, for a Service is full of errors when read as a Pod.
@@ -102,6 +102,26 @@ pub fn decode(target: &Target<'_>, body: &[u8], validation: FieldValidation) -> 
             return Err(bad_request(target, &error));
         }
     };
+    finish(target, object, problems, validation)
+}
+
+/// As [`decode`], from a tree: the outcome of a patch, or what came in another encoding.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_tree(target: &Target<'_>, tree: Value, validation: FieldValidation) -> Result<Decoded, Status> {
+    let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+    check_head(target, text("apiVersion"), text("kind"))?;
+    let (object, problems) = from_value(target.ty, tree).map_err(|e| bad_request(target, &e))?;
+    finish(target, object, problems, validation)
+}
+
+fn finish(
+    target: &Target<'_>,
+    mut object: Map<String, Value>,
+    problems: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     check_head(target, text("apiVersion"), text("kind"))?;
     let warnings = judge(target, problems, validation)?;

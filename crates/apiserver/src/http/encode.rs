@@ -5,8 +5,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tiphys_api::codec::{protobuf, yaml};
+use tiphys_api::convert;
 use tiphys_api::kind::{Kind, api_version};
-use tiphys_api::status::{Reason, Status};
+use tiphys_api::status::Status;
 
 use super::negotiate::{Accepted, Encoding, Shape};
 
@@ -83,15 +85,10 @@ impl View {
         format!("{}/{:?}/{:?}/{:?}", self.version, self.accepted.encoding, self.accepted.shape, self.include)
     }
 
-    fn speaks_storage(&self) -> bool {
-        let storage = self.kind.storage.as_ref();
-        storage.is_none_or(|s| s.group == self.kind.group && s.version == self.version)
-    }
-
     /// An object's JSON in the view's version and shape, from its JSON in the storage version.
     fn shaped(&self, stored: &Bytes) -> Result<Bytes, Status> {
         match self.accepted.shape {
-            Shape::Whole if self.speaks_storage() => Ok(stored.clone()),
+            Shape::Whole if convert::is_stored_as(&self.kind, &self.version) => Ok(stored.clone()),
             Shape::Whole => to_json(&self.in_version(stored)?),
             Shape::Metadata { beta } => metadata_of(stored, beta),
             Shape::Table { beta } => {
@@ -102,11 +99,13 @@ impl View {
     }
 
     fn in_version(&self, stored: &Bytes) -> Result<Value, Status> {
-        super::version::from_storage(&self.kind, &self.version, parse(stored)?)
+        let mut tree = parse(stored)?;
+        convert::from_storage(&self.kind, &self.version, &mut tree);
+        Ok(tree)
     }
 
     fn row(&self, stored: &Bytes) -> Result<Value, Status> {
-        let tree = parse(stored)?;
+        let mut tree = parse(stored)?;
         let cells = (self.kind.hooks.printer.cells)(&tree, self.now);
         let mut row = Map::new();
         row.insert("cells".into(), cells.into());
@@ -117,7 +116,8 @@ impl View {
                 row.insert("object".into(), parse(&metadata_of(stored, beta)?)?);
             }
             Include::Object => {
-                row.insert("object".into(), super::version::from_storage(&self.kind, &self.version, tree)?);
+                convert::from_storage(&self.kind, &self.version, &mut tree);
+                row.insert("object".into(), tree);
             }
         }
         Ok(Value::Object(row))
@@ -239,7 +239,10 @@ impl View {
                 frame.put_slice(b"}\n");
                 Ok(frame.freeze())
             }
-            Encoding::Protobuf | Encoding::Yaml => Err(unbuilt(self.accepted.encoding)),
+            // YAML is never negotiated for a watch.
+            Encoding::Protobuf | Encoding::Yaml => {
+                Ok(protobuf::encode_watch_event(event, &parse(&object)?)?.into())
+            }
         }
     }
 }
@@ -280,11 +283,6 @@ fn to_json(value: &Value) -> Result<Bytes, Status> {
     serde_json::to_vec(value).map(Bytes::from).map_err(Status::internal)
 }
 
-fn unbuilt(encoding: Encoding) -> Status {
-    let message = format!("answers in {} are not built yet", encoding.media_type());
-    Status::new(Reason::NotAcceptable, message)
-}
-
 /// A tree that says what it is (`apiVersion` and `kind`), in any encoding.
 pub(crate) fn value(value: &Value, encoding: Encoding, pretty: bool) -> Result<Bytes, Status> {
     match encoding {
@@ -294,6 +292,7 @@ pub(crate) fn value(value: &Value, encoding: Encoding, pretty: bool) -> Result<B
             Ok(bytes.into())
         }
         Encoding::Json => to_json(value),
-        Encoding::Yaml | Encoding::Protobuf => Err(unbuilt(encoding)),
+        Encoding::Yaml => yaml::from_value(value).map(Bytes::from).map_err(Status::internal),
+        Encoding::Protobuf => Ok(protobuf::encode(value)?.into()),
     }
 }

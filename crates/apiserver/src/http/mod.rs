@@ -19,19 +19,22 @@ use crate::registry::{Registry, Warnings};
 use crate::security::Security;
 
 pub mod body;
+mod dialect;
 mod encode;
 mod flow;
 mod health;
 pub mod listen;
 mod negotiate;
 mod options;
+mod patch;
+mod post;
 mod query;
 mod request_info;
 mod resource;
 mod respond;
+mod scale;
 mod selection;
 mod stream;
-mod version;
 
 use body::{Body, RequestBody};
 use flow::{Class, Flow};

@@ -109,18 +109,27 @@ fn shape(clause: &Clause<'_>, encoding: Encoding) -> Option<Shape> {
     }
 }
 
-/// What to answer in. `stream` is for watches, which exist only where frames do; `shapes` says whether
-/// the answer can be anything but whole.
+/// What an answer can be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offer {
+    /// A watch, which exists only in encodings that have frames.
+    pub(crate) stream: bool,
+    /// It can be a table or metadata alone.
+    pub(crate) shapes: bool,
+    /// It has field numbers.
+    pub(crate) protobuf: bool,
+}
+
+/// What to answer in; `pretty` is what the query says.
 ///
 /// # Errors
 /// 406, naming what the server has.
-pub(crate) fn accept(
-    headers: &HeaderMap,
-    pretty: Option<bool>,
-    stream: bool,
-    shapes: bool,
-) -> Result<Accepted, Status> {
-    let offered = |e: &Encoding| !stream || e.stream_media_type().is_some();
+pub(crate) fn accept(headers: &HeaderMap, pretty: Option<bool>, offer: Offer) -> Result<Accepted, Status> {
+    let Offer { stream, shapes, protobuf } = offer;
+    let offered = |e: &Encoding| match e {
+        Encoding::Protobuf => protobuf,
+        other => !stream || other.stream_media_type().is_some(),
+    };
     let pretty = pretty.unwrap_or_else(|| is_for_people(headers));
     let header = headers.get(header::ACCEPT).map_or("", |v| v.to_str().unwrap_or_default());
     if header.is_empty() {

@@ -2,12 +2,14 @@ use http::HeaderValue;
 
 use super::*;
 
+const ALL: Offer = Offer { stream: false, shapes: true, protobuf: true };
+
 fn headers(accept_header: &str) -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_str(accept_header).unwrap())])
 }
 
 fn accepted(accept_header: &str) -> Option<(Encoding, Shape)> {
-    accept(&headers(accept_header), None, false, true).ok().map(|a| (a.encoding, a.shape))
+    accept(&headers(accept_header), None, ALL).ok().map(|a| (a.encoding, a.shape))
 }
 
 #[test]
@@ -44,7 +46,7 @@ fn the_first_clause_that_can_be_served_wins() {
 
 #[test]
 fn yaml_has_no_watch() {
-    let error = accept(&headers("application/yaml"), None, true, true).unwrap_err();
+    let error = accept(&headers("application/yaml"), None, Offer { stream: true, ..ALL }).unwrap_err();
     assert_eq!(error.code(), 406);
     assert!(error.message.contains("application/json;stream=watch"), "{}", error.message);
 }
@@ -53,9 +55,9 @@ fn yaml_has_no_watch() {
 fn answers_for_people_are_indented() {
     let mut curl = HeaderMap::new();
     curl.insert(header::USER_AGENT, HeaderValue::from_static("curl/8"));
-    assert!(accept(&curl, None, false, true).unwrap().pretty);
-    assert!(!accept(&curl, Some(false), false, true).unwrap().pretty);
-    assert!(!accept(&HeaderMap::new(), None, false, true).unwrap().pretty);
+    assert!(accept(&curl, None, ALL).unwrap().pretty);
+    assert!(!accept(&curl, Some(false), ALL).unwrap().pretty);
+    assert!(!accept(&HeaderMap::new(), None, ALL).unwrap().pretty);
 }
 
 #[test]
@@ -70,4 +72,11 @@ fn bodies() {
          application/json, application/yaml, application/vnd.kubernetes.protobuf"
     );
     assert_eq!(error.code(), 415);
+}
+
+#[test]
+fn kinds_without_field_numbers_are_answered_in_json() {
+    let header = headers("application/vnd.kubernetes.protobuf,application/json");
+    let offer = Offer { protobuf: false, ..ALL };
+    assert_eq!(accept(&header, None, offer).unwrap().encoding, Encoding::Json);
 }

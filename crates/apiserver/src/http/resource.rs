@@ -5,16 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
-use tiphys_api::decode::{self, FieldValidation};
-use tiphys_api::kind::{Action, Kind, Subresource, Update, Verbs};
+use tiphys_api::codec::protobuf;
+use tiphys_api::decode::FieldValidation;
+use tiphys_api::kind::{Action, Kind, Subresource, Update, Verbs, api_version};
 use tiphys_api::status::{Reason, Status};
 
 use super::body::{self, Body, RequestBody};
+use super::dialect::Dialect;
 use super::encode::{Include, ListMeta, View};
-use super::negotiate;
+use super::negotiate::{self, Encoding, Offer};
+use super::patch::Patch;
 use super::request_info::{ResourceRequest, Verb};
-use super::version;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
+use crate::authz;
 use crate::cache::{At, Filter, ListOptions};
 use crate::registry::{Call, Object, Updating, cache_status};
 
@@ -132,9 +135,8 @@ impl Handler {
             (Action::Update(_), Verb::Get) => self.get(&call, &asked).await,
             (Action::Update(rules), Verb::Update) => self.put(call, asked, body, *rules, false).await,
             (Action::Update(rules), Verb::Patch) => self.patch(call, asked, body, *rules).await,
-            (Action::Post, Verb::Create) if &*subresource.name == "token" => {
-                self.token(&call, &asked, body).await
-            }
+            (Action::Scale(scale), _) => self.scale(r.verb, scale, call, asked, body).await,
+            (Action::Post, _) => self.post(subresource, call, asked, body).await,
             _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), subresource.name))),
         }
     }
@@ -173,37 +175,15 @@ impl Handler {
 
     async fn create(&self, call: Call, asked: Asked, body: RequestBody) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
-        let object = read_object(&call, body, &asked.head.headers, &asked.query).await?;
+        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
         if call.kind.storage.is_none() {
-            return self.review(&call, &asked, object).await;
+            let answer = self.review(&call, object).await?;
+            let bytes = super::encode::value(&answer, view.accepted.encoding, view.accepted.pretty)?;
+            return Ok(respond::whole(StatusCode::CREATED, view.content_type(), bytes, &asked.head.headers));
         }
-        let object = version::to_storage(&call.kind, &call.version, object)?;
-        let Object { json } = self.registry.create(&call, object).await?;
+        let Object { json } = self.registry.create(&call, dialect.written(None, object)).await?;
         written(&view, StatusCode::CREATED, &json, &asked.head.headers)
-    }
-
-    /// Answers an object that is asked and not kept.
-    async fn review(&self, call: &Call, asked: &Asked, mut object: Value) -> Result<Response<Body>, Status> {
-        self.registry.admit_asked(call, &mut object).await?;
-        let Kind { group, resource, .. } = &*call.kind;
-        let answer = self.security.review(group, resource, &call.namespace, &call.user, object);
-        let answer = answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))??;
-        self.answered(asked, &answer)
-    }
-
-    /// Hands out a token of a service account.
-    async fn token(&self, call: &Call, asked: &Asked, body: RequestBody) -> Result<Response<Body>, Status> {
-        let mut request = read_asked(body, &asked.head.headers).await?;
-        self.registry.admit_asked(call, &mut request).await?;
-        self.answered(asked, &self.security.token(&call.namespace, &call.name, request)?)
-    }
-
-    /// 201 with an object that is of no kept kind, in the encoding that the client wants.
-    fn answered(&self, asked: &Asked, object: &Value) -> Result<Response<Body>, Status> {
-        let pretty = asked.query.optional_flag("pretty");
-        let accepted = negotiate::accept(&asked.head.headers, pretty, false, false)?;
-        let bytes = super::encode::value(object, accepted.encoding, accepted.pretty)?;
-        Ok(respond::response(StatusCode::CREATED, accepted.encoding.media_type(), Body::Full(bytes)))
     }
 
     async fn put(
@@ -215,9 +195,15 @@ impl Handler {
         create: bool,
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
-        let object = read_object(&call, body, &asked.head.headers, &asked.query).await?;
-        let object = version::to_storage(&call.kind, &call.version, object)?;
-        let mut make = |_: Option<&Value>| Ok(object.clone());
+        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
+        let may_create = if create { self.may_create(&call) } else { Ok(()) };
+        let mut make = |live: Option<&Value>| {
+            if live.is_none() {
+                may_create.clone()?;
+            }
+            Ok(dialect.written(live, object.clone()))
+        };
         let updated = self.registry.update(&call, Updating { rules, create, make: &mut make }).await?;
         let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
         written(&view, code, &updated.object.json, &asked.head.headers)
@@ -230,8 +216,52 @@ impl Handler {
         body: RequestBody,
         rules: Update,
     ) -> Result<Response<Body>, Status> {
-        let _ = (&call, &asked, body, rules);
-        Err(unbuilt("patches"))
+        let view = self.view(&call, &asked, false)?;
+        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
+        let force = asked.query.optional_flag("force");
+        let updated = if let Patch::Apply(config) = &patch {
+            if asked.query.text("fieldManager").is_empty() {
+                return Err(bad_patch_options("fieldManager: Required value: is required for apply patch"));
+            }
+            let config = dialect.check_config(config)?;
+            let create = call.subresource.is_empty();
+            let may_create = self.may_create(&call);
+            let mut make = |live: Option<&Value>| {
+                if live.is_none() {
+                    may_create.clone()?;
+                }
+                dialect.applied(live, &config, force.unwrap_or(false))
+            };
+            self.registry.update(&call, Updating { rules, create, make: &mut make }).await?
+        } else {
+            if force.is_some() {
+                return Err(bad_patch_options("force: Forbidden: may not be specified for non-apply patch"));
+            }
+            let mut make = |live: Option<&Value>| {
+                let live = live.ok_or_else(|| call.not_found())?;
+                let patched = dialect.check(patch.of(&dialect.spoken(live), dialect.target().ty)?)?;
+                Ok(dialect.written(Some(live), patched))
+            };
+            self.registry.update(&call, Updating { rules, create: false, make: &mut make }).await?
+        };
+        let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
+        written(&view, code, &updated.object.json, &asked.head.headers)
+    }
+
+    /// Whether the user may make the object that an update of it would make.
+    fn may_create(&self, call: &Call) -> Result<(), Status> {
+        let target = authz::Target::Resource {
+            group: &call.kind.group,
+            version: &call.version,
+            resource: &call.kind.resource,
+            subresource: &call.subresource,
+            namespace: &call.namespace,
+            name: &call.name,
+            field_selector: "",
+        };
+        let attributes = authz::Attributes { user: &call.user, verb: Verb::Create.as_str(), target };
+        authz::require(self.security.authorizer(), &attributes)
     }
 
     async fn delete(
@@ -274,10 +304,12 @@ impl Handler {
     /// How the client wants to see objects of the call's kind.
     pub(super) fn view(&self, call: &Call, asked: &Asked, stream: bool) -> Result<View, Status> {
         let pretty = asked.query.optional_flag("pretty");
+        let version = api_version(&call.kind.group, &call.version);
+        let offer = Offer { stream, shapes: true, protobuf: protobuf::knows(&version, &call.kind.kind) };
         Ok(View {
             kind: Arc::clone(&call.kind),
             version: call.version.clone(),
-            accepted: negotiate::accept(&asked.head.headers, pretty, stream, true)?,
+            accepted: negotiate::accept(&asked.head.headers, pretty, offer)?,
             include: Include::parse(asked.query.text("includeObject"))?,
             now: self.registry.now(),
         })
@@ -299,36 +331,23 @@ fn manager(asked: &Asked) -> Result<String, Status> {
     Ok(name.chars().filter(|c| !c.is_control()).take(MAX).collect())
 }
 
-/// Reads an object of the call's kind and version.
-async fn read_object(
-    call: &Call,
-    body: RequestBody,
-    headers: &http::HeaderMap,
-    query: &super::query::Query,
-) -> Result<Value, Status> {
-    let encoding = negotiate::content_encoding(headers)?;
-    let validation = FieldValidation::parse(query.text("fieldValidation")).ok_or_else(|| {
+/// How strictly the client wants its body to be read.
+pub(super) fn validation(asked: &Asked) -> Result<FieldValidation, Status> {
+    let said = asked.query.text("fieldValidation");
+    FieldValidation::parse(said).ok_or_else(|| {
         Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"",
-            query.text("fieldValidation")
+            "fieldValidation: Unsupported value: {said:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
         ))
-    })?;
-    let bytes = body::read(body).await?;
-    let json = version::to_json(bytes, encoding)?;
-    let target = decode::Target::of(&call.kind, &call.version).ok_or_else(|| unbuilt(&call.kind.kind))?;
-    let decoded = decode::decode(&target, &json, validation)?;
-    for warning in decoded.warnings {
-        call.warnings.add(warning);
-    }
-    Ok(decoded.object)
+    })
 }
 
-/// Reads the request object of a subresource.
-async fn read_asked(body: RequestBody, headers: &http::HeaderMap) -> Result<Value, Status> {
-    let encoding = negotiate::content_encoding(headers)?;
-    let json = version::to_json(body::read(body).await?, encoding)?;
-    serde_json::from_slice(&json)
-        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
+/// The encoding of the request's body.
+pub(super) fn encoding(asked: &Asked) -> Result<Encoding, Status> {
+    negotiate::content_encoding(&asked.head.headers)
+}
+
+fn bad_patch_options(why: &str) -> Status {
+    Status::new(Reason::Invalid, format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
 }
 
 /// Reads the body of a delete, if there is one.
@@ -337,10 +356,15 @@ async fn read_options(body: RequestBody, headers: &http::HeaderMap) -> Result<Op
     if bytes.is_empty() {
         return Ok(None);
     }
-    let encoding = negotiate::content_encoding(headers)?;
-    let json = version::to_json(bytes, encoding)?;
-    let options = serde_json::from_slice(&json)
-        .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))?;
+    let parse = |json: &[u8]| {
+        serde_json::from_slice(json)
+            .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}")))
+    };
+    let options: Value = match negotiate::content_encoding(headers)? {
+        Encoding::Json => parse(&bytes)?,
+        Encoding::Yaml => parse(&super::dialect::yaml_to_json(&bytes)?)?,
+        Encoding::Protobuf => protobuf::decode(&bytes, ("v1", "DeleteOptions"))?,
+    };
     Ok(Some(options))
 }
 
@@ -377,6 +401,6 @@ fn returns_deleted(kind: &Kind) -> bool {
     }
 }
 
-fn unbuilt(what: &str) -> Status {
+pub(super) fn unbuilt(what: &str) -> Status {
     Status::new(Reason::NotImplemented, format!("{what} is not built yet"))
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tiphys_api::status::Status;
 
 use super::body::Body;
-use super::negotiate::{self, Encoding};
+use super::negotiate::{self, Encoding, Offer};
 
 /// Answers smaller than this are not worth compressing.
 const MIN_GZIP: usize = 128 << 10;
@@ -56,8 +56,8 @@ pub(super) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 
 /// An error as a client can read it: in the encoding that it accepts, else as JSON.
 pub(super) fn error(status: &Status, request: &HeaderMap) -> Response<Body> {
-    let encoding =
-        negotiate::accept(request, Some(false), false, true).map_or(Encoding::Json, |a| a.encoding);
+    let offer = Offer { stream: false, shapes: true, protobuf: true };
+    let encoding = negotiate::accept(request, Some(false), offer).map_or(Encoding::Json, |a| a.encoding);
     let value = status.to_value();
     let (encoding, bytes) = match super::encode::value(&value, encoding, false) {
         Ok(bytes) => (encoding, bytes),

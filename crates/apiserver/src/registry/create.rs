@@ -1,11 +1,12 @@
 //! Creating objects.
 
+use rand::Rng;
 use serde_json::Value;
 use tiphys_api::status::Status;
 use tiphys_api::{field, meta};
 use tiphys_store::Outcome;
 
-use super::{Call, Object, Registry, claims::Claimed, names, objectmeta, storage};
+use super::{Call, Object, Registry, claims::Claimed, objectmeta, storage};
 use crate::admission::Operation;
 use crate::stored;
 
@@ -23,7 +24,6 @@ impl Registry {
         if !meta::text(&object, &["metadata", "resourceVersion"]).is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        self.own_fields(call, &Value::Null, &mut object)?;
         let name = meta::name(&object).to_owned();
         self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
         (kind.hooks.default)(&storage(kind)?.version, &mut object);
@@ -34,7 +34,10 @@ impl Registry {
         for _ in 0..attempts {
             let mut candidate = object.clone();
             if generated {
-                objectmeta::of(&mut candidate).insert("name".into(), names::generate(&prefix).into());
+                meta::metadata_mut(&mut candidate).insert(
+                    "name".into(),
+                    meta::generated_name(&prefix, |below| rand::rng().random_range(0..below)).into(),
+                );
             }
             if let Some(created) = self.insert(call, candidate).await? {
                 return Ok(created);

@@ -69,7 +69,7 @@ fn is_namespace(kind: &Kind) -> bool {
 /// Whether somebody still has to do something before the object may go.
 fn is_held(kind: &Kind, object: &Value) -> bool {
     let held_by_spec = || object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-    !objectmeta::finalizers(object).is_empty() || (is_namespace(kind) && held_by_spec())
+    meta::finalizers(object).next().is_some() || (is_namespace(kind) && held_by_spec())
 }
 
 /// Whether an update has taken away the last that an object being deleted was waiting for.
@@ -81,7 +81,7 @@ pub(super) fn is_due(kind: &Kind, object: &Value, old: &Value) -> bool {
 
 /// The finalizers that an object has once `options` have their way.
 fn finalizers(kind: &Kind, object: &Value, options: &DeleteOptions) -> Vec<String> {
-    let now = objectmeta::finalizers(object);
+    let now: Vec<&str> = meta::finalizers(object).collect();
     let policy = options.propagation.unwrap_or_else(|| {
         if now.contains(&ORPHAN) {
             Propagation::Orphan
@@ -149,7 +149,7 @@ pub(super) fn plan(kind: &Kind, object: &Value, options: &DeleteOptions, now: Ti
     };
     let finalizers = finalizers(kind, object, options);
     if finalizers.is_empty() {
-        objectmeta::of(&mut marked).remove("finalizers");
+        meta::metadata_mut(&mut marked).remove("finalizers");
     } else {
         marked["metadata"]["finalizers"] = finalizers.into();
     }

@@ -24,7 +24,6 @@ use claims::Claims;
 pub mod claims;
 mod create;
 mod delete;
-mod names;
 pub(crate) mod objectmeta;
 mod update;
 mod validate;
@@ -76,11 +75,11 @@ impl Call {
         }
     }
 
-    fn not_found(&self) -> Status {
+    pub(crate) fn not_found(&self) -> Status {
         Status::not_found(&self.kind.group, &self.kind.resource, &self.name)
     }
 
-    fn conflict(&self, why: &str) -> Status {
+    pub(crate) fn conflict(&self, why: &str) -> Status {
         Status::conflict(&self.kind.group, &self.kind.resource, &self.name, why)
     }
 }
@@ -208,11 +207,6 @@ impl Registry {
     /// The write of an object's bytes.
     fn put(&self, kind: &Kind, key: &Key, expect: store::Expect, value: Bytes) -> Write {
         Write { key: key.clone(), expect, change: Change::Put { value, ttl: lifetime(kind) } }
-    }
-
-    /// Notes who owns which fields of an object that was written as a whole.
-    fn own_fields(&self, _call: &Call, _old: &Value, _object: &mut Value) -> Result<(), Status> {
-        Ok(())
     }
 
     async fn admit(

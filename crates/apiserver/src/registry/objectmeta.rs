@@ -1,7 +1,7 @@
 //! The parts of `metadata` that belong to the server.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tiphys_api::meta;
 use tiphys_api::status::Status;
 use uuid::Uuid;
@@ -16,21 +16,9 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-/// The object's metadata, made where it is missing or no object.
-pub(crate) fn of(object: &mut Value) -> &mut Map<String, Value> {
-    if !object.is_object() {
-        *object = Value::Object(Map::new());
-    }
-    let metadata = &mut object["metadata"];
-    if !metadata.is_object() {
-        *metadata = Value::Object(Map::new());
-    }
-    metadata.as_object_mut().expect("made an object above")
-}
-
 /// Gives a new object what the server alone decides.
 pub(super) fn fill(object: &mut Value, now: Timestamp) {
-    let metadata = of(object);
+    let metadata = meta::metadata_mut(object);
     for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
         metadata.remove(key);
     }
@@ -43,7 +31,7 @@ pub(super) fn fill(object: &mut Value, now: Timestamp) {
 pub(super) fn keep(object: &mut Value, old: &Value) {
     const KEPT: [&str; 6] =
         ["name", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
-    let metadata = of(object);
+    let metadata = meta::metadata_mut(object);
     metadata.remove("selfLink");
     for key in KEPT {
         match old["metadata"].get(key) {
@@ -58,7 +46,7 @@ pub(super) fn keep(object: &mut Value, old: &Value) {
 /// # Errors
 /// The object says that it is in another.
 pub(super) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
-    let metadata = of(object);
+    let metadata = meta::metadata_mut(object);
     let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if namespace.is_empty() {
         metadata.remove("namespace");
@@ -74,7 +62,7 @@ pub(super) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
 
 /// Checks that an object that is sent to a name has it, or takes it.
 pub(crate) fn named(object: &mut Value, name: &str) -> Result<(), Status> {
-    let metadata = of(object);
+    let metadata = meta::metadata_mut(object);
     let said = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
     if said.is_empty() {
         metadata.insert("name".into(), name.into());
@@ -84,11 +72,6 @@ pub(crate) fn named(object: &mut Value, name: &str) -> Result<(), Status> {
         )));
     }
     Ok(())
-}
-
-pub(super) fn finalizers(object: &Value) -> Vec<&str> {
-    let list = object["metadata"]["finalizers"].as_array();
-    list.into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 pub(super) fn deletion_time(object: &Value) -> Option<Timestamp> {

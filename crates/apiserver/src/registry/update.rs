@@ -91,7 +91,7 @@ impl Registry {
     /// Creates the object under the name in the request.
     async fn make(&self, call: &Call, change: &mut Change<'_>) -> Result<Attempt, Status> {
         let mut object = (change.make)(None)?;
-        let metadata = objectmeta::of(&mut object);
+        let metadata = meta::metadata_mut(&mut object);
         if let Some(uid) = metadata.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
             return Err(call.conflict(&format!(
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
@@ -99,7 +99,7 @@ impl Registry {
         }
         objectmeta::named(&mut object, &call.name)?;
         objectmeta::place(&mut object, &call.namespace)?;
-        objectmeta::of(&mut object).remove("resourceVersion");
+        meta::metadata_mut(&mut object).remove("resourceVersion");
         self.admit(&call.attributes(Operation::Create, &call.name), &mut object, &Value::Null).await?;
         (call.kind.hooks.default)(&storage(&call.kind)?.version, &mut object);
         Ok(match self.insert(call, object).await? {
@@ -132,7 +132,7 @@ impl Registry {
         let mut claimed = Claimed::default();
         loop {
             self.claims.assign(kind, &mut object, old, &claimed)?;
-            let errors = validate::updated(kind, &change.rules, &object, old);
+            let errors = validate::updated(&change.rules, &object, old);
             create::invalid(call, &object, errors)?;
             self.validate_admission(&attributes, &object, old).await?;
             self.warn(call, &attributes, &object, old);
@@ -190,7 +190,7 @@ impl Registry {
         let newest = meta::text(old, &["metadata", "resourceVersion"]);
         match meta::text(object, &["metadata", "resourceVersion"]) {
             "" if call.kind.unconditional_update => {
-                objectmeta::of(object).insert("resourceVersion".into(), newest.into());
+                meta::metadata_mut(object).insert("resourceVersion".into(), newest.into());
                 Ok(())
             }
             "" => {

@@ -1,0 +1,159 @@
+//! Between what a client says in its own version and what is stored.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde_json::Value;
+use tiphys_api::codec::{protobuf, yaml};
+use tiphys_api::convert;
+use tiphys_api::decode::{self, FieldValidation, Target};
+use tiphys_api::kind::{Action, api_version, split_api_version};
+use tiphys_api::patch::apply::{self, Set, Types, Writer};
+use tiphys_api::schema::Schema;
+use tiphys_api::status::{Reason, Status};
+
+use super::negotiate::Encoding;
+use crate::registry::Call;
+
+/// The version and type that a call's objects are spoken in.
+pub(super) struct Dialect<'a> {
+    call: &'a Call,
+    target: Target<'a>,
+    validation: FieldValidation,
+    now: Timestamp,
+}
+
+/// Fields that an endpoint does not let its callers own.
+static STATUS: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[&["status"]]));
+static SPEC: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[&["spec"]]));
+static NOTHING: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[]));
+
+/// A body as JSON.
+///
+/// # Errors
+/// 400 for what is no YAML.
+pub(super) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
+    yaml::to_json(body).map(Bytes::from).map_err(|e| Status::bad_request(format!("yaml: {e}")))
+}
+
+/// Reads an object of a type from a body in any encoding.
+///
+/// # Errors
+/// 400 for what is no such object, 415 for an encoding that the type does not have.
+pub(super) fn read(
+    call: &Call,
+    target: &Target<'_>,
+    body: &Bytes,
+    encoding: Encoding,
+    validation: FieldValidation,
+) -> Result<Value, Status> {
+    let decoded = match encoding {
+        Encoding::Json => decode::decode(target, body, validation)?,
+        Encoding::Yaml => decode::decode(target, &yaml_to_json(body)?, validation)?,
+        Encoding::Protobuf => {
+            let default = api_version(target.group, target.version);
+            decode::decode_tree(target, protobuf::decode(body, (&default, target.kind))?, validation)?
+        }
+    };
+    for warning in decoded.warnings {
+        call.warnings.add(warning);
+    }
+    Ok(decoded.object)
+}
+
+impl<'a> Dialect<'a> {
+    /// # Errors
+    /// 501 for a kind without a schema.
+    pub(super) fn of(call: &'a Call, validation: FieldValidation, now: Timestamp) -> Result<Self, Status> {
+        let target = Target::of(&call.kind, &call.version).ok_or_else(|| {
+            let message = format!("the structure of {} is not known", call.kind.qualified_resource());
+            Status::new(Reason::NotImplemented, message)
+        })?;
+        Ok(Self { call, target, validation, now })
+    }
+
+    pub(super) fn target(&self) -> &Target<'a> {
+        &self.target
+    }
+
+    pub(super) fn read(&self, body: &Bytes, encoding: Encoding) -> Result<Value, Status> {
+        read(self.call, &self.target, body, encoding, self.validation)
+    }
+
+    /// Checks what a patch has made.
+    pub(super) fn check(&self, tree: Value) -> Result<Value, Status> {
+        let decoded = decode::decode_tree(&self.target, tree, self.validation)?;
+        for warning in decoded.warnings {
+            self.call.warnings.add(warning);
+        }
+        Ok(decoded.object)
+    }
+
+    /// Checks what a manager wants to apply; what it leaves out stays out.
+    pub(super) fn check_config(&self, config: &Value) -> Result<Value, Status> {
+        if !config.is_object() {
+            return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
+        }
+        self.check(config.clone())
+    }
+
+    /// A stored object in the call's version.
+    pub(super) fn spoken(&self, stored: &Value) -> Value {
+        let mut object = stored.clone();
+        convert::from_storage(&self.call.kind, &self.call.version, &mut object);
+        object
+    }
+
+    /// How an object that the client wrote as a whole is stored: with its defaults, and a note of who owns
+    /// what. `live` is the stored object that it takes the place of.
+    pub(super) fn written(&self, live: Option<&Value>, mut object: Value) -> Value {
+        (self.call.kind.hooks.default)(&self.call.version, &mut object);
+        let live = live.map(|live| self.spoken(live));
+        self.with_types(|writer, types| apply::updated(live.as_ref(), &mut object, writer, types));
+        convert::to_storage(&self.call.kind, &self.call.version, &mut object);
+        object
+    }
+
+    /// How an object is stored after a manager applied its configuration.
+    ///
+    /// # Errors
+    /// 409 if others own what would change, 400 for a configuration that cannot be applied.
+    pub(super) fn applied(&self, live: Option<&Value>, config: &Value, force: bool) -> Result<Value, Status> {
+        let live = live.map(|live| self.spoken(live));
+        let merged =
+            self.with_types(|writer, types| apply::applied(live.as_ref(), config, writer, force, types))?;
+        let mut object = self.check(merged)?;
+        (self.call.kind.hooks.default)(&self.call.version, &mut object);
+        convert::to_storage(&self.call.kind, &self.call.version, &mut object);
+        Ok(object)
+    }
+
+    fn with_types<T>(&self, use_them: impl FnOnce(&Writer<'_>, &Types<'_, '_>) -> T) -> T {
+        let kind = &self.call.kind;
+        let convert = |object: &Value, wanted: &str| {
+            let (group, version) = split_api_version(wanted);
+            if group != kind.group || kind.version(version).is_none() {
+                return None;
+            }
+            let mut object = object.clone();
+            convert::to_storage(kind, &self.call.version, &mut object);
+            convert::from_storage(kind, version, &mut object);
+            Some((object, Schema::of(group, version, &kind.kind)?))
+        };
+        let ignored = match (&*self.call.subresource, kind.subresource("status").map(|s| &s.action)) {
+            ("status", _) => &*SPEC,
+            (_, Some(Action::Update(_))) => &*STATUS,
+            _ => &*NOTHING,
+        };
+        let api_version = api_version(&kind.group, &self.call.version);
+        let writer = Writer {
+            manager: &self.call.field_manager,
+            api_version: &api_version,
+            subresource: &self.call.subresource,
+            now: self.now,
+            ignored,
+        };
+        use_them(&writer, &Types { ty: self.target.ty, convert: &convert })
+    }
+}

@@ -1,0 +1,62 @@
+//! PATCH: four ways of saying what shall change.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use serde_json::Value;
+use tiphys_api::patch::{json, merge, strategic};
+use tiphys_api::schema::TypeRef;
+use tiphys_api::status::Status;
+
+use super::dialect;
+use super::negotiate;
+
+/// What a patch says.
+pub(super) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+    /// A configuration that server-side apply merges.
+    Apply(Value),
+}
+
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+impl Patch {
+    /// Reads a patch by the media type of its body.
+    ///
+    /// # Errors
+    /// 415 for another media type, 400 for what cannot be read.
+    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Status> {
+        let parse = || -> Result<Value, Status> {
+            serde_json::from_slice(body)
+                .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
+        };
+        match negotiate::content_type(headers) {
+            JSON => parse().map(Self::Json),
+            MERGE => parse().map(Self::Merge),
+            STRATEGIC => parse().map(Self::Strategic),
+            APPLY => {
+                let json = dialect::yaml_to_json(body)?;
+                serde_json::from_slice(&json)
+                    .map(Self::Apply)
+                    .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+            }
+            _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, STRATEGIC])),
+        }
+    }
+
+    /// What the patch makes of an object; an apply is more than that, and none of this.
+    ///
+    /// # Errors
+    /// The patch makes no sense, or does not fit the object.
+    pub(super) fn of(&self, object: &Value, ty: TypeRef<'_>) -> Result<Value, Status> {
+        Ok(match self {
+            Self::Json(patch) => json::patch(object, patch)?,
+            Self::Merge(patch) => merge::patch(object, patch)?,
+            Self::Strategic(patch) | Self::Apply(patch) => strategic::patch(object, patch, ty)?,
+        })
+    }
+}

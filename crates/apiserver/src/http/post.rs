@@ -1,0 +1,211 @@
+//! Things that are only asked: bindings, evictions, tokens, reviews.
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use tiphys_api::codec::protobuf;
+use tiphys_api::decode::Target;
+use tiphys_api::kind::{Kind, Subresource, Update, api_version};
+use tiphys_api::status::{Details, Reason, Status};
+use tiphys_api::{meta, selector::LabelSelector};
+
+use super::body::{self, Body, RequestBody};
+use super::negotiate::{self, Offer};
+use super::resource::{encoding, unbuilt, validation};
+use super::{Asked, Handler, dialect, encode, options, respond};
+use crate::registry::objectmeta::{named, time};
+use crate::registry::{Call, Updating};
+
+impl Handler {
+    /// Answers a subresource that takes a request object.
+    pub(super) async fn post(
+        &self,
+        subresource: &Subresource,
+        mut call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let speaks = subresource.speaks.as_ref().ok_or_else(|| unbuilt(&subresource.name))?;
+        let target = Target::builtin(&speaks.group, &speaks.version, &speaks.kind)
+            .ok_or_else(|| unbuilt(&speaks.kind))?;
+        let known = protobuf::knows(&api_version(&speaks.group, &speaks.version), &speaks.kind);
+        let offer = Offer { stream: false, shapes: false, protobuf: known };
+        let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
+        let bytes = body::read(body).await?;
+        let mut request = dialect::read(&call, &target, &bytes, encoding(&asked)?, validation(&asked)?)?;
+        named(&mut request, &call.name)?;
+        self.registry.admit_asked(&call, &mut request).await?;
+        let answer = match (&*call.kind.resource, &*subresource.name) {
+            ("pods", "binding") => self.bind(&call, &request).await?,
+            ("pods", "eviction") => self.evict(&mut call, &request, &asked).await?,
+            ("serviceaccounts", "token") => self.security.token(&call.namespace, &call.name, request)?,
+            _ => return Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), subresource.name))),
+        };
+        let shown = encode::value(&answer, accepted.encoding, accepted.pretty)?;
+        Ok(respond::response(StatusCode::CREATED, accepted.encoding.media_type(), Body::Full(shown)))
+    }
+
+    /// Answers an object of a kind that is never kept.
+    pub(super) async fn review(&self, call: &Call, mut object: Value) -> Result<Value, Status> {
+        if call.kind.group.is_empty() && call.kind.resource == "bindings" {
+            let kinds = self.registry.kinds();
+            let kind = kinds.resource("", "v1", "pods").ok_or_else(super::not_here)?;
+            let (name, subresource) = (meta::name(&object).to_owned(), "binding".to_owned());
+            let pod = Call { kind: kind.clone(), name, subresource, ..call.clone() };
+            self.registry.admit_asked(&pod, &mut object).await?;
+            return self.bind(&pod, &object).await;
+        }
+        self.registry.admit_asked(call, &mut object).await?;
+        let Kind { group, resource, .. } = &*call.kind;
+        let answer = self.security.review(group, resource, &call.namespace, &call.user, object);
+        answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))?
+    }
+
+    /// Puts a pod on a node.
+    async fn bind(&self, call: &Call, binding: &Value) -> Result<Value, Status> {
+        let node = meta::text(binding, &["target", "name"]);
+        if node.is_empty() {
+            let path = tiphys_api::field::Path::new("target").child("name");
+            let error = tiphys_api::field::Error::required(&path, "");
+            return Err(Status::invalid("", "Binding", &call.name, &[error]));
+        }
+        let now = self.registry.now();
+        let mut make = |pod: Option<&Value>| {
+            let pod = pod.ok_or_else(|| call.not_found())?;
+            bound(call, pod, binding, node, &time(now))
+        };
+        let updating = Updating { rules: Update::PLAIN, create: false, make: &mut make };
+        self.registry.update(call, updating).await?;
+        Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
+    }
+
+    /// Deletes a pod, unless its disruption budget is used up.
+    async fn evict(&self, call: &mut Call, eviction: &Value, asked: &Asked) -> Result<Value, Status> {
+        let (delete, dry_run) =
+            options::delete(eviction.get("deleteOptions").filter(|o| o.is_object()), &asked.query)?;
+        call.dry_run |= dry_run;
+        self.spend_budget(call).await?;
+        self.registry.delete(call, &delete).await?;
+        Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
+    }
+
+    /// Takes a disruption from the budget that the pod is under.
+    async fn spend_budget(&self, call: &Call) -> Result<(), Status> {
+        let pods = self.registry.collection(&call.kind)?;
+        let Some(pod) = pods.get(&call.namespace, &call.name) else { return Ok(()) };
+        let pod_tree: Value = serde_json::from_slice(pod.json()).map_err(Status::internal)?;
+        let phase = meta::text(&pod_tree, &["status", "phase"]);
+        if matches!(phase, "Succeeded" | "Failed" | "Pending") || meta::is_terminating(&pod_tree) {
+            return Ok(());
+        }
+        let kinds = self.registry.kinds();
+        let Some(kind) = kinds.resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+        let budgets = self.registry.collection(kind)?;
+        let mut covering = Vec::new();
+        for budget in budgets.iter(Some(&call.namespace)) {
+            let tree: Value = serde_json::from_slice(budget.json()).map_err(Status::internal)?;
+            let selector = LabelSelector::from_value(&tree["spec"]["selector"]);
+            if selector.is_ok_and(|s| s.matches_by(|key| pod.labels().get(key))) {
+                covering.push(tree);
+            }
+        }
+        let budget = match covering.as_slice() {
+            [] => return Ok(()),
+            [one] => meta::name(one).to_owned(),
+            _ => {
+                let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+                return Err(Status::internal(message));
+            }
+        };
+        let spend = Call {
+            kind: kind.clone(),
+            name: budget.clone(),
+            subresource: "status".to_owned(),
+            ..call.clone()
+        };
+        let at = time(self.registry.now());
+        let mut make = |live: Option<&Value>| {
+            let mut live = live.ok_or_else(|| spend.not_found())?.clone();
+            spent(&mut live, &budget, &call.name, &at)?;
+            Ok(live)
+        };
+        let updating = Updating { rules: Update::PLAIN, create: false, make: &mut make };
+        self.registry.update(&spend, updating).await.map(|_| ())
+    }
+}
+
+/// A pod on its node.
+fn bound(call: &Call, pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, Status> {
+    let uid = meta::uid(binding);
+    if !uid.is_empty() && uid != meta::uid(pod) {
+        return Err(call.conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            meta::uid(pod)
+        )));
+    }
+    if meta::is_terminating(pod) {
+        return Err(
+            call.conflict(&format!("pod {} is being deleted, cannot be assigned to a host", call.name))
+        );
+    }
+    let assigned = meta::text(pod, &["spec", "nodeName"]);
+    if !assigned.is_empty() {
+        return Err(call.conflict(&format!("pod {} is already assigned to node {assigned:?}", call.name)));
+    }
+    if !meta::items(pod, &["spec", "schedulingGates"]).is_empty() {
+        return Err(call.conflict(&format!("pod {} has non-empty .spec.schedulingGates", call.name)));
+    }
+    let mut pod = pod.clone();
+    pod["spec"]["nodeName"] = node.into();
+    for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
+        pod["metadata"]["annotations"][key] = value.clone();
+    }
+    let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
+                           "lastTransitionTime": now});
+    let conditions = &mut pod["status"]["conditions"];
+    if !conditions.is_array() {
+        *conditions = json!([]);
+    }
+    if let Some(list) = conditions.as_array_mut() {
+        list.retain(|c| c["type"] != "PodScheduled");
+        list.push(scheduled);
+    }
+    Ok(pod)
+}
+
+/// Counts a disruption of `pod` against a budget.
+fn spent(budget: &mut Value, name: &str, pod: &str, now: &str) -> Result<(), Status> {
+    let refused = |why: String| {
+        let details = Details {
+            causes: vec![tiphys_api::status::StatusCause {
+                reason: "DisruptionBudget".to_owned(),
+                message: why,
+                field: String::new(),
+            }],
+            retry_after_seconds: 10,
+            ..Details::default()
+        };
+        let text = "Cannot evict pod as it would violate the pod's disruption budget.";
+        Err(Status::new(Reason::TooManyRequests, text).with_details(details))
+    };
+    let status = &budget["status"];
+    let observed = status["observedGeneration"].as_i64().unwrap_or(0);
+    if observed < meta::generation(budget) {
+        return refused(format!("The disruption budget {name} is still being processed by the server."));
+    }
+    let number = |field: &str| status[field].as_i64().unwrap_or(0);
+    let allowed = number("disruptionsAllowed");
+    if allowed <= 0 {
+        return refused(format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            number("desiredHealthy"),
+            number("currentHealthy")
+        ));
+    }
+    budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
+    budget["status"]["disruptedPods"][pod] = now.into();
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "post_tests.rs"]
+mod tests;

@@ -1,0 +1,82 @@
+//! `scale`: an object's number of replicas, seen as an object of its own.
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+use tiphys_api::codec::protobuf;
+use tiphys_api::convert;
+use tiphys_api::decode::{self, Target};
+use tiphys_api::kind::Scale;
+use tiphys_api::status::Status;
+
+use super::body::{self, Body, RequestBody};
+use super::negotiate::{self, Offer};
+use super::patch::Patch;
+use super::request_info::Verb;
+use super::resource::{encoding, unbuilt, validation};
+use super::{Asked, Handler, dialect, encode, respond};
+use crate::cache::At;
+use crate::registry::{Call, Updating, cache_status};
+
+impl Handler {
+    pub(super) async fn scale(
+        &self,
+        verb: Verb,
+        scale: &Scale,
+        call: Call,
+        asked: Asked,
+        body: RequestBody,
+    ) -> Result<Response<Body>, Status> {
+        let offer =
+            Offer { stream: false, shapes: false, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
+        let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
+        let target = Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| unbuilt("Scale"))?;
+        let object = match verb {
+            Verb::Get => {
+                let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
+                let collection = self.registry.collection(&call.kind)?;
+                let object = collection.read(at, &call.namespace, &call.name).await.map_err(cache_status)?;
+                object.ok_or_else(|| call.not_found())?.json().clone()
+            }
+            Verb::Update => {
+                let bytes = body::read(body).await?;
+                let wanted = dialect::read(&call, &target, &bytes, encoding(&asked)?, validation(&asked)?)?;
+                self.rescale(&call, scale, &mut |_| Ok(wanted.clone())).await?
+            }
+            _ => {
+                let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
+                let validation = validation(&asked)?;
+                let mut make = |now: Value| {
+                    let patched = patch.of(&now, target.ty)?;
+                    Ok(decode::decode_tree(&target, patched, validation)?.object)
+                };
+                self.rescale(&call, scale, &mut make).await?
+            }
+        };
+        let object: Value = serde_json::from_slice(&object).map_err(Status::internal)?;
+        let shown = encode::value(&convert::scale_of(scale, &object), accepted.encoding, accepted.pretty)?;
+        Ok(respond::response(StatusCode::OK, accepted.encoding.media_type(), Body::Full(shown)))
+    }
+
+    /// Writes the scale that `make` makes of what it is now.
+    async fn rescale(
+        &self,
+        call: &Call,
+        scale: &Scale,
+        make: &mut (dyn FnMut(Value) -> Result<Value, Status> + Send),
+    ) -> Result<bytes::Bytes, Status> {
+        let rules = call.kind.hooks.update;
+        let mut change = |live: Option<&Value>| {
+            let live = live.ok_or_else(|| call.not_found())?;
+            let wanted = make(convert::scale_of(scale, live))?;
+            let errors = convert::validate_scale(&wanted);
+            if !errors.is_empty() {
+                return Err(Status::invalid("autoscaling", "Scale", &call.name, &errors));
+            }
+            let mut object = live.clone();
+            convert::apply_scale(scale, &wanted, &mut object);
+            Ok(object)
+        };
+        let updating = Updating { rules, create: false, make: &mut change };
+        Ok(self.registry.update(call, updating).await?.object.json)
+    }
+}
