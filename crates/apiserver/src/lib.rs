@@ -4,6 +4,7 @@ pub mod admission;
 pub mod at_rest;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 mod bounded;
 pub mod cache;
 pub mod discovery;

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::at_rest::Transformer;
+use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::http::body::Body;
 use crate::http::{Handler, listen};
@@ -51,6 +52,8 @@ pub enum Error {
     Cache(#[source] cache::Error),
     #[error("preparing the server's certificate: {0}")]
     Pki(#[from] tiphys_pki::Error),
+    #[error(transparent)]
+    Bootstrap(#[from] bootstrap::Error),
 }
 
 /// A running API server. Clones are the same server.
@@ -88,6 +91,7 @@ impl ApiServer {
         let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &pki.client_trust()?)?;
         let claims = Claims::default();
         let registry = Arc::new(Registry::new(kinds, store, cache, security.plugins(), claims, config.clock));
+        bootstrap::run(&registry, &security, pki).await?;
         let stop = CancellationToken::new();
         let handler = Handler::new(Arc::clone(&registry), security, stop.clone());
         Ok(Self { handler: Arc::new(handler), registry, tls, stop })
