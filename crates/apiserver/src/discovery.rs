@@ -1,91 +1,202 @@
-//! What is served: the groups, their versions, and the resources of each.
+//! What the server serves, as clients ask before they ask for anything else.
+//!
+//! The documents are built from the registry's rows whenever they are asked for: a few dozen rows make a
+//! document in well under a millisecond, and nothing has to be kept or thrown away when a row comes or goes.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use tiphys_api::kind::{Kind, Kinds, Str, api_version};
+use sha2::{Digest, Sha256};
+use tiphys_api::kind::{Group, Kind, Kinds, Speaks, Subresource, Verbs, api_version};
 
-/// Answers a path of discovery; `None`: it is none, or names nothing that is served. `address` is what the
-/// server calls itself.
-pub fn answer(kinds: &Kinds, path: &str, address: &str) -> Option<Value> {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match parts.as_slice() {
-        ["api"] => Some(json!({
-            "kind": "APIVersions", "versions": ["v1"],
-            "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
-        })),
-        ["apis"] => {
-            let groups: Vec<Value> = kinds
-                .groups()
-                .iter()
-                .filter(|g| !g.name.is_empty())
-                .map(|g| group(g.name, &g.versions))
-                .collect();
-            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
-        }
-        ["apis", name] => {
-            let mut found =
-                kinds.groups().iter().find(|g| g.name == *name).map(|g| group(g.name, &g.versions))?;
-            found["kind"] = "APIGroup".into();
-            found["apiVersion"] = "v1".into();
-            Some(found)
-        }
-        ["api", version] => resources(kinds, "", version),
-        ["apis", group, version] => resources(kinds, group, version),
-        _ => None,
+/// The media type of [`aggregated`], to be asked for in `Accept`.
+pub const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// A body that a client may keep until its `ETag` changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub body: Bytes,
+    /// As the header carries it, in quotes.
+    pub etag: String,
+}
+
+impl Document {
+    pub(crate) fn of(value: &Value) -> Self {
+        let body = Bytes::from(value.to_string());
+        let etag = format!("\"{:X}\"", Sha256::digest(&body));
+        Self { body, etag }
     }
 }
 
-fn group(name: &str, versions: &[&str]) -> Value {
-    let versions: Vec<Value> =
-        versions.iter().map(|v| json!({"groupVersion": api_version(name, v), "version": v})).collect();
-    json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
+/// `/api`: the versions of the core group. `address` is the host and port that clients reach.
+pub fn core_versions(kinds: &Kinds, address: &str) -> Value {
+    let core = kinds.groups().into_iter().find(|group| group.name.is_empty());
+    json!({
+        "kind": "APIVersions",
+        "versions": core.map(|group| group.versions).unwrap_or_default(),
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    })
 }
 
-fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
-    let rows: Vec<_> = kinds.iter().filter(|k| k.group == group && k.version(version).is_some()).collect();
-    if rows.is_empty() {
-        return None;
+/// `/apis`: all groups but the core.
+pub fn groups(kinds: &Kinds) -> Value {
+    let groups = kinds.groups();
+    let named = groups.iter().filter(|group| !group.name.is_empty()).map(describe_group);
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named.collect::<Vec<_>>()})
+}
+
+/// `/apis/<group>`.
+pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+    let groups = kinds.groups();
+    let mut found = describe_group(groups.iter().find(|group| !name.is_empty() && group.name == name)?);
+    found["kind"] = "APIGroup".into();
+    found["apiVersion"] = "v1".into();
+    Some(found)
+}
+
+fn describe_group(group: &Group<'_>) -> Value {
+    let version = |v: &&str| json!({"groupVersion": api_version(group.name, v), "version": v});
+    let mut described = json!({
+        "name": group.name,
+        "versions": group.versions.iter().map(version).collect::<Vec<_>>(),
+    });
+    if let Some(preferred) = group.versions.first() {
+        described["preferredVersion"] = version(preferred);
     }
-    let mut list = Vec::new();
-    for row in rows {
-        list.push(resource(row));
-        list.extend(row.subresources.iter().map(|sub| {
-            let mut entry = Map::new();
-            entry.insert("name".into(), format!("{}/{}", row.resource, sub.name).into());
-            entry.insert("singularName".into(), "".into());
-            entry.insert("namespaced".into(), row.is_namespaced().into());
-            match &sub.speaks {
-                Some(speaks) => {
-                    if !speaks.version.is_empty() {
-                        entry.insert("group".into(), speaks.group.as_ref().into());
-                        entry.insert("version".into(), speaks.version.as_ref().into());
-                    }
-                    entry.insert("kind".into(), speaks.kind.as_ref().into());
-                }
-                None => {
-                    entry.insert("kind".into(), row.kind.as_ref().into());
-                }
+    described
+}
+
+/// `/api/<version>` and `/apis/<group>/<version>`: the resources of a version with their subresources.
+pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let mut resources = Vec::new();
+    for kind in served(kinds, group, version)? {
+        resources.push(describe_resource(kind));
+        for subresource in &kind.subresources {
+            resources.push(describe_subresource(kind, subresource));
+        }
+    }
+    resources.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+    let mut list = json!({
+        "kind": "APIResourceList",
+        "groupVersion": api_version(group, version),
+        "resources": resources,
+    });
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
+}
+
+/// The rows that a group serves in a version; `None` if there are none.
+pub(crate) fn served<'a>(kinds: &'a Kinds, group: &str, version: &str) -> Option<Vec<&'a Kind>> {
+    let rows: Vec<_> = kinds
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|k| k.group == group && k.version(version).is_some())
+        .collect();
+    (!rows.is_empty()).then_some(rows)
+}
+
+fn names(verbs: Verbs) -> Value {
+    verbs.names().map(Value::from).collect()
+}
+
+fn describe_resource(kind: &Kind) -> Value {
+    let mut resource = json!({
+        "name": kind.resource,
+        "singularName": kind.singular,
+        "namespaced": kind.is_namespaced(),
+        "kind": kind.kind,
+        "verbs": names(kind.verbs),
+    });
+    add_names(kind, &mut resource);
+    if let Some(storage) = &kind.storage {
+        // Tells clients that migrate storage whether what is stored has changed its form.
+        let stored = format!("{}/{}/{}", storage.group, storage.version, kind.kind);
+        resource["storageVersionHash"] = STANDARD.encode(&Sha256::digest(stored)[..8]).into();
+    }
+    resource
+}
+
+fn add_names(kind: &Kind, resource: &mut Value) {
+    for (key, names) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+        if !names.is_empty() {
+            resource[key] = names.iter().map(|name| Value::from(name.as_ref())).collect();
+        }
+    }
+}
+
+fn describe_subresource(kind: &Kind, subresource: &Subresource) -> Value {
+    let mut resource = json!({
+        "name": format!("{}/{}", kind.resource, subresource.name),
+        "singularName": "",
+        "namespaced": kind.is_namespaced(),
+        "kind": kind.kind,
+        "verbs": names(subresource.verbs),
+    });
+    if let Some(Speaks { group, version, kind }) = &subresource.speaks {
+        resource["kind"] = kind.as_ref().into();
+        for (key, value) in [("group", group), ("version", version)] {
+            if !value.is_empty() {
+                resource[key] = value.as_ref().into();
             }
-            entry.insert("verbs".into(), sub.verbs.names().collect());
-            Value::Object(entry)
-        }));
+        }
     }
-    Some(json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version),
-        "resources": list,
+    resource
+}
+
+/// Aggregated discovery (`apidiscovery.k8s.io/v2`): everything below `/api` (`core`) or `/apis` in one list.
+pub fn aggregated(kinds: &Kinds, core: bool) -> Document {
+    let groups = kinds.groups();
+    let items = groups.iter().filter(|group| group.name.is_empty() == core).map(|group| {
+        let mut metadata = Map::new();
+        if !core {
+            metadata.insert("name".to_owned(), group.name.into());
+        }
+        metadata.insert("creationTimestamp".to_owned(), Value::Null);
+        let versions = group.versions.iter().map(|version| {
+            let rows = group.kinds.iter().filter(|kind| kind.version(version).is_some());
+            let mut resources: Vec<Value> = rows.map(|kind| discover(kind, version)).collect();
+            resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
+            json!({"version": version, "resources": resources, "freshness": "Current"})
+        });
+        json!({"metadata": metadata, "versions": versions.collect::<Vec<_>>()})
+    });
+    Document::of(&json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items.collect::<Vec<_>>(),
     }))
 }
 
-fn resource(row: &Kind) -> Value {
-    let names = |names: &[Str]| names.iter().map(|n| Value::from(n.as_ref())).collect::<Vec<_>>();
-    let mut entry = json!({
-        "name": *row.resource, "singularName": *row.singular, "namespaced": row.is_namespaced(),
-        "kind": *row.kind, "verbs": row.verbs.names().collect::<Vec<_>>(),
+fn discover(kind: &Kind, version: &str) -> Value {
+    let response =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let mut resource = json!({
+        "resource": kind.resource,
+        "responseKind": response(&kind.group, version, &kind.kind),
+        "scope": if kind.is_namespaced() { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": names(kind.verbs),
     });
-    if !row.short_names.is_empty() {
-        entry["shortNames"] = names(&row.short_names).into();
+    add_names(kind, &mut resource);
+    let subresources = kind.subresources.iter().map(|subresource| {
+        let speaks = match &subresource.speaks {
+            None => response(&kind.group, version, &kind.kind),
+            // Named by its kind alone, it belongs to the version that serves it.
+            Some(speaks) if speaks.version.is_empty() => response(&kind.group, version, &speaks.kind),
+            Some(speaks) => response(&speaks.group, &speaks.version, &speaks.kind),
+        };
+        json!({"subresource": subresource.name, "responseKind": speaks, "verbs": names(subresource.verbs)})
+    });
+    let subresources: Vec<Value> = subresources.collect();
+    if !subresources.is_empty() {
+        resource["subresources"] = subresources.into();
     }
-    if !row.categories.is_empty() {
-        entry["categories"] = names(&row.categories).into();
-    }
-    entry
+    resource
 }
+
+#[cfg(test)]
+#[path = "discovery_tests.rs"]
+mod tests;

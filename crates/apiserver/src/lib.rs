@@ -10,6 +10,7 @@ pub mod cache;
 pub mod discovery;
 pub mod http;
 pub mod identity;
+pub mod openapi;
 pub mod registry;
 pub mod sealed;
 pub mod security;

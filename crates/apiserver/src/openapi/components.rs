@@ -1,0 +1,237 @@
+//! Schemas of objects, from the schema artefact.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+use tiphys_api::schema::{Field, List, ListKind, Object, Scalar, Schema, Shape, TypeRef};
+
+use super::{Dialect, descriptions::Descriptions};
+
+/// The schemas that a document needs: those asked for, and all that they refer to.
+pub(super) struct Components {
+    pub(super) dialect: Dialect,
+    descriptions: Descriptions,
+    /// Names in the artefact's form that have been referred to and not yet described.
+    wanted: Vec<&'static str>,
+    seen: BTreeSet<&'static str>,
+    schemas: Map<String, Value>,
+}
+
+impl Components {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            descriptions: Descriptions::default(),
+            wanted: Vec::new(),
+            seen: BTreeSet::new(),
+            schemas: Map::new(),
+        }
+    }
+
+    /// A reference to the schema of a kind; `None` if it has none.
+    pub(super) fn kind(&mut self, group: &str, version: &str, kind: &str) -> Option<Value> {
+        let object = Schema::of(group, version, kind)?.object()?;
+        Some(self.object(object))
+    }
+
+    /// A reference to the schema that the artefact names so, such as `meta.v1.Status`.
+    pub(super) fn named(&mut self, name: &str) -> Option<Value> {
+        let object = Schema::builtin().named(name)?.object()?;
+        Some(self.object(object))
+    }
+
+    fn object(&mut self, object: Object<'static>) -> Value {
+        let name = object.name();
+        if self.seen.insert(name) {
+            self.wanted.push(name);
+        }
+        self.reference(&full_name(name))
+    }
+
+    fn reference(&self, full: &str) -> Value {
+        match self.dialect {
+            Dialect::V2 => json!({"$ref": format!("#/definitions/{full}")}),
+            Dialect::V3 => json!({"$ref": format!("#/components/schemas/{full}")}),
+        }
+    }
+
+    /// Every schema by its full name.
+    pub(super) fn finish(mut self) -> Map<String, Value> {
+        while let Some(name) = self.wanted.pop() {
+            if let Some(object) = Schema::builtin().named(name).and_then(TypeRef::object) {
+                let schema = self.describe(object);
+                self.schemas.insert(full_name(name), schema);
+            }
+        }
+        self.schemas
+    }
+
+    fn describe(&mut self, object: Object<'static>) -> Value {
+        let full = full_name(object.name());
+        let mut schema = Map::new();
+        schema.insert("type".to_owned(), "object".into());
+        if let Some(text) = self.descriptions.of(&full) {
+            schema.insert("description".to_owned(), text.into());
+        }
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for field in object.fields() {
+            let mut property = self.field(field, object);
+            if let Some(text) = self.descriptions.of_field(&full, &field.name) {
+                describe_property(&mut property, text, self.dialect);
+            }
+            properties.insert(field.name.to_string(), property);
+            if field.required {
+                required.push(Value::from(field.name.as_ref()));
+            }
+        }
+        if !properties.is_empty() {
+            schema.insert("properties".to_owned(), properties.into());
+        }
+        if !required.is_empty() {
+            schema.insert("required".to_owned(), required.into());
+        }
+        let kinds = kinds_of(object);
+        if !kinds.is_empty() {
+            schema.insert("x-kubernetes-group-version-kind".to_owned(), kinds.into());
+        }
+        if object.atomic() {
+            schema.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+        }
+        Value::Object(schema)
+    }
+
+    fn field(&mut self, field: &'static Field, object: Object<'static>) -> Value {
+        let mut property = self.ty(field.ty(object));
+        let strategies = [
+            (field.patch.merge, "merge"),
+            (field.patch.replace, "replace"),
+            (field.patch.retain_keys, "retainKeys"),
+        ];
+        let strategies: Vec<_> = strategies.iter().filter(|(set, _)| *set).map(|(_, name)| *name).collect();
+        // A reference can have nothing beside it.
+        if property.get("$ref").is_none() {
+            if !strategies.is_empty() {
+                property["x-kubernetes-patch-strategy"] = strategies.join(",").into();
+            }
+            if let Some(key) = &field.merge_key {
+                property["x-kubernetes-patch-merge-key"] = key.as_ref().into();
+            }
+        }
+        property
+    }
+
+    fn ty(&mut self, ty: TypeRef<'static>) -> Value {
+        match ty.shape() {
+            Shape::Scalar(scalar) => self.scalar(scalar),
+            Shape::Any => json!({"type": "object"}),
+            Shape::Object(object) => self.object(object),
+            Shape::Map(map) => {
+                let mut schema = json!({"type": "object", "additionalProperties": self.ty(map.value)});
+                if map.atomic {
+                    schema["x-kubernetes-map-type"] = "atomic".into();
+                }
+                schema
+            }
+            Shape::List(list) => self.list(list),
+        }
+    }
+
+    fn list(&mut self, list: List<'static>) -> Value {
+        let mut schema = json!({"type": "array", "items": self.ty(list.item)});
+        let kind = match list.kind {
+            ListKind::Atomic => "atomic",
+            ListKind::Set => "set",
+            ListKind::Map(keys) => {
+                schema["x-kubernetes-list-map-keys"] =
+                    keys.iter().map(|key| Value::from(key.as_ref())).collect();
+                "map"
+            }
+        };
+        schema["x-kubernetes-list-type"] = kind.into();
+        schema
+    }
+
+    fn scalar(&mut self, scalar: Scalar) -> Value {
+        let (name, schema) = match scalar {
+            Scalar::String => return json!({"type": "string"}),
+            Scalar::Int32 => return json!({"type": "integer", "format": "int32"}),
+            Scalar::Int64 => return json!({"type": "integer", "format": "int64"}),
+            Scalar::Bool => return json!({"type": "boolean"}),
+            Scalar::Double => return json!({"type": "number", "format": "double"}),
+            Scalar::Bytes => return json!({"type": "string", "format": "byte"}),
+            Scalar::Time => (
+                "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
+                json!({"type": "string", "format": "date-time"}),
+            ),
+            Scalar::MicroTime => (
+                "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
+                json!({"type": "string", "format": "date-time"}),
+            ),
+            Scalar::Quantity => ("io.k8s.apimachinery.pkg.api.resource.Quantity", self.quantity()),
+            Scalar::IntOrString => ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", self.int_or_string()),
+        };
+        if !self.schemas.contains_key(name) {
+            let mut schema = schema;
+            if let Some(text) = self.descriptions.of(name) {
+                schema["description"] = text.into();
+            }
+            self.schemas.insert(name.to_owned(), schema);
+        }
+        self.reference(name)
+    }
+
+    fn quantity(&self) -> Value {
+        match self.dialect {
+            Dialect::V2 => json!({"type": "string"}),
+            Dialect::V3 => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        }
+    }
+
+    fn int_or_string(&self) -> Value {
+        match self.dialect {
+            Dialect::V2 => json!({"type": "string", "format": "int-or-string"}),
+            Dialect::V3 => {
+                json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+            }
+        }
+    }
+}
+
+/// Puts a description beside a property's type; beside a reference none can stand in v3, so it is wrapped.
+fn describe_property(property: &mut Value, text: &str, dialect: Dialect) {
+    if dialect == Dialect::V3 && property.get("$ref").is_some() {
+        *property = json!({"allOf": [property.take()]});
+    }
+    property["description"] = text.into();
+}
+
+/// Every kind that the object is the schema of.
+fn kinds_of(object: Object<'_>) -> Vec<Value> {
+    let mut kinds: Vec<_> = Schema::builtin()
+        .roots()
+        .filter(|(group, version, kind)| {
+            object.name().ends_with(kind)
+                && Schema::of(group, version, kind)
+                    .and_then(TypeRef::object)
+                    .is_some_and(|root| root.name() == object.name())
+        })
+        .collect();
+    kinds.sort_unstable();
+    kinds
+        .into_iter()
+        .map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind}))
+        .collect()
+}
+
+/// `core.v1.Pod` → `io.k8s.api.core.v1.Pod`.
+pub(super) fn full_name(name: &str) -> String {
+    let prefix = match name.split('.').next().unwrap_or_default() {
+        "meta" => "io.k8s.apimachinery.pkg.apis",
+        "version" => "io.k8s.apimachinery.pkg",
+        "apiextensions" => "io.k8s.apiextensions-apiserver.pkg.apis",
+        "apiregistration" => "io.k8s.kube-aggregator.pkg.apis",
+        _ => "io.k8s.api",
+    };
+    format!("{prefix}.{name}")
+}

@@ -1,0 +1,102 @@
+//! The API's description of itself: OpenAPI v3 for each group and version, and v2 for all in one.
+//!
+//! Structure (types, list types, merge keys, which kind an object is) comes from the schema artefact, paths
+//! from the registry's rows, and descriptions from `k8s-openapi`. Documents are built when they are asked for
+//! and not kept; clients keep them by their hash.
+
+mod components;
+mod descriptions;
+mod paths;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+use tiphys_api::kind::{Kind, Kinds};
+
+use self::components::Components;
+use crate::discovery::{Document, served};
+
+/// The only form in which old clients ask for OpenAPI v2; it is answered with 406.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Which OpenAPI a document is written in: they name schemas, bodies and parameters differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": "v1.37.0"})
+}
+
+/// `/openapi/v3`: where the document of each group and version is. The URL has its hash, so that clients can
+/// keep it for ever.
+pub fn v3_index(kinds: &Kinds) -> Document {
+    let mut paths = Map::new();
+    for group in kinds.groups() {
+        for version in &group.versions {
+            let path = paths::root(group.name, version);
+            let hash = fingerprint(&group.kinds.iter().map(AsRef::as_ref).collect::<Vec<_>>(), version);
+            let url = format!("/openapi/v3{path}?hash={hash}");
+            paths.insert(path.trim_start_matches('/').to_owned(), json!({"serverRelativeURL": url}));
+        }
+    }
+    Document::of(&json!({"paths": paths}))
+}
+
+/// The hash under which the index lists the document of a group and version.
+pub fn v3_hash(kinds: &Kinds, group: &str, version: &str) -> Option<String> {
+    served(kinds, group, version).map(|rows| fingerprint(&rows, version))
+}
+
+/// A hash of what makes a document: this build, and the rows.
+fn fingerprint(rows: &[&Kind], version: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update(env!("CARGO_PKG_VERSION"));
+    for kind in rows.iter().filter(|kind| kind.version(version).is_some()) {
+        hash.update(format!("{}/{version}/{}/{}", kind.group, kind.resource, kind.kind));
+        for verb in kind.verbs.names() {
+            hash.update(verb);
+        }
+        for subresource in &kind.subresources {
+            hash.update(subresource.name.as_ref());
+        }
+    }
+    format!("{:X}", hash.finalize())
+}
+
+/// `/openapi/v3/apis/<group>/<version>` and `/openapi/v3/api/v1`.
+pub fn v3(kinds: &Kinds, group: &str, version: &str) -> Option<Document> {
+    let mut components = Components::new(Dialect::V3);
+    let mut paths = Map::new();
+    for kind in served(kinds, group, version)? {
+        paths::of_kind(kind, version, &mut components, &mut paths);
+    }
+    let schemas = components.finish();
+    let document = json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths,
+        "components": {"schemas": schemas},
+    });
+    Some(Document::of(&document))
+}
+
+/// `/openapi/v2`: everything in one document.
+pub fn v2(kinds: &Kinds) -> Document {
+    let mut components = Components::new(Dialect::V2);
+    let mut paths = Map::new();
+    for group in kinds.groups() {
+        for version in &group.versions {
+            for kind in group.kinds.iter().filter(|kind| kind.version(version).is_some()) {
+                paths::of_kind(kind, version, &mut components, &mut paths);
+            }
+        }
+    }
+    let definitions = components.finish();
+    Document::of(&json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions}))
+}
+
+#[cfg(test)]
+#[path = "../openapi_tests.rs"]
+mod tests;
