@@ -13,13 +13,13 @@ use uuid::Uuid;
 
 use crate::authn::{self, Connection};
 use crate::authz;
-use crate::discovery;
 use crate::identity::Identity;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
 
 pub mod body;
 mod dialect;
+mod documents;
 mod encode;
 mod flow;
 mod health;
@@ -139,13 +139,6 @@ impl Handler {
         authz::require(self.security.authorizer(), &authz::Attributes { user, verb, target })
     }
 
-    /// Answers what is served.
-    fn discovery(&self, path: &str, asked: &Asked) -> Result<Response<Body>, Status> {
-        let address = asked.head.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        let found = discovery::answer(&self.registry.kinds(), path, address).ok_or_else(not_here)?;
-        Ok(respond::json(StatusCode::OK, &found))
-    }
-
     /// Answers what is not about a resource.
     async fn path(&self, path: &str, asked: Asked) -> Result<Response<Body>, Status> {
         let trimmed = path.trim_end_matches('/');
@@ -155,7 +148,7 @@ impl Handler {
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
-                None => self.discovery(trimmed, &asked),
+                None => self.document(trimmed, &asked),
             },
             _ => Err(not_here()),
         }

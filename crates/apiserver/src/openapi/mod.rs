@@ -37,11 +37,16 @@ pub fn v3_index(kinds: &Kinds) -> Document {
         for version in &group.versions {
             let path = paths::root(group.name, version);
             let hash = fingerprint(&group.kinds.iter().map(AsRef::as_ref).collect::<Vec<_>>(), version);
-            let url = format!("/openapi/v3{path}?hash={hash}");
+            let url = v3_url(group.name, version, &hash);
             paths.insert(path.trim_start_matches('/').to_owned(), json!({"serverRelativeURL": url}));
         }
     }
     Document::of(&json!({"paths": paths}))
+}
+
+/// Where the document with this hash is.
+pub fn v3_url(group: &str, version: &str, hash: &str) -> String {
+    format!("/openapi/v3{}?hash={hash}", paths::root(group, version))
 }
 
 /// The hash under which the index lists the document of a group and version.

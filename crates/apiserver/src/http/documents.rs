@@ -1,0 +1,153 @@
+//! What the server says about itself: discovery and OpenAPI, over HTTP.
+
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::{Value, json};
+use tiphys_api::kind::Kinds;
+use tiphys_api::status::{Reason, Status};
+
+use super::{Asked, Body, Handler, not_here, respond};
+use crate::discovery::{self, AGGREGATED_V2, Document};
+use crate::openapi;
+
+/// What a path of this module leads to.
+enum Found {
+    /// A plain document.
+    Plain(Value),
+    /// A document that clients keep by its tag.
+    Tagged(&'static str, Document),
+    /// A document whose URL names its hash: it never changes.
+    Immutable(Document),
+    /// The URL names the hash of an older document.
+    Moved(String),
+}
+
+impl Handler {
+    /// Answers what is served.
+    pub(super) fn document(&self, path: &str, asked: &Asked) -> Result<Response<Body>, Status> {
+        let headers = &asked.head.headers;
+        let address = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let found = find(&self.registry.kinds(), path, address, headers, asked.query.get("hash"))?;
+        Ok(match found.ok_or_else(not_here)? {
+            Found::Plain(value) => respond::json(StatusCode::OK, &value),
+            Found::Tagged(media_type, document) => tagged(media_type, document, "public", headers),
+            Found::Immutable(document) => {
+                tagged(JSON, document, "public, immutable, max-age=31536000", headers)
+            }
+            Found::Moved(url) => {
+                let mut response = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+                let url = HeaderValue::from_str(&url).map_err(|e| Status::internal(e.to_string()))?;
+                response.headers_mut().insert(header::LOCATION, url);
+                response
+            }
+        })
+    }
+}
+
+const JSON: &str = "application/json";
+
+fn find(
+    kinds: &Kinds,
+    path: &str,
+    address: &str,
+    headers: &HeaderMap,
+    hash: Option<&str>,
+) -> Result<Option<Found>, Status> {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let plain = |value: Option<Value>| value.map(Found::Plain);
+    Ok(match parts.as_slice() {
+        [""] => Some(Found::Plain(paths(kinds))),
+        ["api" | "apis"] if accepts_aggregated(headers) => {
+            Some(Found::Tagged(AGGREGATED_V2, discovery::aggregated(kinds, parts == ["api"])))
+        }
+        ["api"] => Some(Found::Plain(discovery::core_versions(kinds, address))),
+        ["apis"] => Some(Found::Plain(discovery::groups(kinds))),
+        ["apis", group] => plain(discovery::group(kinds, group)),
+        ["api", version] => plain(discovery::resources(kinds, "", version)),
+        ["apis", group, version] => plain(discovery::resources(kinds, group, version)),
+        ["openapi", "v2"] if !accepts_json(headers) => {
+            return Err(Status::new(Reason::NotAcceptable, "only application/json is served here"));
+        }
+        ["openapi", "v2"] => Some(Found::Tagged(JSON, openapi::v2(kinds))),
+        ["openapi", "v3"] => Some(Found::Tagged(JSON, openapi::v3_index(kinds))),
+        ["openapi", "v3", "api", version] => v3(kinds, "", version, hash),
+        ["openapi", "v3", "apis", group, version] => v3(kinds, group, version, hash),
+        _ => None,
+    })
+}
+
+fn v3(kinds: &Kinds, group: &str, version: &str, hash: Option<&str>) -> Option<Found> {
+    let current = openapi::v3_hash(kinds, group, version)?;
+    match hash {
+        Some(hash) if hash != current => Some(Found::Moved(openapi::v3_url(group, version, &current))),
+        Some(_) => openapi::v3(kinds, group, version).map(Found::Immutable),
+        None => openapi::v3(kinds, group, version).map(|document| Found::Tagged(JSON, document)),
+    }
+}
+
+/// `/`: where clients can go from here.
+fn paths(kinds: &Kinds) -> Value {
+    let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
+    for group in kinds.groups() {
+        let versions = group.versions.iter();
+        if group.name.is_empty() {
+            paths.extend(versions.map(|version| format!("/api/{version}")));
+        } else {
+            paths.push(format!("/apis/{}", group.name));
+            paths.extend(versions.map(|version| format!("/apis/{}/{version}", group.name)));
+        }
+    }
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned),
+    );
+    paths.sort();
+    json!({"paths": paths})
+}
+
+/// A document with its tag, or 304 if the client has it already.
+fn tagged(
+    media_type: &'static str,
+    document: Document,
+    caching: &'static str,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    let known =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == document.etag.as_bytes());
+    let mut response = if known {
+        respond::response(StatusCode::NOT_MODIFIED, media_type, Body::Full(bytes::Bytes::new()))
+    } else {
+        respond::whole(StatusCode::OK, media_type, document.body, headers)
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
+    if let Ok(tag) = HeaderValue::from_str(&document.etag) {
+        headers.insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// The clauses of the `Accept` header, without spaces.
+fn accepted(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    let header = headers.get(header::ACCEPT).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    header.split(',').map(|clause| clause.replace(' ', ""))
+}
+
+fn accepts_aggregated(headers: &HeaderMap) -> bool {
+    let wanted = ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"];
+    accepted(headers).any(|clause| {
+        let parts: Vec<&str> = clause.split(';').collect();
+        parts.first() == Some(&JSON) && wanted.iter().all(|part| parts.contains(part))
+    })
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    accepted(headers).any(|clause| {
+        let media_type = clause.split(';').next().unwrap_or_default();
+        matches!(media_type, "" | "*/*" | "application/*" | JSON)
+    })
+}
+
+#[cfg(test)]
+#[path = "documents_tests.rs"]
+mod tests;

@@ -1,0 +1,61 @@
+use super::*;
+
+fn headers(accept: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if !accept.is_empty() {
+        headers.insert(header::ACCEPT, HeaderValue::from_str(accept).unwrap());
+    }
+    headers
+}
+
+fn ask(path: &str, accept: &str, hash: Option<&str>) -> Result<Option<Found>, Status> {
+    find(&Kinds::builtin(), path, "host:1", &headers(accept), hash)
+}
+
+#[test]
+fn discovery_is_aggregated_for_those_who_ask() {
+    let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    for path in ["/api", "/apis"] {
+        assert!(matches!(ask(path, kubectl, None), Ok(Some(Found::Tagged(AGGREGATED_V2, _)))));
+        let beta = kubectl.replace("v=v2", "v=v2beta1");
+        for accept in ["", "application/json, */*", &beta] {
+            assert!(matches!(ask(path, accept, None), Ok(Some(Found::Plain(_)))), "{accept}");
+        }
+    }
+    assert!(matches!(ask("/apis/apps/v1", kubectl, None), Ok(Some(Found::Plain(_)))));
+    for nowhere in ["/apis/nothing", "/api/v2", "/openapi", "/openapi/v3/apis/apps", "/nothing"] {
+        assert!(matches!(ask(nowhere, kubectl, None), Ok(None)), "{nowhere}");
+    }
+}
+
+#[test]
+fn v2_is_json_or_nothing() {
+    for accept in ["", "*/*", "application/json", &format!("{};q=1, application/json", openapi::V2_PROTOBUF)]
+    {
+        assert!(matches!(ask("/openapi/v2", accept, None), Ok(Some(Found::Tagged(JSON, _)))), "{accept}");
+    }
+    let Err(status) = ask("/openapi/v2", openapi::V2_PROTOBUF, None) else { panic!("answered") };
+    assert_eq!(status.code(), 406);
+}
+
+#[test]
+fn hashed_urls_never_change() {
+    let path = "/openapi/v3/apis/apps/v1";
+    let hash = openapi::v3_hash(&Kinds::builtin(), "apps", "v1").unwrap();
+    assert!(matches!(ask(path, "", Some(&hash)), Ok(Some(Found::Immutable(_)))));
+    assert!(matches!(ask(path, "", None), Ok(Some(Found::Tagged(..)))));
+    let Ok(Some(Found::Moved(url))) = ask(path, "", Some("OLD")) else { panic!("not moved") };
+    assert_eq!(url, format!("{path}?hash={hash}"));
+}
+
+#[test]
+fn a_known_tag_is_not_answered_again() {
+    let document = discovery::aggregated(&Kinds::builtin(), true);
+    let mut known = HeaderMap::new();
+    known.insert(header::IF_NONE_MATCH, HeaderValue::from_str(&document.etag).unwrap());
+    assert_eq!(tagged(AGGREGATED_V2, document.clone(), "public", &known).status(), StatusCode::NOT_MODIFIED);
+    let fresh = tagged(AGGREGATED_V2, document.clone(), "public", &HeaderMap::new());
+    assert_eq!(fresh.status(), StatusCode::OK);
+    assert_eq!(fresh.headers()[header::ETAG], *document.etag);
+    assert_eq!(fresh.headers()[header::CONTENT_TYPE], AGGREGATED_V2);
+}
