@@ -1,19 +1,22 @@
 //! The pod network, the service proxy and DNS.
 //!
-//! [`bridge`] connects pods of this node, [`proxy`] leads services' addresses to endpoints, [`dns`] answers for both
+//! [`bridge`] connects pods of this node ([`cni`] does instead where an administrator configured foreign plugins), [`proxy`] leads services' addresses to endpoints, [`dns`] answers for both
 //! and forwards the rest. The three are independent; the proxy and DNS are clients of the API and of nothing else.
 //! What they make in the kernel carries the [`Instance`] in its name, and [`cleanup`] removes all of it.
 
 pub mod bridge;
+pub mod cni;
 pub mod dns;
 mod instance;
 mod netfilter;
 pub mod proxy;
+mod router;
 
 pub use bridge::PodNetwork;
 pub use instance::{Instance, InvalidInstance};
 pub use netfilter::Error as NetfilterError;
 pub use proxy::Proxy;
+pub use router::Error as LinkError;
 
 /// What [`cleanup`] could not remove.
 #[derive(Debug, thiserror::Error)]

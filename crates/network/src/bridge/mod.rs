@@ -17,7 +17,6 @@
 //! after [`cleanup`]: others may rely on it by then) and, on the bridge alone, `route_localnet=1`, so that node ports
 //! answer on 127.0.0.1 too; a rule drops what pods would send there.
 
-mod links;
 mod records;
 mod table;
 
@@ -34,16 +33,13 @@ use std::{
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use self::{
-    links::Router,
-    records::{Record, Records},
-};
+use self::records::{Record, Records};
 use crate::{
     instance::Instance,
     netfilter::{self, Batch, Monitor},
+    router::{self, Router},
 };
 
-pub use links::Error as LinkError;
 pub use records::Error as RecordError;
 
 /// What the pod network of one node is made from.
@@ -109,7 +105,7 @@ pub enum Error {
     #[error("opening a route socket: {0}")]
     Route(#[source] io::Error),
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(#[from] router::Error),
     #[error(transparent)]
     Records(#[from] RecordError),
     #[error("writing {}: {source}", path.display())]
@@ -259,7 +255,7 @@ impl PodNetwork {
         let host = self.veth(record.address);
         let existing = self.router.link(&host).await?.map(|link| link.header.index);
         let port = match (existing, inside.link("eth0").await?) {
-            (Some(port), Some(eth0)) if links::is_peer(&eth0, port, record.address) => port,
+            (Some(port), Some(eth0)) if router::is_peer(&eth0, port, record.address) => port,
             (stale, _) => {
                 if let Some(stale) = stale {
                     self.router.delete(stale).await?;

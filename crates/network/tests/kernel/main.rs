@@ -2,6 +2,7 @@
 
 mod api;
 mod bridge;
+mod cni;
 mod dns;
 mod live;
 mod proxy;
