@@ -4,18 +4,25 @@
 //! by operations that run beside it, and tells the API what [`status::compute`] says. Nothing here knows which
 //! runtime answers, and the worker itself never waits for I/O other than the runtime's short answers.
 
+pub mod admission;
 pub mod backoff;
 pub mod cgroups;
+mod changes;
 pub mod config;
 mod config_hash;
 pub mod content;
+mod context;
 pub mod credentials;
 pub mod env;
 mod expand;
 pub mod fields;
+mod gc;
 pub mod images;
 pub mod key;
+mod kubelet;
 pub mod labels;
+mod lease;
+pub mod logs;
 pub mod machine;
 pub mod make;
 pub mod names;
@@ -25,10 +32,17 @@ pub mod pod;
 pub mod probes;
 pub mod qos;
 pub mod quantity;
+mod registration;
+mod registry;
 pub mod runtime;
 pub mod security;
 pub mod services;
+mod static_pods;
 pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod volumes;
+mod worker;
+
+pub use config::Config;
+pub use kubelet::{Kubelet, KubeletError, remove_leftovers};

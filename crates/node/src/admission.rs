@@ -1,0 +1,215 @@
+//! The node's own check of pods that were bound to it: does it have the room, and was it meant?
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ContainerPort, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::pod;
+use crate::qos;
+use crate::quantity;
+use crate::status::Verdict;
+
+/// Decides on a pod, given the others that run here. `None` admits it.
+///
+/// Reasons are upstream's: `OutOfcpu`, `OutOfpods`, `NodeAffinity`, `NodePorts`, `Taint`, …
+pub fn reject(
+    candidate: &Pod,
+    others: &[&Pod],
+    node: Option<&Node>,
+    allocatable: &BTreeMap<String, Quantity>,
+) -> Option<Verdict> {
+    let verdict = |reason: String, message: String| {
+        Some(Verdict { reason, message: format!("Pod was rejected: {message}") })
+    };
+    if let Some(node) = node {
+        if !selected(candidate, node) {
+            let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+            return verdict("NodeAffinity".into(), message.into());
+        }
+        let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+        let hurts = |t: &&Taint| t.effect == "NoExecute" && !tolerated(candidate, t);
+        if !pod::is_static(candidate) && taints.iter().any(|t| hurts(&t)) {
+            let message = "Predicate Taint failed: node(s) had taints that the pod didn't tolerate";
+            return verdict("Taint".into(), message.into());
+        }
+    }
+    let limit = |name: &str| allocatable.get(name).and_then(quantity::milli);
+    let pods = limit("pods").map_or(i64::MAX, |p| p / 1000);
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if count >= pods {
+        let message =
+            format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {pods}");
+        return verdict("OutOfpods".into(), message);
+    }
+    for name in ["cpu", "memory", "ephemeral-storage"] {
+        let wanted = qos::total(candidate, name, false).unwrap_or(0);
+        let Some(have) = limit(name).filter(|_| wanted > 0) else { continue };
+        let used =
+            others.iter().map(|p| qos::total(p, name, false).unwrap_or(0)).fold(0, i64::saturating_add);
+        if wanted > have.saturating_sub(used) {
+            // CPU is told in thousandths, everything else in whole units.
+            let unit = if name == "cpu" { 1 } else { 1000 };
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
+                wanted / unit,
+                used / unit,
+                have / unit
+            );
+            return verdict(format!("OutOf{name}"), message);
+        }
+    }
+    let taken = others.iter().flat_map(|p| host_ports(p)).collect::<Vec<_>>();
+    if host_ports(candidate).any(|p| taken.iter().any(|t| collide(p, t))) {
+        let message =
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        return verdict("NodePorts".into(), message.into());
+    }
+    None
+}
+
+fn host_ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
+    pod::ports(pod).filter(|p| p.host_port.is_some_and(|n| n > 0))
+}
+
+fn collide(a: &ContainerPort, b: &ContainerPort) -> bool {
+    let protocol = |p: &ContainerPort| p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+    let ip = |p: &ContainerPort| p.host_ip.clone().filter(|i| !i.is_empty() && i != "0.0.0.0");
+    a.host_port == b.host_port
+        && protocol(a) == protocol(b)
+        && (ip(a).is_none() || ip(b).is_none() || ip(a) == ip(b))
+}
+
+/// Whether the node has the labels that the pod asks for by `nodeSelector` and required affinity.
+fn selected(candidate: &Pod, node: &Node) -> bool {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+    let labels = node.metadata.labels.as_ref().unwrap_or(&NONE);
+    let spec = pod::spec(candidate);
+    let simple = spec.node_selector.iter().flatten().all(|(k, v)| labels.get(k) == Some(v));
+    let required = spec
+        .affinity
+        .as_ref()
+        .and_then(|a| a.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    simple && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, labels, name)))
+}
+
+/// A term with nothing in it matches nothing.
+fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let by_label = |r: &NodeSelectorRequirement| requirement_holds(r, labels.get(&r.key).map(String::as_str));
+    let by_field = |r: &NodeSelectorRequirement| r.key == "metadata.name" && requirement_holds(r, Some(name));
+    !(expressions.is_empty() && fields.is_empty())
+        && expressions.iter().all(by_label)
+        && fields.iter().all(by_field)
+}
+
+fn requirement_holds(r: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = r.values.as_deref().unwrap_or_default();
+    let listed = || value.is_some_and(|v| values.iter().any(|w| w == v));
+    let numbers = || Some((value?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
+    match r.operator.as_str() {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => numbers().is_some_and(|(have, want)| have > want),
+        "Lt" => numbers().is_some_and(|(have, want)| have < want),
+        _ => false,
+    }
+}
+
+fn tolerated(candidate: &Pod, taint: &Taint) -> bool {
+    let covers = |t: &Toleration| {
+        let effect = t.effect.as_deref().unwrap_or_default();
+        let key = t.key.as_deref().unwrap_or_default();
+        let value = match t.operator.as_deref() {
+            Some("Exists") => true,
+            _ => {
+                !key.is_empty()
+                    && t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
+            }
+        };
+        (effect.is_empty() || effect == taint.effect) && (key.is_empty() || key == taint.key) && value
+    };
+    pod::spec(candidate).tolerations.iter().flatten().any(covers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::pod_from;
+    use serde_json::{Value, json};
+
+    fn decide(candidate: Value, others: &[Value]) -> Option<String> {
+        let node: Node =
+            serde_json::from_value(json!({"metadata": {"name": "n", "labels": {"zone": "a", "size": "5"}},
+            "spec": {"taints": [{"key": "k", "value": "v", "effect": "NoExecute"}]}}))
+            .unwrap();
+        let tolerant = |mut spec: Value| {
+            if spec.get("tolerations").is_none() {
+                spec["tolerations"] = json!([{"operator": "Exists"}]);
+            }
+            pod_from(json!({"spec": spec}))
+        };
+        let others: Vec<Pod> = others.iter().cloned().map(tolerant).collect();
+        let allocatable = BTreeMap::from([
+            ("cpu".to_owned(), Quantity("2".into())),
+            ("memory".to_owned(), Quantity("1Gi".into())),
+            ("pods".to_owned(), Quantity("3".into())),
+        ]);
+        let verdict =
+            reject(&tolerant(candidate), &others.iter().collect::<Vec<_>>(), Some(&node), &allocatable);
+        verdict.map(|v| format!("{}: {}", v.reason, v.message))
+    }
+
+    fn cpu(amount: &str) -> Value {
+        json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]})
+    }
+
+    #[test]
+    fn resources_must_fit_beside_the_others() {
+        assert_eq!(decide(cpu("1500m"), &[cpu("500m")]), None);
+        assert_eq!(
+            decide(cpu("1501m"), &[cpu("500m")]).unwrap(),
+            "OutOfcpu: Pod was rejected: Node didn't have enough resource: cpu, requested: 1501, used: 500, capacity: 2000"
+        );
+        assert_eq!(decide(cpu("0"), &[cpu("2"), cpu("1")]), None);
+        assert!(decide(cpu("0"), &[cpu("0"), cpu("0"), cpu("0")]).unwrap().starts_with("OutOfpods: "));
+    }
+
+    #[test]
+    fn selectors_and_affinity_are_checked() {
+        let with = |extra: Value| {
+            let mut spec = json!({"containers": []});
+            spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            decide(spec, &[]).map(|v| v.split(':').next().unwrap().to_owned())
+        };
+        let affinity = |r: Value| {
+            json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                {"nodeSelectorTerms": [{"matchExpressions": [r]}]}}}})
+        };
+        let no = Some("NodeAffinity".to_owned());
+        assert_eq!(with(json!({"nodeSelector": {"zone": "a"}})), None);
+        assert_eq!(with(json!({"nodeSelector": {"zone": "b"}})), no);
+        assert_eq!(with(affinity(json!({"key": "zone", "operator": "In", "values": ["a", "b"]}))), None);
+        assert_eq!(with(affinity(json!({"key": "zone", "operator": "NotIn", "values": ["a"]}))), no);
+        assert_eq!(with(affinity(json!({"key": "size", "operator": "Gt", "values": ["4"]}))), None);
+        assert_eq!(with(affinity(json!({"key": "none", "operator": "Exists"}))), no);
+        assert_eq!(with(json!({"tolerations": []})), Some("Taint".to_owned()));
+        assert_eq!(with(json!({"tolerations": [{"key": "k", "value": "v"}]})), None);
+    }
+
+    #[test]
+    fn host_ports_are_given_once() {
+        let port = |n: i32, ip: &str, protocol: &str| json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": n, "hostIP": ip, "protocol": protocol}]}]});
+        let taken = [port(80, "10.0.0.1", "TCP")];
+        assert!(decide(port(80, "", "TCP"), &taken).unwrap().starts_with("NodePorts: "));
+        assert_eq!(decide(port(80, "10.0.0.2", "TCP"), &taken), None);
+        assert_eq!(decide(port(80, "10.0.0.1", "UDP"), &taken), None);
+        assert_eq!(decide(port(81, "10.0.0.1", "TCP"), &taken), None);
+    }
+}

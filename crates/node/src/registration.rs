@@ -1,0 +1,307 @@
+//! The Node object: made once, then kept true.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
+    NodeStatus, NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use tiphys_cri::v1;
+
+use crate::config::Config;
+use crate::machine::{self, Machine};
+use crate::status::whole_second;
+
+/// How often the status is looked at, and how often it is sent although nothing has changed.
+const LOOK: Duration = Duration::from_secs(10);
+const REPORT: Duration = Duration::from_secs(300);
+/// The most images that the status lists.
+const MAX_IMAGES: usize = 50;
+/// Below that many bytes of memory, and that share of disk or inodes in percent, the node is under pressure.
+const MEMORY_FLOOR: i64 = 100 * 1024 * 1024;
+const DISK_FLOOR: u64 = 10;
+const INODE_FLOOR: u64 = 5;
+
+/// Keeps a node registered.
+pub(crate) struct Registrar {
+    pub(crate) config: Config,
+    pub(crate) machine: Machine,
+    pub(crate) kube: kube::Client,
+    pub(crate) cri: tiphys_cri::Client,
+    /// `name://version` of the runtime.
+    pub(crate) runtime: String,
+}
+
+/// What the host says about itself at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Pulse {
+    /// Why the runtime is not ready, if it is not.
+    not_ready: Option<String>,
+    memory_pressure: bool,
+    disk_pressure: bool,
+    pid_pressure: bool,
+    images: Vec<ContainerImage>,
+}
+
+impl Registrar {
+    /// Makes the Node object, or brings the one that is there up to date. Tries until the API takes it.
+    pub(crate) async fn register(&self) -> Node {
+        let api: Api<Node> = Api::all(self.kube.clone());
+        let mut delay = Duration::from_millis(100);
+        loop {
+            match self.try_register(&api).await {
+                Ok(node) => return node,
+                Err(error) => {
+                    tracing::info!(%error, "the node is not registered yet");
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(Duration::from_secs(7));
+                }
+            }
+        }
+    }
+
+    async fn try_register(&self, api: &Api<Node>) -> kube::Result<Node> {
+        let status = self.status(&self.pulse().await, None);
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(self.config.node_name.clone()),
+                labels: Some(self.labels()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                pod_cidr: self.config.pod_cidr.clone(),
+                pod_cidrs: self.config.pod_cidr.clone().map(|c| vec![c]),
+                taints: (!self.config.taints.is_empty()).then(|| self.config.taints.clone()),
+                ..NodeSpec::default()
+            }),
+            status: Some(status),
+        };
+        match api.create(&PostParams::default(), &node).await {
+            Ok(node) => Ok(node),
+            Err(kube::Error::Api(answer)) if answer.code == 409 => {
+                let labels = json!({"metadata": {"labels": self.labels()}});
+                let name = &self.config.node_name;
+                let there = api.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await?;
+                let status = self.status(&self.pulse().await, there.status.as_ref());
+                let patch = Patch::Strategic(status_patch(&status));
+                api.patch_status(name, &PatchParams::default(), &patch).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the status when it changes, and every five minutes. Runs until it is dropped.
+    pub(crate) async fn keep(&self, registered: Node) {
+        let api: Api<Node> = Api::all(self.kube.clone());
+        let mut last = registered.status;
+        let mut pulse = self.pulse().await;
+        let mut sent = tokio::time::Instant::now();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = self.pulse().await;
+            if now == pulse && sent.elapsed() < REPORT {
+                continue;
+            }
+            let status = self.status(&now, last.as_ref());
+            let patch = Patch::Strategic(status_patch(&status));
+            match api.patch_status(&self.config.node_name, &PatchParams::default(), &patch).await {
+                Ok(node) => {
+                    last = node.status;
+                    pulse = now;
+                    sent = tokio::time::Instant::now();
+                }
+                Err(kube::Error::Api(answer)) if answer.code == 404 => last = self.register().await.status,
+                Err(error) => tracing::debug!(%error, "the node's status was not sent"),
+            }
+        }
+    }
+
+    async fn pulse(&self) -> Pulse {
+        let mut client = self.cri.runtime();
+        let not_ready = match client.status(v1::StatusRequest { verbose: false }).await {
+            Err(status) => Some(format!("container runtime is down: {}", status.message())),
+            Ok(response) => {
+                let conditions = response.into_inner().status.unwrap_or_default().conditions;
+                let bad: Vec<String> = conditions
+                    .into_iter()
+                    .filter(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"))
+                    .map(|c| format!("container runtime {} not ready: {} {}", c.r#type, c.reason, c.message))
+                    .collect();
+                (!bad.is_empty()).then(|| bad.join(", "))
+            }
+        };
+        let disk = machine::disk(&self.config.data_dir);
+        let short = |free: u64, total: u64, floor: u64| total > 0 && free.saturating_mul(100) / total < floor;
+        Pulse {
+            not_ready,
+            memory_pressure: machine::meminfo("MemAvailable").is_some_and(|m| m < MEMORY_FLOOR),
+            disk_pressure: short(disk.available, disk.total, DISK_FLOOR)
+                || short(disk.inodes_free, disk.inodes, INODE_FLOOR),
+            pid_pressure: false,
+            images: self.images().await,
+        }
+    }
+
+    /// The largest images first.
+    async fn images(&self) -> Vec<ContainerImage> {
+        let list = match self.cri.images().list_images(v1::ListImagesRequest { filter: None }).await {
+            Ok(response) => response.into_inner().images,
+            Err(status) => {
+                tracing::debug!(error = status.message(), "images not listed");
+                vec![]
+            }
+        };
+        let mut images: Vec<ContainerImage> = list
+            .into_iter()
+            .map(|i| ContainerImage {
+                names: Some(i.repo_digests.into_iter().chain(i.repo_tags).take(5).collect()),
+                size_bytes: i64::try_from(i.size).ok(),
+            })
+            .collect();
+        images.sort_by(|a, b| (b.size_bytes, &a.names).cmp(&(a.size_bytes, &b.names)));
+        images.truncate(MAX_IMAGES);
+        images
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.config.labels.clone();
+        let arch = architecture();
+        for (name, value) in [
+            ("beta.kubernetes.io/arch", arch),
+            ("beta.kubernetes.io/os", "linux"),
+            ("kubernetes.io/arch", arch),
+            ("kubernetes.io/hostname", &self.config.hostname),
+            ("kubernetes.io/os", "linux"),
+        ] {
+            labels.insert(name.to_owned(), value.to_owned());
+        }
+        labels
+    }
+
+    fn status(&self, pulse: &Pulse, before: Option<&NodeStatus>) -> NodeStatus {
+        let config = &self.config;
+        let mut addresses: Vec<NodeAddress> = config
+            .addresses
+            .iter()
+            .map(|ip| NodeAddress { address: ip.to_string(), type_: "InternalIP".to_owned() })
+            .collect();
+        addresses.push(NodeAddress { address: config.hostname.clone(), type_: "Hostname".to_owned() });
+        let machine = &self.machine;
+        NodeStatus {
+            addresses: Some(addresses),
+            allocatable: Some(machine.allocatable(config)),
+            capacity: Some(machine.capacity(config)),
+            conditions: Some(conditions(pulse, before, Timestamp::now())),
+            daemon_endpoints: Some(NodeDaemonEndpoints {
+                kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
+            }),
+            images: Some(pulse.images.clone()),
+            node_info: Some(NodeSystemInfo {
+                architecture: architecture().to_owned(),
+                boot_id: machine.boot_id.clone(),
+                container_runtime_version: self.runtime.clone(),
+                kernel_version: machine.kernel.clone(),
+                kube_proxy_version: config.version.clone(),
+                kubelet_version: config.version.clone(),
+                machine_id: machine.machine_id.clone(),
+                operating_system: "linux".to_owned(),
+                os_image: machine.os_image.clone(),
+                system_uuid: machine.system_uuid.clone(),
+                ..NodeSystemInfo::default()
+            }),
+            ..NodeStatus::default()
+        }
+    }
+}
+
+/// A patch of the whole status; addresses replace those before, they are not merged.
+fn status_patch(status: &NodeStatus) -> Value {
+    let mut tree = serde_json::to_value(status).unwrap_or_default();
+    if let Some(Value::Array(addresses)) = tree.get_mut("addresses") {
+        addresses.insert(0, json!({"$patch": "replace"}));
+    }
+    json!({"status": tree})
+}
+
+fn conditions(pulse: &Pulse, before: Option<&NodeStatus>, now: Timestamp) -> Vec<NodeCondition> {
+    let pressure = |on: bool, kind, bad: (&'static str, &'static str), good: (&'static str, &'static str)| {
+        let (reason, message) = if on { bad } else { good };
+        (kind, on, reason, message.to_owned())
+    };
+    let ready = match &pulse.not_ready {
+        None => ("Ready", true, "KubeletReady", "kubelet is posting ready status".to_owned()),
+        Some(why) => ("Ready", false, "KubeletNotReady", why.clone()),
+    };
+    let all = [
+        pressure(
+            pulse.memory_pressure,
+            "MemoryPressure",
+            ("KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+            ("KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ),
+        pressure(
+            pulse.disk_pressure,
+            "DiskPressure",
+            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ),
+        pressure(
+            pulse.pid_pressure,
+            "PIDPressure",
+            ("KubeletHasInsufficientPID", "kubelet has insufficient PID available"),
+            ("KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ),
+        ready,
+    ];
+    let old = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default();
+    let now = Time(whole_second(now));
+    let condition = |(kind, on, reason, message): (&str, bool, &str, String)| {
+        let status = if on { "True" } else { "False" };
+        let same = old.iter().find(|c| c.type_ == kind && c.status == status);
+        NodeCondition {
+            last_heartbeat_time: Some(now.clone()),
+            last_transition_time: same.and_then(|c| c.last_transition_time.clone()).or(Some(now.clone())),
+            message: Some(message),
+            reason: Some(reason.to_owned()),
+            status: status.to_owned(),
+            type_: kind.to_owned(),
+        }
+    };
+    all.into_iter().map(condition).collect()
+}
+
+/// The processor's architecture by Go's name, which is the API's.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_transition_time_until_it_changes() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        let first = conditions(&Pulse::default(), None, at(10));
+        let status = NodeStatus { conditions: Some(first), ..NodeStatus::default() };
+        let down = Pulse { not_ready: Some("down".into()), ..Pulse::default() };
+        let second = conditions(&down, Some(&status), at(20));
+        let show = |kind: &str| {
+            let c = second.iter().find(|c| c.type_ == kind).unwrap();
+            let time = |t: &Option<Time>| t.as_ref().unwrap().0.as_second();
+            (c.status.clone(), time(&c.last_transition_time), time(&c.last_heartbeat_time))
+        };
+        assert_eq!(show("Ready"), ("False".into(), 20, 20));
+        assert_eq!(show("DiskPressure"), ("False".into(), 10, 20));
+    }
+}
