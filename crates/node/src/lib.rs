@@ -13,6 +13,7 @@ mod config_hash;
 pub mod content;
 mod context;
 pub mod credentials;
+mod directory_watch;
 pub mod env;
 mod expand;
 pub mod fields;

@@ -4,20 +4,19 @@
 
 use std::fs;
 use std::io::{self, SeekFrom};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use tiphys_cri::v1;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::directory_watch::DirectoryWatch;
 use crate::observed::Container;
 use crate::runtime::RuntimeError;
 
@@ -216,28 +215,18 @@ async fn tail_start(file: &mut tokio::fs::File, lines: usize) -> io::Result<u64>
 /// Tells of writes to a log and of changes of its directory.
 struct Watch {
     path: PathBuf,
-    inotify: Inotify,
-    ready: AsyncFd<std::os::fd::OwnedFd>,
+    directory: DirectoryWatch,
 }
 
 impl Watch {
     fn new(path: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let directory = path.parent().unwrap_or(Path::new("/"));
         let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
-        inotify.add_watch(directory, changes)?;
-        let ready = AsyncFd::new(inotify.as_fd().try_clone_to_owned()?)?;
-        Ok(Self { path: path.to_owned(), inotify, ready })
+        Ok(Self { path: path.to_owned(), directory: DirectoryWatch::new(directory, changes)? })
     }
 
     async fn changed(&self) -> io::Result<()> {
-        let mut guard = self.ready.readable().await?;
-        match self.inotify.read_events() {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EAGAIN) => guard.clear_ready(),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
+        self.directory.changed().await.map(drop)
     }
 
     async fn replaced(&self, open: &tokio::fs::File) -> bool {

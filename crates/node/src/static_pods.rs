@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::io::unix::AsyncFd;
 
 use crate::config_hash::hex;
+use crate::directory_watch::DirectoryWatch;
 use crate::key::PodKey;
 use crate::labels;
 use crate::registry::Registry;
@@ -53,25 +52,18 @@ async fn watch(
     registry: &Arc<Registry>,
     running: &mut Running,
 ) -> io::Result<()> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let changes = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_DELETE_SELF;
-    inotify.add_watch(directory, changes)?;
-    let ready = AsyncFd::new(inotify.as_fd().try_clone_to_owned()?)?;
+    let watch = DirectoryWatch::new(directory, changes)?;
     loop {
         apply(directory, node, registry, running);
-        let mut guard = ready.readable().await?;
-        match inotify.read_events() {
-            Ok(events) if events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_DELETE_SELF)) => {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            Ok(_) => {}
-            Err(nix::errno::Errno::EAGAIN) => guard.clear_ready(),
-            Err(error) => return Err(error.into()),
+        let events = watch.changed().await?;
+        if events.iter().any(|e| e.mask.contains(AddWatchFlags::IN_DELETE_SELF)) {
+            return Err(io::ErrorKind::NotFound.into());
         }
     }
 }
