@@ -26,7 +26,8 @@ mod watch;
 pub use embedded::Embedded;
 pub use memory::Memory;
 
-/// A point in the store's history. Revisions can be compared and shown, never computed with.
+/// A point in the store's history. Revisions can be compared, shown and counted back from; nobody but the
+/// store makes a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(u64);
 
@@ -42,6 +43,12 @@ impl Revision {
     /// The number, for encoding.
     pub fn get(self) -> u64 {
         self.0
+    }
+
+    /// So many transactions earlier, or the beginning.
+    #[must_use]
+    pub fn earlier(self, transactions: u64) -> Self {
+        Self(self.0.saturating_sub(transactions))
     }
 
     /// The revision of the transaction after this one.

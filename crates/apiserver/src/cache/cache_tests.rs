@@ -465,6 +465,37 @@ async fn a_restart_keeps_the_window() {
     assert!(matches!(again.pods().watch(options).await, Err(Error::Gone { .. })));
 }
 
+/// What the rings would not keep is not replayed.
+#[tokio::test]
+async fn a_restart_replays_no_more_than_the_rings_hold() {
+    let f = Fixture::new().await;
+    for i in 0..10 {
+        f.pod("a", &i.to_string(), "x", "n").await;
+    }
+    let limits = Limits { ring_events: 4, ..Limits::default() };
+    let cache = Cache::start(f.store.clone(), vec![pods()], limits).await.unwrap();
+    let again = Fixture { store: f.store.clone(), cache };
+    let after =
+        |at| WatchOptions { start: Start::After(revision(at)), filter: Filter::default(), bookmarks: false };
+    assert!(
+        matches!(again.pods().watch(after(5)).await, Err(Error::Gone { oldest, .. }) if oldest == revision(6))
+    );
+    let mut watch = again.pods().watch(after(6)).await.unwrap();
+    assert_eq!(next(&mut watch, 4).await[3], "Added a/9@10");
+    assert_eq!(again.names(Filter::default()).await.len(), 10);
+}
+
+/// The store's log goes with the window.
+#[tokio::test(start_paused = true)]
+async fn history_goes_with_the_window() {
+    let f = Fixture::new().await;
+    f.pod("a", "1", "x", "n").await;
+    f.pod("a", "1", "y", "n").await;
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    let old = f.store.range(tiphys_store::Range::default(), Some(revision(1))).await;
+    assert!(matches!(old, Err(tiphys_store::Error::Compacted { floor }) if floor == revision(2)));
+}
+
 #[tokio::test]
 async fn collections_come_and_go() {
     let f = Fixture::new().await;

@@ -107,8 +107,7 @@ impl Feed {
         }
     }
 
-    /// Loads the collections as they were at the oldest revision that the store has, and lets the log lead
-    /// them to the present.
+    /// Loads the collections as they were some time ago, and lets the log lead them to the present.
     pub(super) async fn start(
         self: &Arc<Self>,
         specs: Vec<Spec>,
@@ -130,7 +129,15 @@ impl Feed {
         Ok(tokio::spawn(Arc::clone(self).run(events, commands)))
     }
 
+    /// The revision to start from: the oldest that the store has, unless more has happened since than the
+    /// rings would keep.
     async fn horizon(&self) -> Result<Revision, Error> {
+        let newest = self.store.revision().await?;
+        let replay = u64::try_from(self.limits.ring_events).unwrap_or(u64::MAX);
+        Ok(self.oldest().await?.max(newest.earlier(replay)))
+    }
+
+    async fn oldest(&self) -> Result<Revision, Error> {
         let probe = Range { prefix: REGISTRY.to_owned(), limit: Some(1), ..Range::default() };
         match self.store.range(probe, Some(Revision::ZERO)).await {
             Ok(page) => Ok(page.revision),

@@ -31,7 +31,10 @@ pub use object::{Labels, Object};
 pub use watch::{Change, Frames, Notice, Start, Watch, WatchOptions};
 
 use feed::{Command, Feed};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 /// What bounds the cache of one collection.
 #[derive(Clone, Debug)]
@@ -138,20 +141,30 @@ impl Spec {
 pub struct Cache {
     feed: Arc<Feed>,
     commands: mpsc::Sender<Command>,
+    compaction: JoinHandle<()>,
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.compaction.abort();
+    }
 }
 
 impl Cache {
     /// Loads `specs` from the store and follows it until the cache is dropped. Specs of one storage become one
-    /// collection.
+    /// collection. The store's history is let go when it is older than the cache's window: nobody but the cache
+    /// reads it.
     ///
     /// # Errors
     /// The store can't be read.
     pub async fn start(store: Arc<dyn Store>, specs: Vec<Spec>, limits: Limits) -> Result<Arc<Self>, Error> {
-        let feed = Feed::new(store, limits);
+        let window = limits.window;
+        let feed = Feed::new(Arc::clone(&store), limits);
         let (commands, queue) = mpsc::channel(1);
         // The task ends by itself when `commands` is dropped.
         let _task = feed.start(Spec::merge(specs), queue).await?;
-        Ok(Arc::new(Self { feed, commands }))
+        let compaction = tokio::spawn(tiphys_store::compaction::run(store, window));
+        Ok(Arc::new(Self { feed, commands, compaction }))
     }
 
     /// Adds a collection, or finds the one that has its storage, as it is.
