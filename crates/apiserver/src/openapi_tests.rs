@@ -71,6 +71,11 @@ fn explain_finds_kind_and_fields() {
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
     assert_eq!(schemas["io.k8s.api.core.v1.PodSpec"]["required"], json!(["containers"]));
+    for described in
+        [deployment, containers, &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["affinity"]]
+    {
+        assert!(described["description"].as_str().is_some_and(|text| !text.is_empty()), "{described}");
+    }
     assert_eq!(
         schemas["io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector"]["x-kubernetes-map-type"],
         "atomic"

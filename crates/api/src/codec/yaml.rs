@@ -27,9 +27,15 @@ pub enum Error {
 
 /// The first document of `yaml` as JSON text. An empty document is `null`.
 ///
+/// Most of what is sent as YAML is JSON, which is YAML too; it is left as it is, in whatever depth the JSON
+/// parser takes.
+///
 /// # Errors
 /// The text is no YAML, holds what JSON cannot say, or unfolds beyond the bounds.
 pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, Error> {
+    if yaml.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<de::IgnoredAny>(yaml).is_ok() {
+        return Ok(yaml.to_vec());
+    }
     let budget = serde_saphyr::budget! {
         max_depth: MAX_DEPTH,
         max_nodes: MAX_NODES,

@@ -16,7 +16,8 @@ fn documents_become_json() {
         ("a: &x {b: c}\nd: *x\n", r#"{"a":{"b":"c"},"d":{"b":"c"}}"#),
         ("cmd: |\n  one\n  two\n", r#"{"cmd":"one\ntwo\n"}"#),
         ("1: a\ntrue: b\n", r#"{"1":"a","true":"b"}"#),
-        ("{\"a\": {\"b\": [1]}}", r#"{"a":{"b":[1]}}"#),
+        ("{\"a\": {\"b\": [1]}}", "{\"a\": {\"b\": [1]}}"),
+        ("{a: {\"b\": [1]}}", r#"{"a":{"b":[1]}}"#),
         ("---\na: b\n", r#"{"a":"b"}"#),
         ("on: yes\nv: \"yes\"\n", r#"{"true":true,"v":"yes"}"#),
         (
@@ -33,6 +34,12 @@ fn documents_become_json() {
 #[test]
 fn duplicate_keys_reach_the_decoder() {
     assert_eq!(json("a: 1\na: 2\n"), r#"{"a":1,"a":2}"#);
+}
+
+#[test]
+fn json_may_be_as_deep_as_json_may_be() {
+    let deep = format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100));
+    assert_eq!(json(&deep), deep);
 }
 
 #[test]

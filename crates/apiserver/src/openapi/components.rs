@@ -21,7 +21,7 @@ impl Components {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
-            descriptions: Descriptions::default(),
+            descriptions: Descriptions::load(),
             wanted: Vec::new(),
             seen: BTreeSet::new(),
             schemas: Map::new(),

@@ -1,14 +1,34 @@
-//! The prose of the API.
+//! The prose of the API: what each schema and field is for.
+//!
+//! It is not in this tree: `k8s-openapi` carries it in the schemas of its types.
 
-use serde_json::Value;
+use k8s_openapi::api::{
+    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization, autoscaling,
+    batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
+    discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
+    networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
+    scheduling::v1 as scheduling, storage::v1 as storage,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value};
 
 /// Descriptions of schemas and their fields, by full name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Descriptions {
-    definitions: serde_json::Map<String, Value>,
+    definitions: Map<String, Value>,
 }
 
 impl Descriptions {
+    /// Those of all kinds below.
+    pub(super) fn load() -> Self {
+        let mut generator = SchemaGenerator::default();
+        for add in KINDS {
+            add(&mut generator);
+        }
+        Self { definitions: generator.take_definitions(false) }
+    }
+
     /// What the schema is.
     pub(super) fn of(&self, full: &str) -> Option<&str> {
         self.definitions.get(full)?.get("description")?.as_str()
@@ -19,3 +39,66 @@ impl Descriptions {
         self.definitions.get(full)?.get("properties")?.get(field)?.get("description")?.as_str()
     }
 }
+
+/// Makes the generator describe `T` and all that it refers to.
+fn kind<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    generator.subschema_for::<T>();
+}
+
+const KINDS: &[fn(&mut SchemaGenerator)] = &[
+    kind::<apps::ControllerRevision>,
+    kind::<apps::DaemonSet>,
+    kind::<apps::Deployment>,
+    kind::<apps::ReplicaSet>,
+    kind::<apps::StatefulSet>,
+    kind::<authentication::SelfSubjectReview>,
+    kind::<authentication::TokenRequest>,
+    kind::<authentication::TokenReview>,
+    kind::<authorization::LocalSubjectAccessReview>,
+    kind::<authorization::SelfSubjectAccessReview>,
+    kind::<authorization::SelfSubjectRulesReview>,
+    kind::<authorization::SubjectAccessReview>,
+    kind::<autoscaling::v1::Scale>,
+    kind::<autoscaling::v2::HorizontalPodAutoscaler>,
+    kind::<batch::CronJob>,
+    kind::<batch::Job>,
+    kind::<certificates::CertificateSigningRequest>,
+    kind::<coordination::Lease>,
+    kind::<core::Binding>,
+    kind::<core::ConfigMap>,
+    kind::<core::Endpoints>,
+    kind::<core::Event>,
+    kind::<core::LimitRange>,
+    kind::<core::Namespace>,
+    kind::<core::Node>,
+    kind::<core::PersistentVolume>,
+    kind::<core::PersistentVolumeClaim>,
+    kind::<core::Pod>,
+    kind::<core::PodTemplate>,
+    kind::<core::ReplicationController>,
+    kind::<core::ResourceQuota>,
+    kind::<core::Secret>,
+    kind::<core::Service>,
+    kind::<core::ServiceAccount>,
+    kind::<discovery::EndpointSlice>,
+    kind::<events::Event>,
+    kind::<flowcontrol::FlowSchema>,
+    kind::<flowcontrol::PriorityLevelConfiguration>,
+    kind::<meta::DeleteOptions>,
+    kind::<meta::Status>,
+    kind::<networking::Ingress>,
+    kind::<networking::IngressClass>,
+    kind::<networking::NetworkPolicy>,
+    kind::<node::RuntimeClass>,
+    kind::<policy::Eviction>,
+    kind::<policy::PodDisruptionBudget>,
+    kind::<rbac::ClusterRole>,
+    kind::<rbac::ClusterRoleBinding>,
+    kind::<rbac::Role>,
+    kind::<rbac::RoleBinding>,
+    kind::<scheduling::PriorityClass>,
+    kind::<storage::CSIDriver>,
+    kind::<storage::CSINode>,
+    kind::<storage::StorageClass>,
+    kind::<storage::VolumeAttachment>,
+];
