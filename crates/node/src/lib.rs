@@ -37,6 +37,7 @@ mod registration;
 mod registry;
 pub mod runtime;
 pub mod security;
+mod server;
 pub mod services;
 mod static_pods;
 pub mod status;

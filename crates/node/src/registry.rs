@@ -206,9 +206,4 @@ impl Registry {
         found.sort_by_key(|(_, entry)| entry.pod.metadata.deletion_timestamp.is_some());
         found.first().map(|(key, entry)| ((*key).clone(), entry.pod.clone()))
     }
-
-    /// What the workers share, once the node has begun.
-    pub(crate) fn context(&self) -> Option<Arc<Context>> {
-        self.ctx.get().cloned()
-    }
 }
