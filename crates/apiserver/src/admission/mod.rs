@@ -13,7 +13,7 @@ mod tolerations;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tiphys_api::{meta, status::Status};
 
 pub use self::{
@@ -93,6 +93,11 @@ pub trait Plugin: Send + Sync + 'static {
     fn warnings(&self, _: &Attributes<'_>, _object: &Value, _old: &Value) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// The spec of an object, made where it is missing.
+fn spec_mut(object: &mut Value) -> &mut Map<String, Value> {
+    meta::child_mut(meta::as_map(object), "spec")
 }
 
 /// The list at a path; what is missing on the way there is made, what is of another shape replaced.

@@ -241,7 +241,7 @@ fn claim_status(node: &str, request: &Attributes<'_>, claim: &Value, old: &Value
     }
     let rest = |claim: &Value| {
         let mut rest = claim.clone();
-        if let Some(status) = rest["status"].as_object_mut() {
+        if let Some(status) = rest.get_mut("status").and_then(Value::as_object_mut) {
             let own = ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"];
             status.retain(|key, _| !own.contains(&key.as_str()));
         }

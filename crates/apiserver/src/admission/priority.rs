@@ -69,7 +69,7 @@ impl Priority {
         let class = if wanted.is_empty() {
             let class = self.default_class();
             if let Some(class) = &class {
-                pod["spec"]["priorityClassName"] = meta::name(class).into();
+                super::spec_mut(pod).insert("priorityClassName".to_owned(), meta::name(class).into());
             }
             class
         } else {
@@ -103,9 +103,10 @@ impl Priority {
             );
             return Err(request.forbidden(pod, &why));
         }
-        pod["spec"]["priority"] = priority.into();
+        let spec = super::spec_mut(pod);
+        spec.insert("priority".to_owned(), priority.into());
         if let Some(policy) = policy {
-            pod["spec"]["preemptionPolicy"] = policy.into();
+            spec.insert("preemptionPolicy".to_owned(), policy.into());
         }
         Ok(())
     }
@@ -125,7 +126,7 @@ impl Plugin for Priority {
             // Clients that don't know the fields leave them out.
             for field in ["priority", "preemptionPolicy"] {
                 if pod["spec"][field].is_null() && !old["spec"][field].is_null() {
-                    pod["spec"][field] = old["spec"][field].clone();
+                    super::spec_mut(pod).insert(field.to_owned(), old["spec"][field].clone());
                 }
             }
         }

@@ -54,7 +54,7 @@ impl Plugin for RuntimeClass {
                 let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
                 return Err(request.forbidden(pod, why));
             }
-            pod["spec"]["overhead"] = overhead.clone();
+            super::spec_mut(pod).insert("overhead".to_owned(), overhead.clone());
         }
         let selector = class["scheduling"]["nodeSelector"].as_object();
         for (key, value) in selector.into_iter().flatten() {
@@ -67,9 +67,7 @@ impl Plugin for RuntimeClass {
                 );
                 return Err(request.forbidden(pod, &why));
             }
-            if let Some(spec) = pod["spec"].as_object_mut() {
-                meta::child_mut(spec, "nodeSelector").insert(key.clone(), value.clone());
-            }
+            meta::child_mut(super::spec_mut(pod), "nodeSelector").insert(key.clone(), value.clone());
         }
         for toleration in meta::items(&class, &["scheduling", "tolerations"]) {
             if !meta::items(pod, &["spec", "tolerations"]).contains(toleration) {

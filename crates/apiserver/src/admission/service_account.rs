@@ -73,7 +73,8 @@ fn mount_token(pod: &mut Value) {
         .unwrap_or_else(|| meta::generated_name(VOLUME_PREFIX, |below| rand::rng().random_range(0..below)));
     let mut needed = false;
     for list in ["initContainers", "containers"] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        let containers = super::spec_mut(pod).get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
             let mounts = meta::items(container, &["volumeMounts"]);
             if !container.is_object() || mounts.iter().any(|mount| mount["mountPath"] == MOUNT_PATH) {
                 continue;
@@ -143,15 +144,16 @@ impl Plugin for ServiceAccount {
             );
             request.forbidden(pod, &why)
         })?;
-        pod["spec"]["serviceAccountName"] = name.as_str().into();
+        let spec = super::spec_mut(pod);
+        spec.insert("serviceAccountName".to_owned(), name.as_str().into());
         // The old name of the field, which is still shown.
-        pod["spec"]["serviceAccount"] = name.into();
+        spec.insert("serviceAccount".to_owned(), name.into());
         if automounts(&account, pod) {
             mount_token(pod);
         }
         let secrets = meta::items(&account, &["imagePullSecrets"]);
         if meta::items(pod, &["spec", "imagePullSecrets"]).is_empty() && !secrets.is_empty() {
-            pod["spec"]["imagePullSecrets"] = secrets.into();
+            super::spec_mut(pod).insert("imagePullSecrets".to_owned(), secrets.into());
         }
         Ok(())
     }

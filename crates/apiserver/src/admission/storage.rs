@@ -44,7 +44,7 @@ impl Plugin for DefaultStorageClass {
         let born = |class: &Value| meta::text(class, &["metadata", "creationTimestamp"]).to_owned();
         defaults.sort_by(|a, b| born(b).cmp(&born(a)).then_with(|| meta::name(a).cmp(meta::name(b))));
         if let Some(class) = defaults.first() {
-            claim["spec"]["storageClassName"] = meta::name(class).into();
+            super::spec_mut(claim).insert("storageClassName".to_owned(), meta::name(class).into());
         }
         Ok(())
     }

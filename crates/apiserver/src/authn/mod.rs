@@ -7,7 +7,11 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use rustls::pki_types::CertificateDer;
-use tiphys_api::status::{Reason, Status};
+use serde_json::Value;
+use tiphys_api::{
+    meta,
+    status::{Reason, Status},
+};
 use tiphys_pki::{ClientTrust, Clock, Peer, Rejected};
 
 use crate::identity::Identity;
@@ -129,6 +133,12 @@ impl Authenticator {
 fn peer_identity(peer: &Peer) -> Identity {
     let extra = BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![peer.credential_id.clone()])]);
     Identity::authenticated(peer.user.clone(), "", peer.groups.clone(), extra)
+}
+
+/// A request object with its answer.
+pub(crate) fn answered(mut asked: Value, status: Value) -> Value {
+    meta::as_map(&mut asked).insert("status".to_owned(), status);
+    asked
 }
 
 /// The token of `Authorization: Bearer <token>`. Other schemes count as no credentials, as upstream has it.

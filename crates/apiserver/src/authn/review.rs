@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use tiphys_api::status::Status;
 
-use super::Tokens;
+use super::{Tokens, answered};
 use crate::identity::Identity;
 
 /// An identity as `authentication.k8s.io/v1.UserInfo`.
@@ -22,7 +22,7 @@ pub(crate) fn user_info(user: &Identity) -> Value {
 
 /// Answers a `TokenReview`: the review with its status filled in. A token that is not valid is an answer, not an
 /// error.
-pub fn token_review(tokens: &Tokens, mut review: Value, now: SystemTime) -> Result<Value, Status> {
+pub fn token_review(tokens: &Tokens, review: Value, now: SystemTime) -> Result<Value, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
@@ -33,11 +33,11 @@ pub fn token_review(tokens: &Tokens, mut review: Value, now: SystemTime) -> Resu
         }
         _ => tokens.audiences().to_vec(),
     };
-    review["status"] = match tokens.authenticate_for(token, &wanted, now) {
+    let status = match tokens.authenticate_for(token, &wanted, now) {
         Ok((user, audiences)) => {
             json!({ "authenticated": true, "user": user_info(&user), "audiences": audiences })
         }
         Err(error) => json!({ "user": {}, "error": error.to_string() }),
     };
-    Ok(review)
+    Ok(answered(review, status))
 }

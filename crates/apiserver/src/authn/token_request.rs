@@ -10,6 +10,7 @@ use tiphys_api::{
 };
 
 use super::{
+    answered,
     claims::{Private, Reference},
     tokens::{Grant, Tokens},
 };
@@ -74,13 +75,11 @@ pub fn token_request(
 
     let expires = jiff::Timestamp::try_from(now + lifetime)
         .map_err(|e| Status::new(Reason::InternalError, format!("failed to generate token: {e}")))?;
-    request["spec"]["audiences"] = audiences.into();
-    request["spec"]["expirationSeconds"] = seconds.into();
-    request["status"] = json!({
-        "token": token,
-        "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    });
-    Ok(request)
+    let spec = meta::child_mut(meta::as_map(&mut request), "spec");
+    spec.insert("audiences".to_owned(), audiences.into());
+    spec.insert("expirationSeconds".to_owned(), seconds.into());
+    let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    Ok(answered(request, json!({ "token": token, "expirationTimestamp": expires })))
 }
 
 fn reference(object: &Value) -> Reference {

@@ -89,3 +89,14 @@ fn a_review_tells_who_holds_a_token() {
     assert!(!bad["status"]["error"].as_str().unwrap().is_empty());
     assert_eq!(review(json!({})).unwrap_err().code(), 400);
 }
+
+#[test]
+fn odd_requests_get_an_answer_too() {
+    let tokens = tokens();
+    for odd in [json!(null), json!(7), json!([]), json!({ "spec": 7 }), json!({ "spec": { "audiences": 7 } })]
+    {
+        let answer = token_request(&tokens, "ns", "sa", odd.clone(), now()).unwrap();
+        assert!(answer["status"]["token"].is_string(), "{odd}");
+        assert!(super::super::token_review(&tokens, odd, now()).is_err());
+    }
+}

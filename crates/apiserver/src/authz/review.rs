@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tiphys_api::status::Status;
 
 use super::{Attributes, Authorizer, Decision, Rbac, Target};
-use crate::identity::Identity;
+use crate::{
+    authn::{answered, user_info},
+    identity::Identity,
+};
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
@@ -112,7 +115,7 @@ fn with_reason(mut status: Value, reason: String) -> Value {
 }
 
 /// Answers a `SubjectAccessReview`.
-pub fn subject_access(authorizer: &dyn Authorizer, mut review: Value) -> Result<Value, Status> {
+pub fn subject_access(authorizer: &dyn Authorizer, review: Value) -> Result<Value, Status> {
     let mut spec = spec(&review)?;
     if spec.user.is_empty() && spec.groups.is_empty() {
         return Err(Status::bad_request("at least one of user or group must be specified"));
@@ -123,8 +126,8 @@ pub fn subject_access(authorizer: &dyn Authorizer, mut review: Value) -> Result<
         mem::take(&mut spec.groups),
         mem::take(&mut spec.extra),
     );
-    review["status"] = status(authorizer, &user, &spec)?;
-    Ok(review)
+    let status = status(authorizer, &user, &spec)?;
+    Ok(answered(review, status))
 }
 
 /// Answers a `LocalSubjectAccessReview` in `namespace`.
@@ -148,14 +151,14 @@ pub fn local_subject_access(
 pub fn self_subject_access(
     authorizer: &dyn Authorizer,
     user: &Identity,
-    mut review: Value,
+    review: Value,
 ) -> Result<Value, Status> {
-    review["status"] = status(authorizer, user, &spec(&review)?)?;
-    Ok(review)
+    let status = status(authorizer, user, &spec(&review)?)?;
+    Ok(answered(review, status))
 }
 
 /// Answers a `SelfSubjectRulesReview` of `user`.
-pub fn self_subject_rules(rbac: &Rbac, user: &Identity, mut review: Value) -> Result<Value, Status> {
+pub fn self_subject_rules(rbac: &Rbac, user: &Identity, review: Value) -> Result<Value, Status> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
@@ -176,21 +179,20 @@ pub fn self_subject_rules(rbac: &Rbac, user: &Identity, mut review: Value) -> Re
             paths.push(json!(rule));
         }
     }
-    review["status"] = json!({
+    let mut status = json!({
         "resourceRules": resources,
         "nonResourceRules": paths,
         "incomplete": !found.errors.is_empty(),
     });
     if !found.errors.is_empty() {
-        review["status"]["evaluationError"] = found.errors.join(", ").into();
+        status["evaluationError"] = found.errors.join(", ").into();
     }
-    Ok(review)
+    Ok(answered(review, status))
 }
 
 /// Answers a `SelfSubjectReview` (`authentication.k8s.io`): who am I.
-pub fn self_subject(user: &Identity, mut review: Value) -> Value {
-    review["status"] = json!({ "userInfo": crate::authn::user_info(user) });
-    review
+pub fn self_subject(user: &Identity, review: Value) -> Value {
+    answered(review, json!({ "userInfo": user_info(user) }))
 }
 
 #[cfg(test)]

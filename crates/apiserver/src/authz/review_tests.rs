@@ -87,3 +87,18 @@ fn answers_about_oneself() {
         json!({ "username": "jane", "uid": "7", "groups": ["dev", "system:authenticated"] })
     );
 }
+
+#[test]
+fn odd_questions_get_an_answer_too() {
+    let rbac = rbac();
+    for odd in
+        [json!(null), json!(7), json!([]), json!({ "spec": 7 }), json!({ "spec": { "namespace": [] } })]
+    {
+        let me = user(&["dev"]);
+        assert!(subject_access(&rbac, odd.clone()).is_err());
+        assert!(local_subject_access(&rbac, "ns", odd.clone()).is_err());
+        assert!(self_subject_access(&rbac, &me, odd.clone()).is_err());
+        assert!(self_subject_rules(&rbac, &me, odd.clone()).is_err());
+        assert_eq!(self_subject(&me, odd)["status"]["userInfo"]["username"], "jane");
+    }
+}
