@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use crate::kind::{Kind, api_version, split_api_version};
@@ -352,8 +353,8 @@ fn zero(ty: TypeRef<'_>) -> Value {
 
 /// Adds the fields that are on the wire even when nobody gave them.
 fn write_zeros(object: Object<'_>, map: &mut Map<String, Value>) {
-    for field in object.fields() {
-        if field.zero == Zero::Written && !map.contains_key(field.name.as_ref()) {
+    for field in object.written() {
+        if !map.contains_key(field.name.as_ref()) {
             let value = zero(field.ty(object));
             if !value.is_null() {
                 map.insert(field.name.clone().into_owned(), value);
@@ -520,9 +521,6 @@ impl<'s> Seed<'_, 's> {
         let nested = !matches!(ty.shape(), Shape::Scalar(_));
         let mut map = Map::new();
         while let Some(key) = source.next_key::<String>()? {
-            if map.contains_key(&key) {
-                context.problem("duplicate", &key);
-            }
             if nested {
                 context.path.push(Step::Key(key.clone()));
             }
@@ -530,7 +528,14 @@ impl<'s> Seed<'_, 's> {
             if nested {
                 context.path.pop();
             }
-            map.insert(key, value.unwrap_or_else(|| zero(ty)));
+            let value = value.unwrap_or_else(|| zero(ty));
+            match map.entry(key) {
+                Entry::Vacant(entry) => drop(entry.insert(value)),
+                Entry::Occupied(mut entry) => {
+                    context.problem("duplicate", entry.key());
+                    entry.insert(value);
+                }
+            }
         }
         Ok(Value::Object(map))
     }

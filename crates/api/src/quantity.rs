@@ -222,8 +222,12 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, Error> {
         }
         _ => {
             let scale = exponent - parts.fraction.len() as i32;
-            let end = format!("{}{}", parts.whole, parts.fraction);
-            digits <= 18 && scale >= -9 && scale % 3 == 0 && !end.ends_with("000") && !parts.whole.is_empty()
+            let zeros = |digits: &str| digits.len() - digits.trim_end_matches('0').len();
+            let end = match zeros(parts.fraction) {
+                all if all == parts.fraction.len() => all + zeros(parts.whole),
+                some => some,
+            };
+            digits <= 18 && scale >= -9 && scale % 3 == 0 && end < 3 && !parts.whole.is_empty()
         }
     };
     if kept || text == "0" { Ok(Cow::Borrowed(text)) } else { Ok(Cow::Owned(quantity.to_string())) }

@@ -133,9 +133,57 @@ impl Field {
 enum Node {
     Scalar(Scalar),
     Any,
-    Object { name: Str, atomic: bool, first: u32, end: u32 },
+    Object(ObjectNode),
     Map { value: u32, atomic: bool },
     List { item: u32, kind: OwnedListKind },
+}
+
+#[derive(Debug, Default)]
+struct ObjectNode {
+    name: Str,
+    atomic: bool,
+    /// Its part of the schema's fields.
+    first: u32,
+    end: u32,
+    /// Open-addressed: places among the fields by the hash of their names, [`FREE`] where there is none.
+    /// Empty for objects with more fields than a byte counts.
+    table: Box<[u8]>,
+    /// The places of the fields that are written even when zero.
+    written: Box<[u8]>,
+}
+
+const FREE: u8 = u8::MAX;
+
+impl ObjectNode {
+    /// Indexes the fields, of which there are at most 254.
+    fn index(&mut self, fields: &[Field]) {
+        if fields.len() >= usize::from(FREE) {
+            return;
+        }
+        let mut table = vec![FREE; (fields.len() * 2).next_power_of_two()].into_boxed_slice();
+        let mut written = Vec::new();
+        for (place, field) in (0_u8..).zip(fields) {
+            let mut at = hash(&field.name) & (table.len() - 1);
+            while table[at] != FREE {
+                at = (at + 1) & (table.len() - 1);
+            }
+            table[at] = place;
+            if field.zero == Zero::Written {
+                written.push(place);
+            }
+        }
+        self.table = table;
+        self.written = written.into();
+    }
+}
+
+/// Spreads field names by their length and their first eight bytes.
+fn hash(name: &str) -> usize {
+    let mut head = [0; 8];
+    let length = name.len().min(8);
+    head[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let mixed = (u64::from_le_bytes(head) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 40) as usize
 }
 
 #[derive(Debug)]
@@ -193,7 +241,7 @@ impl<'s> TypeRef<'s> {
         match &self.schema.nodes[self.node as usize] {
             Node::Scalar(s) => Shape::Scalar(*s),
             Node::Any => Shape::Any,
-            Node::Object { .. } => Shape::Object(Object { schema: self.schema, node: self.node }),
+            Node::Object(_) => Shape::Object(Object { schema: self.schema, node: self.node }),
             Node::Map { value, atomic } => Shape::Map(MapType { value: at(*value), atomic: *atomic }),
             Node::List { item, kind } => Shape::List(List {
                 item: at(*item),
@@ -247,11 +295,9 @@ impl std::fmt::Debug for TypeRef<'_> {
 }
 
 impl<'s> Object<'s> {
-    fn parts(self) -> (&'s Str, bool, &'s [Field]) {
+    fn node(self) -> &'s ObjectNode {
         match &self.schema.nodes[self.node as usize] {
-            Node::Object { name, atomic, first, end } => {
-                (name, *atomic, &self.schema.fields[*first as usize..*end as usize])
-            }
+            Node::Object(object) => object,
             // Objects are only made from object nodes.
             _ => unreachable!("an Object refers to an object node"),
         }
@@ -259,17 +305,18 @@ impl<'s> Object<'s> {
 
     /// `core.v1.PodSpec`.
     pub fn name(self) -> &'s str {
-        self.parts().0
+        &self.node().name
     }
 
     /// Server-side apply replaces it as a whole.
     pub fn atomic(self) -> bool {
-        self.parts().1
+        self.node().atomic
     }
 
     /// All fields, sorted by name.
     pub fn fields(self) -> &'s [Field] {
-        self.parts().2
+        let node = self.node();
+        &self.schema.fields[node.first as usize..node.end as usize]
     }
 
     pub fn field(self, name: &str) -> Option<&'s Field> {
@@ -278,7 +325,26 @@ impl<'s> Object<'s> {
 
     /// Where a field stands among [`Self::fields`].
     pub fn position(self, name: &str) -> Option<usize> {
-        self.fields().binary_search_by(|f| f.name.as_ref().cmp(name)).ok()
+        let (fields, table) = (self.fields(), &self.node().table);
+        if table.is_empty() {
+            return fields.binary_search_by(|f| f.name.as_ref().cmp(name)).ok();
+        }
+        let mut at = hash(name) & (table.len() - 1);
+        // At least half of the table is free, so the search ends.
+        while table[at] != FREE {
+            let place = usize::from(table[at]);
+            if fields[place].name == name {
+                return Some(place);
+            }
+            at = (at + 1) & (table.len() - 1);
+        }
+        None
+    }
+
+    /// The fields that are on the wire even when they are zero.
+    pub fn written(self) -> impl Iterator<Item = &'s Field> {
+        let fields = self.fields();
+        self.node().written.iter().map(move |place| &fields[usize::from(*place)])
     }
 
     /// The value that an item's key has when the item leaves it out: a port without protocol is a TCP port.
@@ -298,7 +364,9 @@ impl std::fmt::Debug for Object<'_> {
 
 /// Reads the artefact. It is part of the binary and checked by a test, so a broken line is a bug, not input.
 mod reader {
-    use super::{Cow, Field, HashMap, Node, OwnedListKind, PatchStrategy, Scalar, Schema, Str, Zero};
+    use super::{
+        Cow, Field, HashMap, Node, ObjectNode, OwnedListKind, PatchStrategy, Scalar, Schema, Str, Zero,
+    };
 
     pub(super) fn read(text: &'static str) -> Schema {
         let mut reader = Reader::default();
@@ -319,7 +387,8 @@ mod reader {
                 }
             }
             reader.schema.names.insert(name.into(), node);
-            reader.schema.nodes.push(Node::Object { name: name.into(), atomic, first: 0, end: 0 });
+            let object = ObjectNode { name: name.into(), atomic, ..ObjectNode::default() };
+            reader.schema.nodes.push(Node::Object(object));
         }
         let mut object = None;
         for line in text.lines() {
@@ -346,9 +415,11 @@ mod reader {
     impl Reader {
         fn close(&mut self, object: Option<usize>) {
             let fields_end = self.schema.fields.len() as u32;
-            if let Some(Node::Object { first, end, .. }) = object.and_then(|o| self.schema.nodes.get_mut(o)) {
-                (*first, *end) = (self.first, fields_end);
-                self.schema.fields[self.first as usize..].sort_by(|a, b| a.name.cmp(&b.name));
+            if let Some(Node::Object(object)) = object.and_then(|o| self.schema.nodes.get_mut(o)) {
+                let fields = &mut self.schema.fields[self.first as usize..];
+                fields.sort_by(|a, b| a.name.cmp(&b.name));
+                (object.first, object.end) = (self.first, fields_end);
+                object.index(fields);
             }
             self.first = fields_end;
         }
