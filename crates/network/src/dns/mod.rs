@@ -80,7 +80,15 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Publishes the DNS service and answers questions until `shutdown` completes. Questions that come before the first
 /// complete list of services wait for it.
-pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
+///
+/// `client` lists and watches services and slices, all that the role `system:coredns` allows. `publisher` is for
+/// [`publish`] alone, which takes the right to write both kinds in kube-system.
+pub async fn run(
+    client: Client,
+    publisher: Client,
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
     let zone = Zone::new(&config.domain, config.reverse.clone())
         .map_err(|source| Error::Domain { domain: config.domain.clone(), source })?;
     let listener =
@@ -96,7 +104,7 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
                 _ => Vec::new(),
             });
     let slices = Informer::new(
-        Api::<discovery::EndpointSlice>::all(client.clone()),
+        Api::<discovery::EndpointSlice>::all(client),
         watcher::Config::default().labels(SERVICE_LABEL),
         Slice::project,
     )
@@ -111,7 +119,7 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
     };
     let announce = async {
         while let Err(error) =
-            publish(client.clone(), &config, address).await.map_err(|error| error.to_string())
+            publish(publisher.clone(), &config, address).await.map_err(|error| error.to_string())
         {
             tracing::warn!(error, "publishing the DNS service");
             tokio::time::sleep(RETRY).await;

@@ -81,6 +81,7 @@ fn service(config: &Config) -> Service {
         spec: from_json(json!({
             "type": "ClusterIP",
             "clusterIP": config.service_ip,
+            "clusterIPs": [config.service_ip],
             "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
         })),
         ..Service::default()

@@ -35,7 +35,7 @@ fn slice(service: &str, address: &str) -> Value {
 
 /// Asks until the answer is the wanted one: between an object's change and the kernel's lies a watch, whose end no
 /// test can see but by its effect. Gives up after a time that only a failing test takes.
-async fn until<T: PartialEq + std::fmt::Debug + Send + 'static>(
+pub(crate) async fn until<T: PartialEq + std::fmt::Debug + Send + 'static>(
     wanted: T,
     ask: impl Fn() -> T + Clone + Send + 'static,
 ) {
@@ -51,7 +51,7 @@ async fn until<T: PartialEq + std::fmt::Debug + Send + 'static>(
     panic!("waited for {wanted:?}, last was {last:?}");
 }
 
-fn resolve(from: &Netns, name: &'static str) -> Vec<String> {
+pub(crate) fn resolve(from: &Netns, name: &'static str) -> Vec<String> {
     from.run(move || {
         let mut query = Message::query();
         query.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::A));
@@ -72,7 +72,7 @@ fn resolve(from: &Netns, name: &'static str) -> Vec<String> {
     })
 }
 
-fn dns_config(dir: &Path) -> dns::Config {
+pub(crate) fn dns_config(dir: &Path) -> dns::Config {
     dns::Config {
         node: "here".to_owned(),
         resolv_conf: dir.join("resolv.conf"),
@@ -80,7 +80,7 @@ fn dns_config(dir: &Path) -> dns::Config {
     }
 }
 
-fn proxy_config() -> proxy::Config {
+pub(crate) fn proxy_config() -> proxy::Config {
     proxy::Config {
         instance: INSTANCE,
         service_cidr: "10.96.0.0/16".parse().unwrap(),
@@ -116,7 +116,12 @@ fn what_the_api_says_is_what_packets_do() {
             // Dropped is stopped, too.
             let _ = stopped.await;
         }));
-        let dns = tokio::spawn(dns::run(api.client(), dns_config(dir.path()), std::future::pending()));
+        let dns = tokio::spawn(dns::run(
+            api.client(),
+            api.client(),
+            dns_config(dir.path()),
+            std::future::pending(),
+        ));
 
         until("a".to_owned(), ask.clone()).await;
         until(vec!["10.96.0.7".to_owned()], resolve.clone()).await;

@@ -6,4 +6,5 @@ mod cni;
 mod dns;
 mod live;
 mod proxy;
+mod real;
 mod support;
