@@ -21,7 +21,7 @@ pub struct ControllerManager {
 impl ControllerManager {
     /// `reads` is the identity of the shared informers. `client_for` is asked once for each controller, by
     /// the name of its service account in `kube-system`.
-    pub fn start(reads: &Client, client_for: impl Fn(&str) -> Client) -> Self {
+    pub fn start(reads: &Client, client_for: impl Fn(&'static str) -> Client) -> Self {
         let mut tasks = JoinSet::new();
         let mut informers = Informers::new(reads);
         let own = |name: &'static str, tasks: &mut JoinSet<()>| {

@@ -108,6 +108,11 @@ impl Runtime {
         networked.map(|sandbox| sandbox.id.clone()).collect()
     }
 
+    /// The layers that containers need, whatever happens to their images.
+    pub fn layers_in_use(&self) -> BTreeSet<String> {
+        self.inner.layers_in_use()
+    }
+
     async fn adopt(&self) -> Result<()> {
         let pods = self.inner.config.root.join("pods");
         for entry in fs::read_dir(&pods).map_err(Error::io("list", &pods))? {

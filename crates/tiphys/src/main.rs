@@ -1,16 +1,18 @@
 //! The binary: reads flags and wires the rooms together.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::SystemTime;
+mod cluster;
+mod control;
+mod data_dir;
+mod down;
+mod image;
+mod kernel;
+mod pod_network;
+mod settings;
+mod up;
 
-use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
-use tiphys_apiserver::{ApiServer, Config};
-use tiphys_pki::Pki;
-use tiphys_store::{Embedded, Store};
-use tokio::net::TcpListener;
+use std::{io::IsTerminal, process::ExitCode};
+
+use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "tiphys", version, about = "A whole Kubernetes cluster in one program")]
@@ -22,64 +24,49 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the cluster in the foreground.
-    Up(Up),
+    ///
+    /// Ctrl-C stops the server and leaves pods running, as a crash would; the next `up` takes them over.
+    Up(settings::Settings),
+    /// Stop the cluster and remove everything that it made, except its data: also after a crash.
+    Down(data_dir::Flag),
+    /// Import, list, pull and remove the images of a cluster, running or not.
+    Image(image::Arguments),
+    /// Print the versions of this program and of the API that it serves.
+    Version,
+    /// The process beside each pod; started by the runtime.
+    #[command(hide = true)]
+    Shim { pod: std::ffi::OsString },
 }
 
-#[derive(Args)]
-struct Up {
-    /// Where the cluster's state is kept.
-    #[arg(long, default_value = "/var/lib/tiphys")]
-    data_dir: PathBuf,
-    /// The secure port of the API.
-    #[arg(long, default_value_t = 6443)]
-    secure_port: u16,
-}
-
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    // Before anything else: a shim must have one thread, and is worth having little memory.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == "shim") {
+        return tiphys_runtime::shim::main(arguments);
+    }
+    let command = Cli::parse().command;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TIPHYS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match Cli::parse().command {
-        Command::Up(up) => run(up).await,
-    }
-}
-
-async fn run(up: Up) -> anyhow::Result<()> {
-    let pki = Arc::new(Pki::open(&up.data_dir.join("pki")).context("opening the cluster's keys")?);
-    let store = Arc::new(
-        Embedded::open(up.data_dir.join("store"), tiphys_store::embedded::Options::default())
-            .context("opening the store")?,
-    );
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, up.secure_port))
-        .await
-        .with_context(|| format!("listening on port {}", up.secure_port))?;
-    let port = listener.local_addr().context("asking for the listener's address")?.port();
-    let config = Config {
-        pki: Arc::clone(&pki),
-        names: Vec::new(),
-        node_name: nix::unistd::gethostname()?.to_string_lossy().into_owned(),
-        domain: "cluster.local".to_owned(),
-        clock: Arc::new(SystemTime::now),
-        advertise: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        service_range: "10.96.0.0/16".parse().context("the service range")?,
+    let result = match command {
+        Command::Up(settings) => up::run(settings),
+        Command::Down(flag) => down::run(&flag),
+        Command::Image(arguments) => image::run(arguments),
+        Command::Version => {
+            println!("tiphys {} (Kubernetes {})", env!("CARGO_PKG_VERSION"), cluster::KUBERNETES);
+            Ok(())
+        }
+        Command::Shim { pod } => return tiphys_runtime::shim::main([pod]),
     };
-    let server = ApiServer::start(config, Arc::clone(&store) as Arc<dyn Store>).await?;
-    let kubeconfig = up.data_dir.join("admin.kubeconfig");
-    pki.admin_kubeconfig(&kubeconfig, "tiphys", &format!("https://127.0.0.1:{port}"))?;
-    println!("kubeconfig: {}", kubeconfig.display());
-
-    let serving = server.serve(listener);
-    tokio::pin!(serving);
-    tokio::select! {
-        done = &mut serving => done?,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            server.stop();
-            serving.await?;
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tiphys: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    store.close().await;
-    Ok(())
 }

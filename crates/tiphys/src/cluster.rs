@@ -1,0 +1,224 @@
+//! Every room of a cluster in one process, wired together.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use anyhow::{Context, Result};
+use kube::Client;
+use tiphys_apiserver::{ApiServer, identity::Component};
+use tiphys_controllers::ControllerManager;
+use tiphys_cri::v1::{
+    image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
+};
+use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
+use tiphys_node::{Kubelet, names::ClusterDns};
+use tiphys_pki::Pki;
+use tiphys_runtime::Runtime;
+use tiphys_scheduler::Scheduler;
+use tiphys_store::{Embedded, Store};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{data_dir::DataDir, image, pod_network::BuiltIn, settings::Settings};
+
+/// The release whose API is served.
+pub(crate) const KUBERNETES: &str = "v1.37.0";
+
+/// A running cluster.
+pub(crate) struct Cluster {
+    store: Arc<Embedded>,
+    server: ApiServer,
+    runtime: Option<Runtime>,
+    node: String,
+    stop: CancellationToken,
+    tasks: JoinSet<Result<()>>,
+}
+
+impl Cluster {
+    /// Starts all rooms. The API answers when this returns; the node is ready soon after.
+    pub(crate) async fn start(settings: &Settings, data: &DataDir) -> Result<Self> {
+        let node = settings.node()?;
+        let listener =
+            TcpListener::bind((settings.bind_address, settings.secure_port)).await.with_context(|| {
+                format!(
+                    "listening on {}:{}; if another program has the port, choose one with --secure-port",
+                    settings.bind_address, settings.secure_port
+                )
+            })?;
+        let port = listener.local_addr().context("asking for the listener's address")?.port();
+        let pki = Arc::new(Pki::open(&data.join("pki")).context("opening the cluster's keys")?);
+        let options = tiphys_store::embedded::Options::default();
+        let store = Arc::new(Embedded::open(data.join("store"), options).context("opening the store")?);
+        let host = host_address();
+        let config = tiphys_apiserver::Config {
+            pki: pki.clone(),
+            names: Vec::new(),
+            node_name: node.clone(),
+            domain: settings.cluster_domain.clone(),
+            clock: Arc::new(SystemTime::now),
+            advertise: SocketAddr::new(host, port),
+            service_range: settings.service_cidr.into(),
+        };
+        let server =
+            ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;
+        pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
+            .context("writing the administrator's kubeconfig")?;
+        let stop = CancellationToken::new();
+        let mut cluster = Self { store, server, runtime: None, node, stop, tasks: JoinSet::new() };
+        let server = cluster.server.clone();
+        cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
+        cluster.start_control_plane();
+        cluster.start_node(settings, data, host).await?;
+        Ok(cluster)
+    }
+
+    /// A client with the identity of one component, which reaches the API without a socket.
+    pub(crate) fn client(&self, component: &Component) -> Client {
+        Client::new(self.server.connector(component), "default")
+    }
+
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(crate) fn runtime(&self) -> Option<&Runtime> {
+        self.runtime.as_ref()
+    }
+
+    fn start_control_plane(&mut self) {
+        let scheduler = Scheduler::new(self.client(&Component::Scheduler), &Default::default());
+        self.tasks.spawn(async move {
+            scheduler.run().await;
+            Ok(())
+        });
+        let server = self.server.clone();
+        let controllers =
+            ControllerManager::start(&self.client(&Component::ControllerManager), move |name| {
+                Client::new(server.connector(&Component::Controller(name)), "default")
+            });
+        self.tasks.spawn(async move { controllers.wait().await.context("running controllers") });
+    }
+
+    async fn start_node(&mut self, settings: &Settings, data: &DataDir, host: IpAddr) -> Result<()> {
+        let instance: Instance = data.instance().parse().context("the cluster's instance")?;
+        let network = PodNetwork::new(bridge::Config {
+            instance,
+            pod_cidr: settings.node_pod_cidr(),
+            cluster_cidr: settings.pod_cidr,
+            service_cidr: settings.service_cidr,
+            state_dir: data.join("network"),
+            mtu: None,
+        });
+        let network = Arc::new(network.await.context("making the pod network")?);
+        let cri = match &settings.container_runtime_endpoint {
+            Some(endpoint) => tiphys_cri::Client::connect(endpoint)
+                .with_context(|| format!("connecting to the container runtime at {endpoint}"))?,
+            None => self.start_runtime(data, network.clone()).await?,
+        };
+        self.start_network(settings, instance, network);
+        let mut config = tiphys_node::config::Config::new(&self.node, data.node(), &data.pods_cgroup());
+        config.addresses = vec![host];
+        config.dns = ClusterDns {
+            servers: vec![settings.dns_address().to_string()],
+            domain: settings.cluster_domain.clone(),
+        };
+        config.pod_cidr = Some(settings.node_pod_cidr().to_string());
+        config.static_pods.clone_from(&settings.pod_manifest_path);
+        config.port = settings.kubelet_port;
+        config.version = KUBERNETES.to_owned();
+        let kubelet = Kubelet::new(config, self.client(&Component::Node(self.node.clone())), cri);
+        let stop = self.stop.clone();
+        self.tasks
+            .spawn(async move { kubelet.run(stop.cancelled_owned()).await.context("running the node") });
+        Ok(())
+    }
+
+    async fn start_runtime(
+        &mut self,
+        data: &DataDir,
+        network: Arc<PodNetwork>,
+    ) -> Result<tiphys_cri::Client> {
+        let exe = std::env::current_exe().context("finding this program's file")?;
+        let runtime = Runtime::open(tiphys_runtime::Config {
+            root: data.runtime(),
+            instance: data.instance(),
+            shim_exe: exe.clone(),
+            shim_arguments: vec!["shim".to_owned()],
+            network: Arc::new(BuiltIn(network.clone())),
+        })
+        .await
+        .context("opening the container runtime")?;
+        let live = runtime.networked_sandboxes().into_iter().collect();
+        network.reconcile(&live).await.context("taking stock of the pod network")?;
+        image::pack_self(&runtime.images(), &exe)?;
+        self.runtime = Some(runtime.clone());
+        let runtime_service = RuntimeServiceServer::new(runtime.clone());
+        Ok(tiphys_cri::Client::in_process(runtime_service, ImageServiceServer::new(runtime)))
+    }
+
+    fn start_network(&mut self, settings: &Settings, instance: Instance, network: Arc<PodNetwork>) {
+        let config = proxy::Config { instance, service_cidr: settings.service_cidr, node: self.node.clone() };
+        let (client, stop) = (self.client(&Component::Proxy), self.stop.clone());
+        self.tasks.spawn(async move {
+            Proxy::run(client, config, stop.cancelled_owned()).await.context("running the service proxy")
+        });
+        let mut config = dns::Config::new(network.gateway());
+        config.domain.clone_from(&settings.cluster_domain);
+        config.service_ip = settings.dns_address();
+        config.node.clone_from(&self.node);
+        config.reverse = vec![settings.service_cidr.into(), settings.pod_cidr.into()];
+        let (client, stop) = (self.client(&Component::Dns), self.stop.clone());
+        self.tasks.spawn(async move {
+            dns::run(client, config, stop.cancelled_owned()).await.context("running DNS")
+        });
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! { () = network.keep() => {}, () = stop.cancelled() => {} }
+            Ok(())
+        });
+    }
+
+    /// Waits until a room fails, which none does by itself while the host is sound.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(error))) => return error,
+                Some(Err(error)) => {
+                    return anyhow::Error::new(error).context("a room of the cluster stopped");
+                }
+                None => return anyhow::anyhow!("every room of the cluster has stopped"),
+            }
+        }
+    }
+
+    /// Ends every room in order, and the store last. Pods stay.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        self.server.stop();
+        let rest = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            while self.tasks.join_next().await.is_some() {}
+        });
+        if rest.await.is_err() {
+            tracing::warn!("some rooms did not stop in time");
+        }
+        self.tasks.shutdown().await;
+        self.store.close().await;
+    }
+}
+
+/// The address that this host is reached at: that which it would send from. Nothing is sent.
+fn host_address() -> IpAddr {
+    let from = || -> std::io::Result<IpAddr> {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
+        Ok(socket.local_addr()?.ip())
+    };
+    match from() {
+        Ok(address) if !address.is_unspecified() => address,
+        _ => Ipv4Addr::LOCALHOST.into(),
+    }
+}

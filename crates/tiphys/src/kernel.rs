@@ -1,0 +1,46 @@
+//! What the host must offer, asked for before anything is started.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+/// One thing that is missing, and what to do about it.
+struct Missing {
+    what: String,
+    remedy: String,
+}
+
+/// Looks for what a node needs.
+///
+/// # Errors
+/// Everything that is missing at once, each with its remedy.
+pub(crate) fn preflight() -> Result<()> {
+    let mut missing = Vec::new();
+    let mut need = |there: bool, what: &str, remedy: &str| {
+        if !there {
+            missing.push(Missing { what: what.to_owned(), remedy: remedy.to_owned() });
+        }
+    };
+    need(nix::unistd::geteuid().is_root(), "root", "run tiphys as root, for example with sudo");
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let has = |name: &str| filesystems.lines().any(|line| line.split_whitespace().last() == Some(name));
+    need(has("overlay"), "the overlay file system", "load it: modprobe overlay");
+    need(
+        Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+            || Path::new("/sys/fs/cgroup/memory").exists(),
+        "cgroups",
+        "mount them: mount -t cgroup2 none /sys/fs/cgroup",
+    );
+    for namespace in ["net", "pid", "ipc", "uts", "mnt"] {
+        need(
+            Path::new("/proc/self/ns").join(namespace).exists(),
+            &format!("{namespace} namespaces"),
+            "use a kernel with namespaces (CONFIG_NAMESPACES and its options)",
+        );
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = missing.iter().map(|m| format!("\n  - {}: {}", m.what, m.remedy)).collect();
+    bail!("this host lacks what a node needs:{}", list.concat())
+}

@@ -1,0 +1,94 @@
+//! `tiphys up`: a cluster in the foreground.
+
+use std::{io::IsTerminal, time::Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use k8s_openapi::api::core::v1::Node;
+use kube::{
+    Api,
+    runtime::wait::{Condition, await_condition},
+};
+use tiphys_apiserver::identity::Component;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{cluster::Cluster, control, data_dir::DataDir, kernel, settings::Settings};
+
+pub(crate) fn run(settings: Settings) -> Result<()> {
+    settings.check()?;
+    kernel::preflight()?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?
+        .block_on(serve(settings))
+}
+
+async fn serve(settings: Settings) -> Result<()> {
+    let begun = Instant::now();
+    let data = DataDir::make(&settings.data)?;
+    let _lock = data.lock()?;
+    let mut interrupted = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
+    let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let progress = spinner("starting the cluster");
+    let mut cluster = tokio::select! {
+        started = Cluster::start(&settings, &data) => started?,
+        _ = interrupted.recv() => return Ok(()),
+        _ = terminated.recv() => return Ok(()),
+    };
+    let control = control::Listener::bind(&data, cluster.runtime().cloned())?;
+    progress.set_message("waiting for the node to be ready");
+    println!("kubeconfig: {}", data.admin_kubeconfig().display());
+    let nodes: Api<Node> = Api::all(cluster.client(&Component::ApiServer));
+    let node = cluster.node().to_owned();
+    let ready = await_condition(nodes, &node, is_ready());
+    tokio::pin!(ready);
+    let mut waiting = true;
+    let signalled = loop {
+        tokio::select! {
+            error = cluster.failed() => {
+                cluster.stop().await;
+                return Err(error);
+            }
+            result = &mut ready, if waiting => {
+                waiting = false;
+                progress.finish_and_clear();
+                match result {
+                    Ok(_) => println!("node {node} is ready after {} ms", begun.elapsed().as_millis()),
+                    Err(error) => eprintln!("tiphys: watching the node: {error}"),
+                }
+            }
+            _ = interrupted.recv() => break "interrupted",
+            _ = terminated.recv() => break "terminated",
+        }
+    };
+    progress.finish_and_clear();
+    drop(control);
+    cluster.stop().await;
+    println!(
+        "{signalled}: the server has stopped, its pods go on; `tiphys up --data-dir {0}` takes them over, \
+         `tiphys down --data-dir {0}` removes them",
+        data.path().display()
+    );
+    Ok(())
+}
+
+/// Whether a node's `Ready` condition is true.
+pub(crate) fn is_ready() -> impl Condition<Node> {
+    |node: Option<&Node>| {
+        let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
+        conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+    }
+}
+
+/// Shows what is being waited for, where somebody watches.
+pub(crate) fn spinner(message: &'static str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.set_style(ProgressStyle::default_spinner());
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}
