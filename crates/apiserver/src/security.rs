@@ -112,3 +112,7 @@ impl Security {
         policy::plan(&*self.source)
     }
 }
+
+#[cfg(test)]
+#[path = "security_tests.rs"]
+mod tests;

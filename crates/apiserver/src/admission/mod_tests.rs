@@ -233,7 +233,8 @@ async fn mirror_pods_reach_for_nothing() {
     assert_eq!(create("pods").run(&plugin, plain.clone(), Value::Null).await, Ok(plain));
     let token =
         json!([{ "name": "t", "projected": { "sources": [{ "serviceAccountToken": { "path": "t" } }] } }]);
-    let cases: [(&dyn Fn(&mut Value), &str); 3] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let cases: [(Change<'_>, &str); 3] = [
         (&|spec| spec["serviceAccountName"] = "x".into(), "may not reference service accounts"),
         (
             &|spec| spec["volumes"] = json!([{ "name": "v", "secret": { "secretName": "s" } }]),
