@@ -15,7 +15,7 @@ pub use pod::{Qos, pod, pod_template, qos};
 pub use rest::{
     csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy,
     persistent_volume, persistent_volume_claim, priority_class, role_binding, secret, service, storage_class,
-    token_request, webhooks,
+    token_request,
 };
 pub use workloads::{
     autoscaler, cron_job, daemon_set, deployment, job, replica_set, replication_controller, stateful_set,

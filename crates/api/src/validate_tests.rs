@@ -107,7 +107,15 @@ fn good_objects_pass() {
         ("apps", "Deployment", json!({"spec": spec})),
         ("apps", "ReplicaSet", json!({"spec": spec})),
         ("apps", "DaemonSet", json!({"spec": spec})),
-        ("apps", "StatefulSet", json!({"spec": spec})),
+        (
+            "apps",
+            "StatefulSet",
+            with(
+                &json!({"spec": spec}),
+                &json!({"spec": {"volumeClaimTemplates": [{"metadata": {"name": "www"}}], "template": {"spec": {
+                "containers": [{"name": "c", "image": "i", "volumeMounts": [{"name": "www", "mountPath": "/w"}]}]}}}}),
+            ),
+        ),
         ("", "ReplicationController", json!({"spec": {"template": template}})),
         ("batch", "Job", json!({"spec": {"template": once}})),
         (

@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Fill::{Bool, Empty, Int, Text};
+use super::Fill::{Bool, Int, Text};
 use super::{each, fill, is_text, list, object, spec};
 use crate::meta::{as_map, child_mut, name};
 
@@ -167,30 +167,4 @@ pub fn limit_range(_version: &str, range: &mut Value) {
 
 pub fn token_request(_version: &str, request: &mut Value) {
     fill(spec(request), &[("expirationSeconds", Int(60 * 60))]);
-}
-
-pub fn webhooks(_version: &str, configuration: &mut Value) {
-    let configuration = as_map(configuration);
-    let mutating = is_text(configuration, "kind", "MutatingWebhookConfiguration");
-    for hook in each(configuration, "webhooks") {
-        fill(
-            hook,
-            &[
-                ("failurePolicy", Text("Fail")),
-                ("matchPolicy", Text("Equivalent")),
-                ("namespaceSelector", Empty),
-                ("objectSelector", Empty),
-                ("timeoutSeconds", Int(10)),
-            ],
-        );
-        if mutating {
-            fill(hook, &[("reinvocationPolicy", Text("Never"))]);
-        }
-        if let Some(service) = object(hook, "clientConfig").and_then(|c| object(c, "service")) {
-            fill(service, &[("port", Int(443))]);
-        }
-        for rule in each(hook, "rules") {
-            rule.entry("scope").or_insert_with(|| json!("*"));
-        }
-    }
 }

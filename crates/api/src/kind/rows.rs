@@ -162,14 +162,12 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "Endpoints" => &network::ENDPOINTS,
         "EndpointSlice" => &network::ENDPOINT_SLICE,
         "Event" => &cluster::EVENT,
-        "FlowSchema" => &cluster::FLOW_SCHEMA,
         "HorizontalPodAutoscaler" => &workloads::AUTOSCALER,
         "Ingress" => &network::INGRESS,
         "IngressClass" => &network::INGRESS_CLASS,
         "IPAddress" => &network::IP_ADDRESS,
         "Job" => &workloads::JOB,
         "Lease" => &cluster::LEASE,
-        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => &cluster::WEBHOOKS,
         "Namespace" => &cluster::NAMESPACE,
         "NetworkPolicy" => &network::NETWORK_POLICY,
         "Node" => &cluster::NODE,
@@ -179,7 +177,6 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "PodDisruptionBudget" => &workloads::DISRUPTION_BUDGET,
         "PodTemplate" => &pods::POD_TEMPLATE,
         "PriorityClass" => &cluster::PRIORITY_CLASS,
-        "PriorityLevelConfiguration" => &cluster::PRIORITY_LEVEL,
         "ReplicaSet" => &workloads::REPLICA_SET,
         "ReplicationController" => &workloads::REPLICATION_CONTROLLER,
         "ResourceQuota" => &cluster::RESOURCE_QUOTA,
@@ -190,8 +187,6 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "ServiceCIDR" => &network::SERVICE_CIDR,
         "StatefulSet" => &workloads::STATEFUL_SET,
         "StorageClass" => &volumes::CLASS,
-        "ValidatingAdmissionPolicy" => &cluster::ADMISSION_POLICY,
-        "ValidatingAdmissionPolicyBinding" => &cluster::ADMISSION_BINDING,
         "VolumeAttachment" => &volumes::ATTACHMENT,
         "VolumeAttributesClass" => &volumes::ATTRIBUTES_CLASS,
         _ => return None,
@@ -571,19 +566,7 @@ fn storage(rows: &mut Vec<Kind>) {
 }
 
 fn rest(rows: &mut Vec<Kind>) {
-    let admission = |kind, resource| {
-        row("admissionregistration.k8s.io", kind, resource)
-            .cluster()
-            .category("api-extensions")
-            .create(meta::start_generation)
-            .update(prepare::update_whole_counted)
-            .default(defaults::webhooks)
-    };
     rows.extend([
-        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations").conditional_update(),
-        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status().counted(),
-        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
-        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations").conditional_update(),
         row("scheduling.k8s.io", "PriorityClass", "priorityclasses")
             .cluster()
             .short(&["pc"])
@@ -597,10 +580,5 @@ fn rest(rows: &mut Vec<Kind>) {
             .create(meta::start_generation)
             .update(prepare::update_whole_counted)
             .default(defaults::endpoint_slice),
-        row("flowcontrol.apiserver.k8s.io", "FlowSchema", "flowschemas").cluster().status().counted(),
-        row("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration", "prioritylevelconfigurations")
-            .cluster()
-            .status()
-            .counted(),
     ]);
 }

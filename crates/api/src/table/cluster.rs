@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{
-    AGE, Column, NAME, NONE, Printer, UNKNOWN, UNSET, age, either, flag, name, number, since, text_or,
-};
+use super::{AGE, Column, NAME, NONE, Printer, UNKNOWN, age, either, flag, name, number, since, text_or};
 use crate::meta::{self, items, text};
 
 pub(crate) static NODE: Printer = Printer {
@@ -256,84 +254,4 @@ pub(crate) static SIGNING_REQUEST: Printer = Printer {
 pub(crate) static RUNTIME_CLASS: Printer = Printer {
     columns: &[NAME, Column::text("Handler"), AGE],
     cells: |o, now| vec![name(o), text(o, &["handler"]).into(), age(o, now)],
-};
-
-pub(crate) static WEBHOOKS: Printer = Printer {
-    columns: &[NAME, Column::number("Webhooks"), AGE],
-    cells: |o, now| vec![name(o), items(o, &["webhooks"]).len().into(), age(o, now)],
-};
-
-pub(crate) static ADMISSION_POLICY: Printer = Printer {
-    columns: &[NAME, Column::number("Validations"), Column::text("ParamKind"), AGE],
-    cells: |o, now| {
-        let of = |field: &str| text(o, &["spec", "paramKind", field]);
-        let kind = match of("kind") {
-            "" => UNSET.to_owned(),
-            kind => format!("{}/{kind}", of("apiVersion")),
-        };
-        vec![name(o), items(o, &["spec", "validations"]).len().into(), kind.into(), age(o, now)]
-    },
-};
-
-pub(crate) static ADMISSION_BINDING: Printer = Printer {
-    columns: &[NAME, Column::text("PolicyName"), Column::text("ParamRef"), AGE],
-    cells: |o, now| {
-        let of = |field: &str| text(o, &["spec", "paramRef", field]);
-        let parameters = match (of("namespace"), of("name")) {
-            (_, "") => UNSET.to_owned(),
-            ("", name) => format!("*/{name}"),
-            (namespace, name) => format!("{namespace}/{name}"),
-        };
-        vec![name(o), text(o, &["spec", "policyName"]).into(), parameters.into(), age(o, now)]
-    },
-};
-
-pub(crate) static FLOW_SCHEMA: Printer = Printer {
-    columns: &[
-        NAME,
-        Column::text("PriorityLevel"),
-        Column::number("MatchingPrecedence"),
-        Column::text("DistinguisherMethod"),
-        AGE,
-        Column::text("MissingPL"),
-    ],
-    cells: |o, now| {
-        let conditions = items(o, &["status", "conditions"]).iter();
-        let mut dangling =
-            conditions.filter(|c| text(c, &["type"]) == "Dangling").map(|c| text(c, &["status"]));
-        vec![
-            name(o),
-            text(o, &["spec", "priorityLevelConfiguration", "name"]).into(),
-            number(o, &["spec", "matchingPrecedence"]).into(),
-            text_or(o, &["spec", "distinguisherMethod", "type"], NONE).into(),
-            age(o, now),
-            dangling.next_back().unwrap_or("?").into(),
-        ]
-    },
-};
-
-pub(crate) static PRIORITY_LEVEL: Printer = Printer {
-    columns: &[
-        NAME,
-        Column::text("Type"),
-        Column::number("NominalConcurrencyShares"),
-        Column::number("Queues"),
-        Column::number("HandSize"),
-        Column::number("QueueLengthLimit"),
-        AGE,
-    ],
-    cells: |o, now| {
-        let limited = &o["spec"]["limited"];
-        let queuing = &limited["limitResponse"]["queuing"];
-        let cell = |value: &Value, field: &str| Value::from(either(value.get(field), NONE));
-        vec![
-            name(o),
-            text(o, &["spec", "type"]).into(),
-            cell(limited, "nominalConcurrencyShares"),
-            cell(queuing, "queues"),
-            cell(queuing, "handSize"),
-            cell(queuing, "queueLengthLimit"),
-            age(o, now),
-        ]
-    },
 };

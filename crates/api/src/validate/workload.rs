@@ -1,10 +1,10 @@
 //! What makes pods.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{At, label_selector, needed_selector, pod};
 use crate::field::{Error, Errors};
-use crate::meta;
+use crate::meta::{self, items};
 use crate::names;
 use crate::selector::LabelSelector;
 
@@ -230,8 +230,27 @@ pub(crate) fn stateful_set(object: &Value) -> Errors {
     }
     not_negative(&spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"], &mut errors);
     spec.get("ordinals").get("start").not_negative(&mut errors);
-    lasting_template(&spec, &mut errors, "statefulset");
+    // The claims give every pod volumes that its template may mount without naming them.
+    let whole = with_claims(object);
+    let root = At::root(&whole);
+    lasting_template(&root.get("spec"), &mut errors, "statefulset");
     errors
+}
+
+/// The set as its pods will be: with a volume for each claim that the template has no volume for.
+fn with_claims(set: &Value) -> Value {
+    let mut whole = set.clone();
+    let claims = items(set, &["spec", "volumeClaimTemplates"]);
+    let Some(spec) = whole.pointer_mut("/spec/template/spec").and_then(Value::as_object_mut) else {
+        return whole;
+    };
+    let volumes = spec.entry("volumes").or_insert_with(|| json!([]));
+    for name in claims.iter().map(meta::name) {
+        if let Some(volumes) = volumes.as_array_mut().filter(|v| !v.iter().any(|v| v["name"] == name)) {
+            volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        }
+    }
+    whole
 }
 
 pub(crate) fn stateful_set_update(new: &Value, old: &Value) -> Errors {
