@@ -517,6 +517,20 @@ async fn collections_come_and_go() {
     assert!(f.cache.collection("example.com", "widgets").is_none());
 }
 
+/// A store that fails ends the cache: nothing is promised to be fresh any more.
+#[tokio::test]
+async fn the_cache_ends_with_its_store() {
+    let f = Fixture::new().await;
+    let written = f.pod("a", "1", "x", "n").await;
+    f.cache.wait(written).await.unwrap();
+    let mut watch = f.watch(Start::Now, Filter::default()).await;
+    f.store.close();
+    assert!(matches!(f.cache.ended().await, Error::Store(tiphys_store::Error::Closed)));
+    assert!(matches!(watch.next().await, Err(Error::Store(_))));
+    assert!(matches!(f.cache.wait_newest().await, Err(Error::Store(_))));
+    assert!(matches!(f.cache.wait(revision(written.get() + 1)).await, Err(Error::Store(_))));
+}
+
 #[tokio::test]
 async fn callers_are_told_of_changes() {
     let f = Fixture::new().await;

@@ -13,7 +13,7 @@ use super::{
     feed::Feed,
     list::Token,
     projection::Projection,
-    state::{Happened, Ring, Root},
+    state::{Happened, Ring, Root, Shared},
     watch::{Initial, Watcher},
 };
 
@@ -241,7 +241,8 @@ impl Collection {
                 if *revision < oldest {
                     return Err(Error::Gone { asked: *revision, oldest });
                 }
-                backlog.extend(state.ring.after(*revision).filter_map(|event| event.notice(&filter)));
+                let events = state.ring.after(*revision);
+                backlog.extend(events.filter_map(|event| event.notice(&filter, &Shared::default())));
             }
             Start::State(_) | Start::Initial(_) => {
                 let marked = options.bookmarks && matches!(options.start, Start::Initial(_));
@@ -301,6 +302,7 @@ impl Collection {
         if watchers.is_empty() {
             return;
         }
+        let frames = Shared::default();
         let mut groups = vec![Group::All, Group::Object((*event.key).into())];
         for (i, field) in self.spec.indexed.iter().enumerate() {
             let value = |object: &Option<Arc<Object>>| object.as_ref()?.field(field).map(Box::from);
@@ -311,7 +313,7 @@ impl Collection {
             groups.extend(now.map(|value| Group::Field(i, value)));
         }
         for watcher in groups.iter().filter_map(|group| watchers.get(group)).flat_map(BTreeMap::values) {
-            if let Some(notice) = event.notice(&watcher.filter) {
+            if let Some(notice) = event.notice(&watcher.filter, &frames) {
                 watcher.tell(notice);
             }
         }

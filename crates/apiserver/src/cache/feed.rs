@@ -98,6 +98,13 @@ impl Feed {
         }
     }
 
+    /// Waits for the end.
+    pub(super) async fn ended(&self) -> Error {
+        let mut fresh = self.fresh.subscribe();
+        let ended = fresh.wait_for(|fresh| fresh.ended.is_some()).await;
+        ended.ok().and_then(|fresh| fresh.ended.clone()).unwrap_or(Error::Unavailable)
+    }
+
     /// Waits until a read may be served.
     pub(super) async fn wait_at(&self, at: &At) -> Result<(), Error> {
         match at {

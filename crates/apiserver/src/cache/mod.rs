@@ -197,6 +197,12 @@ impl Cache {
         self.feed.revision()
     }
 
+    /// Waits until the cache can't go on, because the store has failed or was closed, and tells why. All
+    /// collections are gone then, and the server has to start again.
+    pub async fn ended(&self) -> Error {
+        self.feed.ended().await
+    }
+
     /// Waits until every change up to `revision` is applied, at most [`Limits::future`].
     ///
     /// # Errors

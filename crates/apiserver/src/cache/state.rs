@@ -102,6 +102,12 @@ pub(super) struct Happened {
     when: Instant,
     /// What was there before, as it is told to those whose filter it leaves.
     gone: OnceLock<Arc<Object>>,
+}
+
+/// The frames of one change for all who are told of it at once. They live as long as somebody has still to
+/// send them; the ring keeps none.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
     added: Arc<Frames>,
     modified: Arc<Frames>,
     deleted: Arc<Frames>,
@@ -115,20 +121,19 @@ impl Happened {
         now: Option<Arc<Object>>,
         when: Instant,
     ) -> Self {
-        let (added, modified, deleted) = Default::default();
-        Self { revision, key, before, now, when, gone: OnceLock::new(), added, modified, deleted }
+        Self { revision, key, before, now, when, gone: OnceLock::new() }
     }
 
     /// What a watcher with this filter is told.
-    pub(super) fn notice(&self, filter: &Filter) -> Option<Notice> {
+    pub(super) fn notice(&self, filter: &Filter, frames: &Shared) -> Option<Notice> {
         let before = self.before.as_ref().filter(|o| filter.matches(o));
         let now = self.now.as_ref().filter(|o| filter.matches(o));
         let (change, object, frames) = match (before, now) {
-            (None, Some(now)) => (Change::Added, now, &self.added),
-            (Some(_), Some(now)) => (Change::Modified, now, &self.modified),
+            (None, Some(now)) => (Change::Added, now, &frames.added),
+            (Some(_), Some(now)) => (Change::Modified, now, &frames.modified),
             (Some(before), None) => {
                 let gone = self.gone.get_or_init(|| Arc::new(before.deleted_at(self.revision)));
-                (Change::Deleted, gone, &self.deleted)
+                (Change::Deleted, gone, &frames.deleted)
             }
             (None, None) => return None,
         };

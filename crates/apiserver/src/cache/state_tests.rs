@@ -101,7 +101,7 @@ proptest! {
         for filter in filters() {
             let mut followed: BTreeMap<String, Revision> = naive(&history[from], &filter, "").into_iter().collect();
             for (step, event) in ring.after(revision(from)).enumerate() {
-                if let Some(Notice::Object { change, object, .. }) = event.notice(&filter) {
+                if let Some(Notice::Object { change, object, .. }) = event.notice(&filter, &Shared::default()) {
                     prop_assert_eq!(object.revision(), event.revision);
                     let before = match change {
                         Change::Deleted => followed.remove(&**object.key()),
