@@ -29,6 +29,7 @@ impl Cluster {
             clock: Arc::new(SystemTime::now),
             advertise: SocketAddr::from(([127, 0, 0, 1], 6443)),
             service_range: "10.96.0.0/16".parse().unwrap(),
+            node_ports: 30000..=32767,
         };
         ApiServer::start(config, Arc::clone(&self.store)).await.unwrap()
     }

@@ -1,6 +1,7 @@
 //! The request path: TLS, authentication, authorization, admission, the registry, list and watch.
 
 pub mod admission;
+pub mod alloc;
 pub mod at_rest;
 pub mod authn;
 pub mod authz;
@@ -10,6 +11,7 @@ pub mod cache;
 pub mod discovery;
 pub mod http;
 pub mod identity;
+pub mod kubernetes_service;
 pub mod openapi;
 pub mod registry;
 pub mod sealed;
@@ -17,5 +19,7 @@ pub mod security;
 pub mod server;
 pub mod source;
 pub mod stored;
+#[cfg(test)]
+mod testing;
 
 pub use server::{ApiServer, Config};

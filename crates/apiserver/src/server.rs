@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,12 +19,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use crate::alloc::Services;
 use crate::at_rest::Transformer;
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::http::body::Body;
 use crate::http::{Handler, listen};
 use crate::identity::{Component, Identity};
+use crate::kubernetes_service;
 use crate::registry::claims::Claims;
 use crate::registry::{Clock, Registry};
 use crate::sealed::Sealed;
@@ -43,6 +46,8 @@ pub struct Config {
     pub advertise: SocketAddr,
     /// The addresses that Services get; the first is the `kubernetes` Service's.
     pub service_range: IpNet,
+    /// The ports that Services get on every node.
+    pub node_ports: RangeInclusive<u16>,
 }
 
 /// Why a server did not start.
@@ -54,6 +59,8 @@ pub enum Error {
     Pki(#[from] tiphys_pki::Error),
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Error),
+    #[error(transparent)]
+    Service(#[from] kubernetes_service::Error),
 }
 
 /// A running API server. Clones are the same server.
@@ -81,17 +88,21 @@ impl ApiServer {
 
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
         let security = Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock))?);
+        let service = first_host(&config.service_range);
         let names = ServingNames {
             node: &config.node_name,
             domain: &config.domain,
-            service_address: first_host(&config.service_range),
+            service_address: service,
             host_addresses: &[config.advertise.ip()],
             extra: &config.names,
         };
         let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &pki.client_trust()?)?;
-        let claims = Claims::default();
+        let services = Services::new(config.service_range, config.node_ports);
+        let claims = Claims::new(vec![Arc::new(services)]);
         let registry = Arc::new(Registry::new(kinds, store, cache, security.plugins(), claims, config.clock));
         bootstrap::run(&registry, &security, pki).await?;
+        let place = kubernetes_service::Place { service, server: config.advertise };
+        kubernetes_service::publish(&registry, place).await?;
         let stop = CancellationToken::new();
         let handler = Handler::new(Arc::clone(&registry), security, stop.clone());
         Ok(Self { handler: Arc::new(handler), registry, tls, stop })

@@ -61,6 +61,7 @@ impl Cluster {
             clock: Arc::new(SystemTime::now),
             advertise: SocketAddr::new(host, port),
             service_range: settings.service_cidr.into(),
+            node_ports: 30000..=32767,
         };
         let server =
             ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;
