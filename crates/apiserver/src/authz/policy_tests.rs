@@ -156,6 +156,7 @@ fn components_may_do_their_work_and_no_more() {
     let scheduler = Component::Scheduler.identity();
     let cases = [
         (&deployment, "create", "apps", "replicasets", true),
+        (&deployment, "patch", "apps", "deployments/status", true),
         (&deployment, "create", "", "secrets", false),
         (&scheduler, "create", "", "pods/binding", true),
         (&scheduler, "get", "", "secrets", false),

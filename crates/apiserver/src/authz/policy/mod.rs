@@ -125,9 +125,20 @@ fn cluster_roles() -> Vec<Value> {
         all.push(object);
     }
     for (name, rows) in controllers::TABLE {
-        all.push(role("ClusterRole", "", &format!("system:controller:{name}"), &rules(rows)));
+        let rules: Vec<Rule> = rules(rows).into_iter().map(with_patch).collect();
+        all.push(role("ClusterRole", "", &format!("system:controller:{name}"), &rules));
     }
     all
+}
+
+/// Who may update may patch: upstream's controllers send whole objects, ours what they change.
+fn with_patch(mut rule: Rule) -> Rule {
+    let has = |verb: &str| rule.verbs.iter().any(|v| v == verb);
+    if has("update") && !has("patch") {
+        rule.verbs.push("patch".to_owned());
+        rule.verbs.sort();
+    }
+    rule
 }
 
 fn aggregation_label(role: &str) -> String {
