@@ -61,7 +61,7 @@ fn any_of(ty: TypeRef<'_>, depth: usize, dice: &mut Dice) -> Value {
         Shape::Any => json!({"k": [1, "two"]}),
         Shape::Scalar(scalar) => match scalar {
             Scalar::String => dice.pick(WORDS).into(),
-            Scalar::Int32 | Scalar::Int64 => [0, 1, -1, 80, 70_000, i32::MAX.into()][dice.below(6)].into(),
+            Scalar::Int32 | Scalar::Int64 => [0, 1, -1, 80, 70_000, i32::MAX][dice.below(6)].into(),
             Scalar::Bool => (dice.below(2) == 0).into(),
             Scalar::Double => 1.5.into(),
             Scalar::Bytes => dice.pick(&["", "AAECAw=="]).into(),
