@@ -172,8 +172,10 @@ impl Cluster {
         config.node.clone_from(&self.node);
         config.reverse = vec![settings.service_cidr.into(), settings.pod_cidr.into()];
         let (client, stop) = (self.client(&Component::Dns), self.stop.clone());
+        // DNS may only read; its Service is one of the objects that the cluster starts with.
+        let publisher = self.client(&Component::ApiServer);
         self.tasks.spawn(async move {
-            dns::run(client, config, stop.cancelled_owned()).await.context("running DNS")
+            dns::run(client, publisher, config, stop.cancelled_owned()).await.context("running DNS")
         });
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
