@@ -55,6 +55,22 @@ fn the_index_lists_every_version_by_its_hash() {
     assert!(v3(&kinds, "apps", "v9").is_none());
 }
 
+#[test]
+fn every_kind_is_described() {
+    let kinds = Kinds::builtin();
+    for group in kinds.groups() {
+        for version in &group.versions {
+            let document = parsed(&v3(&kinds, group.name, version).unwrap());
+            for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+                let kind = schema["x-kubernetes-group-version-kind"][0]["kind"].as_str().unwrap_or_default();
+                if !kind.is_empty() && !kind.ends_with("List") {
+                    assert!(schema["description"].is_string(), "{name}");
+                }
+            }
+        }
+    }
+}
+
 /// What `kubectl explain` walks: from the path to the kind to its schema and on by references.
 #[test]
 fn explain_finds_kind_and_fields() {

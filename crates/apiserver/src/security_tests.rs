@@ -43,6 +43,7 @@ async fn serve(dir: &Path) -> Served {
         clock: Arc::new(SystemTime::now),
         advertise: address,
         service_range: "10.96.0.0/16".parse().unwrap(),
+        node_ports: 30000..=32767,
     };
     let server = ApiServer::start(config, Arc::new(Memory::default())).await.unwrap();
     let serving = server.clone();

@@ -23,11 +23,16 @@ pub fn patch(original: &Value, patch: &Value) -> Result<Value, Error> {
         .map_err(|e: serde_json::Error| Error::Malformed(format!("error decoding patch: {e}")))?;
     let mut patched = original.clone();
     let mut copied = 0;
-    for operation in &operations {
+    for (index, operation) in operations.iter().enumerate() {
         bound(&patched, operation, &mut copied)?;
         // A half-patched copy is dropped, so the cheaper variant that does not roll back will do.
-        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation))
-            .map_err(|e| Error::Unprocessable(e.to_string()))?;
+        json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|e| {
+            Error::Unprocessable(format!(
+                "operation {index} failed at path {:?}: {}",
+                e.path.as_str(),
+                e.kind
+            ))
+        })?;
     }
     Ok(patched)
 }

@@ -40,6 +40,16 @@ fn what_does_not_fit_the_object_is_invalid() {
 }
 
 #[test]
+fn a_failure_names_the_operation() {
+    let operations = json!([
+        {"op": "test", "path": "/metadata/name", "value": "a"},
+        {"op": "test", "path": "/metadata/name", "value": "b"},
+    ]);
+    let error = patch(&pod(), &operations).unwrap_err();
+    assert_eq!(error.to_string(), "operation 1 failed at path \"/metadata/name\": value did not match");
+}
+
+#[test]
 fn what_is_no_patch_is_a_bad_request() {
     for operations in
         [json!({"op": "test"}), json!([{"op": "explode", "path": "/a"}]), json!([{"path": "/a"}])]

@@ -36,7 +36,7 @@ impl From<Error> for Status {
                     causes: vec![StatusCause {
                         reason: "UnexpectedServerResponse".to_owned(),
                         message,
-                        field: String::new(),
+                        field: "patch".to_owned(),
                     }],
                     ..Details::default()
                 })

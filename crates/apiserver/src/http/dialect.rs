@@ -95,7 +95,7 @@ impl<'a> Dialect<'a> {
         if !config.is_object() {
             return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
         }
-        self.check(config.clone())
+        Ok(apply::configuration(config, self.check(config.clone())?))
     }
 
     /// A stored object in the call's version.

@@ -9,11 +9,12 @@ use tiphys_api::kind::Scale;
 use tiphys_api::status::Status;
 
 use super::body::{self, Body, RequestBody};
+use super::dialect::{self, Dialect};
 use super::negotiate::{self, Offer};
 use super::patch::Patch;
 use super::request_info::Verb;
 use super::resource::{encoding, unbuilt, validation};
-use super::{Asked, Handler, dialect, encode, respond};
+use super::{Asked, Handler, encode, respond};
 use crate::cache::At;
 use crate::registry::{Call, Updating, cache_status};
 
@@ -30,6 +31,7 @@ impl Handler {
             Offer { stream: false, shapes: false, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
         let target = Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| unbuilt("Scale"))?;
+        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
         let object = match verb {
             Verb::Get => {
                 let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
@@ -40,7 +42,7 @@ impl Handler {
             Verb::Update => {
                 let bytes = body::read(body).await?;
                 let wanted = dialect::read(&call, &target, &bytes, encoding(&asked)?, validation(&asked)?)?;
-                self.rescale(&call, scale, &mut |_| Ok(wanted.clone())).await?
+                self.rescale(&call, scale, &dialect, &mut |_| Ok(wanted.clone())).await?
             }
             _ => {
                 let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
@@ -49,7 +51,7 @@ impl Handler {
                     let patched = patch.of(&now, target.ty)?;
                     Ok(decode::decode_tree(&target, patched, validation)?.object)
                 };
-                self.rescale(&call, scale, &mut make).await?
+                self.rescale(&call, scale, &dialect, &mut make).await?
             }
         };
         let object: Value = serde_json::from_slice(&object).map_err(Status::internal)?;
@@ -62,6 +64,7 @@ impl Handler {
         &self,
         call: &Call,
         scale: &Scale,
+        dialect: &Dialect<'_>,
         make: &mut (dyn FnMut(Value) -> Result<Value, Status> + Send),
     ) -> Result<bytes::Bytes, Status> {
         let rules = call.kind.hooks.update;
@@ -74,7 +77,7 @@ impl Handler {
             }
             let mut object = live.clone();
             convert::apply_scale(scale, &wanted, &mut object);
-            Ok(object)
+            Ok(dialect.written(Some(live), dialect.spoken(&object)))
         };
         let updating = Updating { rules, create: false, make: &mut change };
         Ok(self.registry.update(call, updating).await?.object.json)

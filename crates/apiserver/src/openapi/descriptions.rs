@@ -3,7 +3,8 @@
 //! It is not in this tree: `k8s-openapi` carries it in the schemas of its types.
 
 use k8s_openapi::api::{
-    apps::v1 as apps, authentication::v1 as authentication, authorization::v1 as authorization, autoscaling,
+    admissionregistration::v1 as admissionregistration, apps::v1 as apps,
+    authentication::v1 as authentication, authorization::v1 as authorization, autoscaling,
     batch::v1 as batch, certificates::v1 as certificates, coordination::v1 as coordination, core::v1 as core,
     discovery::v1 as discovery, events::v1 as events, flowcontrol::v1 as flowcontrol,
     networking::v1 as networking, node::v1 as node, policy::v1 as policy, rbac::v1 as rbac,
@@ -46,6 +47,10 @@ fn kind<T: JsonSchema>(generator: &mut SchemaGenerator) {
 }
 
 const KINDS: &[fn(&mut SchemaGenerator)] = &[
+    kind::<admissionregistration::MutatingWebhookConfiguration>,
+    kind::<admissionregistration::ValidatingAdmissionPolicy>,
+    kind::<admissionregistration::ValidatingAdmissionPolicyBinding>,
+    kind::<admissionregistration::ValidatingWebhookConfiguration>,
     kind::<apps::ControllerRevision>,
     kind::<apps::DaemonSet>,
     kind::<apps::Deployment>,
@@ -88,7 +93,9 @@ const KINDS: &[fn(&mut SchemaGenerator)] = &[
     kind::<meta::Status>,
     kind::<networking::Ingress>,
     kind::<networking::IngressClass>,
+    kind::<networking::IPAddress>,
     kind::<networking::NetworkPolicy>,
+    kind::<networking::ServiceCIDR>,
     kind::<node::RuntimeClass>,
     kind::<policy::Eviction>,
     kind::<policy::PodDisruptionBudget>,
@@ -99,6 +106,8 @@ const KINDS: &[fn(&mut SchemaGenerator)] = &[
     kind::<scheduling::PriorityClass>,
     kind::<storage::CSIDriver>,
     kind::<storage::CSINode>,
+    kind::<storage::CSIStorageCapacity>,
     kind::<storage::StorageClass>,
     kind::<storage::VolumeAttachment>,
+    kind::<storage::VolumeAttributesClass>,
 ];

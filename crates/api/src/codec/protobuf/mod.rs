@@ -23,7 +23,7 @@ pub const MAX_DEPTH: usize = 100;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the body is no protobuf of Kubernetes: it does not begin with {MAGIC:?}")]
+    #[error("the body is no protobuf of Kubernetes: it does not begin with 6b 38 73 00")]
     Magic,
     /// The kind has no field numbers: it cannot be spoken in protobuf.
     #[error("object kind {kind} of {api_version} has no protobuf encoding")]

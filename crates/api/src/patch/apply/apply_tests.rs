@@ -192,6 +192,23 @@ fn an_apply_creates_and_owns() {
 }
 
 #[test]
+fn reading_a_configuration_does_not_make_it_say_more_or_less() {
+    let sent = deployment(
+        json!({"replicas": 0, "paused": false, "nothing": null, "template": {"spec": {"containers": [
+            {"name": "a", "stdin": false, "command": [], "resources": {"limits": {"cpu": "1000m"}}, "unknown": 1},
+            {"name": "b"},
+        ]}}}),
+    );
+    let (read, _) = crate::decode::from_value(types().ty, sent.clone()).unwrap();
+    assert_ne!(read["spec"]["template"]["spec"]["containers"][1].get("resources"), None);
+    let wanted = deployment(json!({"replicas": 0, "paused": false, "template": {"spec": {"containers": [
+        {"name": "a", "stdin": false, "command": [], "resources": {"limits": {"cpu": "1"}}},
+        {"name": "b"},
+    ]}}}));
+    assert_eq!(configuration(&sent, Value::Object(read)), wanted);
+}
+
+#[test]
 fn what_is_not_applied_any_more_goes_unless_others_own_it() {
     let first = deployment(json!({
         "replicas": 1, "paused": true, "strategy": {"type": "Recreate"},

@@ -206,6 +206,42 @@ fn record(
     managers
 }
 
+/// The configuration that a client sent, with its values as reading made them of it.
+///
+/// Reading an object also adds what every object of its type has (`resources: {}`), and drops what the API
+/// does not write (`stdin: false`). Neither may change what the manager speaks of, so what was not sent is
+/// taken out of `read` again, and zeros that were sent are put back.
+pub fn configuration(sent: &Value, read: Value) -> Value {
+    match (sent, read) {
+        (Value::Object(sent), Value::Object(mut read)) => {
+            let mut kept = Map::new();
+            for (key, value) in sent {
+                match read.remove(key) {
+                    Some(read) => kept.insert(key.clone(), configuration(value, read)),
+                    None if is_zero(value) => kept.insert(key.clone(), value.clone()),
+                    None => None,
+                };
+            }
+            Value::Object(kept)
+        }
+        (Value::Array(sent), Value::Array(read)) if sent.len() == read.len() => {
+            sent.iter().zip(read).map(|(sent, read)| configuration(sent, read)).collect()
+        }
+        (_, read) => read,
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(b) => !b,
+        Value::Number(n) => n.as_f64() == Some(0.0),
+        Value::String(s) => s.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
 /// Merges `config`, what `writer` wants, into `live` (`None`: the apply creates the object).
 ///
 /// Without `force`, fields that others own and that would change are [`Error::Conflicts`]. The result carries
