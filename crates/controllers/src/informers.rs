@@ -2,7 +2,9 @@
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Pod, Service},
+    batch::v1::Job,
+    coordination::v1::Lease,
+    core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -14,6 +16,10 @@ use crate::object::Object;
 
 /// Objects by the UID of the owner that manages them.
 pub(crate) const BY_CONTROLLER: &str = "controller";
+/// Pods by the name of their node.
+pub(crate) const BY_NODE: &str = "node";
+/// The namespace of the leases of nodes.
+pub(crate) const LEASES: &str = "kube-node-lease";
 /// Objects that nobody manages, by namespace.
 pub(crate) const ORPHANS: &str = "orphans";
 
@@ -26,16 +32,36 @@ pub(crate) struct Informers {
     pub(crate) deployments: Kept<Deployment>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
+    pub(crate) jobs: Kept<Job>,
+    pub(crate) nodes: Kept<Node>,
+    /// The leases by which nodes tell that they are alive.
+    pub(crate) node_leases: Kept<Lease>,
+    pub(crate) namespaces: Kept<Namespace>,
+    pub(crate) service_accounts: Kept<ServiceAccount>,
+    /// The ConfigMaps that hold the root certificates, one in each namespace.
+    pub(crate) root_cas: Kept<ConfigMap>,
 }
 
 impl Informers {
     pub(crate) fn new(client: &Client) -> Self {
         Self {
-            pods: owned(client, slim_pod),
+            pods: owned(client, slim_pod).index(BY_NODE, |pod: &Pod| {
+                pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
+            }),
             replica_sets: owned(client, slim),
             deployments: owned(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
+            jobs: all(client, slim),
+            nodes: all(client, slim),
+            node_leases: Informer::new(Api::namespaced(client.clone(), LEASES), watcher::Config::default(), slim),
+            namespaces: all(client, slim),
+            service_accounts: all(client, slim),
+            root_cas: Informer::new(
+                Api::all(client.clone()),
+                watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
+                slim,
+            ),
         }
     }
 
@@ -46,6 +72,12 @@ impl Informers {
         tasks.spawn(self.deployments.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());
+        tasks.spawn(self.jobs.run());
+        tasks.spawn(self.nodes.run());
+        tasks.spawn(self.node_leases.run());
+        tasks.spawn(self.namespaces.run());
+        tasks.spawn(self.service_accounts.run());
+        tasks.spawn(self.root_cas.run());
     }
 }
 

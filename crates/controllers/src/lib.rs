@@ -4,12 +4,17 @@
 //! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
 
 mod claim;
+mod controller;
 mod deployment;
 mod endpoints;
 mod informers;
+mod job;
 mod manager;
+mod node_lifecycle;
 mod object;
+mod pod_gc;
 mod pods;
 mod replica_set;
+mod service_account;
 
-pub use manager::{ControllerManager, Error};
+pub use manager::{Config, ControllerManager, Error};

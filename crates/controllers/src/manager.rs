@@ -4,7 +4,17 @@ use kube::Client;
 use tiphys_client::events::Recorder;
 use tokio::task::JoinSet;
 
-use crate::{deployment, endpoints, informers::Informers, replica_set};
+use crate::{
+    controller::{Controller, Tools},
+    deployment::Deployments,
+    endpoints::{EndpointSlices, LegacyEndpoints},
+    informers::Informers,
+    job::{Jobs, TtlAfterFinished},
+    node_lifecycle::{NodeLifecycle, TaintEviction},
+    pod_gc::PodGc,
+    replica_set::ReplicaSets,
+    service_account::{RootCa, ServiceAccounts},
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,30 +28,30 @@ pub struct ControllerManager {
     tasks: JoinSet<()>,
 }
 
+/// What controllers are told of their cluster.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The certificates, in PEM, by which pods know the API server.
+    pub root_ca: String,
+}
+
 impl ControllerManager {
     /// `reads` is the identity of the shared informers. `client_for` is asked once for each controller, by
     /// the name of its service account in `kube-system`.
-    pub fn start(reads: &Client, client_for: impl Fn(&'static str) -> Client) -> Self {
-        let mut tasks = JoinSet::new();
-        let mut informers = Informers::new(reads);
-        let own = |name: &'static str, tasks: &mut JoinSet<()>| {
-            let client = client_for(name);
-            let (events, sink) = Recorder::new(client.clone(), name, "");
-            tasks.spawn(sink.run());
-            (client, events)
-        };
-        let (client, events) = own(replica_set::NAME, &mut tasks);
-        let replica_sets = replica_set::ReplicaSets::new(client, events, &mut informers);
-        let (client, events) = own(deployment::NAME, &mut tasks);
-        let deployments = deployment::Deployments::new(client, events, &mut informers);
-        let (client, events) = own(endpoints::SLICES, &mut tasks);
-        let endpoint_slices = endpoints::EndpointSlices::new(client, events, &mut informers);
-        let (client, _) = own(endpoints::LEGACY, &mut tasks);
-        let legacy_endpoints = endpoints::LegacyEndpoints::new(client, &mut informers);
-        tasks.spawn(replica_sets.run());
-        tasks.spawn(endpoint_slices.run());
-        tasks.spawn(legacy_endpoints.run());
-        tasks.spawn(deployments.run());
+    pub fn start(config: Config, reads: &Client, client_for: impl Fn(&'static str) -> Client) -> Self {
+        let mut start = Start { tasks: JoinSet::new(), informers: Informers::new(reads), client_for };
+        start.controller(ReplicaSets::new);
+        start.controller(Deployments::new);
+        start.controller(EndpointSlices::new);
+        start.controller(LegacyEndpoints::new);
+        start.controller(Jobs::new);
+        start.controller(TtlAfterFinished::new);
+        start.controller(ServiceAccounts::new);
+        start.controller(|tools, informers| RootCa::new(tools, informers, config.root_ca));
+        start.controller(NodeLifecycle::new);
+        start.controller(TaintEviction::new);
+        start.controller(PodGc::new);
+        let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);
         Self { tasks }
     }
@@ -52,5 +62,21 @@ impl ControllerManager {
             Some(Err(error)) => Err(Error::Stopped(error.to_string())),
             Some(Ok(())) | None => Err(Error::Stopped("its work came to an end".to_owned())),
         }
+    }
+}
+
+struct Start<F> {
+    tasks: JoinSet<()>,
+    informers: Informers,
+    client_for: F,
+}
+
+impl<F: Fn(&'static str) -> Client> Start<F> {
+    fn controller<C: Controller>(&mut self, new: impl FnOnce(Tools, &mut Informers) -> C) {
+        let client = (self.client_for)(C::NAME);
+        let (events, sink) = Recorder::new(client.clone(), C::NAME, "");
+        self.tasks.spawn(sink.run());
+        let controller = new(Tools { client, events }, &mut self.informers);
+        self.tasks.spawn(controller.run());
     }
 }

@@ -21,14 +21,12 @@ use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::co
 
 use self::plan::{Action, Plan, plan};
 use crate::{
+    controller::{Controller, Tools},
     claim::{self, Owns, claim, gone_is_fine},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
     pods::phase,
 };
-
-pub(crate) const NAME: &str = "deployment-controller";
-const WORKERS: usize = 4;
 
 pub(crate) struct Deployments {
     client: Client,
@@ -40,7 +38,8 @@ pub(crate) struct Deployments {
 }
 
 impl Deployments {
-    pub(crate) fn new(client: Client, events: Recorder, informers: &mut Informers) -> Self {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let Tools { client, events } = tools;
         let queue = Queue::new();
         let deployments = informers.deployments.reader();
         informers.deployments.on_change({
@@ -81,18 +80,20 @@ impl Deployments {
         Self { client, events, queue, deployments, sets, pods }
     }
 
-    pub(crate) async fn run(self) {
+}
+
+impl Controller for Deployments {
+    const NAME: &'static str = "deployment-controller";
+    const WORKERS: usize = 4;
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.queue.clone()
+    }
+
+    async fn synced(&self) {
         self.deployments.synced().await;
         self.sets.synced().await;
         self.pods.synced().await;
-        let queue = self.queue.clone();
-        let this = Arc::new(self);
-        queue
-            .run(NAME, WORKERS, move |key| {
-                let this = this.clone();
-                async move { this.look(&key).await }
-            })
-            .await;
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
@@ -127,7 +128,9 @@ impl Deployments {
         }
         Ok(verdict)
     }
+}
 
+impl Deployments {
     fn old_pods_run(&self, deployment: &Deployment, owned: &[Arc<ReplicaSet>]) -> bool {
         let (_, old) = sets::new_and_old(deployment, owned);
         let mut pods = old.iter().flat_map(|s| self.pods.indexed(BY_CONTROLLER, s.uid()));

@@ -20,11 +20,12 @@ use kube::{
 use tiphys_client::{Change, ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
 use self::backends::{backends, is_selected, selects};
-use crate::{claim::gone_is_fine, informers::Informers, object::Object};
-
-pub(crate) const SLICES: &str = "endpointslice-controller";
-pub(crate) const LEGACY: &str = "endpoint-controller";
-const WORKERS: usize = 4;
+use crate::{
+    claim::gone_is_fine,
+    controller::{Controller, Tools},
+    informers::Informers,
+    object::Object,
+};
 
 /// What both controllers watch.
 struct Watched {
@@ -72,7 +73,8 @@ pub(crate) struct EndpointSlices {
 }
 
 impl EndpointSlices {
-    pub(crate) fn new(client: Client, events: Recorder, informers: &mut Informers) -> Self {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let Tools { client, events } = tools;
         let watched = Watched::new(informers);
         informers.endpoint_slices.on_change({
             let queue = watched.queue.clone();
@@ -86,17 +88,19 @@ impl EndpointSlices {
         });
         Self { client, events, watched, slices: informers.endpoint_slices.reader() }
     }
+}
 
-    pub(crate) async fn run(self) {
+impl Controller for EndpointSlices {
+    const NAME: &'static str = "endpointslice-controller";
+    const WORKERS: usize = 4;
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.watched.queue.clone()
+    }
+
+    async fn synced(&self) {
         self.watched.synced().await;
         self.slices.synced().await;
-        let queue = self.watched.queue.clone();
-        let this = Arc::new(self);
-        let look = move |key| {
-            let this = this.clone();
-            async move { this.look(&key).await }
-        };
-        queue.run(SLICES, WORKERS, look).await;
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
@@ -145,19 +149,21 @@ pub(crate) struct LegacyEndpoints {
 }
 
 impl LegacyEndpoints {
-    pub(crate) fn new(client: Client, informers: &mut Informers) -> Self {
-        Self { client, watched: Watched::new(informers) }
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        Self { client: tools.client, watched: Watched::new(informers) }
+    }
+}
+
+impl Controller for LegacyEndpoints {
+    const NAME: &'static str = "endpoint-controller";
+    const WORKERS: usize = 4;
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.watched.queue.clone()
     }
 
-    pub(crate) async fn run(self) {
+    async fn synced(&self) {
         self.watched.synced().await;
-        let queue = self.watched.queue.clone();
-        let this = Arc::new(self);
-        let look = move |key| {
-            let this = this.clone();
-            async move { this.look(&key).await }
-        };
-        queue.run(LEGACY, WORKERS, look).await;
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {

@@ -16,14 +16,12 @@ use tiphys_client::{Expectations, ObjectKey, Queue, Reader, Verdict, events::Rec
 
 use self::plan::{Plan, Step, differs, plan, tell_failure};
 use crate::{
+    controller::{Controller, Tools},
     claim::{self, Owns, claim},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
     pods::{from_template, is_active, name_prefix},
 };
-
-pub(crate) const NAME: &str = "replicaset-controller";
-const WORKERS: usize = 8;
 
 pub(crate) struct ReplicaSets {
     client: Client,
@@ -35,7 +33,8 @@ pub(crate) struct ReplicaSets {
 }
 
 impl ReplicaSets {
-    pub(crate) fn new(client: Client, events: Recorder, informers: &mut Informers) -> Self {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let Tools { client, events } = tools;
         let queue = Queue::new();
         let expectations = Arc::new(Expectations::new());
         let sets = informers.replica_sets.reader();
@@ -81,17 +80,19 @@ impl ReplicaSets {
         Self { client, events, queue, expectations, sets, pods: informers.pods.reader() }
     }
 
-    pub(crate) async fn run(self) {
+}
+
+impl Controller for ReplicaSets {
+    const NAME: &'static str = "replicaset-controller";
+    const WORKERS: usize = 8;
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.queue.clone()
+    }
+
+    async fn synced(&self) {
         self.sets.synced().await;
         self.pods.synced().await;
-        let queue = self.queue.clone();
-        let this = Arc::new(self);
-        queue
-            .run(NAME, WORKERS, move |key| {
-                let this = this.clone();
-                async move { this.look(&key).await }
-            })
-            .await;
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
@@ -121,7 +122,9 @@ impl ReplicaSets {
         result.map_err(|(_, error)| error)?;
         Ok(look_again.map_or(Verdict::Done, Verdict::After))
     }
+}
 
+impl ReplicaSets {
     /// The active pods of every set under the same owner: a rollout spreads over nodes as a whole.
     fn siblings(&self, set: &ReplicaSet, own: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
         let Some(owner) = controller_of(&set.metadata) else {
