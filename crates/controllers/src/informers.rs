@@ -54,7 +54,11 @@ impl Informers {
             endpoint_slices: all(client, slim),
             jobs: all(client, slim),
             nodes: all(client, slim),
-            node_leases: Informer::new(Api::namespaced(client.clone(), LEASES), watcher::Config::default(), slim),
+            node_leases: Informer::new(
+                Api::namespaced(client.clone(), LEASES),
+                watcher::Config::default(),
+                slim,
+            ),
             namespaces: all(client, slim),
             service_accounts: all(client, slim),
             root_cas: Informer::new(

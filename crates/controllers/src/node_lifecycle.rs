@@ -67,7 +67,8 @@ fn last_sign(node: &Node, lease: Option<&Lease>) -> Option<Timestamp> {
 }
 
 fn plan(node: &Node, lease: Option<&Lease>, now: Timestamp) -> Plan {
-    let age = last_sign(node, lease).map_or(Duration::ZERO, |t| Duration::try_from(now.duration_since(t)).unwrap_or_default());
+    let age = last_sign(node, lease)
+        .map_or(Duration::ZERO, |t| Duration::try_from(now.duration_since(t)).unwrap_or_default());
     let ready = status(node, "Ready").map(|c| c.status.as_str());
     let dead = age >= GRACE;
     let mut wanted: Vec<(&str, &str)> = Vec::new();
@@ -100,7 +101,12 @@ fn plan(node: &Node, lease: Option<&Lease>, now: Timestamp) -> Plan {
     for (key, effect) in &wanted {
         if !taints.iter().any(|t| t.key == *key && t.effect == *effect) {
             let time_added = (*effect == "NoExecute").then_some(Time(now));
-            taints.push(Taint { key: (*key).to_owned(), effect: (*effect).to_owned(), value: None, time_added });
+            taints.push(Taint {
+                key: (*key).to_owned(),
+                effect: (*effect).to_owned(),
+                value: None,
+                time_added,
+            });
         }
     }
     let lost = dead && ready.is_some_and(|r| r != "Unknown");
@@ -164,8 +170,10 @@ impl Controller for NodeLifecycle {
             self.events.normal(&node.as_reference(), "NodeNotReady", message);
             let now = Time(now);
             let conditions: Vec<_> = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"]
-                .map(|kind| json!({"type": kind, "status": "Unknown", "reason": "NodeStatusUnknown",
-                    "message": "Kubelet stopped posting node status.", "lastTransitionTime": now}))
+                .map(|kind| {
+                    json!({"type": kind, "status": "Unknown", "reason": "NodeStatusUnknown",
+                    "message": "Kubelet stopped posting node status.", "lastTransitionTime": now})
+                })
                 .into();
             let patch = json!({"metadata": {"uid": node.uid()}, "status": {"conditions": conditions}});
             gone_is_fine(nodes.patch_status(&key.name, &Default::default(), &Patch::Strategic(patch)).await)?;
@@ -202,7 +210,8 @@ fn stays(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
             let exists = t.operator.as_deref() == Some("Exists");
             (effect.is_empty() || effect == taint.effect)
                 && (key == taint.key || (key.is_empty() && exists))
-                && (exists || t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+                && (exists
+                    || t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
         });
         let mut borne = bearing.peekable();
         if borne.peek().is_none() {

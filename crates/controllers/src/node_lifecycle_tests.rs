@@ -18,7 +18,8 @@ fn node(ready: Option<&str>, taints: Value) -> Node {
 
 fn lease(seconds_ago: i64) -> Lease {
     let renewed = now() - jiff::SignedDuration::from_secs(seconds_ago);
-    serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"renewTime": renewed.to_string()}})).expect("a lease")
+    serde_json::from_value(json!({"metadata": {"name": "n"}, "spec": {"renewTime": renewed.to_string()}}))
+        .expect("a lease")
 }
 
 fn told(taints: &[Taint]) -> Vec<String> {
@@ -32,13 +33,27 @@ fn taints_follow_conditions_and_leave_others_alone() {
     let cases: Vec<(&str, Node, i64, Option<Vec<&str>>)> = vec![
         ("ready", node(Some("True"), json!([])), 1, None),
         ("became ready", node(Some("True"), not_ready.clone()), 1, Some(vec![])),
-        ("not ready", node(Some("False"), mine.clone()), 1, Some(vec!["mine:NoSchedule", "not-ready:NoSchedule", "not-ready:NoExecute"])),
+        (
+            "not ready",
+            node(Some("False"), mine.clone()),
+            1,
+            Some(vec!["mine:NoSchedule", "not-ready:NoSchedule", "not-ready:NoExecute"]),
+        ),
         ("never told", node(None, not_ready), 1, None),
-        ("silent", node(Some("True"), mine), 51, Some(vec!["mine:NoSchedule", "unreachable:NoSchedule", "unreachable:NoExecute"])),
+        (
+            "silent",
+            node(Some("True"), mine),
+            51,
+            Some(vec!["mine:NoSchedule", "unreachable:NoSchedule", "unreachable:NoExecute"]),
+        ),
     ];
     for (what, node, age, want) in cases {
         let plan = plan(&node, Some(&lease(age)), now());
-        assert_eq!(plan.taints.as_deref().map(told), want.map(|w| w.iter().map(|t| (*t).to_owned()).collect()), "{what}");
+        assert_eq!(
+            plan.taints.as_deref().map(told),
+            want.map(|w| w.iter().map(|t| (*t).to_owned()).collect()),
+            "{what}"
+        );
         assert_eq!(plan.lost, age > 50, "{what}");
     }
 }
@@ -60,7 +75,10 @@ fn a_cordoned_node_is_tainted() {
 #[test]
 fn pods_stay_for_as_long_as_they_bear_every_taint() {
     let pod = |tolerations: Value| -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [], "tolerations": tolerations}})).expect("a pod")
+        serde_json::from_value(
+            json!({"metadata": {"name": "p"}, "spec": {"containers": [], "tolerations": tolerations}}),
+        )
+        .expect("a pod")
     };
     let added = now() - jiff::SignedDuration::from_secs(100);
     let taints: Vec<Taint> = serde_json::from_value(json!([

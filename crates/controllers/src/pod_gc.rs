@@ -51,7 +51,11 @@ impl PodGc {
         informers.pods.on_change({
             let queue = queue.clone();
             move |change| {
-                if change.new.as_ref().is_some_and(|p| p.is_going() || matches!(phase(p), "Succeeded" | "Failed")) {
+                if change
+                    .new
+                    .as_ref()
+                    .is_some_and(|p| p.is_going() || matches!(phase(p), "Succeeded" | "Failed"))
+                {
                     queue.add_after(all(), PERIOD);
                 }
             }
@@ -94,7 +98,10 @@ impl Controller for PodGc {
         for pod in doomed(&self.pods.list(), |name| self.nodes.get(&ObjectKey::new("", name)).is_some()) {
             let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
             // The informer may only be late to show a new node.
-            if !node.is_empty() && !matches!(phase(&pod), "Succeeded" | "Failed") && nodes.get_opt(&node).await?.is_some() {
+            if !node.is_empty()
+                && !matches!(phase(&pod), "Succeeded" | "Failed")
+                && nodes.get_opt(&node).await?.is_some()
+            {
                 continue;
             }
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
@@ -104,7 +111,10 @@ impl Controller for PodGc {
             }
             let params = DeleteParams {
                 grace_period_seconds: Some(0),
-                preconditions: Some(Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None }),
+                preconditions: Some(Preconditions {
+                    uid: Some(pod.uid().to_owned()),
+                    resource_version: None,
+                }),
                 ..Default::default()
             };
             gone_is_fine(pods.delete(pod.name(), &params).await)?;

@@ -133,7 +133,9 @@ impl Controller for RootCa {
         }
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &key.name);
         match self.maps.get(&ObjectKey::new(&key.name, ROOT_CA)) {
-            Some(map) if map.data.as_ref().and_then(|d| d.get(CA_KEY)) == Some(&self.root_ca) => Ok(Verdict::Done),
+            Some(map) if map.data.as_ref().and_then(|d| d.get(CA_KEY)) == Some(&self.root_ca) => {
+                Ok(Verdict::Done)
+            }
             Some(map) => {
                 let patch = json!({"metadata": {"uid": map.uid()}, "data": {CA_KEY: self.root_ca}});
                 gone_is_fine(api.patch(ROOT_CA, &Default::default(), &Patch::Merge(patch)).await)?;

@@ -71,7 +71,7 @@ impl Cluster {
         let mut cluster = Self { store, server, runtime: None, node, stop, tasks: JoinSet::new() };
         let server = cluster.server.clone();
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
-        cluster.start_control_plane();
+        cluster.start_control_plane(pki.cluster.pem().to_owned());
         cluster.start_node(settings, data, host).await?;
         Ok(cluster)
     }
@@ -89,17 +89,18 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    fn start_control_plane(&mut self) {
+    fn start_control_plane(&mut self, root_ca: String) {
         let scheduler = Scheduler::new(self.client(&Component::Scheduler), &Default::default());
         self.tasks.spawn(async move {
             scheduler.run().await;
             Ok(())
         });
         let server = self.server.clone();
-        let controllers =
-            ControllerManager::start(&self.client(&Component::ControllerManager), move |name| {
-                Client::new(server.connector(&Component::Controller(name)), "default")
-            });
+        let config = tiphys_controllers::Config { root_ca };
+        let reads = self.client(&Component::ControllerManager);
+        let controllers = ControllerManager::start(config, &reads, move |name| {
+            Client::new(server.connector(&Component::Controller(name)), "default")
+        });
         self.tasks.spawn(async move { controllers.wait().await.context("running controllers") });
     }
 

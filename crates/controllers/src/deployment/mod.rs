@@ -21,8 +21,8 @@ use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::co
 
 use self::plan::{Action, Plan, plan};
 use crate::{
-    controller::{Controller, Tools},
     claim::{self, Owns, claim, gone_is_fine},
+    controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
     pods::phase,
@@ -79,7 +79,6 @@ impl Deployments {
         let (sets, pods) = (informers.replica_sets.reader(), informers.pods.reader());
         Self { client, events, queue, deployments, sets, pods }
     }
-
 }
 
 impl Controller for Deployments {

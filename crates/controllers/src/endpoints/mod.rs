@@ -7,8 +7,6 @@ mod backends;
 mod legacy;
 mod slices;
 
-use std::sync::Arc;
-
 use k8s_openapi::api::{
     core::v1::{Endpoints, Pod, Service},
     discovery::v1::EndpointSlice,

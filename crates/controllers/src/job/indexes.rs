@@ -64,6 +64,10 @@ mod tests {
         for text in ["", "0", "1,3-5,7", "0,1", "0-2,9"] {
             assert_eq!(Indexes::parse(text, 10).to_string(), text);
         }
-        assert_eq!(Indexes::parse("1-4294967295,x,5-", 4).to_string(), "1-3", "bounded, and nonsense left out");
+        assert_eq!(
+            Indexes::parse("1-4294967295,x,5-", 4).to_string(),
+            "1-3",
+            "bounded, and nonsense left out"
+        );
     }
 }

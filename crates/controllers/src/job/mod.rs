@@ -106,7 +106,8 @@ impl Controller for Jobs {
         let caught_up = self.expectations.satisfied(key);
         let claims = claim(job.uid(), job.is_going(), &Owns::new(&selector), claim::near(&self.pods, &*job));
         let owned = claim::settle(&jobs, &pods, &*job, claims).await?;
-        let Plan { status, free, delete, create, look_again, ended } = plan(&job, &owned, caught_up, Timestamp::now());
+        let Plan { status, free, delete, create, look_again, ended } =
+            plan(&job, &owned, caught_up, Timestamp::now());
         if job.status.as_ref() != Some(&status) {
             // Counting relies on the status that was read: a newer one must not be overwritten.
             let patch = json!({
@@ -119,7 +120,10 @@ impl Controller for Jobs {
             let (reason, message) = if condition.type_ == "Complete" {
                 ("Completed", "Job completed".to_owned())
             } else {
-                (condition.reason.as_deref().unwrap_or("Failed"), condition.message.clone().unwrap_or_default())
+                (
+                    condition.reason.as_deref().unwrap_or("Failed"),
+                    condition.message.clone().unwrap_or_default(),
+                )
             };
             let tell = if condition.type_ == "Complete" { Recorder::normal } else { Recorder::warning };
             tell(&self.events, &job.as_reference(), reason, message);

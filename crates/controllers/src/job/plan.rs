@@ -109,7 +109,8 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Pod>], caught_up: bool, now: Timestamp
     }
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     let count = Count::take(&mut plan, &spec, pods, indexed);
-    let active: Vec<Arc<Pod>> = pods.iter().filter(|p| !is_finished_pod(p) && !p.is_going()).cloned().collect();
+    let active: Vec<Arc<Pod>> =
+        pods.iter().filter(|p| !is_finished_pod(p) && !p.is_going()).cloned().collect();
     let terminating = pods.iter().filter(|p| !is_finished_pod(p) && p.is_going()).count();
     let suspended = spec.suspend == Some(true);
     if plan.status.start_time.is_none() && !suspended {
@@ -179,7 +180,8 @@ impl Count {
             waiting.succeeded.iter().chain(&waiting.failed).flatten().cloned().collect();
         let mut room = MOST_UNCOUNTED.saturating_sub(known.len());
         for pod in pods.iter().filter(|p| is_tracked(p)) {
-            let ended = is_finished_pod(pod) || (pod.is_going() && spec.pod_replacement_policy.as_deref() != Some("Failed"));
+            let ended = is_finished_pod(pod)
+                || (pod.is_going() && spec.pod_replacement_policy.as_deref() != Some("Failed"));
             if !ended || (!known.contains(pod.uid()) && room == 0) {
                 continue;
             }
@@ -196,8 +198,10 @@ impl Count {
             plan.free.push(pod.clone());
         }
         let length = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
-        let total = |counted: Option<i32>, list| usize::try_from(counted.unwrap_or(0)).unwrap_or(0) + length(list);
-        let (mut succeeded, failed) = (total(status.succeeded, &waiting.succeeded), total(status.failed, &waiting.failed));
+        let total =
+            |counted: Option<i32>, list| usize::try_from(counted.unwrap_or(0)).unwrap_or(0) + length(list);
+        let (mut succeeded, failed) =
+            (total(status.succeeded, &waiting.succeeded), total(status.failed, &waiting.failed));
         if indexed {
             status.completed_indexes = Some(done.to_string()).filter(|t| !t.is_empty());
             succeeded = done.len();
@@ -207,20 +211,32 @@ impl Count {
         }
         let ends = |p: &Arc<Pod>| {
             let statuses = p.status.as_ref()?.container_statuses.as_ref()?;
-            statuses.iter().filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()).map(|t| t.0).max()
+            statuses
+                .iter()
+                .filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref())
+                .map(|t| t.0)
+                .max()
         };
         let last_failure = pods.iter().filter(|p| phase(p) == "Failed").filter_map(ends).max();
         Self { succeeded, failed, done, last_failure }
     }
 
-    fn failure(&self, spec: &JobSpec, status: &JobStatus, active: &[Arc<Pod>], now: Timestamp) -> Option<Failure> {
+    fn failure(
+        &self,
+        spec: &JobSpec,
+        status: &JobStatus,
+        active: &[Arc<Pod>],
+        now: Timestamp,
+    ) -> Option<Failure> {
         let limit = usize::try_from(spec.backoff_limit.unwrap_or(6)).unwrap_or(usize::MAX);
         let restarts = || -> usize {
             let statuses = active.iter().filter_map(|p| p.status.as_ref());
-            let all = statuses.flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
+            let all = statuses
+                .flat_map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
             all.map(|c| usize::try_from(c.restart_count).unwrap_or(0)).sum()
         };
-        let on_failure = spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure");
+        let on_failure =
+            spec.template.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure");
         if self.failed > limit || (on_failure && restarts() > 0 && restarts() >= limit.max(1)) {
             return Some(Failure::Backoff);
         }
@@ -258,7 +274,8 @@ impl Plan {
 
     /// Ends the Job as soon as no pod of it runs and every one is counted.
     fn finish(&mut self, active: Vec<Arc<Pod>>, terminating: usize, kind: &str, now: Timestamp) {
-        let settled = active.is_empty() && terminating == 0 && self.status.uncounted_terminated_pods.is_none();
+        let settled =
+            active.is_empty() && terminating == 0 && self.status.uncounted_terminated_pods.is_none();
         self.delete = active;
         if !settled || !self.free.is_empty() {
             return;
@@ -276,7 +293,14 @@ impl Plan {
     }
 
     /// Keeps as many pods at work as there may be.
-    fn manage(&mut self, spec: &JobSpec, count: &Count, active: Vec<Arc<Pod>>, pods: &[Arc<Pod>], now: Timestamp) {
+    fn manage(
+        &mut self,
+        spec: &JobSpec,
+        count: &Count,
+        active: Vec<Arc<Pod>>,
+        pods: &[Arc<Pod>],
+        now: Timestamp,
+    ) {
         let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or(0);
         let completions = spec.completions.and_then(|c| usize::try_from(c).ok());
         let wanted = match completions {
@@ -314,7 +338,11 @@ impl Plan {
 }
 
 /// The pods to keep and those to delete: second pods of an index go, then those that have run the least.
-fn choose(mut active: Vec<Arc<Pod>>, wanted: usize, done: Option<&Indexes>) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
+fn choose(
+    mut active: Vec<Arc<Pod>>,
+    wanted: usize,
+    done: Option<&Indexes>,
+) -> (Vec<Arc<Pod>>, Vec<Arc<Pod>>) {
     active.sort_by_key(|p| {
         let created = p.metadata.creation_timestamp.as_ref().map(|t| t.0);
         (!is_ready(p), phase(p) != "Running", created)

@@ -11,7 +11,10 @@ fn job(spec: Value, status: Value) -> Job {
     for (key, value) in spec.as_object().expect("an object") {
         whole[key] = value.clone();
     }
-    serde_json::from_value(json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": whole, "status": status})).expect("a job")
+    serde_json::from_value(
+        json!({"metadata": {"name": "j", "namespace": "ns", "uid": "j"}, "spec": whole, "status": status}),
+    )
+    .expect("a job")
 }
 
 /// Pods by phase; a `*` after it means that the finalizer is gone, a `!` that the pod is going.
@@ -64,7 +67,11 @@ fn it_keeps_as_many_at_work_as_it_may() {
             assert_eq!(plan.create.len(), *create, "{spec} {phases:?}");
         }
     }
-    assert_eq!(plan(&job(json!({}), json!({})), &[], false, now()).create.len(), 0, "not before it has caught up");
+    assert_eq!(
+        plan(&job(json!({}), json!({})), &[], false, now()).create.len(),
+        0,
+        "not before it has caught up"
+    );
 }
 
 #[test]
@@ -73,7 +80,10 @@ fn a_pod_is_counted_once_in_three_steps() {
     // Seen finished: its UID is written, then its finalizer goes.
     let first = plan(&job, &pods(&["Succeeded", "Running"]), true, now());
     assert_eq!(first.status.succeeded, Some(0));
-    assert_eq!(first.status.uncounted_terminated_pods.as_ref().and_then(|u| u.succeeded.clone()), Some(vec!["p0".to_owned()]));
+    assert_eq!(
+        first.status.uncounted_terminated_pods.as_ref().and_then(|u| u.succeeded.clone()),
+        Some(vec!["p0".to_owned()])
+    );
     assert_eq!(first.free.len(), 1);
     // The process died before the finalizer went: the same again, and no second entry.
     job.status = Some(first.status.clone());
@@ -109,7 +119,9 @@ fn it_completes_when_enough_have_succeeded_and_all_are_counted() {
 
 #[test]
 fn it_fails_by_its_limits() {
-    let reason = |plan: &Plan| plan.status.conditions.iter().flatten().map(|c| c.reason.clone().unwrap_or_default()).next();
+    let reason = |plan: &Plan| {
+        plan.status.conditions.iter().flatten().map(|c| c.reason.clone().unwrap_or_default()).next()
+    };
     let failed = plan(&job(json!({}), json!({"failed": 2})), &pods(&["Failed", "Running"]), true, now());
     assert_eq!(reason(&failed).as_deref(), Some("BackoffLimitExceeded"));
     assert_eq!(failed.delete.len(), 1);
@@ -118,7 +130,10 @@ fn it_fails_by_its_limits() {
     let late = job(json!({"activeDeadlineSeconds": 60}), json!({"startTime": "2026-01-01T00:59:00Z"}));
     assert_eq!(reason(&plan(&late, &pods(&["Running"]), true, now())).as_deref(), Some("DeadlineExceeded"));
     let early = job(json!({"activeDeadlineSeconds": 60}), json!({"startTime": "2026-01-01T00:59:30Z"}));
-    assert_eq!(plan(&early, &pods(&["Running", "Running"]), true, now()).look_again, Some(Duration::from_secs(30)));
+    assert_eq!(
+        plan(&early, &pods(&["Running", "Running"]), true, now()).look_again,
+        Some(Duration::from_secs(30))
+    );
 }
 
 #[test]
@@ -131,7 +146,10 @@ fn after_a_failure_the_next_pod_waits() {
 
 #[test]
 fn each_index_succeeds_once() {
-    let indexed = job(json!({"completionMode": "Indexed", "completions": 4, "parallelism": 4}), json!({"completedIndexes": "3"}));
+    let indexed = job(
+        json!({"completionMode": "Indexed", "completions": 4, "parallelism": 4}),
+        json!({"completedIndexes": "3"}),
+    );
     let plan = plan(&indexed, &pods(&["Succeeded", "Running"]), true, now());
     assert_eq!(plan.status.completed_indexes.as_deref(), Some("0,3"));
     assert_eq!(plan.create, [Some(2)]);

@@ -16,8 +16,8 @@ use tiphys_client::{Expectations, ObjectKey, Queue, Reader, Verdict, events::Rec
 
 use self::plan::{Plan, Step, differs, plan, tell_failure};
 use crate::{
-    controller::{Controller, Tools},
     claim::{self, Owns, claim},
+    controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
     pods::{from_template, is_active, name_prefix},
@@ -79,7 +79,6 @@ impl ReplicaSets {
         });
         Self { client, events, queue, expectations, sets, pods: informers.pods.reader() }
     }
-
 }
 
 impl Controller for ReplicaSets {
