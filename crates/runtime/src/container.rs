@@ -411,8 +411,7 @@ impl Runtime {
                 Ok(())
             }
             Ok(other) => Err(Error::Shim(format!("unexpected answer {other:?}"))),
-            Err(Error::Shim(problem)) => {
-                let message = format!("unable to start container process: {problem}");
+            Err(Error::Shim(message)) => {
                 let exit = Exit {
                     code: crate::shim::START_FAILED,
                     finished_at: clock::now_nanos(),

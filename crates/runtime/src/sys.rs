@@ -65,3 +65,22 @@ pub(crate) fn bind(source: &Path, target: &Path, read_only: bool) -> io::Result<
     }
     Ok(())
 }
+
+/// Gives every signal its default effect. What a process ignores, its programs would ignore too.
+pub(crate) fn reset_signals() {
+    // The kernel's own structure, which differs between machines but is nowhere larger; all zeros is the default.
+    let action = [0u64; 8];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads the structure; the C library's function would refuse the two signals that it keeps
+        // for itself, and those of KILL and STOP fail harmlessly.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                8,
+            );
+        }
+    }
+}

@@ -97,7 +97,3 @@ impl Store {
         Ok(records)
     }
 }
-
-#[cfg(test)]
-#[path = "pack_tests.rs"]
-mod tests;

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::signal::SigSet;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, recvmsg};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{execvp, pipe2};
 use oci_spec::runtime::Spec;
 
@@ -51,12 +52,16 @@ pub(super) struct Order {
 
 /// Does the order, reports to the shim, and ends this process.
 pub(super) fn run(order: Order, report_to: &OwnedFd) -> ! {
-    // The container must not start with the signals blocked that the shim waits for.
+    // The container must start as any program does: no signal blocked or ignored, new files readable.
     let unblocked = SigSet::empty().thread_set_mask().map_err(Error::call("unblock signals"));
-    let made = unblocked.and_then(|()| make(order));
+    let made = unblocked.and_then(|()| {
+        sys::reset_signals();
+        umask(Mode::from_bits_truncate(0o022));
+        make(order)
+    });
     let (report, terminal) = match made {
         Ok((pid, terminal)) => (Report::Started(pid), terminal),
-        Err(error) => (Report::Failed(shorten(&error.to_string())), None),
+        Err(error) => (Report::Failed(shorten(&format!("{PREFIX}{error}"))), None),
     };
     let fds: Vec<BorrowedFd<'_>> = terminal.iter().map(AsFd::as_fd).collect();
     let failed = packet::send(report_to.as_fd(), &report, &fds).is_err();

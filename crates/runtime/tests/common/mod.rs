@@ -1,5 +1,8 @@
 //! A server in a process of its own, images made on the spot, and everything taken down at the end.
 
+// Each test file uses its part of this.
+#![allow(dead_code, unreachable_pub)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,9 +49,9 @@ fn start(root: &Path, instance: &str) -> Child {
 impl Rig {
     pub async fn new() -> Self {
         let dir = tempfile::tempdir_in("/var/tmp").expect("temporary directory");
-        let instance = format!("{:08x}", rand_u32());
+        let instance = new_instance();
         let root = dir.path().join("root");
-        import(&root, busybox_archive(dir.path()));
+        import_busybox(&root);
         let server = start(&root, &instance);
         let client =
             Client::connect(&format!("unix://{}", root.with_extension("sock").display())).expect("endpoint");
@@ -237,10 +240,7 @@ impl Drop for Rig {
         // It may be killed already.
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let cleaned = Command::new(HARNESS).arg("cleanup").arg(self.root()).arg(&self.instance).status();
-        if !std::thread::panicking() {
-            assert!(cleaned.is_ok_and(|status| status.success()), "cleanup failed");
-        }
+        cleanup(&self.root(), &self.instance);
     }
 }
 
@@ -251,18 +251,25 @@ pub fn log_of(status: &ContainerStatus) -> String {
     records.map(|record| format!("{record}\n")).collect()
 }
 
-fn rand_u32() -> u32 {
-    let bytes = uuid::Uuid::new_v4().into_bytes();
-    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+pub fn new_instance() -> String {
+    uuid::Uuid::new_v4().simple().to_string()[..8].to_owned()
 }
 
-fn import(root: &Path, archive: Vec<u8>) {
+pub fn import_busybox(root: &Path) {
     let store = tiphys_runtime::image::Store::open(root).expect("store opens");
-    store.import(archive.as_slice(), &mut |_| {}).expect("image is imported");
+    store.import(busybox_archive().as_slice(), &mut |_| {}).expect("image is imported");
+}
+
+/// Removes all that a runtime made below `root`.
+pub fn cleanup(root: &Path, instance: &str) {
+    let cleaned = Command::new(HARNESS).arg("cleanup").arg(root).arg(instance).status();
+    if !std::thread::panicking() {
+        assert!(cleaned.is_ok_and(|status| status.success()), "cleanup failed");
+    }
 }
 
 /// A docker-archive with one image: busybox, its links, and two users.
-fn busybox_archive(_dir: &Path) -> Vec<u8> {
+pub fn busybox_archive() -> Vec<u8> {
     use sha2::Digest;
     let mut layer = tar::Builder::new(Vec::new());
     let entry = |kind, mode, size| {
