@@ -269,7 +269,8 @@ async fn a_port_of_the_pod_is_reached() {
     let answer = loop {
         let (mut ours, theirs) = duplex(1 << 16);
         let (runtime, sandbox) = (local.runtime.clone(), sandbox.clone());
-        let forwarding = tokio::spawn(async move { runtime.forward(&sandbox, 8080, Box::new(theirs)).await.is_ok() });
+        let forwarding =
+            tokio::spawn(async move { runtime.forward(&sandbox, 8080, Box::new(theirs)).await.is_ok() });
         let mut chunk = [0; 64];
         let count = ours.read(&mut chunk).await.unwrap_or(0);
         drop(ours);

@@ -203,7 +203,7 @@ impl Members {
 
     fn blob_document(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
         self.blob(descriptor)?;
-        self.document(&Path::new("blobs/sha256").join(hex_of(&descriptor.digest().to_string())?))
+        self.document(&Path::new("blobs/sha256").join(hex_of(descriptor.digest().as_ref())?))
     }
 
     fn docker_images(&self) -> Result<Vec<Found>> {

@@ -80,7 +80,7 @@ fn an_oci_layout_is_imported_for_this_machine() {
     }
     let images = store.import(oci(false).as_slice(), &mut |_| {}).unwrap();
     let image = store.find("example.com/app:2").unwrap();
-    assert_eq!(images, [image.clone()]);
+    assert_eq!(images, std::slice::from_ref(&image));
     assert!(image.digests.iter().next().unwrap().starts_with("example.com/app@sha256:"));
     let layer = dir.path().join("layers").join(&image.layers[0][7..19]);
     assert_eq!(std::fs::read_to_string(layer.join("file")).unwrap(), "content");

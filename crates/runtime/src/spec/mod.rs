@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tiphys_cri::v1::security_profile::ProfileType;
 use tiphys_cri::v1::{
-    Capability, ContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, NamespaceMode,
-    NamespaceOption, PodSandboxConfig,
+    ContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
+    PodSandboxConfig,
 };
 
 use crate::cgroup;
@@ -315,8 +315,7 @@ fn capability_sets(
     security: &LinuxContainerSecurityContext,
     granted: &[String],
 ) -> Result<oci_spec::runtime::LinuxCapabilities> {
-    let ambient =
-        capability::ambient(&security.capabilities.clone().unwrap_or(Capability::default()), granted)?;
+    let ambient = capability::ambient(&security.capabilities.clone().unwrap_or_default(), granted)?;
     let sets = json!({
         "bounding": granted, "effective": granted, "permitted": granted,
         "inheritable": ambient, "ambient": ambient,
