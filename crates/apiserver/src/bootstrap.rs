@@ -48,7 +48,7 @@ pub async fn run(registry: &Registry, security: &Security, pki: &Pki) -> Result<
 
     let classes = system_classes().map(|object| ("scheduling.k8s.io", "priorityclasses", object));
     boot.each(classes).await?;
-    boot.each([("", "configmaps", request_header_trust(pki))]).await?;
+    boot.publish(request_header_trust(pki)).await?;
     let changes = security.policy();
     stream::iter(changes)
         .map(|change| boot.apply(change))
@@ -130,6 +130,26 @@ impl Boot<'_> {
             Err(status) if status.reason == Reason::AlreadyExists => Ok(()),
             Err(source) => Err(failed(&call, source)),
         }
+    }
+
+    /// Makes a ConfigMap, or brings its data up to date.
+    async fn publish(&self, wanted: Value) -> Result<(), Error> {
+        let Some(call) = self.call("", "configmaps", &wanted) else { return Ok(()) };
+        let current =
+            self.registry.collection(&call.kind).ok().and_then(|c| c.get(&call.namespace, &call.name));
+        let Some(current) = current else { return self.create("", "configmaps", wanted).await };
+        let current: Value = serde_json::from_slice(current.json()).unwrap_or_default();
+        if current["data"] == wanted["data"] {
+            return Ok(());
+        }
+        let mut make = |current: Option<&Value>| {
+            let mut object = current.unwrap_or(&wanted).clone();
+            meta::as_map(&mut object).insert("data".to_owned(), wanted["data"].clone());
+            Ok(object)
+        };
+        let rules = call.kind.hooks.update;
+        let updating = Updating { rules, create: false, make: &mut make };
+        self.registry.update(&call, updating).await.map(|_| ()).map_err(|source| failed(&call, source))
     }
 
     async fn apply(&self, change: Change) -> Result<(), Error> {

@@ -1,12 +1,9 @@
-use std::{net::SocketAddr, time::SystemTime};
+use std::net::SocketAddr;
 
-use http::{Request, StatusCode};
-use http_body_util::{BodyExt, Full};
 use tiphys_store::{Memory, Store};
-use tower_service::Service;
 
 use super::*;
-use crate::{ApiServer, Config};
+use crate::{ApiServer, testing};
 
 /// A server over a store of its own, with keys of its own.
 struct Cluster {
@@ -21,34 +18,17 @@ impl Cluster {
     }
 
     async fn start(&self) -> ApiServer {
-        let config = Config {
-            pki: Arc::clone(&self.pki),
-            names: Vec::new(),
-            node_name: "n1".to_owned(),
-            domain: "cluster.local".to_owned(),
-            clock: Arc::new(SystemTime::now),
-            advertise: SocketAddr::from(([127, 0, 0, 1], 6443)),
-            service_range: "10.96.0.0/16".parse().unwrap(),
-            node_ports: 30000..=32767,
-        };
+        let advertise = SocketAddr::from(([127, 0, 0, 1], 6443));
+        let config = testing::config(Arc::clone(&self.pki), advertise);
         ApiServer::start(config, Arc::clone(&self.store)).await.unwrap()
     }
 }
 
-async fn ask(
-    server: &ApiServer,
-    who: &Component,
-    method: &str,
-    path: &str,
-    body: Value,
-) -> (StatusCode, Value) {
-    let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+async fn ask(server: &ApiServer, who: &Component, method: &str, path: &str, body: Value) -> (u16, Value) {
     let bytes = if body.is_null() { String::new() } else { body.to_string() };
-    let request = request.body(Full::new(bytes::Bytes::from(bytes))).unwrap();
-    let response = server.connector(who).call(request).await.unwrap();
-    let status = response.status();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    let json = [("content-type", "application/json")];
+    let answer = testing::ask_as(server, who, method, path, &json, bytes).await;
+    (answer.code, answer.json())
 }
 
 #[tokio::test]
@@ -59,7 +39,7 @@ async fn a_new_cluster_has_what_every_cluster_has() {
     for namespace in NAMESPACES {
         let path = format!("/api/v1/namespaces/{namespace}");
         let (code, object) = ask(&server, &root, "GET", &path, Value::Null).await;
-        assert_eq!(code, StatusCode::OK, "{object}");
+        assert_eq!(code, 200, "{object}");
         assert_eq!(object["status"]["phase"], "Active");
         assert_eq!(object["metadata"]["labels"]["kubernetes.io/metadata.name"], namespace);
     }
@@ -71,7 +51,7 @@ async fn a_new_cluster_has_what_every_cluster_has() {
         "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
     ] {
         let (code, object) = ask(&server, &root, "GET", path, Value::Null).await;
-        assert_eq!(code, StatusCode::OK, "{path}: {object}");
+        assert_eq!(code, 200, "{path}: {object}");
     }
 }
 
@@ -85,15 +65,26 @@ async fn a_later_start_writes_nothing_that_is_there() {
 }
 
 #[tokio::test]
+async fn new_authorities_are_published() {
+    let mut cluster = Cluster::new();
+    cluster.start().await.stop();
+    cluster.pki = Cluster::new().pki;
+    let server = cluster.start().await;
+    let path = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication";
+    let (_, object) = ask(&server, &Component::ApiServer, "GET", path, Value::Null).await;
+    assert_eq!(object["data"]["client-ca-file"], cluster.pki.cluster.pem());
+}
+
+#[tokio::test]
 async fn components_are_permitted_by_their_bindings_alone() {
     let cluster = Cluster::new();
     let server = cluster.start().await;
     let scheduler = Component::Scheduler;
     let (code, _) = ask(&server, &scheduler, "GET", "/api/v1/nodes", Value::Null).await;
-    assert_eq!(code, StatusCode::OK);
+    assert_eq!(code, 200);
     let (code, status) =
         ask(&server, &scheduler, "GET", "/api/v1/namespaces/default/secrets", Value::Null).await;
-    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert_eq!(code, 403);
     assert_eq!(
         status["message"],
         r#"secrets is forbidden: User "system:kube-scheduler" cannot list resource "secrets" in API group "" in the namespace "default""#
@@ -101,10 +92,10 @@ async fn components_are_permitted_by_their_bindings_alone() {
 
     let binding = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:kube-scheduler";
     let (code, _) = ask(&server, &Component::ApiServer, "DELETE", binding, Value::Null).await;
-    assert_eq!(code, StatusCode::OK);
+    assert_eq!(code, 200);
     server.registry().cache().wait_newest().await.unwrap();
     let (code, _) = ask(&server, &scheduler, "GET", "/api/v1/nodes", Value::Null).await;
-    assert_eq!(code, StatusCode::FORBIDDEN, "without its binding");
+    assert_eq!(code, 403, "without its binding");
 }
 
 #[tokio::test]
@@ -118,12 +109,9 @@ async fn admission_is_in_the_path() {
     };
     let pods = |namespace: &str| format!("/api/v1/namespaces/{namespace}/pods");
     let (code, status) = ask(&server, &root, "POST", &pods("absent"), pod("p", "x")).await;
-    assert_eq!(
-        (code, &status["message"]),
-        (StatusCode::NOT_FOUND, &json!("namespaces \"absent\" not found"))
-    );
+    assert_eq!((code, &status["message"]), (404, &json!("namespaces \"absent\" not found")));
     let (code, status) = ask(&server, &root, "POST", &pods("default"), pod("p", "x")).await;
-    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert_eq!(code, 403);
     assert_eq!(
         status["message"],
         r#"pods "p" is forbidden: error looking up service account default/x: serviceaccount "x" not found"#
@@ -131,9 +119,9 @@ async fn admission_is_in_the_path() {
     let account = json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "x" } });
     let accounts = "/api/v1/namespaces/default/serviceaccounts";
     let (code, made) = ask(&server, &root, "POST", accounts, account).await;
-    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(code, 201, "{made}");
     let (code, made) = ask(&server, &root, "POST", &pods("default"), pod("p", "x")).await;
-    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"]["priority"], 0);
     assert_eq!(made["spec"]["containers"][0]["volumeMounts"][0]["readOnly"], true);
 
@@ -146,10 +134,10 @@ async fn admission_is_in_the_path() {
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} }),
     )
     .await;
-    assert_eq!(code, StatusCode::CREATED, "{review}");
+    assert_eq!(code, 201, "{review}");
     assert!(review["status"]["token"].as_str().unwrap().split('.').count() == 3);
     let (code, status) = ask(&server, &root, "DELETE", "/api/v1/namespaces/kube-system", Value::Null).await;
-    assert_eq!(code, StatusCode::FORBIDDEN, "{status}");
+    assert_eq!(code, 403, "{status}");
 }
 
 #[tokio::test]
@@ -160,7 +148,7 @@ async fn secrets_do_not_lie_open_in_the_store() {
         "stringData": { "password": "correct horse" } });
     let path = "/api/v1/namespaces/default/secrets";
     let (code, made) = ask(&server, &Component::ApiServer, "POST", path, secret).await;
-    assert_eq!(code, StatusCode::CREATED, "{made}");
+    assert_eq!(code, 201, "{made}");
     let stored = cluster
         .store
         .get(&tiphys_store::Key::new("/registry/core/secrets/default/s"))

@@ -17,7 +17,7 @@ use tiphys_pki::{Leaf, Pki, Rotating};
 use tiphys_store::Memory;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{ApiServer, Config};
+use crate::{ApiServer, testing};
 
 struct Served {
     pki: Arc<Pki>,
@@ -35,16 +35,7 @@ async fn serve(dir: &Path) -> Served {
     let pki = Arc::new(Pki::open(&dir.join("pki")).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let config = Config {
-        pki: Arc::clone(&pki),
-        names: Vec::new(),
-        node_name: "n1".to_owned(),
-        domain: "cluster.local".to_owned(),
-        clock: Arc::new(SystemTime::now),
-        advertise: address,
-        service_range: "10.96.0.0/16".parse().unwrap(),
-        node_ports: 30000..=32767,
-    };
+    let config = testing::config(Arc::clone(&pki), address);
     let server = ApiServer::start(config, Arc::new(Memory::default())).await.unwrap();
     let serving = server.clone();
     tokio::spawn(async move { serving.serve(listener).await });

@@ -29,11 +29,10 @@ impl Answer {
     }
 }
 
-/// Starts a server whose advertised address is `advertise`.
-pub(crate) async fn server_at(advertise: SocketAddr) -> ApiServer {
-    let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        pki: Arc::new(Pki::open(dir.path()).unwrap()),
+/// What servers in tests are started with.
+pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
+    Config {
+        pki,
         names: Vec::new(),
         node_name: "n1".to_owned(),
         domain: "cluster.local".to_owned(),
@@ -41,8 +40,14 @@ pub(crate) async fn server_at(advertise: SocketAddr) -> ApiServer {
         advertise,
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30000..=32767,
-    };
-    ApiServer::start(config, Arc::new(Memory::new())).await.unwrap()
+    }
+}
+
+/// Starts a server whose advertised address is `advertise`.
+pub(crate) async fn server_at(advertise: SocketAddr) -> ApiServer {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Arc::new(Pki::open(dir.path()).unwrap());
+    ApiServer::start(config(pki, advertise), Arc::new(Memory::new())).await.unwrap()
 }
 
 pub(crate) async fn server() -> ApiServer {
@@ -57,12 +62,24 @@ pub(crate) async fn ask(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Answer {
+    ask_as(server, &Component::ApiServer, method, path, headers, body).await
+}
+
+/// Asks as `who`.
+pub(crate) async fn ask_as(
+    server: &ApiServer,
+    who: &Component,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(body.into())).unwrap();
-    let response = server.connector(&Component::ApiServer).call(request).await.unwrap();
+    let response = server.connector(who).call(request).await.unwrap();
     let (code, headers) = (response.status(), response.headers().clone());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     Answer { code: StatusCode::as_u16(&code), headers, body }

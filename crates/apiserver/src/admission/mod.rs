@@ -1,5 +1,6 @@
 //! The checks and changes between authorization and the store.
 
+mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod nodes;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value};
 use tiphys_api::{meta, status::Status};
 
 pub use self::{
+    limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction,
     nodes::TaintNodesByCondition,
@@ -120,6 +122,7 @@ pub fn standard(source: &Arc<dyn Source>) -> Vec<Arc<dyn Plugin>> {
     let source = || Arc::clone(source);
     vec![
         Arc::new(NamespaceLifecycle::new(source())),
+        Arc::new(LimitRanger::new(source())),
         Arc::new(ServiceAccount::new(source())),
         Arc::new(NodeRestriction::new(source())),
         Arc::new(TaintNodesByCondition),
