@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod http;
 pub mod identity;
 pub mod kubernetes_service;
+pub mod node_proxy;
 pub mod openapi;
 pub mod registry;
 pub mod sealed;

@@ -27,6 +27,7 @@ use crate::http::body::Body;
 use crate::http::{Handler, listen};
 use crate::identity::{Component, Identity};
 use crate::kubernetes_service;
+use crate::node_proxy::Nodes;
 use crate::registry::claims::Claims;
 use crate::registry::{Clock, Registry};
 use crate::sealed::Sealed;
@@ -68,6 +69,7 @@ pub enum Error {
 pub struct ApiServer {
     handler: Arc<Handler>,
     registry: Arc<Registry>,
+    nodes: Arc<Nodes>,
     tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
 }
@@ -103,9 +105,12 @@ impl ApiServer {
         bootstrap::run(&registry, &security, pki).await?;
         let place = kubernetes_service::Place { service, server: config.advertise };
         kubernetes_service::publish(&registry, place).await?;
+        let certificate = pki.rotating(Leaf::kubelet_client())?;
+        let to_nodes = tiphys_pki::client_config(pki.cluster.certificate(), Some(certificate))?;
+        let nodes = Arc::new(Nodes::new(Arc::clone(registry.cache()), to_nodes));
         let stop = CancellationToken::new();
-        let handler = Handler::new(Arc::clone(&registry), security, stop.clone());
-        Ok(Self { handler: Arc::new(handler), registry, tls, stop })
+        let handler = Handler::new(Arc::clone(&registry), security, Arc::clone(&nodes), stop.clone());
+        Ok(Self { handler: Arc::new(handler), registry, nodes, tls, stop })
     }
 
     /// Serves connections until [`Self::stop`]; returns once the last request is answered.
@@ -119,6 +124,11 @@ impl ApiServer {
     /// Ends watches and streams, and takes no more connections.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// The ways to nodes; add one for a node in this process.
+    pub fn nodes(&self) -> &Arc<Nodes> {
+        &self.nodes
     }
 
     pub fn registry(&self) -> &Arc<Registry> {

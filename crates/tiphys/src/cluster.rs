@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use kube::Client;
-use tiphys_apiserver::{ApiServer, identity::Component};
+use tiphys_apiserver::{
+    ApiServer,
+    identity::Component,
+    node_proxy::{NodeDialer, Stream},
+};
 use tiphys_controllers::ControllerManager;
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
@@ -26,6 +30,20 @@ use crate::{data_dir::DataDir, image, pod_network::BuiltIn, settings::Settings};
 
 /// The release whose API is served.
 pub(crate) const KUBERNETES: &str = "v1.37.0";
+
+/// The kubelet of this process, as the API server reaches it.
+struct InProcess(Kubelet);
+
+#[async_trait::async_trait]
+impl NodeDialer for InProcess {
+    async fn dial(&self) -> std::io::Result<Box<dyn Stream>> {
+        const BUFFER: usize = 64 << 10;
+        let (client, server) = tokio::io::duplex(BUFFER);
+        let kubelet = self.0.clone();
+        tokio::spawn(async move { kubelet.serve_trusted(server).await });
+        Ok(Box::new(client))
+    }
+}
 
 /// A running cluster.
 pub(crate) struct Cluster {
@@ -132,6 +150,7 @@ impl Cluster {
         config.port = settings.kubelet_port;
         config.version = KUBERNETES.to_owned();
         let kubelet = Kubelet::new(config, self.client(&Component::Node(self.node.clone())), cri);
+        self.server.nodes().add(self.node.clone(), Arc::new(InProcess(kubelet.clone())));
         let stop = self.stop.clone();
         self.tasks
             .spawn(async move { kubelet.run(stop.cancelled_owned()).await.context("running the node") });

@@ -14,10 +14,12 @@ use uuid::Uuid;
 use crate::authn::{self, Connection};
 use crate::authz;
 use crate::identity::Identity;
+use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
 
 pub mod body;
+mod connect;
 mod dialect;
 mod documents;
 mod encode;
@@ -45,6 +47,7 @@ use request_info::{ResourceRequest, Target, Verb};
 pub struct Handler {
     registry: Arc<Registry>,
     security: Arc<Security>,
+    nodes: Arc<Nodes>,
     flow: Flow,
     /// Ends watches and other long answers.
     stop: CancellationToken,
@@ -59,8 +62,13 @@ struct Asked {
 }
 
 impl Handler {
-    pub(crate) fn new(registry: Arc<Registry>, security: Arc<Security>, stop: CancellationToken) -> Self {
-        Self { registry, security, flow: Flow::new(), stop }
+    pub(crate) fn new(
+        registry: Arc<Registry>,
+        security: Arc<Security>,
+        nodes: Arc<Nodes>,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { registry, security, nodes, flow: Flow::new(), stop }
     }
 
     /// Judges the certificates that the client of a new connection showed.

@@ -137,6 +137,7 @@ impl Handler {
             (Action::Update(rules), Verb::Patch) => self.patch(call, asked, body, *rules).await,
             (Action::Scale(scale), _) => self.scale(r.verb, scale, call, asked, body).await,
             (Action::Post, _) => self.post(subresource, call, asked, body).await,
+            (Action::Connect, _) => self.connect(r, call, asked, body).await,
             _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), subresource.name))),
         }
     }

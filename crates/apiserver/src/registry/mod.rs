@@ -228,6 +228,13 @@ impl Registry {
         self.validate_admission(&attributes, object, &Value::Null).await
     }
 
+    /// Admits a connection to an object.
+    pub(crate) async fn admit_connect(&self, call: &Call) -> Result<(), Status> {
+        let attributes = call.attributes(Operation::Connect, &call.name);
+        self.admit(&attributes, &mut Value::Null, &Value::Null).await?;
+        self.validate_admission(&attributes, &Value::Null, &Value::Null).await
+    }
+
     /// Lets plug-ins tell the client about an object that they have let through.
     fn warn(&self, call: &Call, attributes: &admission::Attributes<'_>, object: &Value, old: &Value) {
         for plugin in &self.admission {
