@@ -109,6 +109,12 @@ fn clients_may_rewrite_or_reset_managed_fields() {
     assert_eq!(with(entry, "status"), kept);
     assert_eq!(with(json!([{"manager": "x", "operation": "Explode"}]), ""), kept);
     assert_eq!(with(json!("nonsense"), ""), kept);
+    let many = |n: usize| -> Value {
+        let entry = |i| json!({"manager": format!("m{i}"), "operation": "Apply", "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {}}});
+        (0..n).map(entry).collect()
+    };
+    assert_eq!(with(many(MAX_SENT), "").as_array().unwrap().len(), MAX_SENT);
+    assert_eq!(with(many(MAX_SENT + 1), ""), kept);
 }
 
 #[test]

@@ -109,6 +109,8 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const KUBECTL: &str = "kubectl";
 /// Owns what was there before the first apply, if nobody else did.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// The most entries of managed fields that a client may send; with more they are taken for none.
+const MAX_SENT: usize = 1_000;
 /// The most bytes that an object's annotations may take.
 const MAX_ANNOTATIONS: usize = 256 << 10;
 
@@ -137,7 +139,10 @@ static NOT_OWNED: LazyLock<Set> = LazyLock::new(|| {
 pub fn updated(live: Option<&Value>, new: &mut Value, writer: &Writer<'_>, types: &Types<'_, '_>) {
     let sent = take_managed(new);
     let kept = live.and_then(managed);
-    let sent = sent.filter(|sent| writer.subresource.is_empty() && Some(sent) != kept);
+    let sent = sent.filter(|sent| {
+        let few = sent.as_array().is_none_or(|entries| entries.len() <= MAX_SENT);
+        writer.subresource.is_empty() && Some(sent) != kept && few
+    });
     let empty = Value::Object(Map::new());
     let change = comparison(live.unwrap_or(&empty), new, writer, types);
     if sent.is_none() && change.is_empty() {
@@ -189,7 +194,7 @@ fn record(
         }
         None => false,
     });
-    let written = changes.at(writer.api_version).map(|change| change.written.clone()).unwrap_or_default();
+    let written = changes.written();
     if !written.is_empty() {
         own.time = seconds(writer.now);
         own.set = written;
@@ -446,6 +451,11 @@ struct Changes<'a, 's> {
 }
 
 impl Changes<'_, '_> {
+    /// What the writer wrote, in its own version, which is the first that is known.
+    fn written(self) -> Set {
+        self.known.into_iter().next().and_then(|(_, change)| change).map(|c| c.written).unwrap_or_default()
+    }
+
     /// `None`: the version is not known any more.
     fn at(&mut self, version: &str) -> Option<&Comparison> {
         let at = match self.known.iter().position(|(known, _)| known == version) {
