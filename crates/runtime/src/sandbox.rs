@@ -286,6 +286,7 @@ impl Runtime {
         loop {
             match connection.receive().await? {
                 Some((Reply::Exited { container, exit }, _)) => self.inner.ended(&container, exit),
+                Some((Reply::Running { container, pid }, _)) => self.inner.is_running(&container, pid),
                 Some((Reply::Watching { running }, _)) => {
                     for (container, pid) in running {
                         self.inner.is_running(&container, pid);
@@ -303,6 +304,7 @@ impl Runtime {
                 let Some(inner) = runtime.upgrade() else { return };
                 match news {
                     Ok(Some((Reply::Exited { container, exit }, _))) => inner.ended(&container, exit),
+                    Ok(Some((Reply::Running { container, pid }, _))) => inner.is_running(&container, pid),
                     Ok(Some((Reply::PauseEnded, _))) | Ok(None) | Err(_) => {
                         if sandbox.is_ready() {
                             Runtime { inner }.lose(&sandbox);

@@ -377,7 +377,7 @@ impl ImageService for Runtime {
     async fn list_images(&self, request: Request<ListImagesRequest>) -> Answer<ListImagesResponse> {
         let wanted = request.into_inner().filter.and_then(|filter| filter.image).unwrap_or_default().image;
         let images = if wanted.is_empty() {
-            self.inner.images.list()
+            self.inner.images.list()?
         } else {
             self.inner.images.find(&wanted).into_iter().collect()
         };

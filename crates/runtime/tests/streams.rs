@@ -264,7 +264,7 @@ async fn a_port_of_the_pod_is_reached() {
         return;
     }
     let local = Local::new().await;
-    let (sandbox, id) =
+    let (sandbox, _) =
         local.run("echo answer > /tmp/a; while :; do nc -l -p 8080 < /tmp/a; done", |_| {}).await;
     let answer = loop {
         let (mut ours, theirs) = duplex(1 << 16);

@@ -38,7 +38,8 @@ pub(crate) fn mount_overlay(
     let mounting = || -> Result<()> {
         unshare(CloneFlags::CLONE_FS).map_err(Error::call("unshare the working directory"))?;
         nix::unistd::chdir(root).map_err(Error::io("enter", root))?;
-        mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        // Device nodes that an image brings are of no use: a container has those of its own /dev.
+        mount(Some("overlay"), target, Some("overlay"), MsFlags::MS_NODEV, Some(options.as_str()))
             .map_err(Error::io("mount overlay on", target))
     };
     std::thread::scope(|scope| {

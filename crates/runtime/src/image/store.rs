@@ -1,25 +1,35 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::layer::{self, Limits};
 use super::parse_name;
 use crate::error::{Error, Result};
-use crate::{files, sys};
+use crate::{clock, files, sys};
 
 /// The image store below one directory. All operations block on the disk.
+///
+/// Several processes may have the same store open: each sees what the others add and remove.
 pub struct Store {
     root: PathBuf,
-    images: Mutex<BTreeMap<String, ImageRecord>>,
-    /// Held for reading while layers are put in that no image names yet, for writing while layers are removed.
-    sweeping: RwLock<()>,
+    known: Mutex<Known>,
     ingested: AtomicU64,
+}
+
+/// The records as they were read from disk, and when the directory had last changed by then.
+#[derive(Default)]
+struct Known {
+    images: BTreeMap<String, ImageRecord>,
+    read_at: Option<(i64, i64)>,
 }
 
 /// What is known of one image.
@@ -76,6 +86,9 @@ struct LayerRecord {
 /// The largest configuration or manifest that is read.
 pub(super) const MAX_DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
 
+/// How long ago the directory of records must have changed to tell its next change by its time.
+const SETTLED: i64 = 100_000_000;
+
 /// How many layers one image may have: what one page of mount options holds, and what Docker allows.
 const MAX_LAYERS: usize = 127;
 
@@ -85,29 +98,14 @@ impl Store {
         for name in ["blobs/sha256", "images", "layers", "ingest"] {
             files::create_dir(&root.join(name))?;
         }
-        files::remove_dir(&root.join("ingest"))?;
-        files::create_dir(&root.join("ingest"))?;
         files::create_dir(&root.join("layers/none"))?;
-        let mut images = BTreeMap::new();
-        let dir = root.join("images");
-        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
-            let path = entry.map_err(Error::io("list", &dir))?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                let record: ImageRecord = files::read_json(&path)?;
-                images.insert(record.id.clone(), record);
-            }
-        }
-        Ok(Self {
-            root: root.to_owned(),
-            images: Mutex::new(images),
-            sweeping: RwLock::new(()),
-            ingested: AtomicU64::new(0),
-        })
+        remove_abandoned(&root.join("ingest"))?;
+        Ok(Self { root: root.to_owned(), known: Mutex::default(), ingested: AtomicU64::new(0) })
     }
 
     /// All images, ordered by ID.
-    pub fn list(&self) -> Vec<ImageRecord> {
-        self.images().values().cloned().collect()
+    pub fn list(&self) -> Result<Vec<ImageRecord>> {
+        Ok(self.known()?.images.values().cloned().collect())
     }
 
     /// The image of a name, an ID, a unique prefix of an ID, or a name with a digest.
@@ -115,7 +113,8 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`], also for a name that isn't valid: there is no such image.
     pub fn find(&self, name: &str) -> Result<ImageRecord> {
-        let images = self.images();
+        let known = self.known()?;
+        let images = &known.images;
         let missing = || Error::NotFound { what: "image", name: name.to_owned() };
         if let Some(record) = images.get(name).or_else(|| images.get(&format!("sha256:{name}"))) {
             return Ok(record.clone());
@@ -164,7 +163,6 @@ impl Store {
         };
         files::remove_file(&self.image_path(&record.id))?;
         files::remove_file(&self.blob_path(&record.id)?)?;
-        self.images().remove(&record.id);
         self.sweep(used)
     }
 
@@ -172,9 +170,9 @@ impl Store {
     ///
     /// While an image is being added nothing is removed: the next sweep does it.
     pub fn sweep(&self, used: &BTreeSet<String>) -> Result<()> {
-        let Ok(_alone) = self.sweeping.try_write() else { return Ok(()) };
+        let Some(_alone) = self.lock(FlockArg::LockExclusiveNonblock)? else { return Ok(()) };
         let mut needed: BTreeSet<String> = used.iter().map(|chain| short(chain)).collect();
-        needed.extend(self.images().values().flat_map(|image| image.layers.iter().map(|chain| short(chain))));
+        needed.extend(self.list()?.iter().flat_map(|image| image.layers.iter().map(|chain| short(chain))));
         let dir = self.root.join("layers");
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let path = entry.map_err(Error::io("list", &dir))?.path();
@@ -227,7 +225,7 @@ impl Store {
             let text = format!("{} layers, but the configuration names {}", layers.len(), diffs.len());
             return Err(Error::Archive(text));
         }
-        let _in_use = self.sweeping.read().unwrap_or_else(PoisonError::into_inner);
+        let _adding = self.lock(FlockArg::LockShared)?;
         let mut chain: Vec<String> = Vec::new();
         for (position, (path, diff)) in layers.iter().zip(diffs).enumerate() {
             progress(position, layers.len());
@@ -295,15 +293,15 @@ impl Store {
             let path = self.layer_path(chain).with_extension("json");
             size += files::read_json::<LayerRecord>(&path)?.size;
         }
-        let mut images = self.images();
-        for other in images.values_mut().filter(|other| other.id != id) {
-            let before = other.names.len();
-            other.names.retain(|name| !names.contains(name));
-            if other.names.len() != before {
-                files::write_json(&self.image_path(&other.id), other)?;
+        let known = self.known()?;
+        for other in known.images.values().filter(|other| other.id != id) {
+            if names.iter().any(|name| other.names.contains(name)) {
+                let mut other = other.clone();
+                other.names.retain(|name| !names.contains(name));
+                files::write_json(&self.image_path(&other.id), &other)?;
             }
         }
-        let record = images.entry(id.clone()).or_insert_with(|| ImageRecord {
+        let mut record = known.images.get(&id).cloned().unwrap_or_else(|| ImageRecord {
             id: id.clone(),
             names: BTreeSet::new(),
             digests: BTreeSet::new(),
@@ -314,8 +312,8 @@ impl Store {
         record.names.extend(names.iter().cloned());
         record.digests.extend(digests.iter().cloned());
         record.pinned |= pinned;
-        files::write_json(&self.image_path(&id), record)?;
-        Ok(record.clone())
+        files::write_json(&self.image_path(&id), &record)?;
+        Ok(record)
     }
 
     /// Whether the layer is here and whole.
@@ -360,7 +358,7 @@ impl Store {
     /// A fresh path to write something at that isn't part of the store yet.
     pub(super) fn ingest_path(&self) -> PathBuf {
         let number = self.ingested.fetch_add(1, Ordering::Relaxed);
-        self.root.join("ingest").join(format!("{number}"))
+        self.root.join("ingest").join(format!("{}.{number}", std::process::id()))
     }
 
     /// Makes what was unpacked survive a loss of power before anything names it.
@@ -381,9 +379,53 @@ impl Store {
         Ok(self.root.join("blobs/sha256").join(hex_of(digest)?))
     }
 
-    fn images(&self) -> MutexGuard<'_, BTreeMap<String, ImageRecord>> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps other processes and tasks from removing layers, or from adding any; `None` when that isn't possible now.
+    fn lock(&self, how: FlockArg) -> Result<Option<Flock<File>>> {
+        let path = self.root.join("images.lock");
+        let file = File::create(&path).map_err(Error::io("open", &path))?;
+        match Flock::lock(file, how) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, error)) => Err(Error::io("lock", &path)(error)),
+        }
     }
+
+    /// The records, read anew when the directory has changed: each is written by a rename, which changes it.
+    fn known(&self) -> Result<MutexGuard<'_, Known>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.root.join("images");
+        let metadata = fs::metadata(&dir).map_err(Error::io("look at", &dir))?;
+        let changed = (metadata.mtime(), metadata.mtime_nsec());
+        // The kernel's clock for files ticks slowly, so a directory that changed just now may change unseen.
+        let age = clock::now_nanos() - (changed.0 * 1_000_000_000 + changed.1);
+        if known.read_at == Some(changed) {
+            return Ok(known);
+        }
+        known.images.clear();
+        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
+            let path = entry.map_err(Error::io("list", &dir))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                // One that another process removes meanwhile isn't there.
+                if let Some(record) = files::read_json_if_there::<ImageRecord>(&path)? {
+                    known.images.insert(record.id.clone(), record);
+                }
+            }
+        }
+        known.read_at = (age > SETTLED).then_some(changed);
+        Ok(known)
+    }
+}
+
+/// Removes what processes that have ended were writing.
+fn remove_abandoned(dir: &Path) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        let owner = path.file_stem().unwrap_or_default();
+        if !Path::new("/proc").join(owner).exists() {
+            files::remove_dir(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// The digest's hexadecimal part, which is safe to use as a file name.

@@ -56,7 +56,7 @@ fn images_are_found_by_every_name_they_have() {
     }
     assert_eq!(store.config(&image).unwrap().cmd.unwrap(), ["one"]);
     let again = Store::open(dir.path()).unwrap();
-    assert_eq!(again.list(), [image], "a later process finds the same");
+    assert_eq!(again.list().unwrap(), [image], "a later process finds the same");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_layer_must_be_what_the_configuration_says() {
         serde_json::json!({ "rootfs": { "diff_ids": [format!("sha256:{}", "0".repeat(64))] } }).to_string();
     let result = store.add(config.as_bytes(), &[path], &[], &[], &mut |_, _| {});
     assert!(matches!(result, Err(Error::Digest { .. })), "{result:?}");
-    assert!(store.list().is_empty());
+    assert!(store.list().unwrap().is_empty());
     assert_eq!(std::fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0, "nothing is left of it");
 }
 
@@ -130,4 +130,14 @@ fn the_binary_becomes_an_image() {
     assert_eq!((config.user.as_deref(), config.cmd.unwrap()), (Some("65534"), vec!["demo".to_owned()]));
     assert_eq!(store.pack(&exe, &["bin/sh"], &images).unwrap(), records, "packing again changes nothing");
     assert!(records.iter().all(|record| record.pinned));
+}
+
+#[test]
+fn two_processes_see_each_others_images() {
+    let Some((dir, store)) = store() else { return };
+    let other = Store::open(dir.path()).unwrap();
+    let image = add(&store, dir.path(), "one", &["app:1"]).unwrap();
+    assert_eq!(other.find("app:1").unwrap(), image);
+    other.remove("app:1", &BTreeSet::new()).unwrap();
+    assert!(store.find("app:1").is_err());
 }

@@ -114,6 +114,10 @@ pub(crate) enum Reply {
         container: String,
         exit: Exit,
     },
+    Running {
+        container: String,
+        pid: i32,
+    },
     Watching {
         running: Vec<(String, i32)>,
     },

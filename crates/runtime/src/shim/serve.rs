@@ -335,8 +335,21 @@ impl Shim {
     }
 
     fn start(&mut self, client: u64, id: String) -> Result<()> {
-        if self.containers.contains_key(&id) {
-            return Err(Error::Precondition(format!("container {id} was started before")));
+        // A server that was killed before it heard the answer asks again.
+        match self.containers.get(&id).map(|container| container.state.clone()) {
+            None => {}
+            Some(State::Running(pid)) => {
+                self.tell(client, &Reply::Started { pid }, None);
+                return Ok(());
+            }
+            Some(State::Starting) => {
+                let of_this = |creator: &&mut Creator| creator.container.as_ref() == Some(&id);
+                if let Some(creator) = self.creators.values_mut().find(of_this) {
+                    creator.client = client;
+                }
+                return Ok(());
+            }
+            Some(State::Ended(exit)) => return Err(Error::Start(exit.message)),
         }
         let bundle = self.bundle(&id)?;
         let launch: Launch = files::read_json(&bundle.join("launch.json"))?;
@@ -469,6 +482,7 @@ impl Shim {
                     }
                 }
                 self.tell(creator.client, &Reply::Started { pid }, None);
+                self.tell_watchers(&Reply::Running { container: id.clone(), pid }, None);
                 return;
             }
             (None, Report::Failed(message)) => Reply::Failed { message },
