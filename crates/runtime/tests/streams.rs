@@ -204,8 +204,8 @@ async fn a_command_gets_a_terminal_of_the_clients_size() {
         )
         .await
         .expect("typed");
-    read_until(&mut ends.stdout, "sized").await;
-    read_until(&mut ends.stdout, "/dev/pts/").await;
+    let seen = read_until(&mut ends.stdout, "/dev/pts/").await;
+    assert!(seen.contains("sized"), "{seen}");
     assert_eq!(task.await.expect("task"), Ok(3));
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn perform(
 ) -> Result<()> {
     match request {
         Request::List => {
-            for record in store.list() {
+            for record in store.list()? {
                 told(Answer::Image(record.into()));
             }
         }
