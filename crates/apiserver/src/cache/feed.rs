@@ -19,7 +19,7 @@ use super::{
 /// What every key of the API starts with.
 const REGISTRY: &str = "/registry/";
 /// How many records are loaded at once.
-const PAGE: usize = 5_000;
+const PAGE: usize = 1_000;
 
 /// What the feed's task shares with the readers.
 pub(super) struct Feed {
