@@ -1,4 +1,9 @@
 //! The API as data: kinds, schemas, defaulting, conversion, validation, patching, codecs. No I/O.
+//!
+//! An object is a JSON tree, built-in and custom alike. A request goes through the modules in this order:
+//! [`kind`] finds the row, [`decode`] makes the tree along the [`schema`], [`defaults`] fill it in, [`convert`]
+//! brings it into the storage version, [`prepare`] puts back what the caller may not write, and the row's rules
+//! judge it. [`table`] shows it to people. A row's hooks are the only way in to what one kind alone does.
 
 pub mod codec;
 pub mod convert;

@@ -33,6 +33,14 @@ pub fn update_counted(new: &mut Value, old: &Value) {
     meta::follow_generation(new, old, changed);
 }
 
+/// As [`update_counted`]; annotations count too, because the ReplicaSets get them.
+pub fn update_deployment(new: &mut Value, old: &Value) {
+    update(new, old);
+    let annotations = |o: &Value| meta::at(o, &["metadata", "annotations"]).cloned();
+    let changed = new.get("spec") != old.get("spec") || annotations(new) != annotations(old);
+    meta::follow_generation(new, old, changed);
+}
+
 /// Everything but the status and the metadata stays as it is stored.
 pub fn update_status(new: &mut Value, old: &Value) {
     let map = as_map(new);

@@ -27,6 +27,16 @@ fn the_generation_follows_the_spec_and_the_status_stays() {
 }
 
 #[test]
+fn the_annotations_of_a_deployment_count() {
+    let old = json!({"metadata": {"generation": 3, "annotations": {"a": "b"}}, "spec": {}});
+    let mut new = json!({"metadata": {"annotations": {"a": "c"}}, "spec": {}});
+    update_deployment(&mut new, &old);
+    assert_eq!(new["metadata"]["generation"], 4);
+    update_deployment(&mut new, &new.clone());
+    assert_eq!(new["metadata"]["generation"], 4);
+}
+
+#[test]
 fn the_status_subresource_writes_only_the_status() {
     let old = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "data": 1, "status": {}});
     let mut new =

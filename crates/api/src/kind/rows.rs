@@ -420,6 +420,7 @@ fn apps(rows: &mut Vec<Kind>) {
             .scale(&["spec", "selector"])
             .status()
             .counted()
+            .update(prepare::update_deployment)
             .default(defaults::deployment),
         row("apps", "ReplicaSet", "replicasets")
             .short(&["rs"])
