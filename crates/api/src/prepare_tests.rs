@@ -32,7 +32,8 @@ fn the_annotations_of_a_deployment_count() {
     let mut new = json!({"metadata": {"annotations": {"a": "c"}}, "spec": {}});
     update_deployment(&mut new, &old);
     assert_eq!(new["metadata"]["generation"], 4);
-    update_deployment(&mut new, &new.clone());
+    let stored = new.clone();
+    update_deployment(&mut new, &stored);
     assert_eq!(new["metadata"]["generation"], 4);
 }
 
