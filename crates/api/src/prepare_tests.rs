@@ -14,6 +14,16 @@ fn a_new_object_brings_no_status() {
 }
 
 #[test]
+fn a_node_that_registers_brings_its_status() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("", "v1", "Node").unwrap();
+    let node = json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready"}]}});
+    let mut created = node.clone();
+    (row.hooks.prepare_create)(&mut created);
+    assert_eq!(created, node);
+}
+
+#[test]
 fn the_generation_follows_the_spec_and_the_status_stays() {
     let old = json!({"metadata": {"generation": 3}, "spec": {"replicas": 1}, "status": {"replicas": 1}});
     let mut new =

@@ -157,6 +157,12 @@ pub(crate) mod fake {
             objects.insert(key, entry);
         }
 
+        /// Has nothing from now on, as a cache whose store was closed.
+        pub(crate) fn end(&self) {
+            self.objects.lock().unwrap().clear();
+            self.versions.lock().unwrap().clear();
+        }
+
         pub(crate) fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) {
             let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
             self.objects.lock().unwrap().remove(&key).unwrap();

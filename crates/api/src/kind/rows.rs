@@ -313,6 +313,8 @@ fn core(rows: &mut Vec<Kind>) {
             .short(&["no"])
             .connect("proxy", PROXY, "NodeProxyOptions")
             .status()
+            // A node that registers brings its status along.
+            .create(|_| {})
             .field_at("spec.unschedulable", &["spec.unschedulable"], "false"),
         row("", "PersistentVolumeClaim", "persistentvolumeclaims")
             .short(&["pvc"])

@@ -126,7 +126,10 @@ impl Rbac {
     fn compiled(&self) -> Arc<Compiled> {
         let versions = RESOURCES.map(|resource| self.source.version(GROUP, resource));
         let current = Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner));
-        if current.versions == versions {
+        // Versions go back only where the source has ended and has nothing any more. What it had last decides on:
+        // a server on its way out must not tell components that they have lost their permissions.
+        let ended = versions.iter().zip(&current.versions).any(|(now, then)| now < then);
+        if current.versions == versions || ended {
             return current;
         }
         let mut slot = self.compiled.write().unwrap_or_else(PoisonError::into_inner);

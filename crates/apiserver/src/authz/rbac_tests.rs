@@ -137,3 +137,16 @@ fn what_does_not_parse_grants_nothing_and_harms_nothing() {
     assert_eq!(found.rules.len(), 1);
     assert_eq!(found.errors.len(), 2, "{:?}", found.errors);
 }
+
+#[test]
+fn a_source_that_has_ended_takes_no_permission_away() {
+    let subject = json!({ "kind": "User", "name": "jane" });
+    let table = Arc::new(Table::with(&[
+        (GROUP, "clusterroles", role("", "reader", &["get"])),
+        (GROUP, "clusterrolebindings", binding("", "b", ("ClusterRole", "reader"), subject)),
+    ]));
+    let rbac = Rbac::new(Arc::clone(&table) as Arc<dyn Source>);
+    assert!(allowed(&rbac, &user("jane", &[]), "get", "a"));
+    table.end();
+    assert!(allowed(&rbac, &user("jane", &[]), "get", "a"));
+}
