@@ -31,6 +31,16 @@ fn required<T>(value: Option<T>, what: &str) -> Result<T, Status> {
     value.ok_or_else(|| Status::invalid_argument(format!("{what} is required")))
 }
 
+/// Sees work through that a caller who goes away must not leave half done.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = crate::Result<T>> + Send + 'static,
+) -> Result<T, Status> {
+    match tokio::spawn(work).await {
+        Ok(done) => done.map_err(Status::from),
+        Err(error) => Err(Status::internal(error.to_string())),
+    }
+}
+
 fn has_labels(labels: &HashMap<String, String>, selector: &HashMap<String, String>) -> bool {
     selector.iter().all(|(name, value)| labels.get(name) == Some(value))
 }
@@ -52,7 +62,8 @@ impl RuntimeService for Runtime {
             let text = format!("no runtime for {:?} is configured", request.runtime_handler);
             return Err(Status::invalid_argument(text));
         }
-        let pod_sandbox_id = self.run_sandbox(required(request.config, "config")?).await?;
+        let (runtime, config) = (self.clone(), required(request.config, "config")?);
+        let pod_sandbox_id = to_its_end(async move { runtime.run_sandbox(config).await }).await?;
         Ok(Response::new(RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -60,7 +71,8 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<StopPodSandboxRequest>,
     ) -> Answer<StopPodSandboxResponse> {
-        self.stop_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        let (runtime, id) = (self.clone(), request.into_inner().pod_sandbox_id);
+        to_its_end(async move { runtime.stop_sandbox(&id).await }).await?;
         Ok(Response::new(StopPodSandboxResponse {}))
     }
 
@@ -68,7 +80,8 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<RemovePodSandboxRequest>,
     ) -> Answer<RemovePodSandboxResponse> {
-        self.remove_sandbox(&request.into_inner().pod_sandbox_id).await?;
+        let (runtime, id) = (self.clone(), request.into_inner().pod_sandbox_id);
+        to_its_end(async move { runtime.remove_sandbox(&id).await }).await?;
         Ok(Response::new(RemovePodSandboxResponse {}))
     }
 
@@ -109,7 +122,9 @@ impl RuntimeService for Runtime {
     ) -> Answer<CreateContainerResponse> {
         let request = request.into_inner();
         let config = required(request.config, "config")?;
-        let container_id = Runtime::create_container(self, &request.pod_sandbox_id, config).await?;
+        let (runtime, sandbox) = (self.clone(), request.pod_sandbox_id);
+        let creating = async move { Runtime::create_container(&runtime, &sandbox, config).await };
+        let container_id = to_its_end(creating).await?;
         Ok(Response::new(CreateContainerResponse { container_id }))
     }
 
@@ -117,7 +132,8 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<StartContainerRequest>,
     ) -> Answer<StartContainerResponse> {
-        Runtime::start_container(self, &request.into_inner().container_id).await?;
+        let (runtime, id) = (self.clone(), request.into_inner().container_id);
+        to_its_end(async move { Runtime::start_container(&runtime, &id).await }).await?;
         Ok(Response::new(StartContainerResponse {}))
     }
 
@@ -132,7 +148,8 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<RemoveContainerRequest>,
     ) -> Answer<RemoveContainerResponse> {
-        Runtime::remove_container(self, &request.into_inner().container_id).await?;
+        let (runtime, id) = (self.clone(), request.into_inner().container_id);
+        to_its_end(async move { Runtime::remove_container(&runtime, &id).await }).await?;
         Ok(Response::new(RemoveContainerResponse {}))
     }
 
