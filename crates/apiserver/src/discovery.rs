@@ -22,7 +22,11 @@ pub struct Document {
 
 impl Document {
     pub(crate) fn of(value: &Value) -> Self {
-        let body = Bytes::from(value.to_string());
+        Self::new(value.to_string())
+    }
+
+    pub(crate) fn new(text: String) -> Self {
+        let body = Bytes::from(text);
         let etag = format!("\"{:X}\"", Sha256::digest(&body));
         Self { body, etag }
     }

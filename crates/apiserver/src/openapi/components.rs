@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 use tiphys_api::schema::{Field, List, ListKind, Object, Scalar, Schema, Shape, TypeRef};
 
-use super::{Dialect, descriptions::Descriptions};
+use super::{Dialect, Texts, descriptions::Descriptions};
 
 /// The schemas that a document needs: those asked for, and all that they refer to.
 pub(super) struct Components {
@@ -14,7 +14,7 @@ pub(super) struct Components {
     /// Names in the artefact's form that have been referred to and not yet described.
     wanted: Vec<&'static str>,
     seen: BTreeSet<&'static str>,
-    schemas: Map<String, Value>,
+    schemas: Texts,
 }
 
 impl Components {
@@ -24,7 +24,7 @@ impl Components {
             descriptions: Descriptions::load(),
             wanted: Vec::new(),
             seen: BTreeSet::new(),
-            schemas: Map::new(),
+            schemas: Texts::default(),
         }
     }
 
@@ -56,11 +56,11 @@ impl Components {
     }
 
     /// Every schema by its full name.
-    pub(super) fn finish(mut self) -> Map<String, Value> {
+    pub(super) fn finish(mut self) -> Texts {
         while let Some(name) = self.wanted.pop() {
             if let Some(object) = Schema::builtin().named(name).and_then(TypeRef::object) {
                 let schema = self.describe(object);
-                self.schemas.insert(full_name(name), schema);
+                self.schemas.insert(full_name(name), &schema);
             }
         }
         self.schemas
@@ -171,12 +171,12 @@ impl Components {
             Scalar::Quantity => ("io.k8s.apimachinery.pkg.api.resource.Quantity", self.quantity()),
             Scalar::IntOrString => ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", self.int_or_string()),
         };
-        if !self.schemas.contains_key(name) {
+        if !self.schemas.contains(name) {
             let mut schema = schema;
             if let Some(text) = self.descriptions.of(name) {
                 schema["description"] = text.into();
             }
-            self.schemas.insert(name.to_owned(), schema);
+            self.schemas.insert(name.to_owned(), &schema);
         }
         self.reference(name)
     }

@@ -2,6 +2,8 @@
 //!
 //! It is not in this tree: `k8s-openapi` carries it in the schemas of its types.
 
+use std::collections::HashMap;
+
 use k8s_openapi::api::{
     admissionregistration::v1 as admissionregistration, apps::v1 as apps,
     authentication::v1 as authentication, authorization::v1 as authorization, autoscaling,
@@ -12,32 +14,56 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Descriptions of schemas and their fields, by full name.
 #[derive(Debug)]
-pub(super) struct Descriptions {
-    definitions: Map<String, Value>,
+pub(super) struct Descriptions(HashMap<String, Texts>);
+
+#[derive(Debug)]
+struct Texts {
+    of: Option<String>,
+    fields: HashMap<String, String>,
 }
 
 impl Descriptions {
     /// Those of all kinds below.
     pub(super) fn load() -> Self {
         let mut generator = SchemaGenerator::default();
+        let mut texts = HashMap::new();
         for add in KINDS {
             add(&mut generator);
+            // Only the prose is kept, and each schema is dropped as soon as it was read: all of them together
+            // are several times the document that they are for.
+            for (name, schema) in generator.definitions_mut().iter_mut().filter(|(_, s)| !s.is_null()) {
+                texts.insert(name.clone(), Texts::take(schema.take()));
+            }
         }
-        Self { definitions: generator.take_definitions(false) }
+        Self(texts)
     }
 
     /// What the schema is.
     pub(super) fn of(&self, full: &str) -> Option<&str> {
-        self.definitions.get(full)?.get("description")?.as_str()
+        self.0.get(full)?.of.as_deref()
     }
 
     /// What the schema's field is.
     pub(super) fn of_field(&self, full: &str, field: &str) -> Option<&str> {
-        self.definitions.get(full)?.get("properties")?.get(field)?.get("description")?.as_str()
+        self.0.get(full)?.fields.get(field).map(String::as_str)
+    }
+}
+
+impl Texts {
+    fn take(mut schema: Value) -> Self {
+        let text = |value: Option<&mut Value>| match value?.get_mut("description")?.take() {
+            Value::String(text) => Some(text),
+            _ => None,
+        };
+        let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+        let fields = properties.into_iter().flatten();
+        let fields =
+            fields.filter_map(|(name, property)| Some((name.clone(), text(Some(property))?))).collect();
+        Self { of: text(Some(&mut schema)), fields }
     }
 }
 

@@ -8,6 +8,8 @@ mod components;
 mod descriptions;
 mod paths;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tiphys_api::kind::{Kind, Kinds};
@@ -73,24 +75,21 @@ fn fingerprint(rows: &[&Kind], version: &str) -> String {
 /// `/openapi/v3/apis/<group>/<version>` and `/openapi/v3/api/v1`.
 pub fn v3(kinds: &Kinds, group: &str, version: &str) -> Option<Document> {
     let mut components = Components::new(Dialect::V3);
-    let mut paths = Map::new();
+    let mut paths = Texts::default();
     for kind in served(kinds, group, version)? {
         paths::of_kind(kind, version, &mut components, &mut paths);
     }
-    let schemas = components.finish();
-    let document = json!({
-        "openapi": "3.0.0",
-        "info": info(),
-        "paths": paths,
-        "components": {"schemas": schemas},
-    });
-    Some(Document::of(&document))
+    let schemas = components.finish().object();
+    let (info, paths) = (info(), paths.object());
+    Some(Document::new(format!(
+        r#"{{"openapi":"3.0.0","info":{info},"paths":{paths},"components":{{"schemas":{schemas}}}}}"#
+    )))
 }
 
 /// `/openapi/v2`: everything in one document.
 pub fn v2(kinds: &Kinds) -> Document {
     let mut components = Components::new(Dialect::V2);
-    let mut paths = Map::new();
+    let mut paths = Texts::default();
     for group in kinds.groups() {
         for version in &group.versions {
             for kind in group.kinds.iter().filter(|kind| kind.version(version).is_some()) {
@@ -98,8 +97,30 @@ pub fn v2(kinds: &Kinds) -> Document {
             }
         }
     }
-    let definitions = components.finish();
-    Document::of(&json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": definitions}))
+    let definitions = components.finish().object();
+    let (info, paths) = (info(), paths.object());
+    Document::new(format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#))
+}
+
+/// Members of an object, each written as soon as it is known: as a tree, a document would take many times its
+/// length in memory.
+#[derive(Debug, Default)]
+struct Texts(BTreeMap<String, String>);
+
+impl Texts {
+    fn insert(&mut self, key: String, value: &Value) {
+        self.0.insert(key, value.to_string());
+    }
+
+    fn contains(&self, key: &str) -> bool {
+        self.0.contains_key(key)
+    }
+
+    fn object(self) -> String {
+        let members: Vec<String> =
+            self.0.into_iter().map(|(key, value)| format!("{}:{value}", Value::from(key))).collect();
+        format!("{{{}}}", members.join(","))
+    }
 }
 
 #[cfg(test)]

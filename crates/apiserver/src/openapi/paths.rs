@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tiphys_api::kind::{Kind, Subresource, Verbs};
 
-use super::{Dialect, components::Components};
+use super::{Dialect, Texts, components::Components};
 
 /// `/apis/<group>/<version>`, `/api/<version>` for the core group.
 pub(super) fn root(group: &str, version: &str) -> String {
@@ -137,12 +137,7 @@ struct Target<'a> {
 }
 
 /// Adds every path of a kind in one version.
-pub(super) fn of_kind(
-    kind: &Kind,
-    version: &str,
-    components: &mut Components,
-    paths: &mut Map<String, Value>,
-) {
+pub(super) fn of_kind(kind: &Kind, version: &str, components: &mut Components, paths: &mut Texts) {
     let root = root(&kind.group, version);
     let collection = format!("{root}/{}", kind.resource);
     let target = |speaks, suffix: &str, namespaced| Target {
@@ -189,7 +184,7 @@ fn spoken<'a>(kind: &'a Kind, version: &'a str, subresource: &'a Subresource) ->
 }
 
 fn add(
-    paths: &mut Map<String, Value>,
+    paths: &mut Texts,
     path: String,
     operations: &[Operation],
     verbs: Verbs,
@@ -204,7 +199,7 @@ fn add(
 }
 
 fn insert(
-    paths: &mut Map<String, Value>,
+    paths: &mut Texts,
     path: String,
     mut item: Map<String, Value>,
     target: &Target<'_>,
@@ -223,7 +218,7 @@ fn insert(
     if !parameters.is_empty() {
         item.insert("parameters".to_owned(), parameters.into());
     }
-    paths.insert(path, item.into());
+    paths.insert(path, &item.into());
 }
 
 fn parameter(name: &str, place: &str, dialect: Dialect) -> Value {
