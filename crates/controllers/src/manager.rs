@@ -75,8 +75,10 @@ impl<F: Fn(&'static str) -> Client> Start<F> {
     fn controller<C: Controller>(&mut self, new: impl FnOnce(Tools, &mut Informers) -> C) {
         let client = (self.client_for)(C::NAME);
         let (events, sink) = Recorder::new(client.clone(), C::NAME, "");
-        self.tasks.spawn(sink.run());
         let controller = new(Tools { client, events }, &mut self.informers);
-        self.tasks.spawn(controller.run());
+        // The sink ends early for a controller that tells of nothing.
+        self.tasks.spawn(async move {
+            tokio::join!(controller.run(), sink.run());
+        });
     }
 }

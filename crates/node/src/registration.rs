@@ -25,7 +25,7 @@ const REPORT: Duration = Duration::from_secs(300);
 const MAX_IMAGES: usize = 50;
 /// Below that many bytes of memory, and that share of disk or inodes in percent, the node is under pressure.
 const MEMORY_FLOOR: i64 = 100 * 1024 * 1024;
-const DISK_FLOOR: u64 = 10;
+const DISK_FLOOR: u64 = 5;
 const INODE_FLOOR: u64 = 5;
 
 /// Keeps a node registered.

@@ -109,7 +109,7 @@ impl Cluster {
 
     fn start_control_plane(&mut self, root_ca: String) {
         let scheduler = Scheduler::new(self.client(&Component::Scheduler), &Default::default());
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             scheduler.run().await;
             Ok(())
         });
@@ -119,7 +119,15 @@ impl Cluster {
         let controllers = ControllerManager::start(config, &reads, move |name| {
             Client::new(server.connector(&Component::Controller(name)), "default")
         });
-        self.tasks.spawn(async move { controllers.wait().await.context("running controllers") });
+        self.spawn(async move { controllers.wait().await.context("running controllers") });
+    }
+
+    /// Runs a room that knows no end of its own until the cluster stops.
+    fn spawn(&mut self, room: impl Future<Output = Result<()>> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! { result = room => result, () = stop.cancelled() => Ok(()) }
+        });
     }
 
     async fn start_node(&mut self, settings: &Settings, data: &DataDir, host: IpAddr) -> Result<()> {
@@ -197,9 +205,8 @@ impl Cluster {
         self.tasks.spawn(async move {
             dns::run(client, publisher, config, stop.cancelled_owned()).await.context("running DNS")
         });
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            tokio::select! { () = network.keep() => {}, () = stop.cancelled() => {} }
+        self.spawn(async move {
+            network.keep().await;
             Ok(())
         });
     }
