@@ -417,6 +417,12 @@ impl ImageService for Runtime {
     async fn pull_image(&self, request: Request<PullImageRequest>) -> Answer<PullImageResponse> {
         let request = request.into_inner();
         let name = required(request.image, "image")?.image;
+        // An image that was imported, or is this program itself, can be had from nowhere else.
+        if let Ok(image) = self.inner.images.find(&name)
+            && image.pinned
+        {
+            return Ok(Response::new(PullImageResponse { image_ref: image.id }));
+        }
         let credentials = request.auth.map(Credentials::from_cri).transpose()?.unwrap_or_default();
         let pull = Pull::new(self.inner.images.clone(), &name, credentials)?;
         let image = pull.run(&|_| {}).await?;

@@ -109,6 +109,7 @@ impl Store {
                 &image.layers,
                 &image.names,
                 &image.digests,
+                true,
                 &mut unpacking,
             )?);
         }

@@ -172,7 +172,8 @@ impl Pull {
         let digests = vec![format!("{registry}/{repository}@{digest}")];
         let paths: Vec<PathBuf> = (0..layers.len()).map(|position| dir.join(format!("{position}"))).collect();
         let store = self.store.clone();
-        crate::sandbox::blocking(move || store.add(&config, &paths, &names, &digests, &mut |_, _| {})).await
+        crate::sandbox::blocking(move || store.add(&config, &paths, &names, &digests, false, &mut |_, _| {}))
+            .await
     }
 
     async fn config(&self, descriptor: &OciDescriptor) -> Result<Vec<u8>> {

@@ -46,7 +46,8 @@ pub struct ImageRecord {
     pub layers: Vec<String>,
     /// Bytes of all layers, unpacked.
     pub size: u64,
-    /// Whether the kubelet's garbage collection must leave it.
+    /// Whether somebody put it here by hand: garbage collection leaves it, and it stands for its names whatever
+    /// their registries have.
     #[serde(default)]
     pub pinned: bool,
 }
@@ -216,6 +217,7 @@ impl Store {
         layers: &[PathBuf],
         names: &[String],
         digests: &[String],
+        pinned: bool,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<ImageRecord> {
         let id = format!("sha256:{:x}", Sha256::digest(config));
@@ -238,7 +240,7 @@ impl Store {
             chain.push(chain_id(parent, diff));
         }
         self.sync()?;
-        self.record(config, chain, names, digests, false)
+        self.record(config, chain, names, digests, pinned)
     }
 
     /// Unpacks one plain tar stream on top of `parent` and says its diff ID; it must be `expected` where given.

@@ -39,7 +39,7 @@ fn add(
         serde_json::json!({ "config": { "Cmd": [content] }, "rootfs": { "diff_ids": [diff] } }).to_string();
     let names: Vec<String> =
         names.iter().map(|name| crate::image::parse_name(name).unwrap().whole()).collect();
-    store.add(config.as_bytes(), &[path], &names, &[], &mut |_, _| {})
+    store.add(config.as_bytes(), &[path], &names, &[], false, &mut |_, _| {})
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_layer_must_be_what_the_configuration_says() {
     std::fs::write(&path, [0; 1024]).unwrap();
     let config =
         serde_json::json!({ "rootfs": { "diff_ids": [format!("sha256:{}", "0".repeat(64))] } }).to_string();
-    let result = store.add(config.as_bytes(), &[path], &[], &[], &mut |_, _| {});
+    let result = store.add(config.as_bytes(), &[path], &[], &[], false, &mut |_, _| {});
     assert!(matches!(result, Err(Error::Digest { .. })), "{result:?}");
     assert!(store.list().unwrap().is_empty());
     assert_eq!(std::fs::read_dir(dir.path().join("ingest")).unwrap().count(), 0, "nothing is left of it");
