@@ -46,3 +46,7 @@ pub(crate) fn mount_overlay(
         scope.spawn(mounting).join().unwrap_or_else(|_| Err(Error::Invalid("overlay thread panicked".into())))
     })
 }
+
+#[cfg(test)]
+#[path = "overlay_tests.rs"]
+mod tests;
