@@ -60,3 +60,7 @@ impl Patch {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;

@@ -1,0 +1,152 @@
+use serde_json::{Value, json};
+use tiphys_api::codec::protobuf;
+
+use crate::ApiServer;
+use crate::testing::{self, Answer, ask};
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn deployment(replicas: u32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "labels": {"app": "web"}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": "nginx:1"}, {"name": "side", "image": "s:1"}]},
+            },
+        },
+    })
+}
+
+async fn patch(server: &ApiServer, query: &str, kind: &str, body: Value) -> Answer {
+    let path = format!("{DEPLOYMENTS}/web{query}");
+    ask(server, "PATCH", &path, &[("content-type", kind)], body.to_string()).await
+}
+
+async fn created() -> ApiServer {
+    let server = testing::server().await;
+    let (code, _) = testing::json(&server, "POST", DEPLOYMENTS, deployment(2)).await;
+    assert_eq!(code, 201);
+    server
+}
+
+/// The fields that a manager owns.
+fn owned(object: &Value, manager: &str, subresource: &str) -> Value {
+    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let found = entries.into_iter().find(|entry| {
+        entry["manager"] == manager && entry["subresource"].as_str().unwrap_or_default() == subresource
+    });
+    found.map_or(Value::Null, |entry| entry["fieldsV1"].clone())
+}
+
+#[tokio::test]
+async fn each_kind_of_patch_does_what_it_says() {
+    let server = created().await;
+    let strategic =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "s:2"}]}}}});
+    let answer = patch(&server, "", "application/strategic-merge-patch+json", strategic).await;
+    let containers = answer.json()["spec"]["template"]["spec"]["containers"].clone();
+    assert_eq!((&containers[0]["image"], &containers[1]["image"]), (&json!("nginx:1"), &json!("s:2")));
+
+    let merge = json!({"metadata": {"labels": {"app": null, "x": "y"}}});
+    let answer = patch(&server, "", "application/merge-patch+json", merge).await;
+    assert_eq!(answer.json()["metadata"]["labels"], json!({"x": "y"}));
+
+    let test = json!([{"op": "test", "path": "/spec/replicas", "value": 2}, {"op": "replace", "path": "/spec/replicas", "value": 3}]);
+    let answer = patch(&server, "?fieldManager=me", "application/json-patch+json", test.clone()).await;
+    assert_eq!((answer.code, &answer.json()["spec"]["replicas"]), (200, &json!(3)));
+    assert_eq!(owned(&answer.json(), "me", ""), json!({"f:spec": {"f:replicas": {}}}));
+    let answer = patch(&server, "", "application/json-patch+json", test).await;
+    assert_eq!((answer.code, &answer.json()["reason"]), (422, &json!("Invalid")));
+    assert_eq!(patch(&server, "", "application/json", json!({})).await.code, 415);
+}
+
+#[tokio::test]
+async fn applies_create_conflict_and_give_up_fields() {
+    let server = testing::server().await;
+    let apply =
+        |query: &'static str, config: Value| patch(&server, query, "application/apply-patch+yaml", config);
+    let answer = apply("?fieldManager=one", deployment(2)).await;
+    assert_eq!(answer.code, 201);
+    let created = answer.json();
+    // Not a field more than what was said, though reading and defaults added many.
+    let container = json!({".": {}, "f:name": {}, "f:image": {}});
+    assert_eq!(
+        owned(&created, "one", "")["f:spec"]["f:template"]["f:spec"]["f:containers"],
+        json!({"k:{\"name\":\"side\"}": container, "k:{\"name\":\"web\"}": container})
+    );
+    let again = apply("?fieldManager=one", deployment(2)).await.json();
+    assert_eq!(again, created, "an apply that changes nothing writes nothing");
+
+    let answer = apply("?fieldManager=two", deployment(5)).await;
+    assert_eq!(answer.code, 409);
+    let cause = json!({"reason": "FieldManagerConflict", "message": "conflict with \"one\"", "field": ".spec.replicas"});
+    assert_eq!(answer.json()["details"]["causes"], json!([cause]));
+    let forced = apply("?fieldManager=two&force=true", deployment(5)).await.json();
+    assert_eq!(forced["spec"]["replicas"], 5);
+    assert_eq!(owned(&forced, "one", "")["f:spec"].get("f:replicas"), None);
+
+    let mut less = deployment(5);
+    less["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().pop();
+    assert_eq!(apply("?fieldManager=two", less.clone()).await.code, 200);
+    less["spec"].as_object_mut().unwrap().remove("replicas");
+    assert_eq!(apply("?fieldManager=one", less).await.code, 200);
+    let (_, object) = testing::json(&server, "GET", &format!("{DEPLOYMENTS}/web"), Value::Null).await;
+    assert_eq!(object["spec"]["template"]["spec"]["containers"].as_array().unwrap().len(), 1);
+    assert_eq!(object["spec"]["replicas"], 5);
+
+    assert_eq!(apply("", deployment(5)).await.code, 422, "an apply must say who applies");
+    let mut unknown = deployment(5);
+    unknown["spec"]["replica"] = 1.into();
+    let answer = apply("?fieldManager=one&fieldValidation=Strict", unknown).await;
+    assert!(answer.json()["message"].as_str().unwrap().contains("unknown field \"spec.replica\""));
+}
+
+#[tokio::test]
+async fn whoever_scales_owns_the_replicas() {
+    let server = created().await;
+    let answer = patch(
+        &server,
+        "/scale?fieldManager=scaler",
+        "application/merge-patch+json",
+        json!({"spec": {"replicas": 7}}),
+    )
+    .await;
+    assert_eq!((answer.code, &answer.json()["spec"]["replicas"]), (200, &json!(7)));
+    let (_, object) = testing::json(&server, "GET", &format!("{DEPLOYMENTS}/web"), Value::Null).await;
+    assert_eq!(owned(&object, "scaler", "scale"), json!({"f:spec": {"f:replicas": {}}}));
+}
+
+#[tokio::test]
+async fn objects_travel_as_protobuf_and_yaml() {
+    let server = testing::server().await;
+    let protobuf = "application/vnd.kubernetes.protobuf";
+    let body = protobuf::encode(&deployment(0)).unwrap();
+    let headers = [("content-type", protobuf), ("accept", protobuf)];
+    let answer = ask(&server, "POST", DEPLOYMENTS, &headers, body).await;
+    assert_eq!((answer.code, answer.headers["content-type"].to_str().unwrap()), (201, protobuf));
+    let object = protobuf::decode(&answer.body, ("", "")).unwrap();
+    assert_eq!((&object["kind"], &object["spec"]["replicas"]), (&json!("Deployment"), &json!(0)));
+    assert_eq!(object["spec"]["strategy"]["type"], "RollingUpdate");
+
+    let answer = ask(&server, "GET", DEPLOYMENTS, &[("accept", protobuf)], "").await;
+    let list = protobuf::decode(&answer.body, ("", "")).unwrap();
+    assert_eq!(
+        (&list["kind"], &list["items"][0]["metadata"]["name"]),
+        (&json!("DeploymentList"), &json!("web"))
+    );
+
+    let yaml = "application/yaml";
+    let body = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  a: |\n    b\n";
+    let path = "/api/v1/namespaces/default/configmaps";
+    let answer = ask(&server, "POST", path, &[("content-type", yaml), ("accept", yaml)], body).await;
+    assert_eq!((answer.code, answer.headers["content-type"].to_str().unwrap()), (201, yaml));
+    assert!(String::from_utf8_lossy(&answer.body).contains("kind: ConfigMap"));
+
+    for (kind, body, code) in [(yaml, "a: [", 400), (protobuf, "k8s", 400), ("text/plain", "a", 415)] {
+        assert_eq!(ask(&server, "POST", path, &[("content-type", kind)], body).await.code, code, "{kind}");
+    }
+}
