@@ -213,3 +213,7 @@ fn method_not_allowed() -> Status {
     Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
         .with_details(Details::default())
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;
