@@ -20,10 +20,17 @@ pub(crate) fn private_dir(dir: &Path) -> Result<()> {
     fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed("set permissions of", dir))
 }
 
-/// The file's text, or `None` if there is no such file.
+/// The file's text, or `None` if there is no such file. One that others could read is closed to them.
 pub(crate) fn read(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => {
+            let mode = fs::metadata(path).map_err(failed("look at", path))?.permissions().mode();
+            if mode & 0o077 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(0o600))
+                    .map_err(failed("set permissions of", path))?;
+            }
+            Ok(Some(text))
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("read", path)(e)),
     }

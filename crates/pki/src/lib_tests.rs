@@ -3,6 +3,19 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use super::*;
 
 #[test]
+fn files_that_others_can_read_are_closed() {
+    let root = tempfile::tempdir().unwrap();
+    Pki::open(root.path()).unwrap();
+    let key = root.path().join("ca.key");
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    Pki::open(root.path()).unwrap();
+    for (path, want) in [(root.path(), 0o700), (key.as_path(), 0o600)] {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, want, "{path:?}");
+    }
+}
+
+#[test]
 fn a_cluster_keeps_its_keys_and_they_are_private() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("data/pki");

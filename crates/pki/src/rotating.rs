@@ -29,6 +29,7 @@ pub struct Rotating {
 
 struct Current {
     key: Arc<CertifiedKey>,
+    issued_at: SystemTime,
     renew_at: SystemTime,
 }
 
@@ -43,7 +44,8 @@ impl Rotating {
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         let now = (self.clock)();
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if now >= current.renew_at {
+        // A clock that was set back makes the certificate one of the future.
+        if now >= current.renew_at || now < current.issued_at {
             match issue(&self.authority, &self.leaf, now) {
                 Ok(renewed) => *current = renewed,
                 Err(error) => {
@@ -57,7 +59,7 @@ impl Rotating {
 
 fn issue(authority: &Authority, leaf: &Leaf, now: SystemTime) -> Result<Current> {
     let key = authority.issue(leaf, now)?.certified_key()?;
-    Ok(Current { key, renew_at: now + leaf.lifetime / 2 })
+    Ok(Current { key, issued_at: now, renew_at: now + leaf.lifetime / 2 })
 }
 
 impl fmt::Debug for Rotating {

@@ -25,4 +25,8 @@ fn renews_at_half_of_its_life_and_not_before() {
     let second = rotating.certified_key();
     assert_ne!(second.cert, first.cert);
     assert_eq!(rotating.certified_key().cert, second.cert);
+    elapsed.store(0, Ordering::Relaxed);
+    let third = rotating.certified_key();
+    assert_ne!(third.cert, second.cert, "the clock was set back");
+    assert_eq!(rotating.certified_key().cert, third.cert);
 }

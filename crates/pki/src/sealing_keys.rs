@@ -23,11 +23,14 @@ pub struct SealingKey {
 /// The file has one key a line, `<id>:<32 bytes in Base64>`. To rotate, put a new line on top.
 pub(crate) fn open(path: &Path) -> Result<Vec<SealingKey>> {
     let Some(text) = file::read(path)? else {
-        let mut secret = [0; 32];
-        SystemRandom::new()
+        let (mut secret, mut id) = ([0; 32], [0; 4]);
+        let random = SystemRandom::new();
+        random
             .fill(&mut secret)
+            .and_then(|()| random.fill(&mut id))
             .map_err(|_| Error::Random { step: "make the key for stored secrets" })?;
-        let key = SealingKey { id: "1".to_owned(), secret };
+        // No two keys share an id, so that a lost key is called lost and not wrong.
+        let key = SealingKey { id: format!("{:08x}", u32::from_be_bytes(id)), secret };
         file::write_private(path, format!("{}:{}\n", key.id, STANDARD.encode(secret)).as_bytes())?;
         return Ok(vec![key]);
     };

@@ -11,6 +11,8 @@ fn the_first_key_is_made_once() {
     assert_eq!(made.len(), 1);
     assert_eq!(made[0].secret, read[0].secret);
     assert_ne!(made[0].secret, [0; 32]);
+    let other = open(&dir.path().join("other.keys")).unwrap();
+    assert_ne!((&made[0].id, made[0].secret), (&other[0].id, other[0].secret));
 }
 
 #[test]
