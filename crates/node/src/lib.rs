@@ -48,3 +48,6 @@ mod worker;
 
 pub use config::Config;
 pub use kubelet::{Kubelet, KubeletError, remove_leftovers};
+
+#[cfg(test)]
+mod node_tests;
