@@ -292,15 +292,5 @@ fn percent_decode(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_decoded() {
-        let query = Query::parse("command=sh&command=-c&command=a+b%26c&input=1&tty=false&bad=%zz");
-        assert_eq!(query.all("command"), ["sh", "-c", "a b&c"]);
-        assert!(query.flag(&["input", "stdin"]) && !query.flag(&["tty"]));
-        assert_eq!(query.first("bad"), None);
-        assert_eq!(percent_decode("a%2"), None);
-    }
-}
+#[path = "server_tests.rs"]
+mod tests;

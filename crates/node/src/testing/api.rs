@@ -156,6 +156,19 @@ impl Api {
                     "status": {"token": token, "expirationTimestamp": expires.to_string()}}),
                 )
             }
+            // A token is `token-<user>`; masters may do everything, others may read pods.
+            Method::POST if path.ends_with("/tokenreviews") => {
+                let user = body["spec"]["token"].as_str().and_then(|t| t.strip_prefix("token-"));
+                let status =
+                    json!({"authenticated": user.is_some(), "user": {"username": user.unwrap_or_default()}});
+                answer(201, &json!({"spec": body["spec"], "status": status}))
+            }
+            Method::POST if path.ends_with("/subjectaccessreviews") => {
+                let spec = &body["spec"];
+                let master = spec["groups"].as_array().is_some_and(|g| g.contains(&json!("system:masters")));
+                let allowed = master || spec["resourceAttributes"]["subresource"] == "pods";
+                answer(201, &json!({"spec": spec, "status": {"allowed": allowed}}))
+            }
             Method::POST => {
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
                 let at = format!("{path}/{name}");

@@ -24,6 +24,7 @@ pub(crate) struct World {
     pub(crate) api: Api,
     pub(crate) runtime: FakeRuntime,
     pub(crate) config: Config,
+    pub(crate) kubelet: Kubelet,
 
     stop: CancellationToken,
     running: Option<tokio::task::JoinHandle<()>>,
@@ -53,13 +54,13 @@ impl World {
     fn over(api: Api, runtime: FakeRuntime, config: Config, dir: Arc<tempfile::TempDir>) -> Self {
         let kubelet = Kubelet::new(config.clone(), api.client(), runtime.client());
         let stop = CancellationToken::new();
-        let until = stop.clone();
+        let (node, until) = (kubelet.clone(), stop.clone());
         let running = tokio::spawn(async move {
-            if let Err(error) = kubelet.run(until.cancelled_owned()).await {
+            if let Err(error) = node.run(until.cancelled_owned()).await {
                 panic!("the node does not run: {error}");
             }
         });
-        Self { api, runtime, config, stop, running: Some(running), _dir: dir }
+        Self { api, runtime, config, kubelet, stop, running: Some(running), _dir: dir }
     }
 
     /// Stops the node as a crash would, lets things happen, and starts another over what is left.

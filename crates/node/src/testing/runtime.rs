@@ -22,6 +22,7 @@ struct State {
     images: BTreeSet<String>,
     calls: Vec<String>,
     commands: BTreeMap<String, i32>,
+    stream_url: String,
     count: u64,
     clock: i64,
 }
@@ -102,6 +103,11 @@ impl FakeRuntime {
     /// What a command answers when it is run in any container.
     pub(crate) fn command(&self, command: &str, code: i32) {
         self.state.lock().unwrap().commands.insert(command.to_owned(), code);
+    }
+
+    /// Where streams of commands are served.
+    pub(crate) fn stream_at(&self, url: String) {
+        self.state.lock().unwrap().stream_url = url;
     }
 
     /// Puts an image where it needs no pull.
@@ -380,8 +386,16 @@ impl RuntimeService for FakeRuntime {
         Ok(Response::new(v1::ExecSyncResponse { exit_code, ..v1::ExecSyncResponse::default() }))
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        Err(Status::unimplemented("exec"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let request = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(format!(
+            "stream {} tty={} stdin={}",
+            request.cmd.join(" "),
+            request.tty,
+            request.stdin
+        ));
+        Ok(Response::new(v1::ExecResponse { url: state.stream_url.clone() }))
     }
 
     async fn attach(&self, _: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {

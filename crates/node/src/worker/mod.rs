@@ -157,7 +157,9 @@ impl Worker {
             if self.life == Life::Gone {
                 return;
             }
-            let wake = self.wake_at.into_iter().chain(self.retry_at).chain(self.refresh_at).min();
+            // Volumes are brought up to date only while the pod runs, and not twice at once.
+            let refresh_at = self.refresh_at.filter(|_| self.life == Life::Running && !self.refreshing);
+            let wake = self.wake_at.into_iter().chain(self.retry_at).chain(refresh_at).min();
             tokio::select! {
                 () = self.mailbox.rung() => {}
                 () = until(wake) => {

@@ -73,22 +73,14 @@ impl StartError {
 }
 
 /// A token of a pod's service account.
-#[derive(Clone, Debug)]
 struct Token {
     value: String,
     refresh_at: Timestamp,
 }
 
-/// The tokens that a pod has been given.
-#[derive(Debug, Default)]
+/// The tokens that a pod has been given. Not to be printed.
+#[derive(Default)]
 pub(crate) struct Tokens(BTreeMap<TokenKey, Token>);
-
-/// Shows that there are some, not what they are.
-impl std::fmt::Display for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} tokens", self.0.len())
-    }
-}
 
 impl Tokens {
     /// All that `projections` need, asked for where missing or due; and when the next is due.
