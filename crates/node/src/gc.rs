@@ -23,9 +23,9 @@ use crate::volumes::{self, PodDir};
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Dead instances of a container that are kept, for their logs.
 const KEEP_DEAD: usize = 1;
-/// Images are removed when the disk is fuller than that in percent, until it is no fuller than the second.
-const DISK_HIGH: u64 = 85;
-const DISK_LOW: u64 = 80;
+/// Images are removed when less of the disk is left than that (percent, or GiB on a large one), until the second is.
+const DISK_HIGH: (u64, u64) = (15, 2);
+const DISK_LOW: (u64, u64) = (20, 4);
 
 /// Sweeps every minute until it is dropped. All sources must have named their pods before.
 pub(crate) async fn run(ctx: Arc<Context>, registry: Arc<Registry>) {
@@ -165,11 +165,8 @@ async fn orphaned_mirrors(ctx: &Context, registry: &Registry) {
 
 /// Removes images that no container uses while the disk is too full, the largest first.
 async fn images(ctx: &Context) -> Result<(), RuntimeError> {
-    let used = |ctx: &Context| {
-        let disk = machine::disk(&ctx.config.data_dir);
-        if disk.total == 0 { 0 } else { 100 - disk.available.saturating_mul(100) / disk.total }
-    };
-    if used(ctx) <= DISK_HIGH {
+    let short_of = |(percent, gibibytes)| machine::disk(&ctx.config.data_dir).is_short_of(percent, gibibytes);
+    if !short_of(DISK_HIGH) {
         return Ok(());
     }
     let list = ctx.cri.runtime().list_containers(v1::ListContainersRequest { filter: None }).await;
@@ -186,7 +183,7 @@ async fn images(ctx: &Context) -> Result<(), RuntimeError> {
         if image.pinned || names.into_iter().any(|n| in_use.contains(n)) {
             continue;
         }
-        if used(ctx) <= DISK_LOW {
+        if !short_of(DISK_LOW) {
             break;
         }
         let spec = v1::ImageSpec { image: image.id.clone(), ..v1::ImageSpec::default() };

@@ -101,6 +101,13 @@ pub struct Disk {
     pub inodes_free: u64,
 }
 
+impl Disk {
+    /// Whether less is left than that share in percent. On a large disk that many GiB are enough, whatever the share.
+    pub fn is_short_of(&self, percent: u64, gibibytes: u64) -> bool {
+        self.total > 0 && self.available < (self.total / 100 * percent).min(gibibytes << 30)
+    }
+}
+
 /// Space of the file system that a directory, or the nearest one above it that exists, is on.
 pub fn disk(path: &Path) -> Disk {
     let existing = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
@@ -115,5 +122,24 @@ pub fn disk(path: &Path) -> Disk {
             tracing::debug!(path = %existing.display(), %error, "disk space unknown");
             Disk::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_disk_is_not_short_by_its_share_alone() {
+        let disk = |total: u64, available: u64| Disk {
+            total: total << 30,
+            available: available << 30,
+            ..Disk::default()
+        };
+        assert!(disk(100, 0).is_short_of(10, 1));
+        assert!(!disk(1000, 2).is_short_of(10, 1));
+        assert!(disk(10, 1).is_short_of(15, 2));
+        assert!(!disk(10, 2).is_short_of(15, 2));
+        assert!(!Disk::default().is_short_of(10, 1));
     }
 }

@@ -23,9 +23,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(300);
 /// The most images that the status lists.
 const MAX_IMAGES: usize = 50;
-/// Below that many bytes of memory, and that share of disk or inodes in percent, the node is under pressure.
+/// Below that many bytes of memory, and that share of inodes in percent, the node is under pressure.
 const MEMORY_FLOOR: i64 = 100 * 1024 * 1024;
-const DISK_FLOOR: u64 = 5;
 const INODE_FLOOR: u64 = 5;
 
 /// Keeps a node registered.
@@ -67,10 +66,11 @@ impl Registrar {
     }
 
     async fn try_register(&self, api: &Api<Node>) -> kube::Result<Node> {
-        let status = self.status(&self.pulse().await, None);
+        let pulse = self.pulse().await;
+        let name = &self.config.node_name;
         let node = Node {
             metadata: ObjectMeta {
-                name: Some(self.config.node_name.clone()),
+                name: Some(name.clone()),
                 labels: Some(self.labels()),
                 ..ObjectMeta::default()
             },
@@ -80,20 +80,20 @@ impl Registrar {
                 taints: (!self.config.taints.is_empty()).then(|| self.config.taints.clone()),
                 ..NodeSpec::default()
             }),
-            status: Some(status),
+            status: Some(self.status(&pulse, None)),
         };
-        match api.create(&PostParams::default(), &node).await {
-            Ok(node) => Ok(node),
+        let there = match api.create(&PostParams::default(), &node).await {
+            Ok(node) => node,
             Err(kube::Error::Api(answer)) if answer.code == 409 => {
                 let labels = json!({"metadata": {"labels": self.labels()}});
-                let name = &self.config.node_name;
-                let there = api.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await?;
-                let status = self.status(&self.pulse().await, there.status.as_ref());
-                let patch = Patch::Strategic(status_patch(&status));
-                api.patch_status(name, &PatchParams::default(), &patch).await
+                api.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await?
             }
-            Err(error) => Err(error),
-        }
+            Err(error) => return Err(error),
+        };
+        // A server may not take a status with a new object; one that is there already is out of date.
+        let status = self.status(&pulse, there.status.as_ref());
+        let patch = Patch::Strategic(status_patch(&status));
+        api.patch_status(name, &PatchParams::default(), &patch).await
     }
 
     /// Sends the status when it changes, and every five minutes. Runs until it is dropped.
@@ -137,12 +137,11 @@ impl Registrar {
             }
         };
         let disk = machine::disk(&self.config.data_dir);
-        let short = |free: u64, total: u64, floor: u64| total > 0 && free.saturating_mul(100) / total < floor;
+        let few_inodes = disk.inodes > 0 && disk.inodes_free.saturating_mul(100) / disk.inodes < INODE_FLOOR;
         Pulse {
             not_ready,
             memory_pressure: machine::meminfo("MemAvailable").is_some_and(|m| m < MEMORY_FLOOR),
-            disk_pressure: short(disk.available, disk.total, DISK_FLOOR)
-                || short(disk.inodes_free, disk.inodes, INODE_FLOOR),
+            disk_pressure: disk.is_short_of(10, 1) || few_inodes,
             pid_pressure: false,
             images: self.images().await,
         }
@@ -159,6 +158,7 @@ impl Registrar {
         };
         let mut images: Vec<ContainerImage> = list
             .into_iter()
+            .filter(|i| !(i.repo_digests.is_empty() && i.repo_tags.is_empty()))
             .map(|i| ContainerImage {
                 names: Some(i.repo_digests.into_iter().chain(i.repo_tags).take(5).collect()),
                 size_bytes: i64::try_from(i.size).ok(),
