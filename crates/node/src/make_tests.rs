@@ -16,7 +16,7 @@ fn config() -> Config {
 #[test]
 fn a_sandbox_carries_what_the_node_finds_it_by() {
     let pod = pod_from(
-        json!({"metadata": {"labels": {"app": "x", "io.kubernetes.pod.name": "forged"}, "annotations": {"a": "b"}},
+        json!({"metadata": {"namespace": "ns", "labels": {"app": "x", "io.kubernetes.pod.name": "forged"}, "annotations": {"a": "b"}},
         "spec": {"hostname": "h", "subdomain": "s", "setHostnameAsFQDN": true,
             "securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]},
             "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "UDP", "hostIP": "127.0.0.1"}, {"containerPort": 81}]}]}}),

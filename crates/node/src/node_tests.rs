@@ -30,6 +30,11 @@ fn a_pod_runs_is_told_and_is_deleted() {
         for kind in ["PodReadyToStartContainers", "Initialized", "ContainersReady", "PodScheduled"] {
             assert_eq!(condition(&pod, kind), "True", "{kind}");
         }
+        let conditions = pod["status"]["conditions"].as_array().unwrap();
+        assert!(
+            conditions.iter().all(|c| c["reason"].is_null()),
+            "reasons went with the False: {conditions:?}"
+        );
         world.delete(&path, 5);
         world.gone(&path).await;
         let calls = world.runtime.calls();

@@ -154,10 +154,10 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap) {
 
 /// Passes a request on to the runtime's URL, and after both sides have agreed to the upgrade every byte both ways.
 async fn relay(url: &str, mut request: Request<Incoming>) -> Answer {
-    let uri: Uri = url.parse().map_err(|_| Refusal::internal("the runtime answered a URL that is none"))?;
     if !request.headers().contains_key(header::UPGRADE) {
         return Err(Refusal::bad_request("unable to upgrade: missing upgrade headers in request"));
     }
+    let uri: Uri = url.parse().map_err(|_| Refusal::internal("the runtime answered a URL that is none"))?;
     let failed =
         |e: &dyn std::fmt::Display| Refusal::internal(format!("the runtime's stream can't be reached: {e}"));
     let stream = dial(&uri).await.map_err(|e| failed(&e))?;

@@ -284,9 +284,11 @@ fn merge(into: &mut Value, patch: &Value) {
 fn by_key(list: &mut Value, new: &[Value], key: &str) {
     let mut all = list.as_array().cloned().unwrap_or_default();
     for item in new {
+        let mut new = all.iter().find(|o| o[key] == item[key]).cloned().unwrap_or(json!({}));
         all.retain(|o| o[key] != item[key]);
         if item["$patch"] != "delete" {
-            all.push(item.clone());
+            merge(&mut new, item);
+            all.push(new);
         }
     }
     *list = Value::Array(all);

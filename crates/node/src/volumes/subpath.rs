@@ -6,10 +6,11 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
 
 use super::mounts;
 
@@ -36,6 +37,7 @@ fn resolve(root: &Path, sub: &str, may_create: bool) -> io::Result<OwnedFd> {
     if sub.is_absolute() || sub.components().any(|c| matches!(c, Component::ParentDir)) {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leads out of the volume"));
     }
+    let mode = fs::metadata(root)?.permissions().mode() & 0o777;
     let root = open(root, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let how = || {
         OpenHow::new()
@@ -53,8 +55,14 @@ fn resolve(root: &Path, sub: &str, may_create: bool) -> io::Result<OwnedFd> {
             if made.as_os_str().is_empty() { root.try_clone()? } else { openat2(&root, &made, how())? };
         made.push(part);
         if let Component::Normal(name) = part {
-            match mkdirat(&parent, name, Mode::from_bits_truncate(0o750)) {
-                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            // Who may use the volume may use what is made in it, whatever this process masks out.
+            match mkdirat(&parent, name, Mode::from_bits_truncate(mode)) {
+                Ok(()) => {
+                    let own = how().flags(OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC);
+                    let made = openat2(&parent, name, own)?;
+                    fchmod(&made, Mode::from_bits_truncate(mode))?;
+                }
+                Err(nix::errno::Errno::EEXIST) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -74,6 +82,7 @@ mod tests {
         fs::create_dir_all(volume.join("in")).unwrap();
         fs::write(volume.join("in/f"), "inside").unwrap();
         fs::write(dir.path().join("secret"), "outside").unwrap();
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
         symlink("/in", volume.join("absolute")).unwrap();
         symlink("../secret", volume.join("escape")).unwrap();
         let read = |sub: &str| {
@@ -88,5 +97,7 @@ mod tests {
         assert!(resolve(&volume, "new/deep", false).is_err());
         resolve(&volume, "new/deep", true).unwrap();
         assert!(volume.join("new/deep").is_dir());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&volume.join("new/deep")) & 0o777, mode(&volume) & 0o777);
     }
 }

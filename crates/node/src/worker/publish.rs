@@ -52,8 +52,8 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
     for (name, value) in &new {
         match name.as_str() {
             "conditions" => {
-                let own = value.as_array().into_iter().flatten().filter(|c| is_own(c)).cloned().collect();
-                status.insert(name.clone(), Value::Array(own));
+                let own = value.as_array().into_iter().flatten().filter(|c| is_own(c)).cloned();
+                status.insert(name.clone(), own.map(whole_condition).collect());
             }
             "podIPs" | "hostIPs" => {
                 let mut list: Vec<Value> = value.as_array().cloned().unwrap_or_default();
@@ -75,6 +75,16 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
         status.insert(name.clone(), Value::Null);
     }
     json!({"metadata": {"uid": uid}, "status": status})
+}
+
+/// A condition that leaves nothing of the one before it: an entry is merged with its like field by field.
+fn whole_condition(mut condition: Value) -> Value {
+    if let Some(fields) = condition.as_object_mut() {
+        for name in ["reason", "message"] {
+            fields.entry(name).or_insert(Value::Null);
+        }
+    }
+    condition
 }
 
 fn is_own(condition: &Value) -> bool {
@@ -155,7 +165,7 @@ mod tests {
             patch("u", &old, &new),
             json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "reason": null, "podIP": "10.0.0.2",
                 "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "delete", "ip": "10.0.0.1"}],
-                "conditions": [{"type": "Ready", "status": "True"}]}})
+                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]}})
         );
     }
 
