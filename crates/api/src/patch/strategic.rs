@@ -48,7 +48,7 @@ fn merge_map(original: &mut Object, mut patch: Object, place: Option<Place<'_>>)
         None => {}
         Some(Value::String(directive)) if directive == "merge" => {}
         Some(Value::String(directive)) if directive == "replace" => {
-            *original = patch;
+            *original = cleaned(patch);
             return Ok(());
         }
         Some(Value::String(directive)) if directive == "delete" => {
@@ -85,7 +85,7 @@ fn merge_map(original: &mut Object, mut patch: Object, place: Option<Place<'_>>)
             (Some(Value::Object(old)), Value::Object(new)) => {
                 let place = child(place, &key);
                 if place.is_some_and(Place::patch_replaces) && !new.contains_key(PATCH) {
-                    *old = new;
+                    *old = cleaned(new);
                 } else {
                     merge_map(old, new, place)?;
                 }
@@ -159,10 +159,7 @@ fn set_element_order(
     let merged = match (current, change) {
         (None, None) => return Ok(()),
         (Some(current), None) => current,
-        (None, Some(mut change)) => {
-            change.retain_mut(clean);
-            change
-        }
+        (None, Some(change)) => cleaned_items(change),
         (Some(current), Some(change)) => merge_list(current, change, place)?,
     };
     original.insert(field.to_owned(), Value::Array(arrange(merged, &order, &before, key)));
@@ -212,7 +209,9 @@ fn merge_list(
     patch: Vec<Value>,
     place: Option<Place<'_>>,
 ) -> Result<Vec<Value>, Error> {
-    let Some(place) = place.filter(|s| s.patch_merges()) else { return Ok(patch) };
+    let Some(place) = place.filter(|s| s.patch_merges()) else {
+        return Ok(cleaned_items(patch));
+    };
     let Some(first) = original.first().or(patch.first()) else { return Ok(original) };
     if first.is_array() {
         return Err(Error::Unprocessable("lists of lists are not supported".to_owned()));
@@ -257,7 +256,7 @@ fn merge_list(
         }
     }
     if replace {
-        return Ok(additions);
+        return Ok(cleaned_items(additions));
     }
     merged.retain(|item| identity(item, Some(key)).is_none_or(|id| !doomed.contains(&id)));
     let order: Vec<Value> = additions
@@ -316,21 +315,25 @@ fn clean(value: &mut Value) -> bool {
             if map.get(PATCH).is_some_and(|directive| directive != "merge") {
                 return false;
             }
-            map.retain(|key, value| {
-                let directive = key == PATCH
-                    || key == RETAIN_KEYS
-                    || key.starts_with(ORDER_PREFIX)
-                    || key.starts_with(DELETE_PREFIX);
-                !directive && !value.is_null() && clean(value)
-            });
-            true
+            *map = cleaned(std::mem::take(map));
         }
-        Value::Array(items) => {
-            items.retain_mut(clean);
-            true
-        }
-        _ => true,
+        Value::Array(items) => *items = cleaned_items(std::mem::take(items)),
+        _ => {}
     }
+    true
+}
+
+fn cleaned(mut map: Object) -> Object {
+    let directive = |key: &str| {
+        key == PATCH || key == RETAIN_KEYS || key.starts_with(ORDER_PREFIX) || key.starts_with(DELETE_PREFIX)
+    };
+    map.retain(|key, value| !directive(key) && !value.is_null() && clean(value));
+    map
+}
+
+fn cleaned_items(mut items: Vec<Value>) -> Vec<Value> {
+    items.retain_mut(clean);
+    items
 }
 
 #[cfg(test)]

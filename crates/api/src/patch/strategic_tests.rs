@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -193,6 +194,61 @@ fn senseless_patches_are_refused() {
         match patch(&original, &change, deployment()) {
             Err(Error::Malformed(text)) => assert!(text.contains(message), "{text}"),
             other => panic!("{change}: {other:?}"),
+        }
+    }
+}
+
+/// Any tree over the words that mean something in a patch of a Deployment.
+fn any_tree() -> impl Strategy<Value = Value> {
+    let words = [
+        "spec",
+        "template",
+        "metadata",
+        "containers",
+        "env",
+        "finalizers",
+        "labels",
+        "name",
+        "strategy",
+        "$patch",
+        "$retainKeys",
+        "$setElementOrder/containers",
+        "$setElementOrder/finalizers",
+        "$deleteFromPrimitiveList/finalizers",
+    ];
+    let text = prop::sample::select(vec!["a", "b", "replace", "delete", "merge", "name"]);
+    let leaf = prop_oneof![Just(Value::Null), text.prop_map(Value::from), (0..3).prop_map(Value::from)];
+    leaf.prop_recursive(6, 40, 4, move |inner| {
+        let map = prop::collection::btree_map(prop::sample::select(words.to_vec()), inner.clone(), 0..4);
+        let map = map.prop_map(|map| map.into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Map<_, _>>());
+        prop_oneof![2 => map.prop_map(Value::Object), 1 => prop::collection::vec(inner, 0..4).prop_map(Value::Array)]
+    })
+}
+
+fn speaks_in_directives(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(k, v)| k.starts_with('$') || speaks_in_directives(v)),
+        Value::Array(items) => items.iter().any(speaks_in_directives),
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_patch_panics_or_leaves_directives(original in any_tree(), change in any_tree()) {
+        if !speaks_in_directives(&original) && let Ok(patched) = patch(&original, &change, deployment()) {
+            prop_assert!(!speaks_in_directives(&patched), "{patched}");
+        }
+    }
+
+    #[test]
+    fn a_patch_of_plain_values_is_applied_once(original in any_tree(), change in any_tree()) {
+        if !speaks_in_directives(&original)
+            && !speaks_in_directives(&change)
+            && let Ok(once) = patch(&original, &change, deployment())
+            && let Ok(twice) = patch(&once, &change, deployment())
+        {
+            prop_assert_eq!(once, twice);
         }
     }
 }

@@ -49,7 +49,8 @@ fn stored(mut object: Value) -> Value {
 #[test]
 fn an_update_owns_what_it_changed() {
     let mut created = deployment(json!({"replicas": 1, "selector": {"matchLabels": {"a": "b"}}}));
-    updated(None, &mut created, &writer("one"), &types());
+    let late_in_the_second = Timestamp::from_millisecond(1_000_999).unwrap();
+    updated(None, &mut created, &Writer { now: late_in_the_second, ..writer("one") }, &types());
     assert_eq!(
         created["metadata"]["managedFields"],
         json!([{

@@ -1,6 +1,6 @@
 //! `metadata.managedFields`: which manager owns which fields.
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::set::{Set, SetError};
@@ -192,5 +192,5 @@ impl Entry {
 
 /// A time as managed fields carry it.
 pub(super) fn seconds(now: Timestamp) -> String {
-    now.round(Unit::Second).unwrap_or(now).to_string()
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
