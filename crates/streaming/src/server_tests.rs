@@ -85,8 +85,10 @@ async fn websocket(url: &str, protocol: &str) -> WebSocketStream<TcpStream> {
 async fn messages(socket: &mut WebSocketStream<TcpStream>) -> HashMap<u8, Vec<u8>> {
     let mut channels: HashMap<u8, Vec<u8>> = HashMap::new();
     while let Some(Ok(message)) = socket.next().await {
-        if let Message::Binary(bytes) = message {
-            channels.entry(bytes[0]).or_default().extend(&bytes[1..]);
+        match message {
+            Message::Binary(bytes) => channels.entry(bytes[0]).or_default().extend(&bytes[1..]),
+            Message::Close(frame) => assert_eq!(frame.map(|f| u16::from(f.code)), Some(1000)),
+            _ => {}
         }
     }
     channels

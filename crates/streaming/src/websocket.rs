@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Error, Message,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 use tracing::debug;
@@ -60,6 +60,11 @@ impl Encoding {
 pub(crate) struct Outgoing {
     channel: u8,
     data: Bytes,
+}
+
+/// Clients take a close without a code for a broken connection.
+fn goodbye() -> CloseFrame {
+    CloseFrame { code: CloseCode::Normal, reason: "".into() }
 }
 
 async fn handshaken<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> WebSocketStream<T> {
@@ -157,7 +162,7 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
                 },
             }
         }
-        sink.send(Message::Close(None)).await?;
+        sink.send(Message::Close(Some(goodbye()))).await?;
         sink.close().await
     };
     // After the server's close the client still answers; after the client's, nothing can be written.
@@ -206,7 +211,7 @@ async fn carry<T: AsyncRead + AsyncWrite + Unpin>(
                 n => sink.send(Message::Binary(Bytes::copy_from_slice(&buffer[..n]))).await?,
             }
         }
-        sink.send(Message::Close(None)).await?;
+        sink.send(Message::Close(Some(goodbye()))).await?;
         sink.close().await
     };
     tokio::select! {
