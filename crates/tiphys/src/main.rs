@@ -3,10 +3,12 @@
 mod cluster;
 mod control;
 mod data_dir;
+mod demo;
 mod down;
 mod image;
 mod kernel;
 mod pod_network;
+mod quickstart;
 mod settings;
 mod up;
 
@@ -29,10 +31,15 @@ enum Command {
     Up(settings::Settings),
     /// Stop the cluster and remove everything that it made, except its data: also after a crash.
     Down(data_dir::Flag),
+    /// Start a cluster, run an example application on it, show both, and clean up.
+    Quickstart(quickstart::Arguments),
     /// Import, list, pull and remove the images of a cluster, running or not.
     Image(image::Arguments),
     /// Print the versions of this program and of the API that it serves.
     Version,
+    /// The programs of the example application.
+    #[command(hide = true, subcommand)]
+    Demo(demo::Command),
     /// The process beside each pod; started by the runtime.
     #[command(hide = true)]
     Shim { pod: std::ffi::OsString },
@@ -55,6 +62,8 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Up(settings) => up::run(settings),
         Command::Down(flag) => down::run(&flag),
+        Command::Quickstart(arguments) => quickstart::run(arguments),
+        Command::Demo(command) => demo::run(command),
         Command::Image(arguments) => image::run(arguments),
         Command::Version => {
             println!("tiphys {} (Kubernetes {})", env!("CARGO_PKG_VERSION"), cluster::KUBERNETES);

@@ -24,6 +24,22 @@ pub(crate) struct Settings {
     /// The port of the node's own API: logs, exec, metrics.
     #[arg(long, default_value_t = 10250)]
     pub(crate) kubelet_port: u16,
+    #[command(flatten)]
+    pub(crate) ranges: Ranges,
+    /// The name of this node; by default the host's.
+    #[arg(long)]
+    pub(crate) node_name: Option<String>,
+    /// A directory of manifests of pods that this node runs whatever the API says.
+    #[arg(long)]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// The socket of another CRI runtime, such as `unix:///run/containerd/containerd.sock`.
+    #[arg(long)]
+    pub(crate) container_runtime_endpoint: Option<String>,
+}
+
+/// The addresses and names inside of a cluster.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Ranges {
     /// The addresses of Services.
     #[arg(long, default_value = "10.96.0.0/16")]
     pub(crate) service_cidr: Ipv4Net,
@@ -36,18 +52,31 @@ pub(crate) struct Settings {
     /// The domain of the cluster's names.
     #[arg(long, default_value = "cluster.local")]
     pub(crate) cluster_domain: String,
-    /// The name of this node; by default the host's.
-    #[arg(long)]
-    pub(crate) node_name: Option<String>,
-    /// A directory of manifests of pods that this node runs whatever the API says.
-    #[arg(long)]
-    pub(crate) pod_manifest_path: Option<PathBuf>,
-    /// The socket of another CRI runtime, such as `unix:///run/containerd/containerd.sock`.
-    #[arg(long)]
-    pub(crate) container_runtime_endpoint: Option<String>,
+}
+
+impl std::ops::Deref for Settings {
+    type Target = Ranges;
+
+    fn deref(&self) -> &Ranges {
+        &self.ranges
+    }
 }
 
 impl Settings {
+    /// Settings with defaults for all that is not named; a port of 0 is any that is free.
+    pub(crate) fn new(data: data_dir::Flag, ranges: Ranges, secure_port: u16, kubelet_port: u16) -> Self {
+        Self {
+            data,
+            bind_address: Ipv4Addr::UNSPECIFIED.into(),
+            secure_port,
+            kubelet_port,
+            ranges,
+            node_name: None,
+            pod_manifest_path: None,
+            container_runtime_endpoint: None,
+        }
+    }
+
     /// Refuses what cannot work together, naming the flag.
     pub(crate) fn check(&self) -> Result<()> {
         let overlap =

@@ -17,12 +17,16 @@ use crate::{cluster::Cluster, control, data_dir::DataDir, kernel, settings::Sett
 pub(crate) fn run(settings: Settings) -> Result<()> {
     settings.check()?;
     kernel::preflight()?;
+    runtime()?.block_on(serve(settings))
+}
+
+/// The async runtime of a cluster: few threads, as most of its work is waiting.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
         .enable_all()
         .build()
-        .context("starting the async runtime")?
-        .block_on(serve(settings))
+        .context("starting the async runtime")
 }
 
 async fn serve(settings: Settings) -> Result<()> {
