@@ -2,7 +2,7 @@
 //!
 //! [`applied`] merges a manager's configuration into an object and drops what the manager applied before,
 //! does not apply any more and nobody else owns. [`updated`] records the fields that any other write changed.
-//! Objects are in the version of the request, before defaults and validation.
+//! Objects are in the version of the request: what is written after its defaults, what is applied before.
 
 mod managers;
 mod set;
