@@ -76,7 +76,7 @@ fn remove_groups(groups: &[PathBuf]) -> Result<()> {
 }
 
 /// Unmounts everything below `root`, the innermost first.
-fn unmount_below(root: &Path) -> Result<()> {
+pub(crate) fn unmount_below(root: &Path) -> Result<()> {
     let path = Path::new("/proc/self/mountinfo");
     let table = fs::read(path).map_err(Error::io("read", path))?;
     let mut first = Ok(());

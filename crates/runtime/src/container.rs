@@ -238,15 +238,21 @@ impl Container {
         let mut containers = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let dir = entry.map_err(Error::io("list", &dir))?.path();
-            let Some(record) = files::read_json_if_there::<ContainerRecord>(&dir.join("container.json"))?
-            else {
-                files::unmount(&dir.join("rootfs"))?;
-                files::remove_dir(&dir)?;
-                continue;
+            let record = match files::read_json_if_there::<ContainerRecord>(&dir.join("container.json")) {
+                Ok(Some(record)) => record,
+                // A crash came before it existed, or a loss of power took the record.
+                Ok(None) | Err(Error::Parse { .. }) => {
+                    files::unmount(&dir.join("rootfs"))?;
+                    files::remove_dir(&dir)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
-            let state = match files::read_json_if_there(&dir.join("exit.json"))? {
-                Some(exit) => State::Exited(exit),
-                None => State::Created,
+            let state = match files::read_json_if_there(&dir.join("exit.json")) {
+                Ok(Some(exit)) => State::Exited(exit),
+                // Without a readable record the shim knows better, if it lives.
+                Ok(None) | Err(Error::Parse { .. }) => State::Created,
+                Err(error) => return Err(error),
             };
             containers.push(Arc::new(Self {
                 id: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),

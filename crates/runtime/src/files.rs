@@ -22,6 +22,20 @@ pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
     write().map_err(Error::io("write", path))
 }
 
+/// Like [`write_json`], and the new content is there after a loss of power too.
+pub(crate) fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec(value).map_err(Error::parse(path.display().to_string()))?;
+    let temporary = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    write().map_err(Error::io("write", path))
+}
+
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_vec(value).map_err(Error::parse(path.display().to_string()))?;
     write_atomically(path, &text)

@@ -401,11 +401,21 @@ impl Runtime {
     pub(crate) async fn adopt_sandbox(&self, dir: &Path) -> Result<()> {
         let inner = &self.inner;
         let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(record) = files::read_json_if_there::<SandboxRecord>(&dir.join("sandbox.json"))? else {
-            // Nothing was done yet but to make the directory.
-            return files::remove_dir(dir);
+        let read = || -> Result<Option<(SandboxRecord, PodSandboxConfig)>> {
+            let Some(record) = files::read_json_if_there(&dir.join("sandbox.json"))? else { return Ok(None) };
+            Ok(Some((record, read_message(&dir.join("sandbox.pb"))?)))
         };
-        let config = read_message(&dir.join("sandbox.pb"))?;
+        let (record, config) = match read() {
+            Ok(Some(found)) => found,
+            // Nothing was done yet but to make the directory, or a loss of power took the records.
+            Ok(None) | Err(Error::Parse { .. }) => {
+                remove_groups(inner.host.tracking(&inner.shim_group(&id))).await?;
+                inner.config.network.detach(&id).await.map_err(|error| Error::Network(error.to_string()))?;
+                crate::cleanup::unmount_below(dir)?;
+                return files::remove_dir(dir);
+            }
+            Err(error) => return Err(error),
+        };
         let (phase, same_boot) = (record.phase, record.boot == inner.boot);
         let sandbox = Arc::new(Sandbox {
             id: id.clone(),

@@ -300,7 +300,7 @@ impl Store {
             if names.iter().any(|name| other.names.contains(name)) {
                 let mut other = other.clone();
                 other.names.retain(|name| !names.contains(name));
-                files::write_json(&self.image_path(&other.id), &other)?;
+                files::write_json_durably(&self.image_path(&other.id), &other)?;
             }
         }
         let mut record = known.images.get(&id).cloned().unwrap_or_else(|| ImageRecord {
@@ -314,23 +314,25 @@ impl Store {
         record.names.extend(names.iter().cloned());
         record.digests.extend(digests.iter().cloned());
         record.pinned |= pinned;
-        files::write_json(&self.image_path(&id), &record)?;
+        files::write_json_durably(&self.image_path(&id), &record)?;
         Ok(record)
     }
 
     /// Whether the layer is here and whole.
     pub(super) fn has_layer(&self, chain: &str) -> Result<bool> {
         let path = self.layer_path(chain).with_extension("json");
-        match files::read_json_if_there::<LayerRecord>(&path)? {
-            Some(record) if record.chain == chain => Ok(true),
-            Some(record) => {
+        match files::read_json_if_there::<LayerRecord>(&path) {
+            Ok(Some(record)) if record.chain == chain => Ok(true),
+            Ok(Some(record)) => {
                 Err(Error::Archive(format!("layers {chain} and {} share a short name", record.chain)))
             }
-            None => Ok(false),
+            // Broken by a loss of power, it is as good as absent.
+            Ok(None) | Err(Error::Parse { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
-    /// Whether the image's layers up to and including `diffs` are all here.
+    /// The chain IDs of layers with these diff IDs, lowest first.
     pub(super) fn chain_of(diffs: &[String]) -> Vec<String> {
         let mut chain: Vec<String> = Vec::with_capacity(diffs.len());
         for diff in diffs {
@@ -407,9 +409,17 @@ impl Store {
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let path = entry.map_err(Error::io("list", &dir))?.path();
             if path.extension().is_some_and(|extension| extension == "json") {
-                // One that another process removes meanwhile isn't there.
-                if let Some(record) = files::read_json_if_there::<ImageRecord>(&path)? {
-                    known.images.insert(record.id.clone(), record);
+                match files::read_json_if_there::<ImageRecord>(&path) {
+                    Ok(Some(record)) => {
+                        known.images.insert(record.id.clone(), record);
+                    }
+                    // Another process removed it meanwhile.
+                    Ok(None) => {}
+                    // Power was lost while it was written: one image is lost, and not all of them.
+                    Err(Error::Parse { .. }) => {
+                        tracing::warn!(path = %path.display(), "image record is broken")
+                    }
+                    Err(error) => return Err(error),
                 }
             }
         }

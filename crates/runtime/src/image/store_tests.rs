@@ -141,3 +141,17 @@ fn two_processes_see_each_others_images() {
     other.remove("app:1", &BTreeSet::new()).unwrap();
     assert!(store.find("app:1").is_err());
 }
+
+#[test]
+fn a_broken_record_costs_one_image() {
+    let Some((dir, store)) = store() else { return };
+    let whole = add(&store, dir.path(), "one", &["app:1"]).unwrap();
+    let broken = add(&store, dir.path(), "two", &["app:2"]).unwrap();
+    std::fs::write(dir.path().join("images").join(format!("{}.json", &broken.id[7..])), "").unwrap();
+    let layer = dir.path().join("layers").join(format!("{}.json", short(&broken.layers[0])));
+    std::fs::write(layer, "{").unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.list().unwrap(), [whole]);
+    assert_eq!(add(&store, dir.path(), "two", &["app:2"]).unwrap(), broken, "adding it again mends it");
+    assert_eq!(store.list().unwrap().len(), 2);
+}

@@ -22,12 +22,14 @@ pub(super) struct Log {
     path: Option<PathBuf>,
     file: Option<File>,
     pending: [Vec<u8>; 2],
+    /// Whether the last write failed: that is told once, not for each line of a full disk.
+    failing: bool,
 }
 
 impl Log {
     /// Opens the log file for appending; without a path everything is dropped.
     pub(super) fn open(path: Option<PathBuf>) -> io::Result<Self> {
-        let mut log = Self { path, file: None, pending: [Vec::new(), Vec::new()] };
+        let mut log = Self { path, file: None, pending: [Vec::new(), Vec::new()], failing: false };
         log.reopen()?;
         Ok(log)
     }
@@ -66,12 +68,17 @@ impl Log {
     }
 
     fn append(&mut self, records: &[u8]) {
-        if let Some(file) = &mut self.file
-            && !records.is_empty()
-            && let Err(error) = file.write_all(records)
+        let Some(file) = &mut self.file else { return };
+        if records.is_empty() {
+            return;
+        }
+        let written = file.write_all(records);
+        if let Err(error) = &written
+            && !self.failing
         {
             eprintln!("log {:?}: {error}", self.path);
         }
+        self.failing = written.is_err();
     }
 }
 
