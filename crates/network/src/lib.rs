@@ -11,12 +11,14 @@ mod instance;
 mod netfilter;
 pub mod proxy;
 mod router;
+mod sandbox_files;
 
 pub use bridge::PodNetwork;
 pub use instance::{Instance, InvalidInstance};
 pub use netfilter::Error as NetfilterError;
 pub use proxy::Proxy;
 pub use router::Error as LinkError;
+pub use sandbox_files::Error as SandboxFileError;
 
 /// What [`cleanup`] could not remove.
 #[derive(Debug, thiserror::Error)]

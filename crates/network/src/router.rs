@@ -14,7 +14,7 @@ use rtnetlink::{
     Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
         link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
-        route::{RouteAttribute, RouteHeader, RouteProtocol, RouteScope},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteProtocol, RouteScope},
     },
 };
 use tokio::task::AbortHandle;
@@ -200,38 +200,61 @@ impl Router {
         request.execute().await.map_err(failed(format!("routing everything via {gateway}")))
     }
 
-    /// The MTU of the link that the default route leaves by.
-    pub(crate) async fn default_mtu(&self) -> Result<Option<u32>, Error> {
+    /// The routes of the main table that lead to a link.
+    pub(crate) async fn routes(&self) -> Result<Vec<Route>, Error> {
         let mut routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
-        let mut best: Option<(u32, u32)> = None;
+        let mut found = Vec::new();
         while let Some(route) = routes.try_next().await.map_err(failed("listing routes"))? {
-            if route.header.destination_prefix_length != 0 || route.header.table != RouteHeader::RT_TABLE_MAIN
-            {
+            if route.header.table != RouteHeader::RT_TABLE_MAIN {
                 continue;
             }
-            let link = route.attributes.iter().find_map(|a| match a {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            });
-            let priority = route.attributes.iter().find_map(|a| match a {
-                RouteAttribute::Priority(priority) => Some(*priority),
-                _ => None,
-            });
-            if let Some(link) = link {
-                let candidate = (priority.unwrap_or(0), link);
-                best = Some(best.map_or(candidate, |best| best.min(candidate)));
+            let (mut to, mut link, mut priority) = (Ipv4Addr::UNSPECIFIED, None, 0);
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
+                    RouteAttribute::Oif(index) => link = Some(*index),
+                    RouteAttribute::Priority(value) => priority = *value,
+                    _ => {}
+                }
+            }
+            if let (Ok(to), Some(link)) = (Ipv4Net::new(to, route.header.destination_prefix_length), link) {
+                found.push(Route { to, link, priority });
             }
         }
-        let Some((_, index)) = best else { return Ok(None) };
-        let found = self.handle.link().get().match_index(index).execute().try_next().await;
-        let link = already(found, Errno::ENODEV).map_err(failed(format!("looking for link {index}")))?;
-        Ok(link.and_then(|link| {
+        Ok(found)
+    }
+
+    /// The name of the link, if there is one of this index.
+    pub(crate) async fn name(&self, index: u32) -> Result<Option<String>, Error> {
+        Ok(self.by_index(index).await?.as_ref().and_then(name).map(str::to_owned))
+    }
+
+    /// The MTU of the link that the default route leaves by.
+    pub(crate) async fn default_mtu(&self) -> Result<Option<u32>, Error> {
+        let routes = self.routes().await?;
+        let default =
+            routes.iter().filter(|route| route.to.prefix_len() == 0).min_by_key(|route| route.priority);
+        let Some(default) = default else { return Ok(None) };
+        Ok(self.by_index(default.link).await?.and_then(|link| {
             link.attributes.iter().find_map(|a| match a {
                 LinkAttribute::Mtu(mtu) => Some(*mtu),
                 _ => None,
             })
         }))
     }
+
+    async fn by_index(&self, index: u32) -> Result<Option<LinkMessage>, Error> {
+        let found = self.handle.link().get().match_index(index).execute().try_next().await;
+        already(found, Errno::ENODEV).map_err(failed(format!("looking for link {index}")))
+    }
+}
+
+/// A route to a link.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Route {
+    pub(crate) to: Ipv4Net,
+    pub(crate) link: u32,
+    priority: u32,
 }
 
 /// Whether `inside` (eth0 as its own namespace sees it) is the other end of the host's link `index`.

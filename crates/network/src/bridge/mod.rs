@@ -102,6 +102,8 @@ impl PortMapping {
 pub enum Error {
     #[error("pod range {0} is not between a /8 and a /29")]
     PodRange(Ipv4Net),
+    #[error("{range} is in use: the host routes {by} to {link}; choose another range")]
+    RangeInUse { range: Ipv4Net, by: Ipv4Net, link: String },
     #[error("opening a route socket: {0}")]
     Route(#[source] io::Error),
     #[error(transparent)]
@@ -152,6 +154,7 @@ impl PodNetwork {
         let monitor = Monitor::open(&netfilter, config.instance.pod_table())?;
         let state = Mutex::new(State { records, netfilter });
         let network = PodNetwork { config, mtu, router, monitor, state };
+        network.ranges_are_free().await?;
         network.make_bridge().await?;
         network.apply_rules(&mut network.state())?;
         Ok(network)
@@ -279,6 +282,21 @@ impl PodNetwork {
         let mut state = self.state();
         if !record.ports.is_empty() {
             self.apply_rules(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Fails if a part of our ranges, or all of one, is another link's: another cluster's, or a container engine's. A
+    /// wider network around them is no obstacle: the longer prefix wins.
+    async fn ranges_are_free(&self) -> Result<(), Error> {
+        let bridge = self.router.link(&self.config.instance.bridge()).await?.map(|link| link.header.index);
+        for route in self.router.routes().await?.iter().filter(|route| Some(route.link) != bridge) {
+            for range in [self.config.pod_cidr, self.config.service_cidr] {
+                if range.contains(&route.to) {
+                    let link = self.router.name(route.link).await?.unwrap_or_default();
+                    return Err(Error::RangeInUse { range, by: route.to, link });
+                }
+            }
         }
         Ok(())
     }

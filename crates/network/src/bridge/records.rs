@@ -2,15 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
     net::Ipv4Addr,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::PortMapping;
+use crate::sandbox_files::{self, SandboxFiles};
 
 /// What one sandbox holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,29 +23,18 @@ pub(crate) struct Record {
 /// What failed with the records.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{step} {}: {source}", path.display())]
-    Io { step: &'static str, path: PathBuf, source: io::Error },
-    #[error("sandbox id {0:?} is not a file name of letters, digits, '.', '_' and '-'")]
-    InvalidSandbox(String),
+    #[error(transparent)]
+    Files(#[from] sandbox_files::Error),
     #[error("no free address is left in {0}")]
     Exhausted(Ipv4Net),
     #[error("host port {port} is taken by sandbox {by}")]
     PortTaken { port: u16, by: String },
 }
 
-fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Io { step, path, source }
-}
-
-/// The allocator of one node's pod range: a file a sandbox, named by its id.
-///
-/// A file appears whole (written aside, then renamed), so a crash at any moment leaves either an allocation or
-/// none. Nothing is synced to the medium: after power loss the sandboxes are gone as well, and an empty or torn
-/// file is taken for no allocation.
+/// The allocator of one node's pod range. What is on disk is what is allocated.
 #[derive(Debug)]
 pub(crate) struct Records {
-    dir: PathBuf,
+    files: SandboxFiles,
     range: Ipv4Net,
     held: BTreeMap<String, Record>,
     taken: BTreeSet<Ipv4Addr>,
@@ -57,29 +46,23 @@ impl Records {
     /// Reads what is on disk. Records outside `range` or with an address already taken are dropped: the range
     /// changed under them, and their pods cannot be reached any more.
     pub(crate) fn open(dir: &Path, range: Ipv4Net) -> Result<Records, Error> {
-        fs::create_dir_all(dir).map_err(failed("creating", dir))?;
-        let mut records = Records {
-            dir: dir.to_owned(),
-            range,
-            held: BTreeMap::new(),
-            taken: BTreeSet::new(),
-            last: gateway(range),
-        };
-        for entry in fs::read_dir(dir).map_err(failed("listing", dir))? {
-            let entry = entry.map_err(failed("listing", dir))?;
-            let path = entry.path();
-            let content = fs::read(&path).map_err(failed("reading", &path))?;
-            let record = serde_json::from_slice::<Record>(&content).ok();
-            match (entry.file_name().to_str(), record) {
-                (Some(id), Some(record)) if valid(id) && records.usable(record.address) => {
-                    records.taken.insert(record.address);
-                    records.last = records.last.max(record.address);
-                    records.held.insert(id.to_owned(), record);
-                }
-                _ => fs::remove_file(&path).map_err(failed("removing", &path))?,
+        let files = SandboxFiles::open(dir)?;
+        let (held, taken, last) = (BTreeMap::new(), BTreeSet::new(), gateway(range));
+        let mut records = Records { files, range, held, taken, last };
+        for sandbox in records.files.sandboxes()? {
+            match records.files.get::<Record>(&sandbox)? {
+                Some(record) if records.usable(record.address) => records.hold(sandbox, record),
+                _ => records.files.remove(&sandbox)?,
             }
         }
+        records.last = records.taken.last().copied().unwrap_or(last);
         Ok(records)
+    }
+
+    fn hold(&mut self, sandbox: String, record: Record) {
+        self.taken.insert(record.address);
+        self.last = record.address;
+        self.held.insert(sandbox, record);
     }
 
     fn usable(&self, address: Ipv4Addr) -> bool {
@@ -92,9 +75,6 @@ impl Records {
     /// The sandbox's record, made now unless it holds one. Ports are those of the first call. The flag tells
     /// whether it was made.
     pub(crate) fn reserve(&mut self, sandbox: &str, ports: &[PortMapping]) -> Result<(Record, bool), Error> {
-        if !valid(sandbox) {
-            return Err(Error::InvalidSandbox(sandbox.to_owned()));
-        }
         if let Some(record) = self.held.get(sandbox) {
             return Ok((record.clone(), false));
         }
@@ -105,15 +85,8 @@ impl Records {
             }
         }
         let record = Record { address: self.free()?, ports: ports.to_vec() };
-        let content = serde_json::to_vec(&record).map_err(io::Error::from);
-        let (path, aside) = (self.dir.join(sandbox), self.dir.join(format!(".{sandbox}")));
-        content
-            .and_then(|content| fs::write(&aside, content))
-            .and_then(|()| fs::rename(&aside, &path))
-            .map_err(failed("writing", &path))?;
-        self.taken.insert(record.address);
-        self.last = record.address;
-        self.held.insert(sandbox.to_owned(), record.clone());
+        self.files.put(sandbox, &record)?;
+        self.hold(sandbox.to_owned(), record.clone());
         Ok((record, true))
     }
 
@@ -130,18 +103,15 @@ impl Records {
 
     /// Gives the sandbox's address back. `None` if it holds none.
     pub(crate) fn release(&mut self, sandbox: &str) -> Result<Option<Record>, Error> {
-        let Some(record) = self.held.get(sandbox) else { return Ok(None) };
-        let path = self.dir.join(sandbox);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("removing", &path)(error));
-            }
-            _ => {}
+        if !self.held.contains_key(sandbox) {
+            return Ok(None);
         }
-        let record = record.clone();
-        self.taken.remove(&record.address);
-        self.held.remove(sandbox);
-        Ok(Some(record))
+        self.files.remove(sandbox)?;
+        let record = self.held.remove(sandbox);
+        if let Some(record) = &record {
+            self.taken.remove(&record.address);
+        }
+        Ok(record)
     }
 
     pub(crate) fn get(&self, sandbox: &str) -> Option<&Record> {
@@ -156,12 +126,6 @@ impl Records {
 /// The first address of the range: the bridge's own, which pods use as their gateway.
 pub(crate) fn gateway(range: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.network()) + 1)
-}
-
-fn valid(sandbox: &str) -> bool {
-    (1..=128).contains(&sandbox.len())
-        && !sandbox.starts_with('.')
-        && sandbox.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::bridge::Protocol;
 
@@ -60,7 +62,10 @@ fn a_sandbox_id_cannot_leave_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     let mut records = Records::open(dir.path(), range("10.1.0.0/24")).unwrap();
     for id in ["", "..", ".hidden", "a/b", "a\0b"] {
-        assert!(matches!(records.reserve(id, &[]), Err(Error::InvalidSandbox(_))), "{id:?}");
+        assert!(
+            matches!(records.reserve(id, &[]), Err(Error::Files(sandbox_files::Error::InvalidSandbox(_)))),
+            "{id:?}"
+        );
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::{
     process,
 };
 
-use super::{INTERFACE, kept::Attachment};
+use super::{INTERFACE, attachment::Attachment};
 
 /// What failed with a plugin.
 #[derive(Debug, thiserror::Error)]

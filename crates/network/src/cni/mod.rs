@@ -5,9 +5,9 @@
 //! was given and answered, kept on disk, so that a pod is taken down as it was set up even when the configuration has
 //! changed since or the process has.
 
+mod attachment;
 mod conf;
 mod exec;
-mod kept;
 
 use std::{
     collections::BTreeSet,
@@ -20,12 +20,13 @@ use std::{
 use serde_json::{Value, json};
 
 use self::{
+    attachment::Attachment,
     exec::{Call, Command},
-    kept::{Attachment, Kept},
 };
 use crate::{
     bridge::PortMapping,
     router::{self, Router},
+    sandbox_files::{self, SandboxFiles},
 };
 
 pub use conf::{Chain, Error as ConfError};
@@ -60,7 +61,7 @@ pub enum Error {
     #[error(transparent)]
     Plugin(#[from] PluginError),
     #[error(transparent)]
-    Kept(#[from] kept::Error),
+    Files(#[from] sandbox_files::Error),
     #[error("network {network} gave sandbox {sandbox} no address")]
     NoAddress { network: String, sandbox: String },
     #[error("entering network namespace {}: {source}", path.display())]
@@ -77,7 +78,7 @@ const INTERFACE: &str = "eth0";
 pub struct Cni {
     chain: Chain,
     bin_dirs: Vec<PathBuf>,
-    kept: Kept,
+    kept: SandboxFiles,
 }
 
 impl Cni {
@@ -85,7 +86,7 @@ impl Cni {
     /// be there and speak the configuration's version.
     pub async fn open(config: Config) -> Result<Option<Cni>, Error> {
         let Some(chain) = Chain::load(&config.conf_dir)? else { return Ok(None) };
-        let cni = Cni { chain, bin_dirs: config.bin_dirs, kept: Kept::open(&config.state_dir)? };
+        let cni = Cni { chain, bin_dirs: config.bin_dirs, kept: SandboxFiles::open(&config.state_dir)? };
         let version = cni.chain.version().to_owned();
         for plugin in cni.chain.plugins() {
             let request = json!({"cniVersion": version});
@@ -118,7 +119,7 @@ impl Cni {
     /// Connects the sandbox's network namespace and tells its addresses. If a plugin fails, those that succeeded are
     /// undone before the error is returned. For a sandbox that is attached already, answers what ADD answered then.
     pub async fn attach(&self, netns: &Path, pod: &Pod, ports: &[PortMapping]) -> Result<Vec<IpAddr>, Error> {
-        if let Some(attachment) = self.kept.get(&pod.sandbox)? {
+        if let Some(attachment) = self.kept.get::<Attachment>(&pod.sandbox)? {
             return self.addresses(&attachment);
         }
         self.loopback(netns).await?;
@@ -134,9 +135,9 @@ impl Cni {
             result: None,
         };
         // Written before the first plugin runs: whatever happens from here on, somebody knows what to undo.
-        self.kept.put(&attachment)?;
+        self.kept.put(&attachment.sandbox, &attachment)?;
         let added = self.add(&mut attachment).await.and_then(|()| {
-            self.kept.put(&attachment)?;
+            self.kept.put(&attachment.sandbox, &attachment)?;
             self.addresses(&attachment)
         });
         if added.is_err()
@@ -161,7 +162,7 @@ impl Cni {
     /// Disconnects the sandbox. One that is not attached, and a namespace that is gone, are no error. If a plugin
     /// fails the attachment is kept, to be tried again.
     pub async fn detach(&self, sandbox: &str) -> Result<(), Error> {
-        let Some(attachment) = self.kept.get(sandbox)? else { return Ok(()) };
+        let Some(attachment) = self.kept.get::<Attachment>(sandbox)? else { return Ok(()) };
         let chain = Chain::from_conf(attachment.conf.clone())?;
         for plugin in chain.plugins().iter().rev() {
             let request = attachment.request(&chain, plugin);
@@ -172,7 +173,7 @@ impl Cni {
 
     /// Whether the sandbox is connected as ADD left it, as far as the plugins can tell.
     pub async fn check(&self, sandbox: &str) -> Result<(), Error> {
-        let Some(attachment) = self.kept.get(sandbox)? else { return Ok(()) };
+        let Some(attachment) = self.kept.get::<Attachment>(sandbox)? else { return Ok(()) };
         let chain = Chain::from_conf(attachment.conf.clone())?;
         if !chain.checks() {
             return Ok(());
@@ -187,7 +188,7 @@ impl Cni {
     /// Detaches every sandbox that is not among `live`, and lets plugins of version 1.1 on collect what they hold for
     /// sandboxes that nobody remembers.
     pub async fn reconcile(&self, live: &BTreeSet<String>) -> Result<(), Error> {
-        for sandbox in self.kept.sandboxes()?.difference(live) {
+        for sandbox in self.kept.sandboxes()?.iter().filter(|sandbox| !live.contains(*sandbox)) {
             self.detach(sandbox).await?;
         }
         if !self.chain.collects() {

@@ -300,3 +300,7 @@ impl<C: Catalog + Send + Sync + 'static> Server<C> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -195,6 +195,27 @@ fn host_ports_answer_everywhere_but_pods_never_reach_the_hosts_loopback() {
 }
 
 #[test]
+fn a_range_that_is_in_use_is_refused_before_anything_is_made() {
+    on_a_host(|_| async {
+        let _world = outside();
+        let dir = tempfile::tempdir().unwrap();
+        ip("route add 10.96.7.0/24 via 192.0.2.2");
+        let error = PodNetwork::new(config(dir.path())).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "10.96.0.0/16 is in use: the host routes 10.96.7.0/24 to wire; choose another range"
+        );
+        assert!(!ip("-o link").contains("b01dface"));
+        ip("route del 10.96.7.0/24");
+        ip("route add 10.0.0.0/8 via 192.0.2.2");
+        let _first = PodNetwork::new(config(dir.path())).await.unwrap();
+        let _again = PodNetwork::new(config(dir.path())).await.unwrap();
+        let other = Config { instance: Instance::new(1), ..config(dir.path()) };
+        assert!(PodNetwork::new(other).await.unwrap_err().to_string().contains("to tpb01dface"));
+    });
+}
+
+#[test]
 fn cleanup_removes_this_instance_and_no_other() {
     on_a_host(|_| async {
         let dir = tempfile::tempdir().unwrap();

@@ -28,6 +28,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         clock: Arc::new(SystemTime::now),
         advertise: SocketAddr::from(([10, 244, 0, 1], 6443)),
         service_range: "10.96.0.0/16".parse().unwrap(),
+        node_ports: 30_000..=32_767,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()
 }
@@ -56,7 +57,7 @@ fn services_of_the_real_api_server_work() {
         let services: Api<Service> = Api::namespaced(admin.clone(), "default");
         let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), "default");
         let service = json!({"metadata": {"name": "web"}, "spec": {
-            "type": "NodePort", "clusterIP": "10.96.0.77", "clusterIPs": ["10.96.0.77"], "ports": [{"port": 80, "nodePort": 30123}]}});
+            "type": "NodePort", "ports": [{"port": 80, "nodePort": 30123}]}});
         let made =
             services.create(&PostParams::default(), &serde_json::from_value(service).unwrap()).await.unwrap();
         let address = made.spec.unwrap().cluster_ip.unwrap();
