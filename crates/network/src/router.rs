@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use ipnet::Ipv4Net;
 use nix::{errno::Errno, sched};
 use rtnetlink::{
-    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    Handle, LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage},
         route::{RouteAddress, RouteAttribute, RouteHeader, RouteProtocol, RouteScope},
@@ -156,6 +156,12 @@ impl Router {
         let link = self.link(host).await?;
         link.map(|link| link.header.index)
             .ok_or_else(|| failed(format!("finding veth {host}"))(rtnetlink::Error::RequestFailed))
+    }
+
+    /// Makes a veth pair with both ends here.
+    pub(crate) async fn veth_pair(&self, one: &str, other: &str) -> Result<(), Error> {
+        let request = self.handle.link().add(LinkVeth::new(one, other).build());
+        request.execute().await.map_err(failed(format!("creating veth {one}")))
     }
 
     /// Lets the bridge send a frame back to the port that it came from.

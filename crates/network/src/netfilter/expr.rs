@@ -282,3 +282,9 @@ pub(crate) fn new_connection() -> [Expr; 3] {
     });
     [state, bitwise(0, NEW, [0; 4]), is(0, NEW)]
 }
+
+/// What no kernel has.
+#[cfg(test)]
+pub(crate) fn unheard_of() -> Expr {
+    Expr::new("magic", |_| {})
+}

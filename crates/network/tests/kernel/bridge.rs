@@ -195,6 +195,15 @@ fn host_ports_answer_everywhere_but_pods_never_reach_the_hosts_loopback() {
 }
 
 #[test]
+fn the_preflight_finds_what_these_tests_use_and_leaves_no_trace() {
+    on_a_host(|_| async {
+        assert_eq!(tiphys_network::preflight().await.unwrap(), []);
+        assert_eq!(nft("list tables"), "");
+        assert_eq!(ip("-o link").lines().count(), 1);
+    });
+}
+
+#[test]
 fn a_range_that_is_in_use_is_refused_before_anything_is_made() {
     on_a_host(|_| async {
         let _world = outside();
