@@ -7,6 +7,11 @@ use super::body::Body;
 use super::query::Query;
 use super::{Handler, respond};
 
+/// Whether a path asks for the server's health.
+pub(super) fn is_check(path: &str) -> bool {
+    matches!(path.trim_end_matches('/'), "/healthz" | "/livez" | "/readyz")
+}
+
 impl Handler {
     /// A server that runs is alive; it is ready while it takes requests.
     pub(super) fn health(&self, endpoint: &str, query: &Query) -> Response<Body> {

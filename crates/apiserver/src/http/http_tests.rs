@@ -424,3 +424,9 @@ async fn services_have_addresses_of_their_own() {
     assert_eq!(send(&server, "DELETE", &format!("{services}/a"), Value::Null).await.0, 200);
     assert_eq!(send(&server, "POST", services, service("b", &ip)).await.0, 201);
 }
+
+#[tokio::test]
+async fn a_panic_is_an_answer() {
+    let panics = async { panic!("on purpose") };
+    assert_eq!(super::unpanicked(panics).await.err().map(|status| status.code()), Some(500));
+}

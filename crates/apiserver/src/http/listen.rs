@@ -18,8 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Handler;
 
-/// A client has this long to finish its handshake, and later to send the head of a request.
+/// A client has this long to finish its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// An HTTP/1.1 connection is closed if no request's head has come by then.
+const IDLE: Duration = Duration::from_secs(90);
 /// More connections than this wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 /// The longest head of a request: URI and headers together.
@@ -113,7 +115,7 @@ async fn connection(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE)
+        .header_read_timeout(IDLE)
         .max_buf_size(MAX_HEAD)
         .http2()
         .timer(TokioTimer::new())

@@ -2,6 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
@@ -43,6 +44,9 @@ use flow::{Class, Flow};
 use query::Query;
 use request_info::{ResourceRequest, Target, Verb};
 
+/// A request that is no watch or stream is answered by then: its body read, its work done.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Answers requests, wherever they come from.
 pub struct Handler {
     registry: Arc<Registry>,
@@ -83,15 +87,8 @@ impl Handler {
         let audit = audit_id(&headers);
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let warnings = Arc::new(Warnings::default());
-        let answer = self.answer(head, body, &warnings);
-        let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(Ok(response)) => response,
-            Ok(Err(status)) => respond::error(&status, &headers),
-            Err(_) => {
-                tracing::error!(%method, path, "a request made its handler panic");
-                respond::error(&Status::internal("the request's handler failed"), &headers)
-            }
-        };
+        let answer = unpanicked(self.answer(head, body, &warnings)).await;
+        let mut response = answer.unwrap_or_else(|status| respond::error(&status, &headers));
         respond::warn(&mut response, &warnings.take());
         response.headers_mut().insert(HeaderName::from_static("audit-id"), audit);
         tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
@@ -110,12 +107,22 @@ impl Handler {
             other => Status::bad_request(other.to_string()),
         })?;
         let user = self.identify(&mut head)?;
-        let _place = self.flow.enter(class(&head.method, &target)).await?;
+        let class = class(&head.method, &target);
+        let _place = self.flow.enter(class).await?;
         self.permit(&user, &head.method, &target, &query)?;
         let asked = Asked { user, head, query, warnings: Arc::clone(warnings) };
-        match target {
-            Target::Resource(resource) => self.resource(resource, asked, body).await,
-            Target::Path(path) => self.path(&path, asked).await,
+        let answer = async {
+            match target {
+                Target::Resource(resource) => self.resource(resource, asked, body).await,
+                Target::Path(path) => self.path(&path, asked).await,
+            }
+        };
+        match class {
+            Class::Long => answer.await,
+            Class::Read | Class::Write => tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+                let message = "Timeout: request did not complete within the allotted timeout";
+                Err(Status::new(Reason::Timeout, message))
+            }),
         }
     }
 
@@ -152,7 +159,7 @@ impl Handler {
         let trimmed = path.trim_end_matches('/');
         let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
         match trimmed {
-            "/healthz" | "/livez" | "/readyz" if reads => Ok(self.health(trimmed, &asked.query)),
+            _ if reads && health::is_check(trimmed) => Ok(self.health(trimmed, &asked.query)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
@@ -194,10 +201,21 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is plain ASCII"))
 }
 
+/// A panic in a handler is the failure of one request.
+async fn unpanicked(
+    answer: impl Future<Output = Result<Response<Body>, Status>>,
+) -> Result<Response<Body>, Status> {
+    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a request made its handler panic");
+        Err(Status::internal("the request's handler failed"))
+    })
+}
+
 fn class(method: &Method, target: &Target) -> Class {
     match target {
         Target::Resource(r) if r.verb == Verb::Watch || resource::is_stream(&r.subresource) => Class::Long,
-        Target::Path(_) => Class::Long,
+        Target::Path(path) if health::is_check(path) => Class::Long,
+        Target::Path(_) => Class::Read,
         Target::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Class::Read,
         Target::Resource(_) => Class::Write,
     }
