@@ -1,1 +1,263 @@
-//! A cluster in a test: fixtures, fault injection, load and bench drivers.
+//! A cluster in a test: the real binary, real kubectl, small images.
+//!
+//! A [`Cluster`] has a data directory, ports and address ranges of its own and removes everything that it
+//! made when it is dropped, also when the test has failed.
+
+pub mod image;
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// What a scenario needs from outside, told by the environment as `cargo xtask test` does.
+pub struct Programs {
+    pub tiphys: PathBuf,
+    pub kubectl: PathBuf,
+}
+
+impl Programs {
+    /// # Errors
+    /// Says how to run the scenarios when a variable is missing.
+    pub fn find() -> Result<Self> {
+        let get = |name: &str| {
+            std::env::var_os(name).map(PathBuf::from).with_context(|| {
+                format!("{name} is not set; run the scenarios with `cargo xtask test --only scenario`")
+            })
+        };
+        Ok(Self { tiphys: get("TIPHYS_BINARY")?, kubectl: get("KUBECTL")? })
+    }
+}
+
+/// A cluster that a test runs.
+pub struct Cluster {
+    programs: Programs,
+    dir: tempfile::TempDir,
+    port: u16,
+    kubelet_port: u16,
+    /// The second byte of the address ranges.
+    range: u8,
+    server: Option<Child>,
+}
+
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("looking for a free port")?;
+    Ok(listener.local_addr().context("looking for a free port")?.port())
+}
+
+impl Cluster {
+    /// Starts a cluster and waits until its node is ready. `range` tells its addresses from those of other
+    /// clusters: services have `10.<range>.0.0/17`, pods `10.<range>.128.0/17`.
+    pub fn start(range: u8) -> Result<Self> {
+        let programs = Programs::find()?;
+        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in("/var/tmp")?;
+        let mut cluster =
+            Self { programs, dir, port: free_port()?, kubelet_port: free_port()?, range, server: None };
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Starts the server and waits until the node is ready again.
+    pub fn up(&mut self) -> Result<()> {
+        ensure!(self.server.is_none(), "the server runs already");
+        let log = File::options().append(true).create(true).open(self.log())?;
+        let range = self.range;
+        let child = Command::new(&self.programs.tiphys)
+            .arg("up")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--bind-address", "127.0.0.1"])
+            .args(["--secure-port", &self.port.to_string(), "--kubelet-port", &self.kubelet_port.to_string()])
+            .args([
+                "--service-cidr",
+                &format!("10.{range}.0.0/17"),
+                "--pod-cidr",
+                &format!("10.{range}.128.0/17"),
+            ])
+            .args(["--node-name", "scenario"])
+            .env("TIPHYS_LOG", "info")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting tiphys")?;
+        self.server = Some(child);
+        self.eventually("the node is ready", || {
+            let ready = "-o=jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+            Ok(self.kubectl(["get", "nodes", ready])?.trim() == "True")
+        })?;
+        self.eventually("the default service account is there", || {
+            Ok(self.try_kubectl(["get", "serviceaccount", "default"])?.status.success())
+        })
+    }
+
+    /// Kills the server as a crash would.
+    pub fn kill(&mut self) -> Result<()> {
+        let mut server = self.server.take().context("no server runs")?;
+        server.kill().context("killing the server")?;
+        server.wait().context("waiting for the server")?;
+        Ok(())
+    }
+
+    /// Stops the server as Ctrl-C would; what it printed last is in the log.
+    pub fn interrupt(&mut self) -> Result<()> {
+        let mut server = self.server.take().context("no server runs")?;
+        let pid = i32::try_from(server.id()).context("a process ID")?;
+        kill(Pid::from_raw(pid), Signal::SIGINT).context("interrupting the server")?;
+        ensure!(server.wait()?.success(), "the server did not end well; see {}", self.log().display());
+        Ok(())
+    }
+
+    /// Runs `tiphys` with arguments, `--data-dir` after the first.
+    pub fn tiphys<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+        let mut arguments = arguments.into_iter();
+        let command = arguments.next().context("a command")?;
+        let mut tiphys = Command::new(&self.programs.tiphys);
+        tiphys.arg(command).arg("--data-dir").arg(self.data_dir()).args(arguments);
+        text(&mut tiphys)
+    }
+
+    fn kubectl_command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.programs.kubectl);
+        command
+            .arg("--kubeconfig")
+            .arg(self.data_dir().join("admin.kubeconfig"))
+            .args(arguments)
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs kubectl as the administrator; fails unless it succeeds.
+    pub fn kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+        text(&mut self.kubectl_command(arguments))
+    }
+
+    /// Runs kubectl and returns whatever came of it.
+    pub fn try_kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Output> {
+        self.kubectl_command(arguments).output().context("starting kubectl")
+    }
+
+    /// Starts kubectl in the background.
+    pub fn spawn_kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Running> {
+        let mut command = self.kubectl_command(arguments);
+        Ok(Running(command.stdout(Stdio::piped()).spawn().context("starting kubectl")?))
+    }
+
+    /// Imports a docker archive of the given image.
+    pub fn import(&self, image: &image::Image) -> Result<()> {
+        let path = self.dir.path().join("image.tar");
+        image.write(File::create(&path)?)?;
+        self.tiphys(["image".as_ref(), "import".as_ref(), path.as_os_str()]).map(drop)
+    }
+
+    /// Applies a file of the repository's `examples/manifests`.
+    pub fn apply_example(&self, name: &str) -> Result<String> {
+        let path = examples().join("manifests").join(name);
+        self.kubectl(["apply".as_ref(), "-f".as_ref(), path.as_os_str()])
+    }
+
+    /// Applies objects given as YAML.
+    pub fn apply(&self, yaml: &str) -> Result<String> {
+        let path = self.dir.path().join("objects.yaml");
+        std::fs::write(&path, yaml)?;
+        self.kubectl(["apply".as_ref(), "-f".as_ref(), path.as_os_str()])
+    }
+
+    /// Waits for something that the cluster is to bring about. Errors on the way count as not yet.
+    pub fn eventually(&self, what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+        let begun = Instant::now();
+        let mut last = None;
+        while begun.elapsed() < Duration::from_secs(120) {
+            match holds() {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => last = Some(error),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let log = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let tail: Vec<_> = log.lines().rev().take(20).collect();
+        let seen = self.kubectl(["get", "pods,events", "-A", "-o", "wide"]).unwrap_or_default();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        bail!("{what}: not within two minutes (last error: {last:?})\nthe server's log ends:\n{tail}\n{seen}")
+    }
+
+    /// What is left of this cluster in the kernel: names of links, mounts, cgroups and processes.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let data = std::fs::canonicalize(self.data_dir()).unwrap_or_else(|_| self.data_dir());
+        let data = data.to_string_lossy().into_owned();
+        let mut left = Vec::new();
+        let mounts = std::fs::read_to_string("/proc/self/mounts")?;
+        left.extend(mounts.lines().filter(|l| l.contains(&data)).map(|l| format!("mount {l}")));
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path().join("cmdline");
+            let command = std::fs::read(&path).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if command.contains(&data) && command.contains("shim") {
+                left.push(format!("process {command}"));
+            }
+        }
+        Ok(left)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Err(error) = self.tiphys(["down"]) {
+            eprintln!("taking the cluster down: {error:#}");
+        }
+        if let Some(mut server) = self.server.take() {
+            // `down` has stopped it; a server that it could not stop must not outlive the test.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+}
+
+/// A process that ends when it is dropped.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The repository's examples.
+pub fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// What a command prints; its errors become ours.
+pub fn text(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}\n{out}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(out)
+}

@@ -1,0 +1,97 @@
+//! Small images for tests, made of busybox.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+
+/// An image whose one layer is a static busybox with links for its applets.
+pub struct Image {
+    names: Vec<String>,
+    command: Vec<String>,
+}
+
+impl Image {
+    pub fn busybox(names: &[&str], command: &[&str]) -> Self {
+        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
+        Self { names: own(names), command: own(command) }
+    }
+
+    /// A web server on port 80 that answers with its host's name.
+    pub fn web(names: &[&str]) -> Self {
+        let serve = "mkdir -p /www; hostname > /www/index.html; exec httpd -f -p 80 -h /www";
+        Self::busybox(names, &["sh", "-c", serve])
+    }
+
+    /// Writes the image as a docker archive.
+    pub fn write(&self, out: impl Write) -> Result<()> {
+        let layer = layer()?;
+        let digest = format!("{:x}", Sha256::digest(&layer));
+        let config = json!({
+            "architecture": "amd64", "os": "linux",
+            "config": {"Cmd": self.command, "Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
+        })
+        .to_string();
+        let id = format!("{:x}", Sha256::digest(&config));
+        let manifest = json!([{
+            "Config": format!("{id}.json"), "RepoTags": self.names, "Layers": [format!("{digest}/layer.tar")],
+        }])
+        .to_string();
+        let mut archive = Builder::new(out);
+        file(&mut archive, &format!("{id}.json"), 0o644, config.as_bytes())?;
+        file(&mut archive, &format!("{digest}/layer.tar"), 0o644, &layer)?;
+        file(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
+        archive.finish().context("ending the archive")
+    }
+}
+
+fn layer() -> Result<Vec<u8>> {
+    let busybox = std::fs::read("/bin/busybox").context("reading /bin/busybox; install busybox-static")?;
+    let mut layer = Builder::new(Vec::new());
+    for (path, mode) in [
+        ("bin/", 0o755),
+        ("etc/", 0o755),
+        ("tmp/", 0o1777),
+        ("proc/", 0o555),
+        ("sys/", 0o555),
+        ("dev/", 0o755),
+    ] {
+        let mut header = header(EntryType::Directory, mode, 0);
+        layer.append_data(&mut header, path, std::io::empty())?;
+    }
+    file(&mut layer, "bin/busybox", 0o755, &busybox)?;
+    file(
+        &mut layer,
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    )?;
+    let applets = [
+        "bc", "cat", "date", "dd", "echo", "env", "false", "head", "hostname", "httpd", "id", "kill", "ls",
+        "mkdir", "nc", "nslookup", "ps", "rm", "sh", "sleep", "sync", "tail", "tar", "test", "touch", "true",
+        "wc", "wget",
+    ];
+    for applet in applets {
+        let mut header = header(EntryType::Symlink, 0o777, 0);
+        layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
+    }
+    layer.into_inner().context("ending the layer")
+}
+
+fn header(kind: EntryType, mode: u32, size: usize) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size as u64);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn file(archive: &mut Builder<impl Write>, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+    let mut header = header(EntryType::Regular, mode, content.len());
+    archive.append_data(&mut header, path, content).with_context(|| format!("adding {path}"))
+}
