@@ -369,3 +369,40 @@ fn last_words_are_shown() {
         assert_eq!(container(&pod, "m")["state"]["terminated"]["message"], "farewell");
     });
 }
+
+#[test]
+fn a_static_pod_has_a_mirror_for_as_long_as_its_manifest_is_there() {
+    isolated(|| async {
+        let world = World::with(|config| config.static_pods = Some(config.data_dir.join("manifests")));
+        let manifests = world.config.data_dir.join("manifests");
+        std::fs::create_dir_all(&manifests).unwrap();
+        let write = |image: &str| {
+            let text = format!(
+                "apiVersion: v1\nkind: Pod\nmetadata: {{name: s, namespace: ns}}\nspec: {{containers: [{{name: c, image: {image}}}]}}\n"
+            );
+            std::fs::write(manifests.join("s.yaml"), text).unwrap();
+        };
+        write("run:1");
+        let world = world.restart(|_, _| {}).await;
+        let path = format!("{}/s-n", world.pods());
+        let mirror = world.ready(&path).await;
+        assert_eq!(mirror["metadata"]["ownerReferences"][0]["kind"], "Node");
+        let first = mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"].clone();
+        // Somebody deletes the mirror: it comes back, and nothing else happens.
+        world.api.remove(&path);
+        world.ready(&path).await;
+        assert_eq!(world.runtime.calls().iter().filter(|c| c.starts_with("create")).count(), 1);
+        // Another manifest is another pod.
+        write("run:2");
+        world
+            .until(&path, "of the new manifest", |p| {
+                p.is_some_and(|p| {
+                    p["metadata"]["annotations"]["kubernetes.io/config.mirror"] != first
+                        && condition(p, "Ready") == "True"
+                })
+            })
+            .await;
+        std::fs::remove_file(manifests.join("s.yaml")).unwrap();
+        world.gone(&path).await;
+    });
+}

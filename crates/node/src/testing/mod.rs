@@ -38,11 +38,17 @@ impl World {
 
     /// Starts a node; its pods must be bound to `n`.
     pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Starts a node with other settings.
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = Arc::new(tempfile::tempdir().expect("a directory"));
         let unique = dir.path().file_name().unwrap_or_default().to_string_lossy().replace('.', "");
         let mut config = Config::new("n", dir.path().join("node"), &format!("/tiphys-node-test-{unique}"));
         config.addresses = vec!["192.0.2.1".parse().expect("an address")];
         config.dns.servers = vec!["10.96.0.10".to_owned()];
+        change(&mut config);
         let api = Api::default();
         for namespace in ["ns", "default", "kube-node-lease"] {
             api.put(&format!("/api/v1/namespaces/{namespace}"), json!({"kind": "Namespace"}));

@@ -295,8 +295,7 @@ impl Worker {
             Done::Removed(result) => {
                 self.ending = false;
                 if result.is_ok() {
-                    let in_api = !self.gone && !pod::is_static(&self.pod);
-                    self.life = if in_api { Life::Deleting } else { Life::Gone };
+                    self.life = if self.own_record().is_some() { Life::Deleting } else { Life::Gone };
                 }
                 self.again(result, "the runtime's record was not removed");
             }
@@ -741,13 +740,25 @@ impl Worker {
                 let sandboxes = self.observed.sandboxes.iter().map(|s| s.id.clone()).collect();
                 self.spawn(operations::remove(self.job(), sandboxes), Done::Removed);
             }
-            Life::Deleting => {
-                self.ending = true;
-                let uid = self.key.uid.to_string();
-                self.spawn(publish::delete(self.job(), uid), Done::Deleted);
-            }
+            Life::Deleting => match self.own_record() {
+                Some(uid) => {
+                    self.ending = true;
+                    self.spawn(publish::delete(self.job(), uid), Done::Deleted);
+                }
+                None => self.life = Life::Gone,
+            },
             _ => {}
         }
+    }
+
+    /// The UID of what is to be removed from the API: the pod itself, or the mirror of this very manifest.
+    fn own_record(&self) -> Option<String> {
+        if !pod::is_static(&self.pod) {
+            return (!self.gone).then(|| self.key.uid.to_string());
+        }
+        let mirror = self.mirror.as_ref()?;
+        let own = pod::annotation(mirror, labels::CONFIG_MIRROR) == Some(self.key.uid.as_str());
+        mirror.metadata.uid.clone().filter(|_| own)
     }
 }
 
