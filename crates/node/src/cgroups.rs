@@ -208,11 +208,6 @@ impl Cgroups {
         }
     }
 
-    /// Usage of all pods together.
-    pub fn root_usage(&self) -> Usage {
-        self.usage(&self.root)
-    }
-
     /// The directories that one path stands for: one on v2, one a hierarchy on v1.
     fn directories(&self, path: &str) -> Vec<PathBuf> {
         let relative = path.trim_start_matches('/');

@@ -162,12 +162,12 @@ pub async fn read(
             return Ok(());
         }
         // A rotated log goes on in a new file of the same name.
-        if watch.replaced(&file).await {
-            if let Ok(next) = tokio::fs::File::open(path).await {
-                file = next;
-                pending.clear();
-                continue;
-            }
+        if watch.replaced(&file).await
+            && let Ok(next) = tokio::fs::File::open(path).await
+        {
+            file = next;
+            pending.clear();
+            continue;
         }
         if !alive.alive().await {
             // What was written between the last read and the end is still to come.

@@ -177,10 +177,7 @@ pub fn container(key: &PodKey, pod: &Pod, c: &ContainerSpec<'_>, parts: Parts) -
         command,
         args,
         working_dir: spec.working_dir.clone().unwrap_or_default(),
-        envs: envs
-            .into_iter()
-            .map(|(key, value)| v1::KeyValue { key, value: value.into_bytes().into() })
-            .collect(),
+        envs: envs.into_iter().map(|(key, value)| v1::KeyValue { key, value: value.into_bytes() }).collect(),
         mounts: parts.mounts,
         labels: own_labels,
         annotations,

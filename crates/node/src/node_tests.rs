@@ -323,7 +323,8 @@ fn a_pod_that_does_not_fit_is_refused() {
         let pod = world.phase(&path, "Failed").await;
         assert_eq!(pod["status"]["reason"], "OutOfcpu");
         assert!(world.runtime.calls().is_empty());
-        let path = world.create("late", json!({"activeDeadlineSeconds": 1, "containers": [{"name": "m"}]}));
+        let path = world.create("late", json!({"activeDeadlineSeconds": 4, "containers": [{"name": "m"}]}));
+        world.ready(&path).await;
         let pod = world.phase(&path, "Failed").await;
         assert_eq!(pod["status"]["reason"], "DeadlineExceeded");
         assert_eq!(container(&pod, "m")["state"]["terminated"]["exitCode"], 143);

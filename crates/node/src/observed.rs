@@ -1,6 +1,6 @@
 //! What the runtime says about one pod, in the few words that plans and statuses need.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -134,8 +134,8 @@ pub struct Observed {
 impl Observed {
     /// Puts sandboxes and containers in order, newest first.
     pub fn new(mut sandboxes: Vec<Sandbox>, mut containers: Vec<Container>) -> Self {
-        sandboxes.sort_by(|a, b| (b.created_at, b.attempt).cmp(&(a.created_at, a.attempt)));
-        containers.sort_by(|a, b| (b.created_at, b.attempt).cmp(&(a.created_at, a.attempt)));
+        sandboxes.sort_by_key(|s| Reverse((s.created_at, s.attempt)));
+        containers.sort_by_key(|c| Reverse((c.created_at, c.attempt)));
         Self { sandboxes, containers }
     }
 
@@ -249,12 +249,4 @@ fn exit_reason(status: &v1::ContainerStatus) -> String {
         ("", _) => "Error".to_owned(),
         (reason, _) => reason.to_owned(),
     }
-}
-
-/// The labels of a container or sandbox, as far as they name a pod: namespace, name, UID.
-pub fn pod_labels(labels: &std::collections::HashMap<String, String>) -> BTreeMap<&'static str, String> {
-    [labels::POD_NAMESPACE, labels::POD_NAME, labels::POD_UID]
-        .into_iter()
-        .filter_map(|name| Some((name, labels.get(name)?.clone())))
-        .collect()
 }

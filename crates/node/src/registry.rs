@@ -11,6 +11,7 @@ use crate::content;
 use crate::context::Context;
 use crate::key::{PodKey, PodUid};
 use crate::pod;
+use crate::qos::{self, QosClass};
 use crate::worker::Worker;
 use crate::worker::mailbox::Mailbox;
 
@@ -111,6 +112,7 @@ impl Registry {
             mailbox.put(|inbox| inbox.mirror = mirror.map(Some));
         }
         entries.insert(key.clone(), Entry { mailbox: mailbox.clone(), pod: pod.clone(), counts });
+        weigh(ctx, &entries);
         drop(entries);
         let adopted = !self.settled.load(std::sync::atomic::Ordering::Acquire);
         tokio::spawn(self.clone().work(ctx.clone(), key, pod, mailbox, adopted));
@@ -141,6 +143,7 @@ impl Registry {
                 }
                 _ => {
                     entries.remove(&key);
+                    weigh(&ctx, &entries);
                     ctx.contents.set_references(&key, &Default::default());
                     return;
                 }
@@ -205,5 +208,15 @@ impl Registry {
             entries.iter().filter(|(key, _)| key.namespace == namespace && key.name == name).collect();
         found.sort_by_key(|(_, entry)| entry.pod.metadata.deletion_timestamp.is_some());
         found.first().map(|(key, entry)| ((*key).clone(), entry.pod.clone()))
+    }
+}
+
+/// Gives the burstable pods together what they ask for one by one: their group would have next to nothing beside a
+/// busy Guaranteed pod otherwise.
+fn weigh(ctx: &Context, entries: &BTreeMap<PodKey, Entry>) {
+    let burstable = entries.values().filter(|e| e.counts && qos::class(&e.pod) == QosClass::Burstable);
+    let sum = burstable.map(|e| qos::pod_resources(&e.pod).cpu_request).fold(0, i64::saturating_add);
+    if let Err(error) = ctx.cgroups.set_burstable_shares(sum) {
+        tracing::warn!(%error, "burstable pods were not given their share of the processor");
     }
 }

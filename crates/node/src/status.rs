@@ -145,8 +145,7 @@ fn container_status(facts: &Facts<'_>, old: &PodStatus, c: &ContainerSpec<'_>) -
         None => from_record(facts, old, &mut status),
     }
     if let Some(waiting) = facts.waiting.get(name) {
-        let ran =
-            std::mem::replace(&mut status.state, Some(waiting_state(&waiting.reason, &waiting.message)));
+        let ran = status.state.replace(waiting_state(&waiting.reason, &waiting.message));
         if ran.as_ref().is_some_and(|s| s.terminated.is_some()) {
             status.last_state = ran;
         }

@@ -8,7 +8,7 @@ pub mod mounts;
 pub mod projection;
 pub mod subpath;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -200,15 +200,6 @@ pub fn check_host_path(source: &HostPathVolumeSource) -> Result<(), VolumeError>
         _ => (false, "of a known type"),
     };
     if fits { Ok(()) } else { Err(VolumeError::HostPathType { path: path.to_owned(), wanted }) }
-}
-
-/// The volumes that some container of the pod mounts. Others are made too, as upstream does, but it is these that
-/// live updates are for.
-pub fn mounted(pod: &Pod) -> BTreeSet<String> {
-    pod::all_containers(pod)
-        .flat_map(|c| c.spec.volume_mounts.clone().unwrap_or_default())
-        .map(|m| m.name)
-        .collect()
 }
 
 /// Unmounts everything below a pod's directory and removes it. A hostPath is never below it; what a container bound
