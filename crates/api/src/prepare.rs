@@ -155,6 +155,41 @@ pub fn create_service(service: &mut Value) {
     as_map(service).insert("status".to_owned(), json!({"loadBalancer": {}}));
 }
 
+/// Whoever changes the address by its older field means the newer too, and what belongs to a type goes with it
+/// unless the caller set it anew.
+pub fn update_service(new: &mut Value, old: &Value) {
+    update(new, old);
+    let was = &old["spec"];
+    let (outer, balanced) = (reached_from_outside(was), was["type"] == "LoadBalancer");
+    let spec = child_mut(as_map(new), "spec");
+    let same = |spec: &Map<String, Value>, field: &str| spec.get(field) == was.get(field);
+    if !same(spec, "clusterIP") && same(spec, "clusterIPs") && spec.contains_key("clusterIP") {
+        let address = spec["clusterIP"].clone();
+        match spec.get_mut("clusterIPs").and_then(Value::as_array_mut).and_then(|all| all.first_mut()) {
+            Some(primary) => *primary = address,
+            None => drop(spec.insert("clusterIPs".to_owned(), json!([address]))),
+        }
+    }
+    let whole = Value::Object(spec.clone());
+    let mut leaving = Vec::new();
+    if outer && !reached_from_outside(&whole) {
+        leaving.push("externalTrafficPolicy");
+    }
+    if balanced && whole["type"] != "LoadBalancer" {
+        leaving.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
+    }
+    for field in leaving {
+        if same(spec, field) {
+            spec.remove(field);
+        }
+    }
+}
+
+fn reached_from_outside(spec: &Value) -> bool {
+    matches!(meta::text(spec, &["type"]), "LoadBalancer" | "NodePort")
+        || !meta::items(spec, &["externalIPs"]).is_empty()
+}
+
 /// A Job without a selector of its own finds its pods by its UID.
 pub fn create_job(job: &mut Value) {
     create_counted(job);

@@ -159,3 +159,26 @@ fn pods_are_given_the_time_they_need() {
         assert_eq!(pod_grace(pod, asked), want);
     }
 }
+
+#[test]
+fn what_belongs_to_the_type_of_a_service_goes_with_it() {
+    let old = json!({"metadata": {}, "status": {"loadBalancer": {}}, "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1",
+        "clusterIPs": ["10.0.0.1"], "externalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true}});
+    let mut new = old.clone();
+    new["spec"]["type"] = "ClusterIP".into();
+    update_service(&mut new, &old);
+    assert_eq!(
+        new["spec"],
+        json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]})
+    );
+    let mut insists = old.clone();
+    insists["spec"]["type"] = "ClusterIP".into();
+    insists["spec"]["externalTrafficPolicy"] = "Local".into();
+    update_service(&mut insists, &old);
+    assert_eq!(insists["spec"]["externalTrafficPolicy"], "Local");
+    let mut moved = old.clone();
+    moved["spec"]["clusterIP"] = "10.0.0.2".into();
+    update_service(&mut moved, &old);
+    assert_eq!(moved["spec"]["clusterIPs"], json!(["10.0.0.2"]));
+    assert_eq!(moved["spec"]["externalTrafficPolicy"], "Cluster");
+}

@@ -378,6 +378,7 @@ fn core(rows: &mut Vec<Kind>) {
             .connect("proxy", PROXY, "ServiceProxyOptions")
             .status()
             .create(prepare::create_service)
+            .update(prepare::update_service)
             .default(defaults::service)
             .field("spec.clusterIP")
             .field("spec.type")
