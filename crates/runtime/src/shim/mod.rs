@@ -24,6 +24,7 @@
 pub(crate) mod client;
 mod create;
 mod log;
+mod memory;
 pub(crate) mod packet;
 mod pause;
 pub(crate) mod protocol;
@@ -127,6 +128,7 @@ fn become_shim(dir: &Path, spec: PodSpec) -> Result<(serve::Shim, String)> {
     let pause = pause::start(dir, &spec)?;
     let answer =
         serde_json::to_string(&Ready { pid: std::process::id(), pause }).map_err(Error::parse("answer"))?;
+    memory::let_go_of_clean_pages(memory::mappings());
     Ok((serve::Shim::new(dir, spec, signals, listener, pause), answer))
 }
 

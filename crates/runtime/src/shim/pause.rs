@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, pipe2, pivot_root, setgroups, sethostname, setresgid, setresuid};
 
+use super::memory;
 use super::protocol::PodSpec;
 use crate::error::{Error, Result};
 use crate::{files, sys};
@@ -48,11 +49,13 @@ pub(super) fn start(dir: &Path, spec: &PodSpec) -> Result<i32> {
         None => {
             drop(ready);
             let mut tell = File::from(tell);
+            let mappings = memory::mappings();
             if let Err(error) = confine(&root, spec) {
                 // The shim may be gone; there is nobody else to tell.
                 let _ = write!(tell, "{error}");
                 std::process::exit(1);
             }
+            memory::let_go_of_clean_pages(mappings);
             rest(tell)
         }
     }

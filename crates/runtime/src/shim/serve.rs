@@ -15,6 +15,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use super::create::{self, Order, Task};
 use super::log::Log;
+use super::memory;
 use super::packet;
 use super::protocol::{Exit, Launch, PodSpec, Reply, Report, Request};
 use super::streams::{Event, Streams};
@@ -440,7 +441,11 @@ impl Shim {
                 }
             };
             if let Some(creator) = self.creators.remove(&pid) {
+                let for_container = creator.container.is_some();
                 self.created(creator);
+                if for_container {
+                    memory::let_go_of_clean_pages(memory::mappings());
+                }
             } else if let Some(client) = self.execs.remove(&pid) {
                 let exit = Exit { code, finished_at: clock::now_nanos(), ..Exit::default() };
                 self.tell(client, &Reply::Exited { container: String::new(), exit }, None);
