@@ -37,47 +37,57 @@ struct Load {
 }
 
 impl Load {
-    /// Requests per second, all answered with `expected`.
+    /// Requests per second, all answered with `expected`. The clients connect before the clock starts.
     async fn measure(&self, to: SocketAddr, expected: StatusCode, make: Make) -> f64 {
+        let mut clients = Vec::new();
+        for _ in 0..CLIENTS {
+            clients.push(self.connect(to).await);
+        }
         let next = Arc::new(AtomicU64::new(0));
-        let start = Instant::now();
-        let clients = (0..CLIENTS).map(|_| {
-            let (load, next, make) = (self.clone(), Arc::clone(&next), Arc::clone(&make));
-            tokio::spawn(async move { load.client(to, expected, start, &next, &make).await })
-        });
+        let (start, run) = (Instant::now(), self.run);
+        let clients: Vec<_> = clients
+            .into_iter()
+            .map(|mut sender| {
+                let (next, make) = (Arc::clone(&next), Arc::clone(&make));
+                tokio::spawn(async move {
+                    let mut done = 0;
+                    while start.elapsed() < run {
+                        let request = make(next.fetch_add(1, Ordering::Relaxed));
+                        let (code, body) = ask(&mut sender, request).await;
+                        assert_eq!(code, expected, "{body}");
+                        done += 1;
+                    }
+                    done
+                })
+            })
+            .collect();
         let mut done = 0;
-        for client in clients.collect::<Vec<_>>() {
+        for client in clients {
             done += client.await.expect("a client ends by itself");
         }
-        done as f64 / start.elapsed().as_secs_f64()
+        f64::from(done) / start.elapsed().as_secs_f64()
     }
 
-    async fn client(
-        &self,
-        to: SocketAddr,
-        expected: StatusCode,
-        start: Instant,
-        next: &AtomicU64,
-        make: &Make,
-    ) -> u64 {
+    async fn connect(&self, to: SocketAddr) -> http1::SendRequest<Full<Bytes>> {
         let stream = TcpStream::connect(to).await.expect("the server listens");
         stream.set_nodelay(true).expect("the socket is open");
         let name = ServerName::try_from("localhost").expect("a valid name");
         let stream = self.tls.connect(name, stream).await.expect("the server's certificate is good");
-        let (mut sender, connection) =
+        let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.expect("the server speaks HTTP/1.1");
         tokio::spawn(connection);
-        let mut done = 0;
-        while start.elapsed() < self.run {
-            let request = make(next.fetch_add(1, Ordering::Relaxed));
-            let response = sender.send_request(request).await.expect("the server answers");
-            let code = response.status();
-            let body = response.into_body().collect().await.expect("the answer comes to its end").to_bytes();
-            assert_eq!(code, expected, "{}", String::from_utf8_lossy(&body));
-            done += 1;
-        }
-        done
+        sender
     }
+}
+
+async fn ask(
+    sender: &mut http1::SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> (StatusCode, String) {
+    let response = sender.send_request(request).await.expect("the server answers");
+    let code = response.status();
+    let body = response.into_body().collect().await.expect("the answer comes to its end").to_bytes();
+    (code, String::from_utf8_lossy(&body).into_owned())
 }
 
 fn request(method: &str, path: String, body: Bytes) -> Request<Full<Bytes>> {
@@ -94,8 +104,9 @@ fn creates(path: &'static str, object: &Value) -> Make {
     Arc::new(move |n| request("POST", path.to_owned(), format!("{before}o{n}{after}").into()))
 }
 
-fn gets(path: &'static str) -> Make {
-    Arc::new(move |n| request("GET", format!("{path}/o{}", n % 1000), Bytes::new()))
+/// Reads the first `known` objects in turn.
+fn gets(path: &'static str, known: u64) -> Make {
+    Arc::new(move |n| request("GET", format!("{path}/o{}", n % known), Bytes::new()))
 }
 
 fn config_map() -> Value {
@@ -169,7 +180,7 @@ async fn main() {
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     let accounts =
         request("POST", "/api/v1/namespaces/default/serviceaccounts".to_owned(), account.to_string().into());
-    let (code, body) = once(&load, address, accounts).await;
+    let (code, body) = ask(&mut load.connect(address).await, accounts).await;
     assert_eq!(code, StatusCode::CREATED, "{body}");
 
     println!("{:<20} {:>12} {:>14} {:>7}", "requests/s", "tiphys", "does nothing", "ratio");
@@ -184,22 +195,11 @@ async fn main() {
         let floor = load.measure(nothing_at, StatusCode::CREATED, Arc::clone(&make)).await;
         let ours = load.measure(address, StatusCode::CREATED, make).await;
         row(&format!("{what} create"), ours, floor);
-        let floor = load.measure(nothing_at, StatusCode::OK, gets(path)).await;
-        let ours = load.measure(address, StatusCode::OK, gets(path)).await;
+        // Every run lasts at least as long as it is told, and all names below the count are taken by its end.
+        let known = ((ours * seconds as f64) as u64).clamp(1, 1000);
+        let floor = load.measure(nothing_at, StatusCode::OK, gets(path, known)).await;
+        let ours = load.measure(address, StatusCode::OK, gets(path, known)).await;
         row(&format!("{what} get"), ours, floor);
     }
     server.stop();
-}
-
-async fn once(load: &Load, to: SocketAddr, request: Request<Full<Bytes>>) -> (StatusCode, String) {
-    let stream = TcpStream::connect(to).await.expect("the server listens");
-    let name = ServerName::try_from("localhost").expect("a valid name");
-    let stream = load.tls.connect(name, stream).await.expect("the server's certificate is good");
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.expect("the server speaks HTTP/1.1");
-    tokio::spawn(connection);
-    let response = sender.send_request(request).await.expect("the server answers");
-    let code = response.status();
-    let body = response.into_body().collect().await.expect("the answer comes to its end").to_bytes();
-    (code, String::from_utf8_lossy(&body).into_owned())
 }

@@ -22,6 +22,8 @@ use super::Handler;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// An HTTP/1.1 connection is closed if no request's head has come by then.
 const IDLE: Duration = Duration::from_secs(90);
+/// What is under way when the server stops has this long to end.
+const DRAIN: Duration = Duration::from_secs(5);
 /// More connections than this wait to be accepted.
 const MAX_CONNECTIONS: usize = 10_000;
 /// The longest head of a request: URI and headers together.
@@ -32,7 +34,7 @@ const MAX_STREAMS: u32 = 100;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Serves connections until `stop`; then takes no more, and returns once those that are open have finished
-/// what they were asked.
+/// what they were asked, or have had their time.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
@@ -68,7 +70,9 @@ pub async fn serve(
         });
     }
     connections.close();
-    connections.wait().await;
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::debug!(open = connections.len(), "connections were cut off at the end");
+    }
     Ok(())
 }
 
