@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// One thing that is missing, and what to do about it.
 struct Missing {
@@ -38,9 +38,22 @@ pub(crate) fn preflight() -> Result<()> {
             "use a kernel with namespaces (CONFIG_NAMESPACES and its options)",
         );
     }
+    if nix::unistd::geteuid().is_root() {
+        missing.extend(network()?);
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let list: Vec<_> = missing.iter().map(|m| format!("\n  - {}: {}", m.what, m.remedy)).collect();
     bail!("this host lacks what a node needs:{}", list.concat())
+}
+
+/// What the pod network and the service proxy would miss.
+fn network() -> Result<impl Iterator<Item = Missing>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let missing = runtime.block_on(tiphys_network::preflight()).context("trying a network namespace")?;
+    Ok(missing.into_iter().map(|m| Missing {
+        what: format!("{} ({})", m.feature, m.why),
+        remedy: format!("load it: modprobe {}", m.module),
+    }))
 }
