@@ -6,7 +6,9 @@
 mod claim;
 mod controller;
 mod deployment;
+mod discovery;
 mod endpoints;
+mod garbage;
 mod informers;
 mod job;
 mod manager;

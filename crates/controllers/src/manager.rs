@@ -8,6 +8,7 @@ use crate::{
     controller::{Controller, Tools},
     deployment::Deployments,
     endpoints::{EndpointSlices, LegacyEndpoints},
+    garbage,
     informers::Informers,
     job::{Jobs, TtlAfterFinished},
     node_lifecycle::{NodeLifecycle, TaintEviction},
@@ -51,6 +52,7 @@ impl ControllerManager {
         start.controller(NodeLifecycle::new);
         start.controller(TaintEviction::new);
         start.controller(PodGc::new);
+        start.task(garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);
         Self { tasks }
@@ -73,12 +75,20 @@ struct Start<F> {
 
 impl<F: Fn(&'static str) -> Client> Start<F> {
     fn controller<C: Controller>(&mut self, new: impl FnOnce(Tools, &mut Informers) -> C) {
-        let client = (self.client_for)(C::NAME);
-        let (events, sink) = Recorder::new(client.clone(), C::NAME, "");
-        let controller = new(Tools { client, events }, &mut self.informers);
+        self.task(C::NAME, |tools, informers| new(tools, informers).run());
+    }
+
+    /// Runs what writes as the service account `name`.
+    fn task<Run>(&mut self, name: &'static str, new: impl FnOnce(Tools, &mut Informers) -> Run)
+    where
+        Run: Future<Output = ()> + Send + 'static,
+    {
+        let client = (self.client_for)(name);
+        let (events, sink) = Recorder::new(client.clone(), name, "");
+        let run = new(Tools { client, events }, &mut self.informers);
         // The sink ends early for a controller that tells of nothing.
         self.tasks.spawn(async move {
-            tokio::join!(controller.run(), sink.run());
+            tokio::join!(run, sink.run());
         });
     }
 }
