@@ -12,6 +12,7 @@ mod garbage;
 mod informers;
 mod job;
 mod manager;
+mod namespace;
 mod node_lifecycle;
 mod object;
 mod pod_gc;

@@ -11,6 +11,7 @@ use crate::{
     garbage,
     informers::Informers,
     job::{Jobs, TtlAfterFinished},
+    namespace::Namespaces,
     node_lifecycle::{NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
     replica_set::ReplicaSets,
@@ -52,6 +53,7 @@ impl ControllerManager {
         start.controller(NodeLifecycle::new);
         start.controller(TaintEviction::new);
         start.controller(PodGc::new);
+        start.controller(Namespaces::new);
         start.task(garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);
