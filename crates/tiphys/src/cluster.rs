@@ -19,7 +19,7 @@ use tiphys_cri::v1::{
 };
 use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
 use tiphys_node::{Kubelet, names::ClusterDns};
-use tiphys_pki::Pki;
+use tiphys_pki::{Leaf, Pki};
 use tiphys_runtime::Runtime;
 use tiphys_scheduler::Scheduler;
 use tiphys_store::{Embedded, Store};
@@ -90,7 +90,7 @@ impl Cluster {
         let server = cluster.server.clone();
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
         cluster.start_control_plane(pki.cluster.pem().to_owned());
-        cluster.start_node(settings, data, host).await?;
+        cluster.start_node(settings, data, host, &pki).await?;
         Ok(cluster)
     }
 
@@ -130,7 +130,13 @@ impl Cluster {
         });
     }
 
-    async fn start_node(&mut self, settings: &Settings, data: &DataDir, host: IpAddr) -> Result<()> {
+    async fn start_node(
+        &mut self,
+        settings: &Settings,
+        data: &DataDir,
+        host: IpAddr,
+        pki: &Pki,
+    ) -> Result<()> {
         let instance: Instance = data.instance().parse().context("the cluster's instance")?;
         let network = PodNetwork::new(bridge::Config {
             instance,
@@ -159,6 +165,21 @@ impl Cluster {
         config.version = KUBERNETES.to_owned();
         let kubelet = Kubelet::new(config, self.client(&Component::Node(self.node.clone())), cri);
         self.server.nodes().add(self.node.clone(), Arc::new(InProcess(kubelet.clone())));
+        let address = (settings.bind_address, settings.kubelet_port);
+        let listener = TcpListener::bind(address).await.with_context(|| {
+            format!(
+                "listening on {}:{}; if another program has the port, choose one with --kubelet-port",
+                address.0, address.1
+            )
+        })?;
+        let trust = pki.client_trust().context("trusting the node's clients")?;
+        let certificate = pki.rotating(Leaf::kubelet_serving(&self.node, &[host]));
+        let certificate = certificate.context("issuing the node's certificate")?;
+        let tls = tiphys_pki::server_config(certificate, &trust).context("serving the node's own API")?;
+        let door = kubelet.clone();
+        self.spawn(async move {
+            door.serve_tls(listener, tls, trust).await.context("serving the node's own API")
+        });
         let stop = self.stop.clone();
         self.tasks
             .spawn(async move { kubelet.run(stop.cancelled_owned()).await.context("running the node") });
