@@ -172,6 +172,8 @@ impl Count {
                 list.retain(|uid| tracked.contains(uid.as_str()));
             }
             let gone = before - list.as_ref().map_or(0, Vec::len);
+            // Nothing to count is said by leaving the list out.
+            *list = list.take().filter(|list| !list.is_empty());
             *total = Some(total.unwrap_or(0).saturating_add(i32::try_from(gone).unwrap_or(i32::MAX)));
         };
         settle(&mut waiting.succeeded, &mut status.succeeded);
