@@ -59,8 +59,7 @@ pub(crate) fn test_packages() -> Result<()> {
         ("iproute2", "/usr/sbin/ip"),
         ("skopeo", "/usr/bin/skopeo"),
         ("docker-registry", "/usr/bin/docker-registry"),
-        ("nginx-light", "/usr/sbin/nginx"),
-        ("bc", "/usr/bin/bc"),
+        ("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py"),
     ])
 }
 
