@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
     let command = Cli::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("TIPHYS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_runtime=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
