@@ -169,10 +169,26 @@ impl Cluster {
         self.tiphys(["image".as_ref(), "import".as_ref(), path.as_os_str()]).map(drop)
     }
 
-    /// Applies a file of the repository's `examples/manifests`.
-    pub fn apply_example(&self, name: &str) -> Result<String> {
+    /// Runs kubectl with nothing but a token.
+    pub fn try_kubectl_with_token<S: AsRef<OsStr>>(
+        &self,
+        token: &str,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        let mut command = Command::new(&self.programs.kubectl);
+        command
+            .args(["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--token", token, "--server"])
+            .arg(format!("https://127.0.0.1:{}", self.port))
+            .args(arguments)
+            .env("HOME", self.dir.path())
+            .stdin(Stdio::null());
+        command.output().context("starting kubectl")
+    }
+
+    /// Applies a file of the repository's `examples/manifests` in a namespace.
+    pub fn apply_example(&self, namespace: &str, name: &str) -> Result<String> {
         let path = examples().join("manifests").join(name);
-        self.kubectl(["apply".as_ref(), "-f".as_ref(), path.as_os_str()])
+        self.kubectl(["-n".as_ref(), namespace.as_ref(), "apply".as_ref(), "-f".as_ref(), path.as_os_str()])
     }
 
     /// Applies objects given as YAML.

@@ -36,27 +36,28 @@ fn users_manifests_reach_their_goal() -> Result<()> {
     let cluster = Cluster::start(62)?;
     cluster.import(&Image::web(&["nginx:1.7.9", "nginx:1.8"]))?;
     cluster.import(&Image::busybox(&["busybox:latest", "resouer/ubuntu-bc:latest"], &["sh"]))?;
+    // The Deployment would adopt the ReplicaSet, whose labels it selects.
+    cluster.kubectl(["create", "namespace", "sets"])?;
+    cluster.eventually("pods can be made in the new namespace", || {
+        Ok(cluster.try_kubectl(["-n", "sets", "get", "serviceaccount", "default"])?.status.success())
+    })?;
+    cluster.apply_example("sets", "replicaset-nginx.yaml")?;
     for manifest in [
         "deployment-nginx.yaml",
-        "replicaset-nginx.yaml",
         "job-pi.yaml",
         "pod-myapp.yaml",
         "pod-hostaliases.yaml",
         "service-externalname.yaml",
     ] {
-        cluster.apply_example(manifest)?;
+        cluster.apply_example("default", manifest)?;
     }
     let template = std::fs::read_to_string(examples().join("manifests/job-template.yaml"))?;
     for item in ["apple", "banana", "cherry"] {
         cluster.apply(&template.replace("$ITEM", item))?;
     }
     cluster.kubectl(["rollout", "status", "deployment/nginx-deployment", "--timeout=120s"])?;
-    cluster.kubectl([
-        "wait",
-        "--for=jsonpath={.status.readyReplicas}=3",
-        "replicaset/nginx-set",
-        "--timeout=120s",
-    ])?;
+    let all_ready = "--for=jsonpath={.status.readyReplicas}=3";
+    cluster.kubectl(["-n", "sets", "wait", all_ready, "replicaset/nginx-set", "--timeout=120s"])?;
     cluster.kubectl(["wait", "--for=condition=Complete", "jobs", "--all", "--timeout=120s"])?;
     cluster.kubectl(["wait", "--for=condition=Ready", "pod/myapp-pod", "--timeout=120s"])?;
     let log = cluster.kubectl(["logs", "-l", "jobgroup=jobexample"])?;
@@ -68,7 +69,7 @@ fn users_manifests_reach_their_goal() -> Result<()> {
     ensure!(cluster.kubectl(["logs", "hostaliases-pod"])?.contains("10.1.2.3\tfoo.remote\tbar.remote"));
     ensure!(cluster.kubectl(["logs", "myapp-pod"])?.contains("Hello Kubernetes!"));
     // The second manifest of the same name rolls the Deployment over.
-    cluster.apply_example("deployment-volume.yaml")?;
+    cluster.apply_example("default", "deployment-volume.yaml")?;
     cluster.kubectl(["rollout", "status", "deployment/nginx-deployment", "--timeout=120s"])?;
     let image = cluster.kubectl([
         "get",
@@ -133,12 +134,21 @@ fn kubectl_does_what_its_users_know() -> Result<()> {
         cluster.kubectl(["exec", &pod, "--", "wget", "-qO-", "http://web.default.svc.cluster.local/"])?;
     ensure!(page.starts_with("web-"), "{page}");
 
-    cluster.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {colour: blue}\n")?;
-    let server_side =
-        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings"},"data":{"shape":"round"}}"#;
-    let file = cluster.data_dir().join("settings.json");
-    std::fs::write(&file, server_side)?;
-    cluster.kubectl(["apply".as_ref(), "--server-side".as_ref(), "-f".as_ref(), file.as_os_str()])?;
+    let file = cluster.data_dir().join("settings.yaml");
+    for (manager, data) in [("painter", "colour: blue"), ("carver", "shape: round")] {
+        std::fs::write(
+            &file,
+            format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{{data}}}\n"),
+        )?;
+        let manager = format!("--field-manager={manager}");
+        cluster.kubectl([
+            "apply".as_ref(),
+            "--server-side".as_ref(),
+            manager.as_ref(),
+            "-f".as_ref(),
+            file.as_os_str(),
+        ])?;
+    }
     let data = cluster.kubectl(["get", "configmap", "settings", &field(".data")])?;
     ensure!(data.contains("blue") && data.contains("round"), "{data}");
     cluster.kubectl(["delete", "configmap", "settings"])?;
@@ -207,9 +217,9 @@ fn bad_input_gets_a_clear_answer() -> Result<()> {
         "namespaces \"none\" not found",
     )?;
 
-    let denied =
-        cluster.try_kubectl(["get", "pods", "--token=wrong", "--client-certificate=", "--client-key="])?;
-    ensure!(!denied.status.success(), "{denied:?}");
+    let denied = cluster.try_kubectl_with_token("wrong", ["get", "pods"])?;
+    let said = String::from_utf8_lossy(&denied.stderr);
+    ensure!(!denied.status.success() && said.contains("Unauthorized"), "{denied:?}");
 
     cluster.apply(
         "apiVersion: v1\nkind: Pod\nmetadata: {name: no-image}\nspec:\n  containers: [{name: c, image: 'localhost:1/none:1'}]\n---\n\
