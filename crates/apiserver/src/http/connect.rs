@@ -187,7 +187,10 @@ impl Handler {
         let ports = meta::items(&service, &["spec", "ports"]);
         let wanted = match part.port {
             "" => ports.first(),
-            text => ports.iter().find(|p| p["name"] == text || p["port"].to_string() == text),
+            text => {
+                let number = text.parse::<u64>().ok();
+                ports.iter().find(|p| p["name"] == text || (number.is_some() && p["port"].as_u64() == number))
+            }
         };
         let unavailable = |why: String| Status::new(Reason::ServiceUnavailable, why);
         let wanted = wanted.ok_or_else(|| {
