@@ -305,8 +305,7 @@ async fn a_watch_tells_what_happens_and_ends_in_time() {
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
     let seen = events(&get(&server, &format!("{MAPS}?watch=1&timeoutSeconds=1"), table).await);
     assert!(seen.iter().any(|(_, t)| t["kind"] == "Table" && t["rows"][0]["cells"][0] == "b"), "{seen:?}");
-    let old =
-        get(&server, &format!("/api/v1/watch/namespaces/default/configmaps/b?timeoutSeconds=1"), "").await;
+    let old = get(&server, "/api/v1/watch/namespaces/default/configmaps/b?timeoutSeconds=1", "").await;
     assert_eq!(events(&old)[0].1["metadata"]["name"], "b");
 }
 

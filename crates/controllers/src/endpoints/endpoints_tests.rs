@@ -95,7 +95,7 @@ fn slices_are_changed_in_place_and_nothing_is_written_twice() {
     let (a, b) = (pod("a", "10.0.0.1", |_| {}), pod("b", "10.0.0.2", |_| {}));
     let both = made(&s, &[a.clone(), b.clone()]);
     assert_eq!(planned(&s, &[a.clone(), b.clone()], &both), [""; 0]);
-    assert_eq!(planned(&s, &[b.clone()], &both), ["update 8080: 10.0.0.2+"]);
+    assert_eq!(planned(&s, std::slice::from_ref(&b), &both), ["update 8080: 10.0.0.2+"]);
     assert_eq!(planned(&s, &[], &both), ["create :", "delete 8080: 10.0.0.1+ 10.0.0.2+"]);
     let none = made(&s, &[]);
     assert_eq!(planned(&s, &[], &none), [""; 0], "an empty slice stands for none");

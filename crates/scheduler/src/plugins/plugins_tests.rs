@@ -41,8 +41,8 @@ fn with_pods(node: NodeFacts, pods: &[Value]) -> NodeInfo {
                 "ports": [{"containerPort": 80, "hostPort": 8000 + i, "hostIP": "10.0.0.1"}]}]}});
         all.set_pod(&Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod"))));
     }
-    let info = all.nodes().next().expect("the node").1.clone();
-    info
+    let (_, info) = all.nodes().next().expect("the node");
+    info.clone()
 }
 
 /// What rejects the pod, with its reasons.
