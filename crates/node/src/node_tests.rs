@@ -308,6 +308,7 @@ fn a_lost_sandbox_is_replaced() {
             })
             .await;
         assert!(world.runtime.calls().iter().any(|c| c == "sandbox lost 1"));
+        assert!(world.api.events("lost").iter().any(|(reason, _)| reason == "SandboxChanged"));
         assert_eq!(world.runtime.sandbox().metadata.unwrap().attempt, 1);
     });
 }

@@ -608,6 +608,10 @@ impl Worker {
                 self.spawn(operations::prepare(job, self.ips()), Done::Prepared);
             }
             Action::CreateSandbox { attempt } => {
+                if attempt > 0 && self.pod_failure.is_none() {
+                    let message = "Pod sandbox changed, it will be killed and re-created.";
+                    self.ctx.events.normal(&about_pod(&self.pod), "SandboxChanged", message);
+                }
                 self.busy.insert(Busy::Sandbox, Timestamp::MAX);
                 self.spawn(operations::create_sandbox(job, attempt), Done::Sandbox);
             }
