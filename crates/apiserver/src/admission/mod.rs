@@ -6,6 +6,7 @@ mod node_restriction;
 mod nodes;
 pub mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -24,6 +25,7 @@ pub use self::{
     nodes::TaintNodesByCondition,
     pod_security::PodSecurity,
     priority::{Priority, system_classes},
+    resource_quota::ResourceQuota,
     runtime_class::RuntimeClass,
     service_account::ServiceAccount,
     storage::{DefaultStorageClass, StorageObjectInUseProtection},
@@ -132,6 +134,7 @@ pub fn standard(source: &Arc<dyn Source>) -> Vec<Arc<dyn Plugin>> {
         Arc::new(DefaultStorageClass::new(source())),
         Arc::new(StorageObjectInUseProtection),
         Arc::new(RuntimeClass::new(source())),
+        Arc::new(ResourceQuota),
     ]
 }
 
