@@ -38,7 +38,7 @@ pub(crate) async fn follow(cri: tiphys_cri::Client, registry: Arc<Registry>) {
                     }
                 }
             }
-            Err(status) => tracing::debug!(error = status.message(), "the runtime tells no events"),
+            Err(status) => tracing::trace!(error = status.message(), "the runtime tells no events"),
         }
         tokio::time::sleep(FALLBACK).await;
     }

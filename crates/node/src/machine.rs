@@ -88,6 +88,14 @@ pub fn meminfo(name: &str) -> Option<i64> {
     line.split_whitespace().next()?.parse::<i64>().ok()?.checked_mul(1024)
 }
 
+/// How many threads the host has, and how many it can have.
+pub fn processes() -> Option<(u64, u64)> {
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let now = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
+    let most = |file: &str| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    Some((now, most("/proc/sys/kernel/pid_max")?.min(most("/proc/sys/kernel/threads-max")?)))
+}
+
 /// Space of the file system that a directory is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
@@ -141,5 +149,11 @@ mod tests {
         assert!(disk(10, 1).is_short_of(15, 2));
         assert!(!disk(10, 2).is_short_of(15, 2));
         assert!(!Disk::default().is_short_of(10, 1));
+    }
+
+    #[test]
+    fn processes_are_counted() {
+        let (now, most) = processes().expect("the kernel tells");
+        assert!(now > 0 && now < most);
     }
 }

@@ -142,7 +142,7 @@ impl Registrar {
             not_ready,
             memory_pressure: machine::meminfo("MemAvailable").is_some_and(|m| m < MEMORY_FLOOR),
             disk_pressure: disk.is_short_of(10, 1) || few_inodes,
-            pid_pressure: false,
+            pid_pressure: machine::processes().is_some_and(|(now, most)| now >= most / 10 * 9),
             images: self.images().await,
         }
     }

@@ -100,7 +100,7 @@ impl Kubelet {
     /// judges; a client without a valid one needs a bearer token.
     ///
     /// # Errors
-    /// When the listener fails for good.
+    /// None while the listener is open: a connection that can't be accepted is passed over.
     pub async fn serve_tls(
         &self,
         listener: TcpListener,
