@@ -302,19 +302,24 @@ async fn attach(container: &Arc<Container>, command: &Command, io: Io) -> Result
     drop(fds);
     let sizing = terminal.into_iter().next().map(|terminal| tokio::spawn(follow_size(terminal, io.resize)));
     let typing = tokio::spawn(feed(io.stdin, input));
+    let listening = outputs.iter().any(Option::is_some);
     let stderr = outputs.pop().flatten();
     let stdout = outputs.pop().flatten();
     let forward = |from: Option<pipe::Receiver>, to| async move {
-        match from {
-            Some(from) => drain(from, to).await,
-            None => std::future::pending().await,
+        if let Some(from) = from {
+            drain(from, to).await;
         }
     };
+    let output = futures::future::join(forward(stdout, io.stdout), forward(stderr, io.stderr));
+    tokio::pin!(output);
     // The client going away ends what it reads of; the container's end is told by the shim.
     let code = tokio::select! {
-        code = exit_of(&connection) => code,
-        () = forward(stdout, io.stdout) => settled(&connection).await,
-        () = forward(stderr, io.stderr), if !command.stdout => settled(&connection).await,
+        code = exit_of(&connection) => {
+            // The shim has closed its ends, so what is still to come is there already.
+            let _ = tokio::time::timeout(DRAIN, &mut output).await;
+            code
+        }
+        _ = &mut output, if listening => settled(&connection).await,
     };
     typing.abort();
     if let Some(sizing) = sizing {

@@ -70,7 +70,7 @@ impl Cluster {
         let pki = Arc::new(Pki::open(&data.join("pki")).context("opening the cluster's keys")?);
         let options = tiphys_store::embedded::Options::default();
         let store = Arc::new(Embedded::open(data.join("store"), options).context("opening the store")?);
-        let host = host_address();
+        let host = advertised(settings);
         let config = tiphys_apiserver::Config {
             pki: pki.clone(),
             names: Vec::new(),
@@ -261,15 +261,52 @@ impl Cluster {
     }
 }
 
-/// The address that this host is reached at: that which it would send from. Nothing is sent.
-fn host_address() -> IpAddr {
-    let from = || -> std::io::Result<IpAddr> {
+/// The address that this host is reached at: the one that it listens on, or else the one that it would send from. A
+/// host without a way out is still reached by its pods, at their gateway.
+fn advertised(settings: &Settings) -> IpAddr {
+    let listening = settings.bind_address;
+    if !listening.is_unspecified() && !listening.is_loopback() {
+        return listening;
+    }
+    // Connecting a datagram socket only looks up the route; nothing is sent.
+    let outward = || -> std::io::Result<IpAddr> {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         Ok(socket.local_addr()?.ip())
     };
-    match from() {
-        Ok(address) if !address.is_unspecified() => address,
-        _ => Ipv4Addr::LOCALHOST.into(),
+    match outward() {
+        Ok(address) if !address.is_unspecified() && !address.is_loopback() => address,
+        _ => bridge::gateway(settings.node_pod_cidr()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn a_host_without_a_way_out_is_reached_at_its_pods_gateway() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: making network namespaces takes root");
+            return;
+        }
+        let apart = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            let mut settings = Line::parse_from(["up"]).settings;
+            assert_eq!(advertised(&settings), Ipv4Addr::new(10, 244, 0, 1));
+            settings.bind_address = Ipv4Addr::LOCALHOST.into();
+            assert_eq!(advertised(&settings), Ipv4Addr::new(10, 244, 0, 1));
+            settings.bind_address = Ipv4Addr::new(192, 0, 2, 7).into();
+            assert_eq!(advertised(&settings), settings.bind_address);
+        });
+        apart.join().expect("the addresses are right");
     }
 }

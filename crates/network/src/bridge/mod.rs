@@ -40,7 +40,7 @@ use crate::{
     router::{self, Router},
 };
 
-pub use records::Error as RecordError;
+pub use records::{Error as RecordError, gateway};
 
 /// What the pod network of one node is made from.
 #[derive(Clone, Debug)]

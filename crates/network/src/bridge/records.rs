@@ -124,7 +124,7 @@ impl Records {
 }
 
 /// The first address of the range: the bridge's own, which pods use as their gateway.
-pub(crate) fn gateway(range: Ipv4Net) -> Ipv4Addr {
+pub fn gateway(range: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(range.network()) + 1)
 }
 
