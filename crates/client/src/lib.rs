@@ -1,13 +1,14 @@
-//! What every client of the API shares: informers, the work queue, expectations, back-off, events.
+//! What every client of the API shares: informers, the work queue, expectations, back-off, events, and the rules of placement.
 //!
 //! A controller reads from [`informer::Informer`]s, learns what to look at from a [`queue::Queue`], and
 //! knows by its [`expectations::Expectations`] whether its informers have seen its own last writes.
-//! Nothing here knows a kind.
+//! Nothing of that knows a kind. What several clients must read alike of pods and nodes is in [`placement`].
 
 pub mod events;
 pub mod expectations;
 pub mod informer;
 pub mod key;
+pub mod placement;
 pub mod queue;
 
 pub use events::Recorder;

@@ -15,7 +15,7 @@ use kube::{
     api::{DeleteParams, Patch, Preconditions},
 };
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, placement::tolerates};
 
 use crate::{
     claim::gone_is_fine,
@@ -204,16 +204,7 @@ fn stays(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
     let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
-        let bearing = tolerations.iter().filter(|t| {
-            let key = t.key.as_deref().unwrap_or_default();
-            let effect = t.effect.as_deref().unwrap_or_default();
-            let exists = t.operator.as_deref() == Some("Exists");
-            (effect.is_empty() || effect == taint.effect)
-                && (key == taint.key || (key.is_empty() && exists))
-                && (exists
-                    || t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
-        });
-        let mut borne = bearing.peekable();
+        let mut borne = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();
         if borne.peek().is_none() {
             return Some(Duration::ZERO);
         }

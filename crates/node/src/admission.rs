@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    ContainerPort, Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tiphys_client::placement::{self, HostPort};
 
 use crate::pod;
 use crate::qos;
-use crate::quantity;
 use crate::status::Verdict;
 
 /// Decides on a pod, given the others that run here. `None` admits it.
@@ -30,13 +28,14 @@ pub fn reject(
             return verdict("NodeAffinity".into(), message.into());
         }
         let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
-        let hurts = |t: &&Taint| t.effect == "NoExecute" && !tolerated(candidate, t);
+        let tolerations = pod::spec(candidate).tolerations.as_deref().unwrap_or_default();
+        let hurts = |t: &&Taint| t.effect == "NoExecute" && !placement::any_tolerates(tolerations, t);
         if !pod::is_static(candidate) && taints.iter().any(|t| hurts(&t)) {
             let message = "Predicate Taint failed: node(s) had taints that the pod didn't tolerate";
             return verdict("Taint".into(), message.into());
         }
     }
-    let limit = |name: &str| allocatable.get(name).and_then(quantity::milli);
+    let limit = |name: &str| allocatable.get(name).and_then(placement::milli);
     let pods = limit("pods").map_or(i64::MAX, |p| p / 1000);
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if count >= pods {
@@ -61,25 +60,13 @@ pub fn reject(
             return verdict(format!("OutOf{name}"), message);
         }
     }
-    let taken = others.iter().flat_map(|p| host_ports(p)).collect::<Vec<_>>();
-    if host_ports(candidate).any(|p| taken.iter().any(|t| collide(p, t))) {
+    let taken = others.iter().flat_map(|p| HostPort::of(pod::spec(p))).collect::<Vec<_>>();
+    if HostPort::of(pod::spec(candidate)).any(|p| taken.iter().any(|t| t.clashes(&p))) {
         let message =
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return verdict("NodePorts".into(), message.into());
     }
     None
-}
-
-fn host_ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
-    pod::ports(pod).filter(|p| p.host_port.is_some_and(|n| n > 0))
-}
-
-fn collide(a: &ContainerPort, b: &ContainerPort) -> bool {
-    let protocol = |p: &ContainerPort| p.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-    let ip = |p: &ContainerPort| p.host_ip.clone().filter(|i| !i.is_empty() && i != "0.0.0.0");
-    a.host_port == b.host_port
-        && protocol(a) == protocol(b)
-        && (ip(a).is_none() || ip(b).is_none() || ip(a) == ip(b))
 }
 
 /// Whether the node has the labels that the pod asks for by `nodeSelector` and required affinity.
@@ -93,49 +80,7 @@ fn selected(candidate: &Pod, node: &Node) -> bool {
         .as_ref()
         .and_then(|a| a.node_affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref());
     let name = node.metadata.name.as_deref().unwrap_or_default();
-    simple && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| term_matches(t, labels, name)))
-}
-
-/// A term with nothing in it matches nothing.
-fn term_matches(term: &NodeSelectorTerm, labels: &BTreeMap<String, String>, name: &str) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let by_label = |r: &NodeSelectorRequirement| requirement_holds(r, labels.get(&r.key).map(String::as_str));
-    let by_field = |r: &NodeSelectorRequirement| r.key == "metadata.name" && requirement_holds(r, Some(name));
-    !(expressions.is_empty() && fields.is_empty())
-        && expressions.iter().all(by_label)
-        && fields.iter().all(by_field)
-}
-
-fn requirement_holds(r: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = r.values.as_deref().unwrap_or_default();
-    let listed = || value.is_some_and(|v| values.iter().any(|w| w == v));
-    let numbers = || Some((value?.parse::<i64>().ok()?, values.first()?.parse::<i64>().ok()?));
-    match r.operator.as_str() {
-        "In" => listed(),
-        "NotIn" => !listed(),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => numbers().is_some_and(|(have, want)| have > want),
-        "Lt" => numbers().is_some_and(|(have, want)| have < want),
-        _ => false,
-    }
-}
-
-fn tolerated(candidate: &Pod, taint: &Taint) -> bool {
-    let covers = |t: &Toleration| {
-        let effect = t.effect.as_deref().unwrap_or_default();
-        let key = t.key.as_deref().unwrap_or_default();
-        let value = match t.operator.as_deref() {
-            Some("Exists") => true,
-            _ => {
-                !key.is_empty()
-                    && t.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default()
-            }
-        };
-        (effect.is_empty() || effect == taint.effect) && (key.is_empty() || key == taint.key) && value
-    };
-    pod::spec(candidate).tolerations.iter().flatten().any(covers)
+    simple && required.is_none_or(|r| placement::selector_matches(r, name, labels))
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tiphys_client::placement;
 
 use crate::pod;
-use crate::quantity;
 
 /// Why a reference has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,7 +124,7 @@ pub fn resource(
         _ => return Err(unknown()),
     };
     let in_thousandths = name == "cpu";
-    let number = |q: &Quantity| if in_thousandths { quantity::milli(q) } else { quantity::units(q) };
+    let number = |q: &Quantity| if in_thousandths { placement::milli(q) } else { placement::units(q) };
     let value = value.and_then(number).unwrap_or(0);
     let divisor = selector.divisor.as_ref().and_then(number).filter(|d| *d > 0);
     let divisor = divisor.unwrap_or(if in_thousandths { 1000 } else { 1 });

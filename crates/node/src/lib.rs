@@ -32,7 +32,6 @@ pub mod plan;
 pub mod pod;
 pub mod probes;
 pub mod qos;
-pub mod quantity;
 mod registration;
 mod registry;
 pub mod runtime;

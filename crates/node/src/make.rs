@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tiphys_client::placement;
 use tiphys_cri::v1;
 
 use crate::cgroups;
@@ -17,7 +18,6 @@ use crate::labels;
 use crate::names::{self, Resolver};
 use crate::pod::{self, ContainerSpec};
 use crate::qos;
-use crate::quantity;
 use crate::security;
 use crate::volumes::{self, PodDir, Source, VolumeError};
 
@@ -54,7 +54,7 @@ pub fn sandbox(
         port_mappings: if pod::host_network(pod) {
             vec![]
         } else {
-            pod::ports(pod).filter_map(mapping).collect()
+            placement::ports(pod::spec(pod)).filter_map(mapping).collect()
         },
         labels: own_labels,
         annotations,
@@ -120,12 +120,12 @@ pub fn resources(pod: &Pod, c: &ContainerSpec<'_>, node_memory: i64) -> v1::Linu
     let r = c.spec.resources.as_ref();
     let limit = |name: &str| of(r.and_then(|r| r.limits.as_ref()), name);
     let request = |name: &str| of(r.and_then(|r| r.requests.as_ref()), name).or_else(|| limit(name));
-    let cpu_limit = limit("cpu").and_then(|q| quantity::milli(&q)).filter(|m| *m > 0);
-    let memory_limit = limit("memory").and_then(|q| quantity::units(&q)).unwrap_or(0);
+    let cpu_limit = limit("cpu").and_then(|q| placement::milli(&q)).filter(|m| *m > 0);
+    let memory_limit = limit("memory").and_then(|q| placement::units(&q)).unwrap_or(0);
     v1::LinuxContainerResources {
         cpu_period: cgroups::period(),
         cpu_quota: cpu_limit.map_or(0, cgroups::quota),
-        cpu_shares: cgroups::shares(request("cpu").and_then(|q| quantity::milli(&q)).unwrap_or(0)),
+        cpu_shares: cgroups::shares(request("cpu").and_then(|q| placement::milli(&q)).unwrap_or(0)),
         memory_limit_in_bytes: memory_limit,
         memory_swap_limit_in_bytes: memory_limit,
         oom_score_adj: qos::oom_score_adj(pod, &c.spec, c.role, node_memory),

@@ -1,6 +1,6 @@
 //! Questions that the node asks of a pod's spec, each answered in one place.
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
 
 use crate::labels;
 
@@ -143,13 +143,6 @@ pub fn restart_policy_of(pod: &Pod, container: &ContainerSpec<'_>) -> RestartPol
 /// Whether the pod lives in the host's network namespace.
 pub fn host_network(pod: &Pod) -> bool {
     spec(pod).host_network.unwrap_or(false)
-}
-
-/// The ports of every container with the name of the one that has them.
-pub fn ports(pod: &Pod) -> impl Iterator<Item = &ContainerPort> {
-    let restartable =
-        spec(pod).init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec(pod).containers.iter().chain(restartable).flat_map(|c| c.ports.iter().flatten())
 }
 
 /// An annotation's value.

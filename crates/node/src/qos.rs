@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use tiphys_client::placement;
 
 use crate::pod::{self, Role};
-use crate::quantity;
 
 /// How a pod is treated when the node runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn compute_class(pod: &Pod) -> QosClass {
 }
 
 fn amount(list: Option<&BTreeMap<String, Quantity>>, name: &str) -> Option<i64> {
-    list?.get(name).and_then(quantity::milli)
+    list?.get(name).and_then(placement::milli)
 }
 
 fn amounts(list: Option<&BTreeMap<String, Quantity>>) -> usize {
@@ -88,8 +88,7 @@ pub struct PodResources {
     pub memory_limit: Option<i64>,
 }
 
-/// A pod's sums. Init containers run one after the other beside the sidecars that started before them, so the pod
-/// needs the larger of what that takes and what the main containers and all sidecars take together, plus overhead.
+/// A pod's sums.
 pub fn pod_resources(pod: &Pod) -> PodResources {
     let total = |name: &str, limits: bool| total(pod, name, limits);
     let cpu = |limits| total("cpu", limits);
@@ -103,37 +102,16 @@ pub fn pod_resources(pod: &Pod) -> PodResources {
     }
 }
 
-/// One resource of a pod in thousandths. With `limits` the answer is `None` as soon as one container is unlimited.
+/// One resource of a pod in thousandths, by [`placement::need`]. With `limits` the answer is `None` as soon as one
+/// container is unlimited.
 pub fn total(pod: &Pod, name: &str, limits: bool) -> Option<i64> {
     let spec = pod::spec(pod);
     let overhead = amount(spec.overhead.as_ref(), name).unwrap_or(0);
-    let pick = |r: Option<&ResourceRequirements>| {
-        let r = r?;
+    let stated = |r: &ResourceRequirements| {
         let limit = amount(r.limits.as_ref(), name);
         if limits { limit.filter(|l| *l > 0) } else { amount(r.requests.as_ref(), name).or(limit) }
     };
-    if let Some(own) = pick(spec.resources.as_ref()) {
-        return Some(own.saturating_add(overhead));
-    }
-    let of = |c: &Container| match pick(c.resources.as_ref()) {
-        None if limits => None,
-        other => Some(other.unwrap_or(0)),
-    };
-    let mut main = 0_i64;
-    for c in &spec.containers {
-        main = main.saturating_add(of(c)?);
-    }
-    let (mut sidecars, mut starting) = (0_i64, 0_i64);
-    for c in pod::init_containers(pod) {
-        let value = of(&c.spec)?;
-        if c.role == Role::Sidecar {
-            sidecars = sidecars.saturating_add(value);
-            starting = starting.max(sidecars);
-        } else {
-            starting = starting.max(sidecars.saturating_add(value));
-        }
-    }
-    Some(main.saturating_add(sidecars).max(starting).saturating_add(overhead))
+    placement::need(spec, stated, overhead, (!limits).then_some(0))
 }
 
 /// The OOM score of a container: -997 for Guaranteed, 1000 for BestEffort, and between them the less, the larger

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::pod_from;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn pod_with(containers: serde_json::Value, init: serde_json::Value) -> Pod {
     pod_from(json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"},
@@ -31,19 +31,16 @@ fn classes_follow_requests_and_limits() {
 }
 
 #[test]
-fn init_containers_count_beside_the_sidecars_before_them() {
-    let c = |name: &str, cpu: &str, always: bool| {
-        let mut c = json!({"name": name, "resources": {"requests": {"cpu": cpu}}});
-        if always {
-            c["restartPolicy"] = json!("Always");
-        }
-        c
-    };
-    let pod = pod_with(json!([c("m", "100m", false)]), json!([c("s", "50m", true), c("i", "200m", false)]));
-    assert_eq!(pod_resources(&pod).cpu_request, 250);
-    let pod = pod_with(json!([c("m", "300m", false)]), json!([c("i", "200m", false), c("s", "50m", true)]));
-    assert_eq!(pod_resources(&pod).cpu_request, 350);
-    assert_eq!(pod_resources(&pod).cpu_limit, None);
+fn a_pod_is_limited_only_if_every_container_is() {
+    let c = |limit: Value| json!({"name": "c", "resources": {"requests": {"cpu": "100m", "memory": "1500m"}, "limits": limit}});
+    let sums = |containers| pod_resources(&pod_with(containers, json!([])));
+    let one = sums(json!([c(json!({"cpu": "1", "memory": "2500m"}))]));
+    assert_eq!(
+        (one.cpu_request, one.cpu_limit, one.memory_request, one.memory_limit),
+        (100, Some(1000), 2, Some(3))
+    );
+    let two = sums(json!([c(json!({"cpu": "1"})), c(json!({}))]));
+    assert_eq!((two.cpu_request, two.cpu_limit, two.memory_limit), (200, None, None));
 }
 
 #[test]

@@ -4,28 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{NodeSelector, Pod, PreferredSchedulingTerm, Toleration};
-use tiphys_client::{ObjectKey, ObjectRef};
+use tiphys_client::{ObjectKey, ObjectRef, placement::HostPort};
 
 use crate::resources::Resources;
-
-/// A port that the pod takes on its node.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPort {
-    pub ip: Box<str>,
-    pub protocol: Box<str>,
-    pub port: i32,
-}
-
-impl HostPort {
-    /// Whether both cannot be had: the wildcard address takes the port on every address.
-    pub fn clashes(&self, other: &Self) -> bool {
-        const ANY: [&str; 3] = ["", "0.0.0.0", "::"];
-        let any = |p: &Self| ANY.contains(&&*p.ip);
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip == other.ip || any(self) || any(other))
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct PodInfo {
@@ -58,19 +39,7 @@ impl PodInfo {
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.clone()).unwrap_or_default();
-        let ports = spec.containers.iter().chain(
-            spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always")),
-        );
-        let host_ports = ports
-            .flat_map(|c| c.ports.iter().flatten())
-            .filter_map(|p| {
-                Some(HostPort {
-                    ip: p.host_ip.as_deref().unwrap_or_default().into(),
-                    protocol: p.protocol.as_deref().unwrap_or("TCP").into(),
-                    port: p.host_port.filter(|p| *p > 0)?,
-                })
-            })
-            .collect();
+        let host_ports = HostPort::of(&spec).collect();
         let told =
             status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
         Self {

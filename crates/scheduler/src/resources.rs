@@ -1,8 +1,9 @@
 //! Amounts of resources, as the scheduler adds them up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1::PodSpec, apimachinery::pkg::api::resource::Quantity};
+use tiphys_client::placement;
 
 pub(crate) type Quantities = BTreeMap<String, Quantity>;
 
@@ -19,58 +20,46 @@ pub struct Resources {
     pub others: BTreeMap<Box<str>, i64>,
 }
 
+/// An amount in the unit that [`Resources`] keeps of a resource.
+fn read(name: &str, quantity: &Quantity) -> Option<i64> {
+    if name == "cpu" { placement::milli(quantity) } else { placement::units(quantity) }
+}
+
 impl Resources {
     /// Reads amounts; validation has refused what is none, so such a one counts as nothing.
     pub fn new(quantities: Option<&Quantities>) -> Self {
         let mut sum = Self::default();
         for (name, quantity) in quantities.into_iter().flatten() {
-            let Ok(amount) = tiphys_api::quantity::Quantity::parse(&quantity.0) else { continue };
-            match name.as_str() {
-                "cpu" => sum.cpu = amount.milli(),
-                "memory" => sum.memory = amount.value(),
-                "ephemeral-storage" => sum.ephemeral_storage = amount.value(),
-                _ => {
-                    sum.others.insert(name.as_str().into(), amount.value());
-                }
+            if let Some(amount) = read(name, quantity) {
+                *sum.of(name) = amount;
             }
         }
         sum
     }
 
-    /// What a pod needs at its worst moment: its containers and sidecars together, or one init container
-    /// beside the sidecars started before it, and its overhead.
-    ///
-    /// See "Resource sharing within containers" and KEP-753.
+    /// What a pod needs at its worst moment, as [`placement::need`] has it.
     pub fn of_pod(spec: &PodSpec) -> Self {
-        let requests = |c: &k8s_openapi::api::core::v1::Container| {
-            Self::new(c.resources.as_ref().and_then(|r| r.requests.as_ref()))
-        };
-        let (mut sidecars, mut starting) = (Self::default(), Self::default());
-        for container in spec.init_containers.iter().flatten() {
-            let mut now = requests(container);
-            now.add(&sidecars);
-            if container.restart_policy.as_deref() == Some("Always") {
-                sidecars = now.clone();
-            }
-            starting.max(&now);
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let stated = containers.filter_map(|c| c.resources.as_ref()).chain(&spec.resources);
+        let requests = stated.filter_map(|r| r.requests.as_ref()).chain(&spec.overhead);
+        let names: BTreeSet<&String> = requests.flat_map(|r| r.keys()).collect();
+        let mut total = Self::default();
+        for name in names {
+            let amount = |list: Option<&Quantities>| list?.get(name).and_then(|q| read(name, q));
+            let overhead = amount(spec.overhead.as_ref()).unwrap_or(0);
+            let need = placement::need(spec, |r| amount(r.requests.as_ref()), overhead, Some(0));
+            *total.of(name) = need.unwrap_or(0);
         }
-        let mut total = sidecars;
-        for container in &spec.containers {
-            total.add(&requests(container));
-        }
-        total.max(&starting);
-        // Requests of the pod as a whole take the place of its containers' (KEP-2837).
-        if let Some(whole) = spec.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-            let stated = Self::new(Some(whole));
-            if whole.contains_key("cpu") {
-                total.cpu = stated.cpu;
-            }
-            if whole.contains_key("memory") {
-                total.memory = stated.memory;
-            }
-        }
-        total.add(&Self::new(spec.overhead.as_ref()));
         total
+    }
+
+    fn of(&mut self, name: &str) -> &mut i64 {
+        match name {
+            "cpu" => &mut self.cpu,
+            "memory" => &mut self.memory,
+            "ephemeral-storage" => &mut self.ephemeral_storage,
+            _ => self.others.entry(name.into()).or_default(),
+        }
     }
 
     /// What the pod counts as when nodes are scored: nothing weighs nothing.
@@ -92,10 +81,6 @@ impl Resources {
     pub fn subtract(&mut self, other: &Self) {
         self.combine(other, i64::saturating_sub);
         self.others.retain(|_, amount| *amount != 0);
-    }
-
-    fn max(&mut self, other: &Self) {
-        self.combine(other, i64::max);
     }
 
     fn combine(&mut self, other: &Self, with: fn(i64, i64) -> i64) {

@@ -6,12 +6,9 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Node, Taint};
-use tiphys_client::ObjectRef;
+use tiphys_client::{ObjectRef, placement::HostPort};
 
-use crate::{
-    pod::{HostPort, PodInfo},
-    resources::Resources,
-};
+use crate::{pod::PodInfo, resources::Resources};
 
 /// The facts of a node that plugins ask for.
 #[derive(Clone, Debug, Default, PartialEq)]

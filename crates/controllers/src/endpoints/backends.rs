@@ -7,6 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use tiphys_client::placement;
+
 use crate::{
     object::Object,
     pods::{is_ready, phase},
@@ -100,13 +102,7 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<Port> {
         Some(IntOrString::String(name)) if name.is_empty() => port.port,
         Some(IntOrString::String(name)) => {
             let spec = pod.spec.as_ref()?;
-            let sidecars = spec
-                .init_containers
-                .iter()
-                .flatten()
-                .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-            let mut ports = spec.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten());
-            let found = ports.find(|p| {
+            let found = placement::ports(spec).find(|p| {
                 p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
             });
             found?.container_port

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use nix::unistd::{Gid, Uid};
+use tiphys_client::placement;
 
 use crate::key::PodUid;
 use crate::pod;
-use crate::quantity;
 
 /// Why a volume is not there.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +148,7 @@ pub fn make_empty_dir(
     let fresh = !path.exists();
     fs::create_dir_all(path).map_err(VolumeError::io("create", path))?;
     if source.medium.as_deref() == Some("Memory") && !mounts::is_mount_point(path) {
-        let limit = source.size_limit.as_ref().and_then(quantity::units).filter(|l| *l > 0);
+        let limit = source.size_limit.as_ref().and_then(placement::units).filter(|l| *l > 0);
         let size = [limit, memory_limit].into_iter().flatten().min();
         mounts::mount_tmpfs(path, size, "0777").map_err(VolumeError::io("mount a tmpfs on", path))?;
     }

@@ -1,6 +1,7 @@
 //! Plugins that ask one plain question about the node.
 
-use super::taints::tolerates;
+use tiphys_client::placement::any_tolerates;
+
 use crate::{
     framework::{BEST, ClusterEvent, Plugin, Rejection},
     pod::PodInfo,
@@ -37,7 +38,7 @@ impl Plugin for NodeUnschedulable {
             effect: "NoSchedule".to_owned(),
             ..Default::default()
         };
-        if node.unschedulable && !tolerates(&pod.tolerations, &taint) {
+        if node.unschedulable && !any_tolerates(&pod.tolerations, &taint) {
             return Err(Rejection::new(self.name(), "node(s) were unschedulable").unresolvable());
         }
         Ok(())
