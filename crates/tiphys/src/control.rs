@@ -118,34 +118,54 @@ fn answer(stream: UnixStream, runtime: &Runtime, tokio: &tokio::runtime::Handle)
     said
 }
 
-/// Asks a running cluster; `None` if none runs here.
-pub(crate) fn ask(
-    data: &DataDir,
-    request: &Request,
-    archive: Option<&mut dyn io::Read>,
-    heard: &mut dyn FnMut(Answer),
-) -> Result<Option<()>> {
-    let path = path(data);
+/// A way to the cluster that runs here; `None` if none does.
+pub(crate) fn connect(data: &DataDir) -> Result<Option<UnixStream>> {
     if data.holder()?.is_none() {
         return Ok(None);
     }
-    let mut stream = UnixStream::connect(&path).with_context(|| {
+    let path = path(data);
+    let stream = UnixStream::connect(&path).with_context(|| {
         format!("reaching the cluster by {}; it may be starting, or use another runtime", path.display())
     })?;
+    Ok(Some(stream))
+}
+
+/// Asks a running cluster.
+///
+/// The archive is sent by a thread of its own: the cluster answers while it reads, and neither side may wait
+/// with a full socket for the other.
+pub(crate) fn ask(
+    mut stream: UnixStream,
+    request: &Request,
+    archive: Option<Box<dyn io::Read + Send>>,
+    heard: &mut dyn FnMut(Answer),
+) -> Result<()> {
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line).context("asking the cluster")?;
     let answers = stream.try_clone().context("reading the cluster's answers")?;
-    if let Some(archive) = archive {
-        io::copy(archive, &mut stream).context("sending the archive")?;
-    }
-    stream.shutdown(Shutdown::Write).context("sending the archive")?;
+    let sender = thread::Builder::new()
+        .name("archive".to_owned())
+        .spawn(move || {
+            if let Some(mut archive) = archive {
+                io::copy(&mut archive, &mut stream)?;
+            }
+            stream.shutdown(Shutdown::Write)
+        })
+        .context("starting the thread that sends the archive")?;
     for line in BufReader::new(answers).lines() {
         match serde_json::from_str(&line.context("reading the cluster's answers")?)? {
-            Answer::Done => return Ok(Some(())),
+            Answer::Done => return Ok(()),
             Answer::Failed(why) => anyhow::bail!(why),
             answer => heard(answer),
         }
     }
+    if let Ok(sent) = sender.join() {
+        sent.context("sending the archive")?;
+    }
     anyhow::bail!("the cluster ended before it had answered")
 }
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

@@ -69,7 +69,7 @@ pub(crate) fn pack_self(store: &Store, exe: &Path) -> Result<()> {
 
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let data = DataDir::make(&arguments.data)?;
-    let (request, mut archive): (_, Option<Box<dyn Read>>) = match arguments.command {
+    let (request, archive): (_, Option<Box<dyn Read + Send>>) = match arguments.command {
         Command::Import { file } if file.as_os_str() == "-" => (Request::Import, Some(Box::new(io::stdin()))),
         Command::Import { file } => {
             let open = File::open(&file).with_context(|| format!("opening {}", file.display()))?;
@@ -81,23 +81,17 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     };
     let mut screen = Screen::new();
     let mut heard = |answer| screen.show(answer);
-    let asked =
-        control::ask(&data, &request, archive.as_deref_mut().map(|a| a as &mut dyn Read), &mut heard)?;
-    if asked.is_none() {
-        let _lock = data.lock()?;
-        let store = Arc::new(Store::open(&data.runtime()).context("opening the image store")?);
-        let tokio = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("starting the async runtime")?;
-        let mut nothing = io::empty();
-        let archive: &mut dyn Read = match &mut archive {
-            Some(archive) => archive,
-            None => &mut nothing,
-        };
-        perform(request, archive, &store, &BTreeSet::new(), tokio.handle(), &mut heard)?;
+    if let Some(cluster) = control::connect(&data)? {
+        return control::ask(cluster, &request, archive, &mut heard);
     }
-    Ok(())
+    let _lock = data.lock()?;
+    let store = Arc::new(Store::open(&data.runtime()).context("opening the image store")?);
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the async runtime")?;
+    let mut archive = archive.unwrap_or_else(|| Box::new(io::empty()));
+    perform(request, &mut archive, &store, &BTreeSet::new(), tokio.handle(), &mut heard)
 }
 
 /// Does what is asked for with a store that this process has open. `used` are layers that containers need.
