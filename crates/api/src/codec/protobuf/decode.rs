@@ -127,14 +127,13 @@ pub(super) fn envelope(body: &[u8], default: Option<(&str, &str)>, depth: usize)
                     match (number, wire) {
                         (1, Wire::Bytes(text)) => api_version = String::from_utf8_lossy(text).into_owned(),
                         (2, Wire::Bytes(text)) => kind = String::from_utf8_lossy(text).into_owned(),
-                        _ => return Err(Error::UnknownField { message: "runtime.TypeMeta", number }),
+                        _ => {}
                     }
                 }
             }
             (2, Wire::Bytes(bytes)) => raw = bytes,
-            (3, Wire::Bytes(_)) => {}
             (4, Wire::Bytes(bytes)) => content = bytes,
-            _ => return Err(Error::UnknownField { message: "runtime.Unknown", number }),
+            _ => {}
         }
     }
     if !matches!(content, b"" | b"application/vnd.kubernetes.protobuf") {
@@ -169,7 +168,8 @@ fn read_message(
     }
     let mut fields = Fields { rest: bytes, message: message.name() };
     while let Some((number, wire)) = fields.next()? {
-        let field = message.field(number).ok_or(Error::UnknownField { message: message.name(), number })?;
+        // Clients of other versions send fields that are gone here, such as ObjectMeta's clusterName.
+        let Some(field) = message.field(number) else { continue };
         let at = At { message, field, depth };
         match field.shape {
             Shape::Embedded => {
@@ -216,7 +216,7 @@ fn read_entry(at: At, wire: Wire<'_>) -> Result<(String, Value), Error> {
         match number {
             1 => key = at.text(at.bytes(wire)?)?,
             2 => value = Some(read_value(at, wire)?),
-            _ => return Err(Error::UnknownField { message: at.field.name, number }),
+            _ => {}
         }
     }
     match value {
@@ -261,10 +261,9 @@ fn read_value(at: At, wire: Wire<'_>) -> Result<Value, Error> {
             let mut items = Vec::new();
             let mut fields = at.inner(at.bytes(wire)?);
             while let Some((number, wire)) = fields.next()? {
-                if number != 1 {
-                    return Err(Error::UnknownField { message: at.field.name, number });
+                if number == 1 {
+                    items.push(Value::String(at.text(at.bytes(wire)?)?));
                 }
-                items.push(Value::String(at.text(at.bytes(wire)?)?));
             }
             Value::Array(items)
         }
@@ -295,7 +294,7 @@ fn scalars(at: At, bytes: &[u8]) -> Result<([u64; 4], [&[u8]; 4]), Error> {
         match wire {
             Wire::Varint(value) if (1..4).contains(&slot) => numbers[slot] = value,
             Wire::Bytes(value) if (1..4).contains(&slot) => texts[slot] = value,
-            _ => return Err(Error::UnknownField { message: at.field.name, number }),
+            _ => {}
         }
     }
     Ok((numbers, texts))
@@ -343,7 +342,7 @@ fn schema_or(at: At, bytes: &[u8]) -> Result<Value, Error> {
             | (Type::SchemaOrBool, 2, Wire::Bytes(bytes)) => one = Some(schema(bytes)?),
             (Type::SchemaOrArray, 2, Wire::Bytes(bytes)) => many.push(schema(bytes)?),
             (Type::SchemaOrStrings, 2, Wire::Bytes(bytes)) => many.push(Value::String(at.text(bytes)?)),
-            _ => return Err(Error::UnknownField { message: at.field.name, number }),
+            _ => {}
         }
     }
     Ok(match one {

@@ -32,8 +32,6 @@ pub enum Error {
     Truncated(&'static str),
     #[error("proto: wrong wire type {wire} for field {field} of {message}")]
     WireType { message: &'static str, field: &'static str, wire: u8 },
-    #[error("proto: unknown field {number} in {message}")]
-    UnknownField { message: &'static str, number: u64 },
     #[error("proto: field {field} of {message}: {problem}")]
     Value { message: &'static str, field: &'static str, problem: String },
     #[error("proto: messages are nested more than {MAX_DEPTH} deep")]
@@ -60,7 +58,7 @@ pub fn knows(api_version: &str, kind: &str) -> bool {
     Table::builtin().find(api_version, kind).is_some()
 }
 
-/// Reads a body. The tree has `apiVersion` and `kind` where the envelope names them; otherwise it is read as
+/// Reads a body, without the fields that have no number here. The tree has `apiVersion` and `kind` where the envelope names them; otherwise it is read as
 /// `default`, the version and kind that the endpoint expects.
 ///
 /// # Errors
