@@ -9,19 +9,26 @@ use crate::{
     host,
 };
 
+/// glibc is linked in, which needs a target to be named, so that build scripts and macros are not.
+pub(crate) const FLAGS: &str = "-C target-feature=+crt-static";
+
+/// The host's target triple.
+pub(crate) fn triple() -> Result<String> {
+    output(Command::new("rustc").arg("-vV"))
+        .and_then(|text| text.lines().find_map(|l| l.strip_prefix("host: ").map(str::to_owned)))
+        .context("asking rustc for the host's target triple")
+}
+
 /// Builds the release binary and makes sure that it is static.
 ///
-/// glibc is linked in by `+crt-static`, which needs `--target`, so that build scripts and macros are not;
 /// libseccomp needs its two variables, without which the program links but does not start.
 pub(crate) fn build() -> Result<PathBuf> {
     host::build_packages()?;
-    let triple = output(Command::new("rustc").arg("-vV"))
-        .and_then(|text| text.lines().find_map(|l| l.strip_prefix("host: ").map(str::to_owned)))
-        .context("asking rustc for the host's target triple")?;
+    let triple = triple()?;
     run(cargo()
         .current_dir(root()?)
         .args(["build", "--release", "--locked", "--package", "tiphys", "--target", &triple])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", FLAGS)
         .env("LIBSECCOMP_LINK_TYPE", "static")
         .env("LIBSECCOMP_LIB_PATH", host::seccomp_library()?))?;
     let binary = target()?.join(triple).join("release/tiphys");

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+mod bench;
 mod binary;
 mod checks;
 mod command;
@@ -29,6 +30,13 @@ enum Task {
         /// Only these steps, by name.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+    },
+    /// Measure the release binary, beside upstream's programs where they are installed, and print a table.
+    ///
+    /// Upstream's programs are looked for in the directories of `REFERENCE_PATH`, then in those of `PATH`.
+    Bench {
+        /// Only these groups of measures: start, idle, pods, load.
+        groups: Vec<String>,
     },
     /// Distil the structure of all kinds into the artefact that `tiphys-api` embeds.
     ///
@@ -64,6 +72,7 @@ fn main() -> anyhow::Result<()> {
         Task::Quickstart { arguments } => binary::quickstart(&arguments),
         Task::Build => binary::build().map(|path| println!("{}", path.display())),
         Task::Test { only } => checks::all(&only),
+        Task::Bench { groups } => bench::table(&groups),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

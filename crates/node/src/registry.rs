@@ -153,7 +153,9 @@ impl Registry {
 
     /// A source has no such pod any more. `last` is how it was when it went.
     pub(crate) fn gone(&self, key: &PodKey, last: Option<Arc<Pod>>) {
-        if let Some(entry) = self.entries().get(key) {
+        if let Some(entry) = self.entries().get_mut(key) {
+            // Whoever forced its deletion has given its room away already.
+            entry.counts = false;
             entry.mailbox.put(|inbox| {
                 inbox.pod = last;
                 inbox.gone = true;

@@ -50,7 +50,8 @@ pub struct Cluster {
     server: Option<Child>,
 }
 
-fn free_port() -> Result<u16> {
+/// A port that nobody listens on right now.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("looking for a free port")?;
     Ok(listener.local_addr().context("looking for a free port")?.port())
 }
@@ -59,12 +60,21 @@ impl Cluster {
     /// Starts a cluster and waits until its node is ready. `range` tells its addresses from those of other
     /// clusters: services have `10.<range>.0.0/17`, pods `10.<range>.128.0/17`.
     pub fn start(range: u8) -> Result<Self> {
-        let programs = Programs::find()?;
-        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in("/var/tmp")?;
-        let mut cluster =
-            Self { programs, dir, port: free_port()?, kubelet_port: free_port()?, range, server: None };
+        let mut cluster = Self::new(range)?;
         cluster.up()?;
         Ok(cluster)
+    }
+
+    /// A cluster with an empty data directory that nothing runs yet.
+    pub fn new(range: u8) -> Result<Self> {
+        let programs = Programs::find()?;
+        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in("/var/tmp")?;
+        Ok(Self { programs, dir, port: free_port()?, kubelet_port: free_port()?, range, server: None })
+    }
+
+    /// The process ID of the server, while it runs.
+    pub fn server(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -75,8 +85,8 @@ impl Cluster {
         self.dir.path().join("log")
     }
 
-    /// Starts the server and waits until the node is ready again.
-    pub fn up(&mut self) -> Result<()> {
+    /// Starts the server and returns at once.
+    pub fn launch(&mut self) -> Result<()> {
         ensure!(self.server.is_none(), "the server runs already");
         let log = File::options().append(true).create(true).open(self.log())?;
         let range = self.range;
@@ -100,6 +110,12 @@ impl Cluster {
             .spawn()
             .context("starting tiphys")?;
         self.server = Some(child);
+        Ok(())
+    }
+
+    /// Starts the server and waits until the node is ready again.
+    pub fn up(&mut self) -> Result<()> {
+        self.launch()?;
         self.eventually("the node is ready", || {
             let ready = "-o=jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
             Ok(self.kubectl(["get", "nodes", ready])?.trim() == "True")
