@@ -99,8 +99,8 @@ async fn tour(
 ) -> Result<()> {
     let say = |text: String| bar.suspend(|| println!("{text}"));
     bar.set_message("waiting for the node");
-    within("the node to be ready", await_condition(Api::<Node>::all(client.clone()), &node, is_ready()))
-        .await??;
+    let nodes = Api::<Node>::all(client.clone());
+    within("the node to be ready", await_condition(nodes, &node, is_ready(begun))).await??;
     say(format!("a cluster with node {node} is ready after {} ms", begun.elapsed().as_millis()));
 
     for object in apply(&client).await? {

@@ -1,10 +1,13 @@
 //! `tiphys up`: a cluster in the foreground.
 
-use std::{io::IsTerminal, time::Instant};
+use std::{
+    io::IsTerminal,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use kube::{
     Api,
     runtime::wait::{Condition, await_condition},
@@ -46,7 +49,7 @@ async fn serve(settings: Settings) -> Result<()> {
     println!("kubeconfig: {}", data.admin_kubeconfig().display());
     let nodes: Api<Node> = Api::all(cluster.client(&Component::ApiServer));
     let node = cluster.node().to_owned();
-    let ready = await_condition(nodes, &node, is_ready());
+    let ready = await_condition(nodes, &node, is_ready(begun));
     tokio::pin!(ready);
     let mut waiting = true;
     let signalled = loop {
@@ -78,11 +81,17 @@ async fn serve(settings: Settings) -> Result<()> {
     Ok(())
 }
 
-/// Whether a node's `Ready` condition is true.
-pub(crate) fn is_ready() -> impl Condition<Node> {
-    |node: Option<&Node>| {
+/// Whether a node has said since then, to the second, that it is ready. What it said before was of an earlier run.
+pub(crate) fn is_ready(since: Instant) -> impl Condition<Node> {
+    let since = (SystemTime::now() - since.elapsed()).duration_since(UNIX_EPOCH);
+    let since = since.map_or(0, |since| since.as_secs().cast_signed());
+    move |node: Option<&Node>| {
         let conditions = node.and_then(|n| n.status.as_ref()).and_then(|s| s.conditions.as_ref());
-        conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        let ready = |condition: &NodeCondition| {
+            let said = condition.last_heartbeat_time.as_ref().is_some_and(|at| at.0.as_second() >= since);
+            condition.type_ == "Ready" && condition.status == "True" && said
+        };
+        conditions.is_some_and(|conditions| conditions.iter().any(ready))
     }
 }
 
