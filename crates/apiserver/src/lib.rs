@@ -18,6 +18,8 @@ pub mod registry;
 pub mod sealed;
 pub mod security;
 pub mod server;
+#[cfg(test)]
+mod server_tests;
 pub mod source;
 pub mod stored;
 #[cfg(test)]

@@ -61,6 +61,10 @@ impl Store for Sealed {
         self.store.revision().await
     }
 
+    async fn mended(&self) -> Result<(), Error> {
+        self.store.mended().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
         self.store.get(key).await?.map(|record| open_record(&self.transformer, record)).transpose()
     }

@@ -121,6 +121,11 @@ impl ApiServer {
         listen::serve(listener, Arc::clone(&self.tls), Arc::clone(&self.handler), self.stop.clone()).await
     }
 
+    /// Waits until the server can't go on, because its store has ended, and tells why.
+    pub async fn failed(&self) -> cache::Error {
+        self.registry.cache().ended().await
+    }
+
     /// Ends watches and streams, and takes no more connections.
     pub fn stop(&self) {
         self.stop.cancel();

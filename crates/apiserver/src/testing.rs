@@ -1,6 +1,6 @@
 //! A whole server over a store in memory, for tests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tiphys_pki::Pki;
-use tiphys_store::Memory;
+use tiphys_store::{Memory, Store};
 use tower_service::Service;
 
 use crate::identity::Component;
@@ -45,13 +45,20 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
 
 /// Starts a server whose advertised address is `advertise`.
 pub(crate) async fn server_at(advertise: SocketAddr) -> ApiServer {
-    let dir = tempfile::tempdir().unwrap();
-    let pki = Arc::new(Pki::open(dir.path()).unwrap());
-    ApiServer::start(config(pki, advertise), Arc::new(Memory::new())).await.unwrap()
+    server_on(advertise, Arc::new(Memory::new())).await
 }
 
+/// Starts a server over `store`.
+pub(crate) async fn server_on(advertise: SocketAddr, store: Arc<dyn Store>) -> ApiServer {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Arc::new(Pki::open(dir.path()).unwrap());
+    ApiServer::start(config(pki, advertise), store).await.unwrap()
+}
+
+pub(crate) const ADVERTISED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+
 pub(crate) async fn server() -> ApiServer {
-    server_at(SocketAddr::from(([127, 0, 0, 1], 6443))).await
+    server_at(ADVERTISED).await
 }
 
 /// Asks as somebody who may do everything; `headers` are pairs of name and value.

@@ -20,7 +20,7 @@ pub async fn run(store: Arc<dyn Store>, keep: Duration) {
         ticks.tick().await;
         match compact(&*store, last, floor).await {
             Ok(newest) => (floor, last) = (last, newest),
-            Err(Error::Closed | Error::Poisoned) => return,
+            Err(Error::Closed | Error::Lost { .. }) => return,
             // The floor that was not reached is below the next one.
             Err(error) => tracing::warn!(%error, "compacting the store"),
         }

@@ -5,6 +5,7 @@
 
 mod disk;
 mod layout;
+mod mend;
 mod space;
 mod writer;
 
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 
 pub use layout::OpenError;
 
-use self::{disk::Disk, layout::Dir, space::Space, writer::Writer};
+use self::{disk::Disk, layout::Dir, mend::Mender, space::Space, writer::Writer};
 use crate::{
     Error, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write, engine::Engine, watch,
 };
@@ -30,6 +31,20 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Tells how many bytes are free on the disk that a directory is on.
 pub type FreeSpace = Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>;
 
+/// Is asked before each step of writing, and may say that it failed.
+pub type Faults = Arc<dyn Fn(Step) -> std::io::Result<()> + Send + Sync>;
+
+/// A moment at which a disk can fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A group of transactions is about to be written.
+    Write,
+    /// It was written and synced, but nobody has been told.
+    Sync,
+    /// The log is about to be opened again after a failure.
+    Reopen,
+}
+
 /// How a store is opened. The seams for clock and disk are the real ones by default.
 #[derive(Clone)]
 pub struct Options {
@@ -38,11 +53,17 @@ pub struct Options {
     pub reserve: u64,
     pub clock: Clock,
     pub free_space: FreeSpace,
+    pub faults: Faults,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { reserve: 256 << 20, clock: Arc::new(wall_clock), free_space: Arc::new(space::free) }
+        Self {
+            reserve: 256 << 20,
+            clock: Arc::new(wall_clock),
+            free_space: Arc::new(space::free),
+            faults: Arc::new(|_| Ok(())),
+        }
     }
 }
 
@@ -60,8 +81,9 @@ fn wall_clock() -> u64 {
 
 /// An open data directory.
 ///
-/// After a write to disk has failed, every call answers [`Error::Poisoned`] until the directory is opened
-/// again: only then is it known what reached the disk.
+/// After a write to disk has failed, every call answers [`Error::Poisoned`] until the log was opened again: only
+/// then is it known what reached the disk. Where that does not succeed for ten seconds, the store ends with
+/// [`Error::Lost`].
 pub struct Embedded {
     engine: Arc<Engine<Disk>>,
     writer: Writer,
@@ -85,22 +107,26 @@ impl Embedded {
     pub fn open(dir: impl Into<PathBuf>, options: Options) -> Result<Self, OpenError> {
         let dir = Dir::open(dir.into())?;
         let (disk, recovered) = match dir.is_made()? {
-            true => Disk::open(&dir.db())?,
+            true => Disk::open(&dir.db(), &options.faults)?,
             false => {
                 dir.clear()?;
-                let made = Disk::open(&dir.db())?;
+                let made = Disk::open(&dir.db(), &options.faults)?;
                 dir.mark()?;
                 made
             }
         };
         let engine = Engine::new(disk, recovered);
-        let space = Space::new(dir.path().to_owned(), &options);
-        let (writer, thread) =
-            writer::start(Arc::clone(&engine), space, options.clock).map_err(|source| OpenError::Io {
-                step: "starting the writer",
-                path: dir.path().into(),
-                source,
-            })?;
+        let thread = writer::Thread {
+            engine: Arc::clone(&engine),
+            space: Space::new(dir.path().to_owned(), &options),
+            clock: options.clock,
+            mender: Mender::new(dir.db(), options.faults),
+        };
+        let (writer, thread) = thread.start().map_err(|source| OpenError::Io {
+            step: "starting the writer",
+            path: dir.path().into(),
+            source,
+        })?;
         Ok(Self { engine, writer, thread: Mutex::new(Some(thread)), dir: Mutex::new(Some(dir)) })
     }
 
@@ -141,6 +167,10 @@ impl Drop for Embedded {
 impl Store for Embedded {
     async fn revision(&self) -> Result<Revision, Error> {
         self.engine.newest()
+    }
+
+    async fn mended(&self) -> Result<(), Error> {
+        self.engine.mended().await
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {

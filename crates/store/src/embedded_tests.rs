@@ -1,5 +1,5 @@
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -143,22 +143,92 @@ fn free_space_is_that_of_the_disk() {
     assert!(space::free(&dir.path().join("nowhere")).is_err());
 }
 
+/// A store whose next write fails at a step, and whose log can be opened again only when `mendable`.
+struct Faulty {
+    _dir: tempfile::TempDir,
+    store: Embedded,
+    fails: Arc<Mutex<Option<Step>>>,
+    mendable: Arc<AtomicBool>,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (fails, mendable) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
+        let (failing, is_mendable) = (Arc::clone(&fails), Arc::clone(&mendable));
+        let faults: Faults = Arc::new(move |step| {
+            let mut failing = failing.lock().unwrap();
+            if *failing == Some(step) {
+                *failing = None;
+                return Err(std::io::Error::other("no sync"));
+            }
+            match step {
+                Step::Reopen if !is_mendable.load(Ordering::SeqCst) => Err(std::io::Error::other("no disk")),
+                _ => Ok(()),
+            }
+        });
+        let store = Embedded::open(dir.path(), Options { faults, ..Options::default() }).unwrap();
+        Self { _dir: dir, store, fails, mendable }
+    }
+
+    async fn fail(&self, step: Step, writes: Vec<Write>) {
+        *self.fails.lock().unwrap() = Some(step);
+        assert!(matches!(self.store.commit(writes).await, Err(Error::Engine { .. })));
+    }
+}
+
+/// A write that failed may have happened or not. Once the store answers again, it is known, and who watched goes
+/// on where he was.
 #[tokio::test]
-async fn a_failed_write_poisons_until_it_is_opened_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path());
-    let a = create(&store, "/a").await;
-    let mut events = store.watch("/".into(), a).await.unwrap();
-    let disk = store.engine.medium().unwrap();
-    disk.fail_next.store(true, Ordering::SeqCst);
-    drop(disk);
-    assert!(matches!(store.commit(put("/b", Expect::Absent, None)).await, Err(Error::Engine { .. })));
-    assert!(matches!(store.commit(put("/c", Expect::Absent, None)).await, Err(Error::Poisoned)));
+async fn a_failed_write_is_looked_up_on_disk() {
+    for (step, there) in [(Step::Write, false), (Step::Sync, true)] {
+        let f = Faulty::new();
+        let a = create(&f.store, "/a").await;
+        let mut events = f.store.watch("/".into(), a).await.unwrap();
+        f.fail(step, put("/b", Expect::Absent, None)).await;
+        f.store.mended().await.unwrap();
+        let found = f.store.get(&Key::new("/b")).await.unwrap();
+        assert_eq!(found.is_some(), there, "{step:?}");
+        assert_eq!(f.store.revision().await.unwrap() > a, there);
+        let c = create(&f.store, "/c").await;
+        let mut seen = Vec::new();
+        while !seen.contains(&"/c".to_owned()) {
+            match events.next().await {
+                Some(Ok(batch)) => seen.extend(batch.events.iter().map(|e| e.key.to_string())),
+                // It has seen the failure before it was mended.
+                Some(Err(Error::Poisoned)) => events = f.store.watch("/".into(), a).await.unwrap(),
+                other => panic!("{other:?}"),
+            }
+        }
+        let expected: &[&str] = if there { &["/b", "/c"] } else { &["/c"] };
+        assert_eq!(seen, expected);
+        f.store.compact(c).await.unwrap();
+        assert_eq!(f.store.revision().await.unwrap(), c);
+    }
+}
+
+/// Nothing is acknowledged before the log could be opened again.
+#[tokio::test]
+async fn a_poisoned_store_refuses_everything() {
+    let f = Faulty::new();
+    let a = create(&f.store, "/a").await;
+    let mut events = f.store.watch("/".into(), a).await.unwrap();
+    f.mendable.store(false, Ordering::SeqCst);
+    f.fail(Step::Sync, put("/b", Expect::Absent, None)).await;
+    assert!(matches!(f.store.commit(put("/c", Expect::Absent, None)).await, Err(Error::Poisoned)));
+    assert!(matches!(f.store.get(&Key::new("/a")).await, Err(Error::Poisoned)));
+    assert!(matches!(f.store.revision().await, Err(Error::Poisoned)));
+    assert!(matches!(f.store.compact(a).await, Err(Error::Poisoned)));
     assert!(matches!(events.next().await, Some(Err(Error::Poisoned))));
-    drop((store, events));
-    let store = open(dir.path());
-    assert_eq!(names(&store, None).await, ["/a"]);
-    create(&store, "/b").await;
+    f.mendable.store(true, Ordering::SeqCst);
+    f.store.mended().await.unwrap();
+    assert_eq!(names(&f.store, None).await, ["/a", "/b"]);
+    create(&f.store, "/c").await;
+    // A store that is poisoned can be closed.
+    f.mendable.store(false, Ordering::SeqCst);
+    f.fail(Step::Write, put("/d", Expect::Absent, None)).await;
+    f.store.close().await;
+    assert!(matches!(f.store.mended().await, Err(Error::Closed)));
 }
 
 /// Time goes on while the store is closed.

@@ -49,18 +49,23 @@ pub(crate) struct Recovered {
 }
 
 /// How far the log goes, or why it goes no further.
-#[derive(Clone, Copy, Debug)]
+///
+/// `Open` goes on to later revisions; a failed write makes it `Poisoned`, and what can be read again afterwards
+/// `Open` at the same revision or a later one. `Lost` and `Closed` are ends.
+#[derive(Clone, Debug)]
 pub(crate) enum Head {
     Open(Revision),
     Poisoned,
+    Lost(Error),
     Closed,
 }
 
 impl Head {
-    pub(crate) fn revision(self) -> Result<Revision, Error> {
+    pub(crate) fn revision(&self) -> Result<Revision, Error> {
         match self {
-            Self::Open(revision) => Ok(revision),
+            Self::Open(revision) => Ok(*revision),
             Self::Poisoned => Err(Error::Poisoned),
+            Self::Lost(error) => Err(error.clone()),
             Self::Closed => Err(Error::Closed),
         }
     }
@@ -74,7 +79,7 @@ const HISTORY: usize = 1 << 20;
 const SWEEP: usize = 512;
 
 pub(crate) struct Engine<M> {
-    /// Empty once closed.
+    /// Empty while poisoned and once closed. One that is put in belongs to the index as it is then.
     medium: RwLock<Option<Arc<M>>>,
     index: RwLock<Index>,
     tail: Mutex<Tail>,
@@ -126,13 +131,70 @@ impl<M: Medium> Engine<M> {
     }
 
     pub(crate) fn medium(&self) -> Result<Arc<M>, Error> {
-        unpoisoned(self.medium.read()).clone().ok_or(Error::Closed)
+        let medium = unpoisoned(self.medium.read()).clone();
+        // A medium that is there again since was not there when it was asked for.
+        medium.ok_or_else(|| self.newest().err().unwrap_or(Error::Poisoned))
     }
 
     /// Ends all watches and lets go of the medium.
     pub(crate) fn close(&self) -> Option<Arc<M>> {
         self.head.send_replace(Head::Closed);
         unpoisoned(self.medium.write()).take()
+    }
+
+    /// Moves the head from one state to another; a store that has ended stays so.
+    fn turn(&self, to: Head) {
+        self.head.send_if_modified(|head| {
+            let goes_on = matches!(head, Head::Open(_) | Head::Poisoned);
+            if goes_on {
+                *head = to;
+            }
+            goes_on
+        });
+    }
+
+    pub(crate) fn is_poisoned(&self) -> bool {
+        matches!(*self.head.borrow(), Head::Poisoned)
+    }
+
+    /// Waits while the engine is poisoned.
+    pub(crate) async fn mended(&self) -> Result<(), Error> {
+        let mut head = self.head();
+        let head = head.wait_for(|head| !matches!(head, Head::Poisoned)).await.map_err(|_| Error::Closed)?;
+        head.revision().map(drop)
+    }
+
+    /// Lets go of the medium of a poisoned engine; readers may have it a moment longer.
+    pub(crate) fn suspend(&self) {
+        let _index = unpoisoned(self.index.write());
+        unpoisoned(self.medium.write()).take();
+    }
+
+    /// Goes on with what a poisoned engine's medium holds. What was read from it must be durable.
+    ///
+    /// # Errors
+    /// Revisions that were told to somebody are not there: the engine can't go on.
+    pub(crate) fn resume(&self, medium: M, recovered: Recovered) -> Result<(), Error> {
+        let newest = recovered.index.newest();
+        // Held first, as a compaction does, which fails while there is no medium.
+        let mut swept = self.swept.blocking_lock();
+        let mut index = unpoisoned(self.index.write());
+        if newest < index.newest() {
+            return Err(Error::damaged("opening the log again", "revisions that were durable are gone"));
+        }
+        *swept = recovered.swept;
+        *index = recovered.index;
+        self.floor.fetch_max(recovered.floor.get(), Ordering::AcqRel);
+        *self.tail() = Tail::new(newest, TAIL);
+        *unpoisoned(self.medium.write()) = Some(Arc::new(medium));
+        drop(index);
+        self.turn(Head::Open(newest));
+        Ok(())
+    }
+
+    /// Gives up a poisoned engine.
+    pub(crate) fn lose(&self, why: Error) {
+        self.turn(Head::Lost(Error::Lost { source: Arc::new(why) }));
     }
 
     /// Runs a reading job where it may block.
@@ -173,7 +235,7 @@ impl<M: Medium> Engine<M> {
         if let Some(last) = entries.last() {
             let newest = last.revision;
             if let Err(error) = medium.append(&entries) {
-                self.head.send_replace(Head::Poisoned);
+                self.turn(Head::Poisoned);
                 return Err(error);
             }
             let mut index = unpoisoned(self.index.write());
@@ -185,14 +247,7 @@ impl<M: Medium> Engine<M> {
                 tail.push(Step::new(step[0].revision, step.iter().map(Entry::event).collect(), size));
             }
             drop(tail);
-            // A store that is being closed stays closed.
-            self.head.send_if_modified(|head| {
-                let open = matches!(head, Head::Open(_));
-                if open {
-                    *head = Head::Open(newest);
-                }
-                open
-            });
+            self.turn(Head::Open(newest));
         }
         Ok(verdicts)
     }
@@ -210,17 +265,15 @@ impl<M: Medium> Engine<M> {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        let medium = self.medium()?;
         let (live, view) = {
             let index = self.index();
-            (index.get(key), medium.view())
+            (index.get(key), self.medium()?.view())
         };
         let Some(live) = live else { return Ok(None) };
         record(&view, key, live.revision).map(Some)
     }
 
     pub(crate) fn range(&self, range: &Range, at: Option<Revision>) -> Result<Page, Error> {
-        let medium = self.medium()?;
         let Range { prefix, after, limit } = range;
         let limit = limit.unwrap_or(usize::MAX);
         // Only keys are collected while the index is locked. One key too many tells whether there is more; a
@@ -232,7 +285,7 @@ impl<M: Medium> Engine<M> {
             let take = if past { usize::MAX } else { limit.saturating_add(1) };
             let keys = index.range(prefix, after.as_ref()).take(take);
             let keys: Vec<_> = keys.map(|(key, live)| (key.clone(), live.revision)).collect();
-            (keys, newest, medium.view())
+            (keys, newest, self.medium()?.view())
         };
         let revision = at.unwrap_or(newest);
         if revision > newest {

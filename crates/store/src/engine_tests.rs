@@ -96,6 +96,47 @@ async fn a_failed_write_stops_the_engine() {
     assert!(matches!(head.borrow().revision(), Err(Error::Poisoned)));
     assert!(matches!(engine.compact(Revision(1)).await, Err(Error::Poisoned)));
     assert!(engine.medium().unwrap().view().iter().all(|e| e.key.as_str() == "/a"));
+    engine.suspend();
+    assert!(matches!(engine.get(&Key::new("/a")), Err(Error::Poisoned)));
+    assert!(matches!(engine.range(&Range::default(), None), Err(Error::Poisoned)));
+}
+
+fn poisoned() -> Arc<Engine<Brittle>> {
+    let engine = Engine::new(Brittle::default(), Recovered::default());
+    engine.commit(vec![put("/a", Expect::Absent), put("/b", Expect::Absent)], 0);
+    engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
+    engine.commit(vec![put("/c", Expect::Absent)], 0);
+    engine.suspend();
+    engine
+}
+
+fn recovered(newest: u64) -> Recovered {
+    let mut index = Index::default();
+    index.reached(Revision(newest));
+    Recovered { index, ..Recovered::default() }
+}
+
+#[test]
+fn what_was_told_must_be_there_again() {
+    let engine = poisoned();
+    assert!(matches!(engine.resume(Brittle::default(), recovered(1)), Err(Error::Engine { .. })));
+    assert!(matches!(engine.newest(), Err(Error::Poisoned)));
+    engine.resume(Brittle::default(), recovered(3)).unwrap();
+    assert_eq!(engine.newest().unwrap(), Revision(3));
+    assert_eq!(show(&engine.commit(vec![put("/d", Expect::Absent)], 0)[0]), "at 4");
+}
+
+#[test]
+fn an_end_is_an_end() {
+    let engine = poisoned();
+    engine.lose(Error::Closed);
+    assert!(matches!(engine.commit(vec![put("/c", Expect::Absent)], 0)[0], Err(Error::Lost { .. })));
+    engine.resume(Brittle::default(), recovered(3)).unwrap();
+    assert!(matches!(engine.newest(), Err(Error::Lost { .. })));
+    let engine = poisoned();
+    engine.close();
+    engine.resume(Brittle::default(), recovered(3)).unwrap();
+    assert!(matches!(engine.newest(), Err(Error::Closed)));
 }
 
 /// What is left after a compaction is what the floor needs and what came later.

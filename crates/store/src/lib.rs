@@ -185,9 +185,12 @@ pub enum Error {
     /// The engine failed at `step`. Whether an unacknowledged write happened is not known.
     #[error("store: {step}: {source}")]
     Engine { step: &'static str, source: Arc<dyn std::error::Error + Send + Sync> },
-    /// A write failed before, and what is on disk is in doubt: the store must be opened again.
-    #[error("the store stopped after a failed write and must be opened again")]
+    /// A write failed, what is on disk is in doubt, and the store is being opened again: try later.
+    #[error("a write to the store failed, and what is on disk is being read again")]
     Poisoned,
+    /// After a failed write the store could not be opened again. It stays so.
+    #[error("the store could not be opened again after a failed write: {source}")]
+    Lost { source: Arc<dyn std::error::Error + Send + Sync> },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -198,8 +201,12 @@ impl Error {
         move |source| Self::Engine { step, source: Arc::new(source) }
     }
 
+    fn io(step: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Engine { step, source: Arc::new(source) }
+    }
+
     fn damaged(step: &'static str, what: &'static str) -> Self {
-        Self::Engine { step, source: Arc::new(std::io::Error::new(std::io::ErrorKind::InvalidData, what)) }
+        Self::io(step)(std::io::Error::new(std::io::ErrorKind::InvalidData, what))
     }
 }
 
@@ -208,11 +215,19 @@ impl Error {
 /// - A transaction is atomic, isolated and, once [`Outcome::Committed`] is returned, durable.
 /// - Revisions are never reused, after a crash either.
 /// - A watch sees every event after its start exactly once and in order, or ends with an error.
+/// - After a failed write, of which nobody can tell whether it happened, every call answers
+///   [`Error::Poisoned`] until what is on disk was read again and is durable. A watch that ended for it can be
+///   resumed where it was: what was once told stays true.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The newest committed revision.
     async fn revision(&self) -> Result<Revision, Error>;
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error>;
+    /// Waits while the store is [`Error::Poisoned`].
+    ///
+    /// # Errors
+    /// The store has ended for good.
+    async fn mended(&self) -> Result<(), Error>;
     /// Reads as of `at`, or the newest revision.
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;

@@ -104,6 +104,10 @@ impl Store for Memory {
         self.engine.newest()
     }
 
+    async fn mended(&self) -> Result<(), Error> {
+        self.engine.mended().await
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
         self.engine.get(key)
     }

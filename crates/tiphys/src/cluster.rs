@@ -89,6 +89,8 @@ impl Cluster {
         let mut cluster = Self { store, server, runtime: None, node, stop, tasks: JoinSet::new() };
         let server = cluster.server.clone();
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
+        let server = cluster.server.clone();
+        cluster.spawn(async move { Err(server.failed().await).context("the API has lost its store") });
         cluster.start_control_plane(pki.cluster.pem().to_owned());
         cluster.start_node(settings, data, host, &pki).await?;
         Ok(cluster)

@@ -172,7 +172,7 @@ impl Feed {
         spec: &Spec,
         projection: &Arc<Projection>,
         revision: Revision,
-    ) -> Result<Root, Error> {
+    ) -> Result<Root, tiphys_store::Error> {
         let prefix = spec.prefix();
         let mut root = Root::new(spec);
         let mut after = None;
@@ -259,9 +259,26 @@ impl Feed {
         }
     }
 
-    /// After the log has moved past the feed, everything is loaded anew; nothing else can be mended.
-    async fn recover(&self, error: tiphys_store::Error) -> Result<Events, Error> {
-        let tiphys_store::Error::Compacted { .. } = error else { return Err(error.into()) };
+    /// Goes on where it was, once a store that failed is mended; after the log has moved past the feed,
+    /// everything is loaded anew. Nothing else can be repaired.
+    async fn recover(&self, mut error: tiphys_store::Error) -> Result<Events, Error> {
+        loop {
+            let again = match error {
+                tiphys_store::Error::Poisoned => match self.store.mended().await {
+                    Ok(()) => self.store.watch(REGISTRY.to_owned(), self.revision()).await,
+                    Err(error) => Err(error),
+                },
+                tiphys_store::Error::Compacted { .. } => self.reload().await,
+                end => return Err(end.into()),
+            };
+            match again {
+                Ok(events) => return Ok(events),
+                Err(next) => error = next,
+            }
+        }
+    }
+
+    async fn reload(&self) -> Result<Events, tiphys_store::Error> {
         tracing::warn!("the watch cache fell behind the store's log and is loaded anew");
         let revision = self.store.revision().await?;
         let events = self.store.watch(REGISTRY.to_owned(), revision).await?;

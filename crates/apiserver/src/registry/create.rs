@@ -64,7 +64,7 @@ impl Registry {
 
             let key = collection.spec().key(&call.namespace, name);
             if call.dry_run {
-                let exists = self.fresh(&key).await?.is_some();
+                let exists = self.fresh(&call.kind, &key).await?.is_some();
                 return Ok((!exists).then(|| Object { json: stored::encode(&object) }));
             }
             let bytes = stored::encode(&object);

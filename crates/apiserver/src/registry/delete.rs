@@ -7,7 +7,7 @@ use tiphys_api::meta;
 use tiphys_api::status::Status;
 use tiphys_store::{Change, Expect, Key, Outcome, Write};
 
-use super::{Call, Current, Object, Registry, current, objectmeta, rendered, store_status};
+use super::{Call, Current, Object, Registry, objectmeta, rendered, store_status};
 use crate::admission::Operation;
 use crate::cache::{At, Filter, ListOptions};
 use crate::stored;
@@ -185,7 +185,7 @@ impl Registry {
         let key = collection.spec().key(&call.namespace, &call.name);
         let mut from = match self.cached(&collection, call)? {
             Some(cached) => Some(cached),
-            None => self.fresh(&key).await?,
+            None => self.fresh(&call.kind, &key).await?,
         };
         for _ in 0..ATTEMPTS {
             let Some(start) = from else { return Err(call.not_found()) };
@@ -193,7 +193,7 @@ impl Registry {
                 Ok(Ok(deleted)) => return Ok(deleted),
                 Ok(Err(newest)) => newest,
                 Err(status) if start.fresh => return Err(status),
-                Err(status) => match self.fresh(&key).await? {
+                Err(status) => match self.fresh(&call.kind, &key).await? {
                     Some(newest) if newest.revision == start.revision => return Err(status),
                     newest => newest,
                 },
@@ -218,7 +218,7 @@ impl Registry {
         let waiting = |object| Ok(Ok(Deleted { object, gone: false, uid: uid.clone() }));
         match plan(&call.kind, &from.tree, options, self.now()) {
             // A cache that is behind may show an object that is gone, and another in its place.
-            Plan::Wait if !from.fresh => match self.fresh(key).await? {
+            Plan::Wait if !from.fresh => match self.fresh(&call.kind, key).await? {
                 Some(newest) if newest.revision == from.revision => waiting(newest.object()),
                 newest => Ok(Err(newest)),
             },
@@ -235,7 +235,7 @@ impl Registry {
                 let write = self.put(&call.kind, key, Expect::At(from.revision), bytes.clone());
                 match self.store.commit(vec![write]).await.map_err(store_status)? {
                     Outcome::Committed(revision) => waiting(rendered(key, &bytes, revision)?),
-                    Outcome::Conflict { current: newest, .. } => Ok(Err(newest.map(current).transpose()?)),
+                    Outcome::Conflict { current: newest, .. } => Ok(Err(Current::overtook(call, newest)?)),
                 }
             }
         }
@@ -258,7 +258,7 @@ impl Registry {
             Outcome::Committed(_) => Ok(Ok(())),
             // Somebody may have been faster with a claim, too; then the object itself is still as it was, and
             // the next attempt finds the claim as it is now.
-            Outcome::Conflict { .. } => Ok(Err(self.fresh(key).await?)),
+            Outcome::Conflict { .. } => Ok(Err(self.fresh(&call.kind, key).await?)),
         }
     }
 

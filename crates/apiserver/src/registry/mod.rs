@@ -129,6 +129,31 @@ struct Current {
 }
 
 impl Current {
+    /// Parses what the server stored itself. It may be older than a default of its kind: every object that a
+    /// change starts from has all of them, as those have that are sent.
+    fn read(
+        kind: &Kind,
+        key: impl FnOnce() -> Key,
+        json: Bytes,
+        revision: Revision,
+        fresh: bool,
+    ) -> Result<Self, Status> {
+        let mut tree = serde_json::from_slice(&json).map_err(|e| damaged(&key(), e))?;
+        (kind.hooks.default)(&storage(kind)?.version, &mut tree);
+        Ok(Self { tree, json, revision, fresh })
+    }
+
+    fn fresh(kind: &Kind, record: store::Record) -> Result<Self, Status> {
+        let store::Record { key, value, revision } = record;
+        let json = stored::render(&value, revision).map_err(|e| damaged(&key, e))?;
+        Self::read(kind, || key, json, revision, true)
+    }
+
+    /// What somebody who was faster has left.
+    fn overtook(call: &Call, newest: Option<store::Record>) -> Result<Option<Self>, Status> {
+        newest.map(|record| Self::fresh(&call.kind, record)).transpose()
+    }
+
     fn object(&self) -> Object {
         Object { json: self.json.clone() }
     }
@@ -192,16 +217,18 @@ impl Registry {
     /// The newest state that the cache knows of; `Ok(None)`: it knows of none.
     fn cached(&self, collection: &Collection, call: &Call) -> Result<Option<Current>, Status> {
         let Some(object) = collection.get(&call.namespace, &call.name) else { return Ok(None) };
-        let tree = parse(object.json(), || collection.spec().key(&call.namespace, &call.name))?;
-        Ok(Some(Current { tree, json: object.json().clone(), revision: object.revision(), fresh: false }))
+        let key = || collection.spec().key(&call.namespace, &call.name);
+        Current::read(&call.kind, key, object.json().clone(), object.revision(), false).map(Some)
     }
 
     /// The newest state there is.
-    async fn fresh(&self, key: &Key) -> Result<Option<Current>, Status> {
-        match self.store.get(key).await.map_err(store_status)? {
-            None => Ok(None),
-            Some(record) => current(record).map(Some),
-        }
+    async fn fresh(&self, kind: &Kind, key: &Key) -> Result<Option<Current>, Status> {
+        self.store
+            .get(key)
+            .await
+            .map_err(store_status)?
+            .map(|record| Current::fresh(kind, record))
+            .transpose()
     }
 
     /// The write of an object's bytes.
@@ -283,38 +310,27 @@ fn damaged(key: &Key, why: impl std::fmt::Display) -> Status {
     Status::internal(format!("the record {} is damaged: {why}", key.as_str()))
 }
 
-fn current(record: store::Record) -> Result<Current, Status> {
-    let json = stored::render(&record.value, record.revision).map_err(|e| damaged(&record.key, e))?;
-    let tree = parse(&json, || record.key.clone())?;
-    Ok(Current { tree, json, revision: record.revision, fresh: true })
-}
-
-/// Parses what the server stored itself.
-fn parse(json: &[u8], key: impl FnOnce() -> Key) -> Result<Value, Status> {
-    serde_json::from_slice(json).map_err(|e| damaged(&key(), e))
-}
-
 /// What a client is told of a failed store.
 pub fn store_status(error: store::Error) -> Status {
     let reason = match &error {
         store::Error::Compacted { .. } => Reason::Expired,
         store::Error::Future { .. } => Reason::Timeout,
-        store::Error::Closed => Reason::ServiceUnavailable,
+        store::Error::Closed | store::Error::Lost { .. } => Reason::ServiceUnavailable,
+        store::Error::Poisoned => return retry(Reason::ServiceUnavailable, error.to_string(), Vec::new()),
         _ => Reason::InternalError,
     };
     Status::new(reason, error.to_string())
 }
 
+/// A refusal that will soon be none.
+fn retry(reason: Reason, message: String, causes: Vec<StatusCause>) -> Status {
+    let details = Details { causes, retry_after_seconds: 1, ..Details::default() };
+    Status::new(reason, message).with_details(details)
+}
+
 /// What a client is told when the cache cannot answer.
 pub fn cache_status(error: cache::Error) -> Status {
     let message = error.to_string();
-    let retry = |reason, causes| {
-        Status::new(reason, message.clone()).with_details(Details {
-            causes,
-            retry_after_seconds: 1,
-            ..Details::default()
-        })
-    };
     match error {
         cache::Error::Invalid(_) | cache::Error::InvalidContinue(_) => Status::bad_request(message),
         cache::Error::ContinueExpired { next } => Status::new(Reason::Expired, message).with_continue(next),
@@ -323,13 +339,14 @@ pub fn cache_status(error: cache::Error) -> Status {
         }
         cache::Error::Future { .. } => retry(
             Reason::Timeout,
+            message,
             vec![StatusCause {
                 reason: "ResourceVersionTooLarge".to_owned(),
                 message: "Too large resource version".to_owned(),
                 field: String::new(),
             }],
         ),
-        cache::Error::Unavailable => retry(Reason::TooManyRequests, Vec::new()),
+        cache::Error::Unavailable => retry(Reason::TooManyRequests, message, Vec::new()),
         cache::Error::Store(source) => store_status(source),
         cache::Error::Damaged { .. } => Status::internal(message),
     }

@@ -7,7 +7,7 @@ use tiphys_api::{field, meta};
 use tiphys_store::{Expect, Outcome};
 
 use super::claims::Claimed;
-use super::{Call, Current, Object, Registry, create, current, delete, objectmeta, storage, validate};
+use super::{Call, Current, Object, Registry, create, delete, objectmeta, storage, validate};
 use crate::admission::Operation;
 use crate::cache::Collection;
 use crate::stored;
@@ -53,7 +53,7 @@ impl Registry {
         let key = collection.spec().key(&call.namespace, &call.name);
         let mut from = match self.cached(&collection, call)? {
             Some(cached) => Some(cached),
-            None => self.fresh(&key).await?,
+            None => self.fresh(&call.kind, &key).await?,
         };
         for _ in 0..ATTEMPTS {
             match self.attempt(call, &collection, &mut change, from.as_ref()).await {
@@ -61,7 +61,7 @@ impl Registry {
                 Ok(Attempt::Overtaken(newest)) => from = newest,
                 Err(status) => match from {
                     Some(cached) if !cached.fresh => {
-                        let newest = self.fresh(&key).await?;
+                        let newest = self.fresh(&call.kind, &key).await?;
                         if newest.as_ref().map(|n| n.revision) == Some(cached.revision) {
                             return Err(status);
                         }
@@ -106,7 +106,7 @@ impl Registry {
             Some(object) => Attempt::Done(Updated { object, created: true }),
             None => {
                 let key = self.collection(&call.kind)?.spec().key(&call.namespace, &call.name);
-                Attempt::Overtaken(self.fresh(&key).await?)
+                Attempt::Overtaken(self.fresh(&call.kind, &key).await?)
             }
         })
     }
@@ -149,7 +149,7 @@ impl Registry {
                 return Ok(if from.fresh || call.dry_run {
                     Attempt::Done(Updated { object: from.object(), created: false })
                 } else {
-                    match self.fresh(&key).await? {
+                    match self.fresh(&call.kind, &key).await? {
                         Some(newest) if newest.revision == from.revision => {
                             Attempt::Done(Updated { object: newest.object(), created: false })
                         }
@@ -170,7 +170,7 @@ impl Registry {
                     return Ok(Attempt::Done(Updated { object, created: false }));
                 }
                 Outcome::Conflict { key: at, current: newest } if at == key => {
-                    return Ok(Attempt::Overtaken(newest.map(current).transpose()?));
+                    return Ok(Attempt::Overtaken(Current::overtook(call, newest)?));
                 }
                 Outcome::Conflict { key: taken, .. } => claimed.add(taken)?,
             }

@@ -5,6 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 
+use super::{Faults, Step};
 use crate::{
     Error, Key, Revision,
     engine::{Medium, Recovered, View},
@@ -29,12 +30,11 @@ pub(crate) struct Disk {
     log: Keyspace,
     index: Keyspace,
     marks: Keyspace,
-    #[cfg(test)]
-    pub(super) fail_next: std::sync::atomic::AtomicBool,
+    faults: Faults,
 }
 
 impl Disk {
-    pub(super) fn open(dir: &Path) -> Result<(Self, Recovered), Error> {
+    pub(super) fn open(dir: &Path, faults: &Faults) -> Result<(Self, Recovered), Error> {
         let failed = || Error::engine("opening the log");
         let db = Database::builder(dir)
             .cache_size(BLOCK_CACHE)
@@ -52,8 +52,7 @@ impl Disk {
             log: keyspace("log", LOG_MEMTABLE)?,
             index: keyspace("index", INDEX_MEMTABLE)?,
             marks: keyspace("marks", INDEX_MEMTABLE)?,
-            #[cfg(test)]
-            fail_next: false.into(),
+            faults: faults.clone(),
             db,
         };
         disk.db.persist(PersistMode::SyncAll).map_err(failed())?;
@@ -90,10 +89,8 @@ impl Medium for Disk {
     type View = DiskView;
 
     fn append(&self, entries: &[Entry]) -> Result<(), Error> {
-        #[cfg(test)]
-        if self.fail_next.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            return Err(Error::damaged("appending to the log", "a test wants this to fail"));
-        }
+        let fault = |step| (self.faults)(step).map_err(Error::io("appending to the log"));
+        fault(Step::Write)?;
         let mut batch = self.db.batch().durability(Some(PersistMode::SyncData));
         let mut value = Vec::new();
         for entry in entries {
@@ -107,7 +104,8 @@ impl Medium for Disk {
                 None => batch.remove(&self.index, entry.key.as_str()),
             }
         }
-        batch.commit().map_err(Error::engine("appending to the log"))
+        batch.commit().map_err(Error::engine("appending to the log"))?;
+        fault(Step::Sync)
     }
 
     fn view(&self) -> DiskView {

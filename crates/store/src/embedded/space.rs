@@ -26,10 +26,7 @@ impl Space {
 
     /// How much is free now.
     pub(super) fn look(&self) -> Result<Room<'_>, Error> {
-        let free = (self.free)(&self.dir).map_err(|source| Error::Engine {
-            step: "looking for free space",
-            source: std::sync::Arc::new(source),
-        })?;
+        let free = (self.free)(&self.dir).map_err(Error::io("looking for free space"))?;
         Ok(Room { space: self, free })
     }
 }

@@ -7,15 +7,20 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+        mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::{Clock, disk::Disk, space::Space};
+use super::{
+    Clock,
+    disk::Disk,
+    mend::{self, Mender},
+    space::Space,
+};
 use crate::{Change, Error, Outcome, Write, engine::Engine};
 
 /// What may wait to be written: transactions queue outside beyond it.
@@ -68,39 +73,81 @@ fn size(writes: &[Write]) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX).min(WAITING)
 }
 
-pub(super) fn start(
-    engine: Arc<Engine<Disk>>,
-    space: Space,
-    clock: Clock,
-) -> io::Result<(Writer, JoinHandle<()>)> {
-    let (requests, queue) = mpsc::channel();
-    let thread = std::thread::Builder::new()
-        .name("store-writer".to_owned())
-        .spawn(move || run(&engine, &space, &clock, &queue))?;
-    let room = Arc::new(Semaphore::new(WAITING as usize));
-    Ok((Writer { requests: Mutex::new(Some(requests)), room }, thread))
+/// What the thread works with.
+pub(super) struct Thread {
+    pub(super) engine: Arc<Engine<Disk>>,
+    pub(super) space: Space,
+    pub(super) clock: Clock,
+    pub(super) mender: Mender,
 }
 
-fn run(engine: &Engine<Disk>, space: &Space, clock: &Clock, queue: &Receiver<Request>) {
-    loop {
-        // An engine that has stopped expires nothing; it only tells the callers so.
-        let deadline = engine.newest().ok().and_then(|_| engine.next_deadline());
-        let first = match deadline {
-            Some(at) => {
-                match queue.recv_timeout(Duration::from_millis(at.millis().saturating_sub(clock()))) {
-                    Ok(request) => Some(request),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => return,
+impl Thread {
+    pub(super) fn start(self) -> io::Result<(Writer, JoinHandle<()>)> {
+        let (requests, queue) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
+            // Nobody can write without this thread, should it end by a panic too.
+            let _end = Ending(&self.engine);
+            self.run(&queue);
+        })?;
+        let room = Arc::new(Semaphore::new(WAITING as usize));
+        Ok((Writer { requests: Mutex::new(Some(requests)), room }, thread))
+    }
+
+    fn run(&self, queue: &Receiver<Request>) {
+        loop {
+            // An engine that has stopped expires nothing; it only tells the callers so.
+            let deadline = self.engine.newest().ok().and_then(|_| self.engine.next_deadline());
+            let until = deadline.map(|at| Duration::from_millis(at.millis().saturating_sub((self.clock)())));
+            let Ok(first) = receive(queue, until) else { return };
+            let group = gather(first, queue);
+            let expired = self.engine.due((self.clock)(), GROUP);
+            commit(&self.engine, &self.space, (self.clock)(), group, expired);
+            if self.engine.is_poisoned() && self.mend(queue).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Opens the log again. Meanwhile transactions are refused.
+    fn mend(&self, queue: &Receiver<Request>) -> Result<(), RecvError> {
+        self.engine.suspend();
+        let mut delays = mend::delays();
+        loop {
+            let error = match self.mender.reopen().and_then(|(disk, held)| self.engine.resume(disk, held)) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            tracing::error!(%error, "opening the store again after a failed write");
+            let Some(delay) = delays.next() else {
+                self.engine.lose(error);
+                return Ok(());
+            };
+            let until = Instant::now() + delay;
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                if let Some(request) = receive(queue, Some(left))? {
+                    // The caller may have gone away; nothing was written.
+                    drop(request.answer.send(Err(Error::Poisoned)));
                 }
             }
-            None => match queue.recv() {
-                Ok(request) => Some(request),
-                Err(_) => return,
-            },
-        };
-        let group = gather(first, queue);
-        let expired = engine.due(clock(), GROUP);
-        commit(engine, space, clock(), group, expired);
+        }
+    }
+}
+
+struct Ending<'a>(&'a Engine<Disk>);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The next request, or none within `wait`; an error when there will be no more.
+fn receive(queue: &Receiver<Request>, wait: Option<Duration>) -> Result<Option<Request>, RecvError> {
+    let Some(wait) = wait else { return queue.recv().map(Some) };
+    match queue.recv_timeout(wait) {
+        Ok(request) => Ok(Some(request)),
+        Err(RecvTimeoutError::Timeout) => Ok(None),
+        Err(RecvTimeoutError::Disconnected) => Err(RecvError),
     }
 }
 
