@@ -1,31 +1,37 @@
-//! What a request costs: ConfigMaps and Pods created and read over loopback with TLS, beside a server on the
-//! same stack that does nothing.
+//! What a request costs: ConfigMaps and Pods created, read and listed over loopback with TLS, beside a server on
+//! the same stack that answers at once with what it has at hand, and in process.
 //!
 //! `cargo bench -p tiphys-apiserver --bench requests [-- SECONDS]`; the clients run on the same processors.
 
 use std::convert::Infallible;
+use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tiphys_apiserver::identity::Component;
+use tiphys_apiserver::server::Connector;
 use tiphys_apiserver::{ApiServer, Config};
 use tiphys_pki::{Leaf, Pki, Rotating};
 use tiphys_store::embedded::{Embedded, Options};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tower_service::Service;
 
 const CLIENTS: u64 = 32;
+/// How many objects a list has.
+const LISTED: usize = 500;
 
 /// Makes the n-th request of a run.
 type Make = Arc<dyn Fn(u64) -> Request<Full<Bytes>> + Send + Sync>;
@@ -37,12 +43,22 @@ struct Load {
 }
 
 impl Load {
-    /// Requests per second, all answered with `expected`. The clients connect before the clock starts.
+    /// Requests per second over TLS. The clients connect before the clock starts.
     async fn measure(&self, to: SocketAddr, expected: StatusCode, make: Make) -> f64 {
         let mut clients = Vec::new();
         for _ in 0..CLIENTS {
             clients.push(self.connect(to).await);
         }
+        self.run(clients, expected, make).await
+    }
+
+    /// Requests per second without a connection.
+    async fn in_process(&self, to: &Connector, expected: StatusCode, make: Make) -> f64 {
+        self.run(vec![to.clone(); CLIENTS as usize], expected, make).await
+    }
+
+    /// Requests per second, all answered with `expected`.
+    async fn run<C: Client>(&self, clients: Vec<C>, expected: StatusCode, make: Make) -> f64 {
         let next = Arc::new(AtomicU64::new(0));
         let (start, run) = (Instant::now(), self.run);
         let clients: Vec<_> = clients
@@ -53,8 +69,8 @@ impl Load {
                     let mut done = 0;
                     while start.elapsed() < run {
                         let request = make(next.fetch_add(1, Ordering::Relaxed));
-                        let (code, body) = ask(&mut sender, request).await;
-                        assert_eq!(code, expected, "{body}");
+                        let (code, body) = sender.ask(request).await;
+                        assert_eq!(code, expected, "{body:?}");
                         done += 1;
                     }
                     done
@@ -80,14 +96,27 @@ impl Load {
     }
 }
 
-async fn ask(
-    sender: &mut http1::SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> (StatusCode, String) {
-    let response = sender.send_request(request).await.expect("the server answers");
+/// One who asks, one request after the other.
+trait Client: Send + 'static {
+    fn ask(&mut self, request: Request<Full<Bytes>>) -> impl Future<Output = (StatusCode, Bytes)> + Send;
+}
+
+impl Client for http1::SendRequest<Full<Bytes>> {
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+        whole(self.send_request(request).await.expect("the server answers")).await
+    }
+}
+
+impl Client for Connector {
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> (StatusCode, Bytes) {
+        let Ok(response) = self.call(request).await;
+        whole(response).await
+    }
+}
+
+async fn whole<B: Body<Data = Bytes, Error: Debug>>(response: Response<B>) -> (StatusCode, Bytes) {
     let code = response.status();
-    let body = response.into_body().collect().await.expect("the answer comes to its end").to_bytes();
-    (code, String::from_utf8_lossy(&body).into_owned())
+    (code, response.into_body().collect().await.expect("the answer comes to its end").to_bytes())
 }
 
 fn request(method: &str, path: String, body: Bytes) -> Request<Full<Bytes>> {
@@ -96,17 +125,22 @@ fn request(method: &str, path: String, body: Bytes) -> Request<Full<Bytes>> {
     request.body(Full::new(body)).expect("a valid request")
 }
 
-/// Creates objects under new names; `object` has the name `NAME`.
-fn creates(path: &'static str, object: &Value) -> Make {
+/// Creates objects under new names that start with `first`; `object` has the name `NAME`.
+fn creates(path: &'static str, first: char, object: &Value) -> Make {
     let text = object.to_string();
     let (before, after) = text.split_once("NAME").expect("the object has a place for its name");
     let (before, after) = (before.to_owned(), after.to_owned());
-    Arc::new(move |n| request("POST", path.to_owned(), format!("{before}o{n}{after}").into()))
+    Arc::new(move |n| request("POST", path.to_owned(), format!("{before}{first}{n}{after}").into()))
 }
 
 /// Reads the first `known` objects in turn.
 fn gets(path: &'static str, known: u64) -> Make {
     Arc::new(move |n| request("GET", format!("{path}/o{}", n % known), Bytes::new()))
+}
+
+/// Reads a page of objects.
+fn lists(path: &'static str) -> Make {
+    Arc::new(move |_| request("GET", format!("{path}?limit={LISTED}"), Bytes::new()))
 }
 
 fn config_map() -> Value {
@@ -125,20 +159,26 @@ fn pod() -> Value {
         "spec": {"automountServiceAccountToken": false, "containers": [container("a"), container("b")]}})
 }
 
-/// A server that reads each request and answers with what it was sent.
-async fn echo(listener: TcpListener, tls: Arc<rustls::ServerConfig>) {
+/// What the server that does nothing answers to a GET.
+type Prepared = Arc<Mutex<Bytes>>;
+
+/// A server that reads each request and answers with what it was sent, or what was prepared.
+async fn echo(listener: TcpListener, tls: Arc<rustls::ServerConfig>, prepared: Prepared) {
     let acceptor = TlsAcceptor::from(tls);
     while let Ok((stream, _)) = listener.accept().await {
-        let acceptor = acceptor.clone();
+        let (acceptor, prepared) = (acceptor.clone(), Arc::clone(&prepared));
         tokio::spawn(async move {
             stream.set_nodelay(true).expect("the socket is open");
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            let service = service_fn(|request: Request<Incoming>| async move {
-                let code = if request.method() == "POST" { StatusCode::CREATED } else { StatusCode::OK };
-                let body = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
-                let mut response = Response::new(Full::new(body));
-                *response.status_mut() = code;
-                Ok::<_, Infallible>(response)
+            let service = service_fn(|request: Request<Incoming>| {
+                let answer = prepared.lock().expect("whoever holds it does not panic").clone();
+                async move {
+                    let post = request.method() == "POST";
+                    let sent = request.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+                    let mut response = Response::new(Full::new(if post { sent } else { answer }));
+                    *response.status_mut() = if post { StatusCode::CREATED } else { StatusCode::OK };
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = auto::Builder::new(TokioExecutor::new());
             // A client that goes away ends its connection.
@@ -172,34 +212,45 @@ async fn main() {
     let nothing_at = nothing.local_addr().expect("a bound listener");
     let serving: Arc<Rotating> = pki.rotating(Leaf::kubelet_serving("bench", &[])).expect("a certificate");
     let trust = pki.client_trust().expect("an authority");
-    tokio::spawn(echo(nothing, tiphys_pki::server_config(serving, &trust).expect("TLS")));
-
+    let prepared = Prepared::default();
+    let quick = tiphys_pki::server_config(serving, &trust).expect("TLS");
+    tokio::spawn(echo(nothing, quick, Arc::clone(&prepared)));
+    let inside = server.connector(&Component::ApiServer);
     let admin = pki.rotating(Leaf::admin()).expect("a certificate");
     let tls = tiphys_pki::client_config(pki.cluster.certificate(), Some(admin)).expect("TLS");
     let load = Load { tls: TlsConnector::from(Arc::new(tls)), run: Duration::from_secs(seconds) };
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
     let accounts =
         request("POST", "/api/v1/namespaces/default/serviceaccounts".to_owned(), account.to_string().into());
-    let (code, body) = ask(&mut load.connect(address).await, accounts).await;
-    assert_eq!(code, StatusCode::CREATED, "{body}");
+    let (code, body) = inside.clone().ask(accounts).await;
+    assert_eq!(code, StatusCode::CREATED, "{body:?}");
 
-    println!("{:<20} {:>12} {:>14} {:>7}", "requests/s", "tiphys", "does nothing", "ratio");
-    let row = |what: &str, ours: f64, floor: f64| {
-        println!("{what:<20} {ours:>12.0} {floor:>14.0} {:>7.2}", ours / floor);
-    };
-    for (what, path, object) in [
+    println!(
+        "{:<16} {:>10} {:>14} {:>7} {:>12}",
+        "requests/s", "tiphys", "does nothing", "ratio", "in process"
+    );
+    for (kind, path, object) in [
         ("ConfigMap", "/api/v1/namespaces/default/configmaps", config_map()),
         ("Pod", "/api/v1/namespaces/default/pods", pod()),
     ] {
-        let make = creates(path, &object);
-        let floor = load.measure(nothing_at, StatusCode::CREATED, Arc::clone(&make)).await;
-        let ours = load.measure(address, StatusCode::CREATED, make).await;
-        row(&format!("{what} create"), ours, floor);
+        let row = async |verb: &str, expected: StatusCode, here: Make, there: Make| {
+            let floor = load.measure(nothing_at, expected, Arc::clone(&there)).await;
+            let ours = load.measure(address, expected, there).await;
+            let inside = load.in_process(&inside, expected, here).await;
+            let what = format!("{kind} {verb}");
+            println!("{what:<16} {ours:>10.0} {floor:>14.0} {:>7.2} {inside:>12.0}", ours / floor);
+            ours
+        };
+        let (there, here) = (creates(path, 'o', &object), creates(path, 'i', &object));
+        let made = row("create", StatusCode::CREATED, here, there).await;
         // Every run lasts at least as long as it is told, and all names below the count are taken by its end.
-        let known = ((ours * seconds as f64) as u64).clamp(1, 1000);
-        let floor = load.measure(nothing_at, StatusCode::OK, gets(path, known)).await;
-        let ours = load.measure(address, StatusCode::OK, gets(path, known)).await;
-        row(&format!("{what} get"), ours, floor);
+        let known = ((made * seconds as f64) as u64).clamp(1, 1000);
+        for (verb, make) in [("get", gets(path, known)), ("list 500", lists(path))] {
+            let (code, answer) = inside.clone().ask(make(0)).await;
+            assert_eq!(code, StatusCode::OK, "{answer:?}");
+            *prepared.lock().expect("whoever holds it does not panic") = answer;
+            row(verb, StatusCode::OK, Arc::clone(&make), make).await;
+        }
     }
     server.stop();
 }
