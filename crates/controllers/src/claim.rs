@@ -15,7 +15,7 @@ use crate::{
 
 /// A selector that has been parsed. One that selects everything, or makes no sense, selects nothing: a
 /// workload must never own a namespace by mistake.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Owns(Option<Selector>);
 
 impl Owns {

@@ -15,6 +15,7 @@ mod manager;
 mod namespace;
 mod node_lifecycle;
 mod object;
+mod pod_control;
 mod pod_gc;
 mod pods;
 mod replica_set;

@@ -34,6 +34,15 @@ fn ready_since(pod: &Pod) -> Option<Timestamp> {
     condition(pod, "Ready").filter(|c| c.status == "True")?.last_transition_time.as_ref().map(|t| t.0)
 }
 
+/// When a pod came to its end: its last container's, or as near as can be told.
+pub(crate) fn finished_at(pod: &Pod) -> Option<Timestamp> {
+    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+    let ends = statuses.iter().filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
+    let unready = || condition(pod, "Ready").filter(|c| c.status == "False")?.last_transition_time.as_ref();
+    let end = ends.max_by_key(|t| t.0).or_else(unready).or(pod.metadata.deletion_timestamp.as_ref());
+    end.map(|t| t.0)
+}
+
 /// Whether a pod has been ready for long enough, and if not, how long until it will have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Availability {

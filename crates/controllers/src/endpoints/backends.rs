@@ -53,6 +53,17 @@ pub(super) fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"))
 }
 
+/// The labels that what is made for a Service has of the Service.
+pub(super) fn labels_for(service: &Service) -> BTreeMap<String, String> {
+    const HEADLESS: &str = "service.kubernetes.io/headless";
+    let mut labels = service.metadata.labels.clone().unwrap_or_default();
+    labels.remove(HEADLESS);
+    if is_headless(service) {
+        labels.insert(HEADLESS.to_owned(), String::new());
+    }
+    labels
+}
+
 /// The backends that a Service has, in the order of their pods' names.
 pub(super) fn backends(service: &Service, pods: &[Arc<Pod>]) -> Vec<Backend> {
     let spec = service.spec.clone().unwrap_or_default();

@@ -7,11 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::backends::{Backend, Port, is_headless};
+use super::backends::{Backend, Port, is_headless, labels_for};
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 const MANAGER: &str = "endpoint-controller";
-const HEADLESS: &str = "service.kubernetes.io/headless";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// More addresses are left out, which an annotation tells.
 const MOST_ADDRESSES: usize = 1000;
@@ -56,11 +55,7 @@ pub(super) fn plan(
             ports: (!ports.is_empty()).then(|| ports.into_iter().map(port).collect()),
         })
         .collect();
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.remove(HEADLESS);
-    if is_headless(service) {
-        labels.insert(HEADLESS.to_owned(), String::new());
-    }
+    let mut labels = labels_for(service);
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     let subsets = (!subsets.is_empty()).then_some(subsets);
     let mut annotations = present.and_then(|p| p.metadata.annotations.clone()).unwrap_or_default();

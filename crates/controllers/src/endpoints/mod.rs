@@ -125,6 +125,8 @@ impl Controller for EndpointSlices {
         }
         match failed {
             None => Ok(Verdict::Done),
+            // The informer is behind our own last write, or another's: the plan was made from the past.
+            Some(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Verdict::Again),
             Some(error) => {
                 let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
                 self.events.warning(&service.as_reference(), "FailedToUpdateEndpointSlices", message);

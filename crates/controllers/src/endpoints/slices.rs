@@ -13,13 +13,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::backends::{Backend, Port, is_headless};
+use super::backends::{Backend, Port, labels_for};
 use crate::object::Object;
 
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
-const HEADLESS: &str = "service.kubernetes.io/headless";
 /// The most endpoints of one slice.
 const FULL: usize = 100;
 
@@ -89,11 +88,7 @@ fn group_of(slice: &EndpointSlice) -> Group {
 }
 
 fn labels(service: &Service) -> BTreeMap<String, String> {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.remove(HEADLESS);
-    if is_headless(service) {
-        labels.insert(HEADLESS.to_owned(), String::new());
-    }
+    let mut labels = labels_for(service);
     labels.insert(SERVICE_NAME.to_owned(), service.name().to_owned());
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels

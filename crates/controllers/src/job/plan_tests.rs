@@ -17,19 +17,28 @@ fn job(spec: Value, status: Value) -> Job {
     .expect("a job")
 }
 
-/// Pods by phase; a `*` after it means that the finalizer is gone, a `!` that the pod is going.
+/// Pods by phase; a `*` after it means that the finalizer is gone, a `!` that the pod is going, `@3` that its index
+/// is 3 and not its place, and `#2` that its index had failed twice before.
 fn pods(phases: &[&str]) -> Vec<Arc<Pod>> {
     phases
         .iter()
         .enumerate()
         .map(|(i, text)| {
-            let phase = text.trim_end_matches(['*', '!']);
+            let number = |mark: char| {
+                let digits = text.split(mark).nth(1)?;
+                Some(digits.chars().take_while(char::is_ascii_digit).collect::<String>())
+            };
+            let phase = text.split(['*', '!', '@', '#']).next().unwrap_or_default();
             let mut pod = json!({
-                "metadata": {"name": format!("p{i}"), "namespace": "ns", "uid": format!("p{i}"), "annotations": {INDEX: i.to_string()}},
+                "metadata": {"name": format!("p{i}"), "namespace": "ns", "uid": format!("p{i}"),
+                    "annotations": {INDEX: number('@').unwrap_or_else(|| i.to_string())}},
                 "spec": {"containers": []},
                 "status": {"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:59:55Z"}}}]},
             });
+            if let Some(failures) = number('#') {
+                pod["metadata"]["annotations"][FAILURES] = json!(failures);
+            }
             if !text.contains('*') {
                 pod["metadata"]["finalizers"] = json!([TRACKING]);
             }
@@ -57,15 +66,13 @@ fn it_keeps_as_many_at_work_as_it_may() {
         (json!({"completions": null}), &["Running"], 1, 0),
         (json!({"completions": null}), &["Running", "Succeeded"], 0, 0),
         (json!({"suspend": true}), &["Running"], 0, 1),
-        (json!({}), &["Running!"], 0, 0),
+        (json!({}), &["Running!"], 2, 0),
+        (json!({"podReplacementPolicy": "Failed"}), &["Running!"], 1, 0),
+        (json!({"podReplacementPolicy": "Failed"}), &["Pending!"], 2, 0),
     ];
     for (spec, phases, create, delete) in cases {
         let plan = plan(&job(spec.clone(), json!({})), &pods(phases), true, now());
-        let back_off = phases.contains(&"Running!");
-        assert_eq!(plan.delete.len(), *delete, "{spec} {phases:?}");
-        if !back_off {
-            assert_eq!(plan.create.len(), *create, "{spec} {phases:?}");
-        }
+        assert_eq!((plan.create.len(), plan.delete.len()), (*create, *delete), "{spec} {phases:?}");
     }
     assert_eq!(
         plan(&job(json!({}), json!({})), &[], false, now()).create.len(),
@@ -114,7 +121,7 @@ fn it_completes_when_enough_have_succeeded_and_all_are_counted() {
     assert_eq!(done.status.succeeded, Some(3));
     job.status = Some(done.status);
     let after = plan(&job, &pods(&[]), true, now());
-    assert!(after.create.is_empty() && after.ended.is_none());
+    assert!(after.create.is_empty() && after.news.is_empty());
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn each_index_succeeds_once() {
     );
     let plan = plan(&indexed, &pods(&["Succeeded", "Running"]), true, now());
     assert_eq!(plan.status.completed_indexes.as_deref(), Some("0,3"));
-    assert_eq!(plan.create, [Some(2)]);
+    assert_eq!(plan.create, [NewPod { index: Some(2), failures: None }]);
 }
 
 #[test]
@@ -161,4 +168,102 @@ fn finalizers_do_not_outlive_the_job() {
     let after = plan(&ended, &pods(&["Running", "Succeeded*"]), true, now());
     assert_eq!(after.free.len(), 1);
     assert_eq!(after.status, ended.status.unwrap_or_default(), "its status is final");
+}
+
+fn indexed(spec: Value, status: Value) -> Job {
+    let mut whole =
+        json!({"completionMode": "Indexed", "completions": 4, "parallelism": 4, "backoffLimit": i32::MAX});
+    for (key, value) in spec.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    job(whole, status)
+}
+
+/// Which indexes are to be tried, each with the number of its failures.
+fn tries(plan: &Plan) -> Vec<(u32, u32)> {
+    plan.create.iter().map(|n| (n.index.unwrap_or(99), n.failures.unwrap_or_default().counted)).collect()
+}
+
+fn first_reason(plan: &Plan) -> String {
+    plan.status.conditions.iter().flatten().next().and_then(|c| c.reason.clone()).unwrap_or_default()
+}
+
+#[test]
+fn each_index_may_fail_as_often_as_it_is_allowed_to() {
+    let later = now() + jiff::SignedDuration::from_secs(60);
+    let spec = json!({"backoffLimitPerIndex": 1});
+    let at = |phases: &[&str]| plan(&indexed(spec.clone(), json!({})), &pods(phases), true, later);
+    // The first failure of index 1 keeps its finalizer until the next pod carries on its number.
+    let failed_once = ["Running", "Failed#0", "Running", "Running"];
+    let first = at(&failed_once);
+    assert_eq!((tries(&first), first.free.len(), &first.status.failed_indexes), (vec![(1, 1)], 0, &None));
+    let soon = plan(&indexed(spec.clone(), json!({})), &pods(&failed_once), true, now());
+    assert_eq!(
+        (tries(&soon), soon.look_again),
+        (vec![], Some(Duration::from_secs(5))),
+        "it waits for itself"
+    );
+    let again = at(&["Running", "Failed#0", "Running", "Running", "Running@1#1"]);
+    assert_eq!((tries(&again), again.free.len()), (vec![], 1));
+    // The second failure is its last.
+    let last = at(&["Running", "Failed*", "Running", "Running", "Failed@1#1"]);
+    assert_eq!(last.status.failed_indexes.as_deref(), Some("1"));
+    assert_eq!((tries(&last), last.free.len(), conditions(&last).len()), (vec![], 1, 0), "the others go on");
+    // When all have been tried, one that failed fails the Job.
+    let status = json!({"failedIndexes": "1", "completedIndexes": "0,2"});
+    let end = plan(&indexed(spec.clone(), status), &pods(&["Succeeded@3"]), true, later);
+    assert_eq!(first_reason(&end), "FailedIndexes");
+    let most = json!({"backoffLimitPerIndex": 0, "maxFailedIndexes": 1});
+    let two = plan(&indexed(most, json!({})), &pods(&["Failed", "Failed", "Running"]), true, later);
+    assert_eq!((first_reason(&two).as_str(), two.delete.len()), ("MaxFailedIndexesExceeded", 1));
+}
+
+#[test]
+fn failures_that_its_policy_ignores_do_not_count() {
+    let rules = |action: &str| {
+        json!({"backoffLimit": 0, "podFailurePolicy": {"rules": [
+            {"action": action, "onExitCodes": {"operator": "In", "values": [1]}}]}})
+    };
+    let later = now() + jiff::SignedDuration::from_secs(60);
+    let with = |action| plan(&job(rules(action), json!({})), &pods(&["Failed", "Running"]), true, later);
+    let ignored = with("Ignore");
+    assert_eq!((ignored.create.len(), ignored.free.len(), conditions(&ignored).len()), (1, 1, 0));
+    assert_eq!(ignored.status.uncounted_terminated_pods, None);
+    assert_eq!(first_reason(&with("Count")), "BackoffLimitExceeded");
+    assert_eq!(first_reason(&with("FailJob")), "PodFailurePolicy");
+}
+
+#[test]
+fn a_success_policy_ends_the_job_before_all_is_done() {
+    let spec = json!({"successPolicy": {"rules": [{"succeededIndexes": "0"}]}});
+    let mut job = indexed(spec, json!({}));
+    let met = plan(&job, &pods(&["Succeeded", "Running"]), true, now());
+    assert_eq!((first_reason(&met).as_str(), met.create.len(), met.delete.len()), ("SuccessPolicy", 0, 1));
+    job.status = Some(met.status);
+    let stopping = plan(&job, &pods(&["Succeeded*", "Running!"]), true, now());
+    assert_eq!(stopping.free.len(), 1);
+    assert_eq!(stopping.status.uncounted_terminated_pods, None, "what is stopped now has not failed");
+    assert_eq!(conditions(&stopping), ["SuccessCriteriaMet"]);
+}
+
+#[test]
+fn what_is_decided_stays_decided() {
+    let status = json!({"failed": 9, "startTime": "2026-01-01T00:00:00Z",
+        "conditions": [{"type": "FailureTarget", "status": "True", "reason": "PodFailurePolicy"}]});
+    let end = plan(&job(json!({"activeDeadlineSeconds": 1}), status), &[], true, now());
+    assert_eq!(conditions(&end), ["FailureTarget", "Failed"]);
+    assert_eq!(end.news[0].reason.as_deref(), Some("PodFailurePolicy"));
+}
+
+#[test]
+fn suspending_stops_all_pods_and_resuming_starts_the_clock_anew() {
+    let mut job = job(json!({"suspend": true}), json!({"startTime": "2026-01-01T00:00:00Z"}));
+    let stopped = plan(&job, &pods(&["Running"]), true, now());
+    assert_eq!((stopped.delete.len(), stopped.status.start_time.clone(), stopped.news.len()), (1, None, 1));
+    job.status = Some(stopped.status);
+    assert_eq!(plan(&job, &[], true, now()).news.len(), 0, "told once");
+    job.spec.get_or_insert_default().suspend = Some(false);
+    let resumed = plan(&job, &[], true, now());
+    assert_eq!(resumed.status.start_time.as_ref().map(|t| t.0), Some(now()));
+    assert_eq!((resumed.create.len(), resumed.news[0].reason.as_deref()), (2, Some("JobResumed")));
 }

@@ -13,11 +13,9 @@ use k8s_openapi::{
 
 use crate::{
     object::Object,
+    pod_control::BURST,
     pods::{Availability, availability, first_to_go, is_active, is_ready, phase},
 };
-
-/// No more pods are created or deleted at a time.
-const BURST: usize = 500;
 
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {

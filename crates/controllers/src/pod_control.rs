@@ -1,0 +1,212 @@
+//! What controllers that run pods of their own have in common: which pods they hear of, own, make and delete.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use k8s_openapi::{
+    api::{apps::v1::ReplicaSet, batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use serde::de::DeserializeOwned;
+use tiphys_client::{
+    Change, Expectations, Informer, ObjectKey, Queue, Reader, events::Recorder, key::controller_of,
+};
+
+use crate::{
+    claim::{self, Owns, claim},
+    controller::Tools,
+    informers::Kept,
+    object::Object,
+};
+
+/// No more pods are created or deleted at a time.
+pub(crate) const BURST: usize = 500;
+
+/// An object that runs pods which its selector finds.
+pub(crate) trait RunsPods:
+    Object + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
+{
+    fn selector(&self) -> Option<&LabelSelector>;
+}
+
+impl RunsPods for ReplicaSet {
+    fn selector(&self) -> Option<&LabelSelector> {
+        Some(&self.spec.selector)
+    }
+}
+
+impl RunsPods for Job {
+    fn selector(&self) -> Option<&LabelSelector> {
+        self.spec.as_ref()?.selector.as_ref()
+    }
+}
+
+fn owns(owner: &impl RunsPods) -> Owns {
+    owner.selector().map(Owns::new).unwrap_or_default()
+}
+
+/// The pods of one kind of owners.
+pub(crate) struct PodControl<O> {
+    pub(crate) client: Client,
+    pub(crate) events: Recorder,
+    pub(crate) queue: Queue<ObjectKey>,
+    pub(crate) owners: Reader<O>,
+    pub(crate) pods: Reader<Pod>,
+    expectations: Arc<Expectations>,
+}
+
+impl<O: RunsPods> PodControl<O> {
+    /// Queues every owner that changes, whose pods change, or who might adopt a pod.
+    pub(crate) fn new(tools: Tools, owners: &mut Kept<O>, pods: &mut Kept<Pod>) -> Self {
+        let queue = Queue::new();
+        let expectations = Arc::new(Expectations::new());
+        owners.on_change({
+            let (queue, expectations) = (queue.clone(), expectations.clone());
+            move |change| {
+                if change.new.is_none() {
+                    expectations.forget(&change.key);
+                }
+                queue.add(change.key.clone());
+            }
+        });
+        follow(pods, &queue, &expectations, owners.reader());
+        let Tools { client, events } = tools;
+        Self { client, events, queue, owners: owners.reader(), pods: pods.reader(), expectations }
+    }
+
+    pub(crate) async fn synced(&self) {
+        self.owners.synced().await;
+        self.pods.synced().await;
+    }
+
+    /// The pods that the owner has, after adopting and letting go; and whether they show its own last writes.
+    pub(crate) async fn owned(&self, api: &Api<O>, owner: &O) -> Result<(Vec<Arc<Pod>>, bool), kube::Error> {
+        // Asked before the pods are read: what is seen in between can only be missing from the answer.
+        let caught_up = self.expectations.satisfied(&owner.key());
+        let claims = claim(owner.uid(), owner.is_going(), &owns(owner), claim::near(&self.pods, owner));
+        Ok((claim::settle(api, &self.api(owner), owner, claims).await?, caught_up))
+    }
+
+    pub(crate) fn api(&self, owner: &O) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), owner.namespace())
+    }
+
+    /// Creates a pod of each of `wanted`, in batches that double, so that a refusal costs one request and not
+    /// hundreds.
+    pub(crate) async fn create<T>(
+        &self,
+        owner: &O,
+        wanted: &[T],
+        pod: impl Fn(&T) -> Pod,
+    ) -> Result<(), kube::Error> {
+        let (key, pods, about) = (owner.key(), self.api(owner), owner.as_reference());
+        self.expectations.expect_creations(&key, wanted.len());
+        let (mut rest, mut batch) = (wanted, 1);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(batch.min(rest.len()));
+            rest = later;
+            let made: Vec<Pod> = now.iter().map(&pod).collect();
+            let params = PostParams::default();
+            let mut failed = None;
+            for result in join_all(made.iter().map(|pod| pods.create(&params, pod))).await {
+                match result {
+                    Ok(created) => {
+                        let message = format!("Created pod: {}", created.name());
+                        self.events.normal(&about, "SuccessfulCreate", message);
+                    }
+                    Err(error) => {
+                        self.expectations.created(&key);
+                        if !namespace_goes(&error) {
+                            self.events.warning(&about, "FailedCreate", format!("Error creating: {error}"));
+                        }
+                        failed = Some(error);
+                    }
+                }
+            }
+            if let Some(error) = failed {
+                rest.iter().for_each(|_| self.expectations.created(&key));
+                return Err(error);
+            }
+            batch *= 2;
+        }
+        Ok(())
+    }
+
+    /// Deletes pods, all at once. Those that are gone already are no failure.
+    pub(crate) async fn delete(&self, owner: &O, doomed: &[Arc<Pod>]) -> Result<(), kube::Error> {
+        let (key, pods, about) = (owner.key(), self.api(owner), owner.as_reference());
+        self.expectations.expect_deletions(&key, doomed.iter().map(|p| p.uid().to_owned()));
+        let deletions = doomed.iter().map(|pod| {
+            let pods = &pods;
+            async move {
+                let precondition = Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None };
+                let params = DeleteParams { preconditions: Some(precondition), ..Default::default() };
+                (pod, pods.delete(pod.name(), &params).await)
+            }
+        });
+        let mut failed = None;
+        for (pod, result) in join_all(deletions).await {
+            match result {
+                Ok(_) => {
+                    let message = format!("Deleted pod: {}", pod.name());
+                    self.events.normal(&about, "SuccessfulDelete", message);
+                }
+                Err(error) => {
+                    self.expectations.deleted(&key, pod.uid());
+                    if let Err(error) = claim::gone_is_fine(Err::<(), _>(error)) {
+                        self.events.warning(&about, "FailedDelete", format!("Error deleting: {error}"));
+                        failed = Some(error);
+                    }
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// A namespace that is going refuses every new object; there is nothing to tell.
+fn namespace_goes(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403
+        && status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating")))
+}
+
+fn follow<O: RunsPods>(
+    pods: &mut Informer<Pod, Pod>,
+    queue: &Queue<ObjectKey>,
+    expectations: &Arc<Expectations>,
+    owners: Reader<O>,
+) {
+    let (queue, expectations) = (queue.clone(), expectations.clone());
+    pods.on_change(move |change: &Change<Pod>| {
+        let owner = |pod: &Arc<Pod>| {
+            let controller = controller_of(&pod.metadata).filter(|o| o.kind == O::kind(&()))?;
+            Some(ObjectKey::new(pod.namespace(), &controller.name))
+        };
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        if old.is_none()
+            && let Some(owner) = new.and_then(owner)
+        {
+            expectations.created(&owner);
+        }
+        if new.is_none_or(|p| p.is_going())
+            && let Some((pod, owner)) = old.or(new).and_then(|p| Some((p, owner(p)?)))
+        {
+            expectations.deleted(&owner, pod.uid());
+        }
+        for owner in [old.and_then(owner), new.and_then(owner)].into_iter().flatten() {
+            queue.add(owner);
+        }
+        // An orphan may be somebody's to adopt.
+        if let Some(orphan) = new.filter(|p| controller_of(&p.metadata).is_none()) {
+            for candidate in owners.list_in(orphan.namespace()) {
+                if owns(&*candidate).matches(orphan.metadata.labels.as_ref()) {
+                    queue.add(candidate.key());
+                }
+            }
+        }
+    });
+}
