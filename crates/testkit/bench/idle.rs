@@ -19,6 +19,7 @@ const WATCHED: Duration = Duration::from_secs(20);
 
 /// Applies the example of the quickstart and waits until its Deployment runs.
 pub(crate) async fn run_example(side: &dyn Side, client: &Client) -> Result<()> {
+    side.import_example()?;
     let path = examples().join("quickstart.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     objects::apply(client, &text).await?;

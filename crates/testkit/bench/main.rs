@@ -39,7 +39,7 @@ fn main() -> Result<()> {
         drop(tiphys);
         if let Some(mut reference) = reference::find()? {
             let name = reference.name();
-            measure(&mut *reference, wants, &mut |name, value| table.reference(name, value)).await?;
+            measure(&mut reference, wants, &mut |name, value| table.reference(name, value)).await?;
             table.beside(name);
         }
         anyhow::Ok(())

@@ -1,6 +1,8 @@
 //! Objects as a client sends them.
 
-use anyhow::{Context, Result};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
 use http::Request;
 use kube::{
     Api, Client,
@@ -38,6 +40,21 @@ pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
          apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: default\n  namespace: {name}\n"
     );
     apply(client, &text).await
+}
+
+/// Waits until pods may be created in a namespace: a controller may have to make a token first.
+pub(crate) async fn accepts_pods(client: &Client, namespace: &str) -> Result<()> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    let mut last = None;
+    for _ in 0..300 {
+        let body = pod("trial", true).to_string().into_bytes();
+        match client.request_text(request("POST", &path, body)).await {
+            Ok(_) => return Ok(()),
+            Err(error) => last = Some(error),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("no pod can be created in {namespace}: {last:?}")
 }
 
 /// A pod that sleeps; one for nobody is never scheduled.

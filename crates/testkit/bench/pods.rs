@@ -28,6 +28,7 @@ pub(crate) async fn measure(
 ) -> Result<()> {
     side.import(&Image::busybox(&[IMAGE], &COMMAND))?;
     objects::namespace(client, NAMESPACE).await?;
+    objects::accepts_pods(client, NAMESPACE).await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
     // The first one finds every cache cold.
     one(client, &pods, "warm-up").await?;

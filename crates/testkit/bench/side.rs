@@ -35,6 +35,9 @@ pub(crate) trait Side: Send {
     /// The administrator's kubeconfig, which need not be there yet.
     fn kubeconfig(&self) -> PathBuf;
 
+    /// Brings the image of the quickstart's example to the node.
+    fn import_example(&self) -> Result<()>;
+
     /// Brings an image to the node.
     fn import(&self, image: &Image) -> Result<()>;
 
@@ -76,6 +79,11 @@ impl Side for Tiphys {
         self.0.data_dir().join("admin.kubeconfig")
     }
 
+    fn import_example(&self) -> Result<()> {
+        // Its own program is the image, and is there from the start.
+        Ok(())
+    }
+
     fn import(&self, image: &Image) -> Result<()> {
         self.0.import(image)
     }
@@ -98,6 +106,7 @@ impl Side for Tiphys {
 /// A process of this host.
 pub(crate) struct Process {
     pub(crate) pid: u32,
+    pub(crate) parent: u32,
     pub(crate) name: String,
     /// Its arguments, with spaces between them.
     pub(crate) command: String,
@@ -111,9 +120,13 @@ pub(crate) fn all() -> Result<Vec<Process>> {
         let pid = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
         let name = std::fs::read_to_string(path.join("comm"));
         let command = std::fs::read(path.join("cmdline"));
-        if let (Some(pid), Ok(name), Ok(command)) = (pid, name, command) {
+        let parent = std::fs::read_to_string(path.join("stat")).ok().and_then(|stat| {
+            // The name may hold anything; its bracket ends it.
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+        });
+        if let (Some(pid), Some(parent), Ok(name), Ok(command)) = (pid, parent, name, command) {
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            processes.push(Process { pid, name: name.trim().to_owned(), command });
+            processes.push(Process { pid, parent, name: name.trim().to_owned(), command });
         }
     }
     Ok(processes)

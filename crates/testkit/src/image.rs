@@ -1,22 +1,33 @@
 //! Small images for tests, made of busybox.
 
-use std::io::Write;
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-/// An image whose one layer is a static busybox with links for its applets.
+/// An image of one layer: a static busybox with links for its applets, or another static program.
 pub struct Image {
     names: Vec<String>,
+    entrypoint: Vec<String>,
     command: Vec<String>,
+    /// Instead of busybox: what lies at the place that the entrypoint's first word names.
+    program: Option<PathBuf>,
 }
 
 impl Image {
     pub fn busybox(names: &[&str], command: &[&str]) -> Self {
-        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect();
-        Self { names: own(names), command: own(command) }
+        Self { names: owned(names), entrypoint: Vec::new(), command: owned(command), program: None }
+    }
+
+    /// Nothing but the static program at `path`, which the entrypoint starts by the place that it gets.
+    pub fn program(names: &[&str], path: &Path, entrypoint: &[&str]) -> Self {
+        let program = Some(path.to_owned());
+        Self { names: owned(names), entrypoint: owned(entrypoint), command: Vec::new(), program }
     }
 
     /// A web server on port 80 that answers with its host's name.
@@ -27,11 +38,20 @@ impl Image {
 
     /// Writes the image as a docker archive.
     pub fn write(&self, out: impl Write) -> Result<()> {
-        let layer = layer()?;
+        let layer = match (&self.program, self.entrypoint.first()) {
+            (Some(program), Some(place)) => {
+                let content =
+                    std::fs::read(program).with_context(|| format!("reading {}", program.display()))?;
+                let mut layer = Builder::new(Vec::new());
+                file(&mut layer, place.trim_start_matches('/'), 0o755, &content)?;
+                layer.into_inner().context("ending the layer")?
+            }
+            _ => layer()?,
+        };
         let digest = format!("{:x}", Sha256::digest(&layer));
         let config = json!({
             "architecture": "amd64", "os": "linux",
-            "config": {"Cmd": self.command, "Env": ["PATH=/bin"]},
+            "config": {"Entrypoint": self.entrypoint, "Cmd": self.command, "Env": ["PATH=/bin"]},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         })
         .to_string();
@@ -46,6 +66,10 @@ impl Image {
         file(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
         archive.finish().context("ending the archive")
     }
+}
+
+fn owned(list: &[&str]) -> Vec<String> {
+    list.iter().map(|s| (*s).to_owned()).collect()
 }
 
 fn layer() -> Result<Vec<u8>> {

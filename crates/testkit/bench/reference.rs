@@ -1,7 +1,0 @@
-use anyhow::Result;
-
-use crate::side::Side;
-
-pub(crate) fn find() -> Result<Option<Box<dyn Side>>> {
-    Ok(None)
-}
