@@ -111,13 +111,14 @@ impl Kubelet {
             cri: inner.cri.clone(),
             runtime: format!("{}://{}", version.runtime_name, version.runtime_version),
         };
-        let node = registrar.register().await;
+        let registered = registrar.register().await;
+        let node = registered.node.clone();
         let (events, sink) = Recorder::new(inner.kube.clone(), "kubelet", &config.node_name);
         tasks.spawn(sink.run());
         tasks.spawn(lease::run(inner.kube.clone(), config.node_name.clone(), node.metadata.uid.clone()));
-        let (seen, own_node) = watch::channel(Some(Arc::new(node.clone())));
+        let (seen, own_node) = watch::channel(Some(Arc::new(node)));
         tasks.spawn(watch_node(inner.kube.clone(), config.node_name.clone(), seen));
-        tasks.spawn(async move { registrar.keep(node).await });
+        tasks.spawn(async move { registrar.keep(registered).await });
 
         let services: Informer<Service, ServiceFacts> =
             Informer::new(Api::all(inner.kube.clone()), watcher::Config::default(), ServiceFacts::of);

@@ -20,6 +20,9 @@ use crate::status::whole_second;
 
 /// How often the status is looked at, and how often it is sent although nothing has changed.
 const LOOK: Duration = Duration::from_secs(10);
+/// From there on, twice as long each time up to [`LOOK`], while the node has something to make up for: it is not
+/// ready, or the API was not told.
+const SOON: Duration = Duration::from_millis(10);
 const REPORT: Duration = Duration::from_secs(300);
 /// The most images that the status lists.
 const MAX_IMAGES: usize = 50;
@@ -48,24 +51,30 @@ pub(crate) struct Pulse {
     images: Vec<ContainerImage>,
 }
 
+/// A Node object that is there, and what it was told last.
+pub(crate) struct Registered {
+    pub(crate) node: Node,
+    pulse: Pulse,
+}
+
 impl Registrar {
     /// Makes the Node object, or brings the one that is there up to date. Tries until the API takes it.
-    pub(crate) async fn register(&self) -> Node {
+    pub(crate) async fn register(&self) -> Registered {
         let api: Api<Node> = Api::all(self.kube.clone());
-        let mut delay = Duration::from_millis(100);
+        let mut delay = SOON;
         loop {
             match self.try_register(&api).await {
-                Ok(node) => return node,
+                Ok(registered) => return registered,
                 Err(error) => {
                     tracing::info!(%error, "the node is not registered yet");
                     tokio::time::sleep(delay).await;
-                    delay = (delay * 2).min(Duration::from_secs(7));
+                    delay = (delay * 2).min(LOOK);
                 }
             }
         }
     }
 
-    async fn try_register(&self, api: &Api<Node>) -> kube::Result<Node> {
+    async fn try_register(&self, api: &Api<Node>) -> kube::Result<Registered> {
         let pulse = self.pulse().await;
         let name = &self.config.node_name;
         let node = Node {
@@ -83,41 +92,56 @@ impl Registrar {
             status: Some(self.status(&pulse, None)),
         };
         let there = match api.create(&PostParams::default(), &node).await {
-            Ok(node) => node,
+            // A server may leave the status of a new object out.
+            Ok(made) if made.status.as_ref().is_some_and(|s| s.conditions.is_some()) => {
+                return Ok(Registered { node: made, pulse });
+            }
+            Ok(made) => made,
             Err(kube::Error::Api(answer)) if answer.code == 409 => {
                 let labels = json!({"metadata": {"labels": self.labels()}});
                 api.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await?
             }
             Err(error) => return Err(error),
         };
-        // A server may not take a status with a new object; one that is there already is out of date.
-        let status = self.status(&pulse, there.status.as_ref());
-        let patch = Patch::Strategic(status_patch(&status));
-        api.patch_status(name, &PatchParams::default(), &patch).await
+        let node = self.send(api, &pulse, there.status.as_ref()).await?;
+        Ok(Registered { node, pulse })
+    }
+
+    async fn send(&self, api: &Api<Node>, pulse: &Pulse, before: Option<&NodeStatus>) -> kube::Result<Node> {
+        let patch = Patch::Strategic(status_patch(&self.status(pulse, before)));
+        api.patch_status(&self.config.node_name, &PatchParams::default(), &patch).await
     }
 
     /// Sends the status when it changes, and every five minutes. Runs until it is dropped.
-    pub(crate) async fn keep(&self, registered: Node) {
+    pub(crate) async fn keep(&self, registered: Registered) {
         let api: Api<Node> = Api::all(self.kube.clone());
-        let mut last = registered.status;
-        let mut pulse = self.pulse().await;
+        let Registered { node, pulse: mut told } = registered;
+        let mut last = node.status;
         let mut sent = tokio::time::Instant::now();
+        let mut soon = SOON;
+        let mut behind = false;
         loop {
-            tokio::time::sleep(LOOK).await;
+            soon = if behind || told.not_ready.is_some() { (soon * 2).min(LOOK) } else { SOON };
+            tokio::time::sleep(if soon > SOON { soon } else { LOOK }).await;
             let now = self.pulse().await;
-            if now == pulse && sent.elapsed() < REPORT {
+            if now == told && sent.elapsed() < REPORT {
+                behind = false;
                 continue;
             }
-            let status = self.status(&now, last.as_ref());
-            let patch = Patch::Strategic(status_patch(&status));
-            match api.patch_status(&self.config.node_name, &PatchParams::default(), &patch).await {
+            match self.send(&api, &now, last.as_ref()).await {
                 Ok(node) => {
-                    last = node.status;
-                    pulse = now;
+                    (last, told, behind) = (node.status, now, false);
                     sent = tokio::time::Instant::now();
                 }
-                Err(kube::Error::Api(answer)) if answer.code == 404 => last = self.register().await.status,
-                Err(error) => tracing::debug!(%error, "the node's status was not sent"),
+                Err(kube::Error::Api(answer)) if answer.code == 404 => {
+                    let again = self.register().await;
+                    (last, told, behind) = (again.node.status, again.pulse, false);
+                    sent = tokio::time::Instant::now();
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the node's status was not sent");
+                    behind = true;
+                }
             }
         }
     }

@@ -156,6 +156,10 @@ impl Registry {
         if let Some(entry) = self.entries().get_mut(key) {
             // Whoever forced its deletion has given its room away already.
             entry.counts = false;
+            // The API lets a node read only what its pods refer to, and this one refers to nothing any more.
+            if let Some(ctx) = self.ctx.get() {
+                ctx.contents.set_references(key, &Default::default());
+            }
             entry.mailbox.put(|inbox| {
                 inbox.pod = last;
                 inbox.gone = true;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::sys::inotify::AddWatchFlags;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::config_hash::hex;
+use crate::content;
 use crate::directory_watch::DirectoryWatch;
 use crate::key::PodKey;
 use crate::labels;
@@ -128,6 +129,9 @@ fn read(path: &Path, node: &str) -> Result<Pod, ManifestError> {
     if spec.containers.is_empty() {
         return Err(parse("spec.containers: Required value".to_owned()));
     }
+    if let Some(what) = refers_to(spec) {
+        return Err(parse(format!("static pods may not reference {what}")));
+    }
     spec.node_name = Some(node.to_owned());
     spec.enable_service_links.get_or_insert(true);
     spec.termination_grace_period_seconds.get_or_insert(30);
@@ -151,6 +155,22 @@ fn read(path: &Path, node: &str) -> Result<Pod, ManifestError> {
     annotations.insert(labels::CONFIG_SEEN.to_owned(), Timestamp::now().to_string());
     pod.status = None;
     Ok(pod)
+}
+
+/// What of the API a pod refers to. A node runs static pods without asking the API, which gives nothing out to them.
+fn refers_to(spec: &PodSpec) -> Option<&'static str> {
+    if spec.service_account_name.as_ref().is_some_and(|name| !name.is_empty()) {
+        return Some("serviceaccounts");
+    }
+    let claims = spec.volumes.iter().flatten().any(|v| v.persistent_volume_claim.is_some());
+    if claims {
+        return Some("persistentvolumeclaims");
+    }
+    let pod = Pod { spec: Some(spec.clone()), ..Pod::default() };
+    content::references(&pod).first().map(|id| match id.kind {
+        content::Kind::ConfigMap => "configmaps",
+        content::Kind::Secret => "secrets",
+    })
 }
 
 #[cfg(test)]
@@ -185,6 +205,14 @@ mod tests {
             (": : :", "neither YAML nor JSON"),
             ("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}\n", "spec.containers"),
             ("apiVersion: v1\nkind: Pod\nspec: {containers: [{name: c}]}\n", "metadata.name"),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {serviceAccountName: a, containers: [{name: c}]}\n",
+                "may not reference serviceaccounts",
+            ),
+            (
+                "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: c, envFrom: [{secretRef: {name: s}}]}]}\n",
+                "may not reference secrets",
+            ),
         ] {
             fs::write(&path, text).unwrap();
             let error = read(&path, "n").unwrap_err().to_string();

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use super::{Outcome, grpc, http};
 use crate::observed::ContainerId;
 
+const PROBE: &str = "probe";
+const HOOK: &str = "lifecycle";
 /// The most of an answer that a message quotes.
 const MAX_QUOTE: usize = 1024;
 
@@ -35,8 +37,10 @@ pub struct HttpRequest {
     pub port: u16,
     /// Path and query.
     pub path: String,
-    /// Headers beside the usual.
+    /// Headers beside the usual, or in their place.
     pub headers: Vec<(String, String)>,
+    /// `probe` or `lifecycle`: how it introduces itself.
+    pub purpose: &'static str,
 }
 
 /// What to try.
@@ -44,7 +48,7 @@ pub struct HttpRequest {
 pub enum Handler {
     /// Run a command in the container.
     Exec(Vec<String>),
-    /// Ask by HTTP.
+    /// Ask by HTTP. To a hook every answer is one; to a probe its status matters.
     Http(HttpRequest),
     /// Open a connection.
     Tcp {
@@ -80,7 +84,7 @@ fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
     u16::try_from(number).ok().filter(|n| *n > 0).ok_or_else(|| format!("invalid port number: {number}"))
 }
 
-fn http_request(container: &Container, action: &HTTPGetAction) -> Handler {
+fn http_request(container: &Container, action: &HTTPGetAction, purpose: &'static str) -> Handler {
     let port = match port(container, &action.port) {
         Ok(port) => port,
         Err(message) => return Handler::Invalid(message),
@@ -92,6 +96,7 @@ fn http_request(container: &Container, action: &HTTPGetAction) -> Handler {
         port,
         path: if path.starts_with('/') { path } else { format!("/{path}") },
         headers: action.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect(),
+        purpose,
     })
 }
 
@@ -101,7 +106,7 @@ impl Handler {
         if let Some(exec) = &probe.exec {
             Self::Exec(exec.command.clone().unwrap_or_default())
         } else if let Some(action) = &probe.http_get {
-            http_request(container, action)
+            http_request(container, action, PROBE)
         } else if let Some(action) = &probe.tcp_socket {
             match port(container, &action.port) {
                 Ok(port) => Self::Tcp { host: action.host.clone().filter(|h| !h.is_empty()), port },
@@ -122,7 +127,7 @@ impl Handler {
         if let Some(exec) = &hook.exec {
             Self::Exec(exec.command.clone().unwrap_or_default())
         } else if let Some(action) = &hook.http_get {
-            http_request(container, action)
+            http_request(container, action, HOOK)
         } else if let Some(sleep) = &hook.sleep {
             Self::Sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or(0)))
         } else {
@@ -144,17 +149,21 @@ impl Handler {
                     Ok(Err(error)) => {
                         Outcome::Failure(format!("Get \"{}\": {error}", http::url(request, host)))
                     }
-                    // A redirect to elsewhere is an answer; only what the server refuses is a failure.
-                    Ok(Ok(status)) if (200..400).contains(&status) => Outcome::Success,
-                    Ok(Ok(status)) => {
-                        Outcome::Failure(format!("HTTP probe failed with statuscode: {status}"))
-                    }
+                    Ok(Ok(_)) if request.purpose == HOOK => Outcome::Success,
+                    Ok(Ok(reply)) => match reply.status {
+                        200..300 => Outcome::Success,
+                        // A redirect to elsewhere is an answer, if a doubtful one.
+                        300..400 => Outcome::Warning(format!(
+                            "Probe terminated redirects, Response body: {}",
+                            reply.body
+                        )),
+                        status => Outcome::Failure(format!("HTTP probe failed with statuscode: {status}")),
+                    },
                 }
             }
             Self::Tcp { host, port } => {
                 let host = host.as_deref().unwrap_or(&target.ip);
-                let shown =
-                    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+                let shown = http::authority(host, *port);
                 match tokio::time::timeout(timeout, TcpStream::connect((host, *port))).await {
                     Err(_) => Outcome::Failure(format!("dial tcp {shown}: i/o timeout")),
                     Ok(Err(error)) => {
@@ -163,16 +172,7 @@ impl Handler {
                     Ok(Ok(_)) => Outcome::Success,
                 }
             }
-            Self::Grpc { port, service } => {
-                match tokio::time::timeout(timeout, grpc::check(&target.ip, *port, service)).await {
-                    Err(_) => Outcome::Failure(format!(
-                        "timeout: failed to connect service \"{}:{port}\" within {}s: context deadline exceeded",
-                        target.ip,
-                        timeout.as_secs()
-                    )),
-                    Ok(outcome) => outcome,
-                }
-            }
+            Self::Grpc { port, service } => grpc::check(&target.ip, *port, service, timeout).await,
             Self::Sleep(duration) => {
                 tokio::time::sleep(*duration).await;
                 Outcome::Success

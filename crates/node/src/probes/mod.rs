@@ -53,6 +53,8 @@ impl Purpose {
 pub enum Outcome {
     /// It succeeded.
     Success,
+    /// It succeeded, but somebody should know how.
+    Warning(String),
     /// It failed, and how.
     Failure(String),
     /// It could not be tried; the verdict stays as it is.
@@ -107,7 +109,7 @@ impl Tracker {
     /// Takes an outcome; the verdict if it changes, or if a container must be ended (which is said each time).
     pub fn take(&mut self, purpose: Purpose, outcome: &Outcome) -> Option<bool> {
         let good = match outcome {
-            Outcome::Success => true,
+            Outcome::Success | Outcome::Warning(_) => true,
             Outcome::Failure(_) => false,
             Outcome::Unknown(_) => return None,
         };
@@ -155,8 +157,8 @@ pub struct Task {
 
 impl Task {
     /// Probes until it is dropped, or until a startup probe succeeds or the container is given up. `report` takes
-    /// changes of the verdict; `failed` takes the text of each failed try.
-    pub async fn run(self, report: impl Fn(News) + Send, failed: impl Fn(String) + Send) {
+    /// changes of the verdict; `tell` takes reason and text of an event for each try that did not simply succeed.
+    pub async fn run(self, report: impl Fn(News) + Send, tell: impl Fn(&'static str, String) + Send) {
         let since = Timestamp::now().duration_since(self.started_at);
         let since = if since.is_negative() { Duration::ZERO } else { since.unsigned_abs() };
         let mut wait = self.schedule.initial_delay.saturating_sub(since);
@@ -170,10 +172,15 @@ impl Task {
         loop {
             ticks.tick().await;
             let outcome = self.handler.attempt(&self.target, self.schedule.timeout).await;
+            let title = self.purpose.title();
             match &outcome {
-                Outcome::Failure(text) => failed(format!("{} probe failed: {text}", self.purpose.title())),
-                Outcome::Unknown(text) => failed(format!("{} probe errored: {text}", self.purpose.title())),
                 Outcome::Success => {}
+                Outcome::Warning(text) => tell("ProbeWarning", format!("{title} probe warning: {text}")),
+                Outcome::Failure(text) => tell("Unhealthy", format!("{title} probe failed: {text}")),
+                Outcome::Unknown(text) => {
+                    let text = format!("{title} probe errored and resulted in unknown state: {text}");
+                    tell("Unhealthy", text);
+                }
             }
             let Some(good) = tracker.take(self.purpose, &outcome) else { continue };
             report(News { container: self.container.clone(), purpose: self.purpose, good });

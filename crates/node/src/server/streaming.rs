@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
 use tiphys_cri::v1;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -21,11 +22,39 @@ use crate::kubelet::Inner;
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// The running instance of a container.
-async fn running(inner: &Inner, namespace: &str, pod: &str, container: &str) -> Result<String, Refusal> {
-    let (_, observed) = look(inner, namespace, pod).await?;
-    let found = observed.newest(container).filter(|c| c.is_running()).map(|c| c.id.0.clone());
-    found.ok_or_else(|| Refusal::not_found(format!("container not found (\"{container}\")")))
+/// A pod and the running instance of one of its containers.
+async fn running(
+    inner: &Inner,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<(Arc<Pod>, String), Refusal> {
+    let (spec, observed) = look(inner, namespace, pod).await?;
+    match observed.newest(container).filter(|c| c.is_running()) {
+        Some(found) => Ok((spec, found.id.0.clone())),
+        None => Err(Refusal::not_found(format!("container not found (\"{container}\")"))),
+    }
+}
+
+/// Which of a process's streams the caller wants. A terminal has no stderr of its own.
+struct Streams {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Streams {
+    fn of(query: &Query, tty: bool) -> Result<Self, Refusal> {
+        let streams = Self {
+            stdin: query.flag(&["input", "stdin"]),
+            stdout: query.flag(&["output", "stdout"]),
+            stderr: query.flag(&["error", "stderr"]) && !tty,
+        };
+        if streams.stdin || streams.stdout || streams.stderr {
+            return Ok(streams);
+        }
+        Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"))
+    }
 }
 
 pub(super) async fn exec(
@@ -36,25 +65,16 @@ pub(super) async fn exec(
     query: &Query,
     request: Request<Incoming>,
 ) -> Answer {
-    let container_id = running(inner, namespace, pod, container).await?;
+    let (_, container_id) = running(inner, namespace, pod, container).await?;
     let tty = query.flag(&["tty"]);
-    let ask = v1::ExecRequest {
-        container_id,
-        cmd: query.all("command"),
-        tty,
-        stdin: query.flag(&["input", "stdin"]),
-        stdout: query.flag(&["output", "stdout"]),
-        stderr: query.flag(&["error", "stderr"]) && !tty,
-    };
-    if ask.cmd.is_empty() {
+    let cmd = query.all("command");
+    if cmd.is_empty() {
         return Err(Refusal::bad_request("you must specify at least 1 command"));
     }
-    if !(ask.stdin || ask.stdout || ask.stderr) {
-        return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
-    }
-    let url =
-        inner.cri.runtime().exec(ask).await.map_err(|s| Refusal::internal(s.message()))?.into_inner().url;
-    relay(&url, request).await
+    let Streams { stdin, stdout, stderr } = Streams::of(query, tty)?;
+    let ask = v1::ExecRequest { container_id, cmd, tty, stdin, stdout, stderr };
+    let answer = inner.cri.runtime().exec(ask).await.map_err(|s| Refusal::internal(s.message()))?;
+    relay(&answer.into_inner().url, request).await
 }
 
 pub(super) async fn attach(
@@ -65,23 +85,13 @@ pub(super) async fn attach(
     query: &Query,
     request: Request<Incoming>,
 ) -> Answer {
-    let container_id = running(inner, namespace, pod, container).await?;
-    let (spec, _) = look(inner, namespace, pod).await?;
+    let (spec, container_id) = running(inner, namespace, pod, container).await?;
     // Whether there is a terminal was decided when the container was made, whatever the caller says.
     let tty = crate::pod::find_container(&spec, container).is_some_and(|c| c.spec.tty.unwrap_or(false));
-    let ask = v1::AttachRequest {
-        container_id,
-        tty,
-        stdin: query.flag(&["input", "stdin"]),
-        stdout: query.flag(&["output", "stdout"]),
-        stderr: query.flag(&["error", "stderr"]) && !tty,
-    };
-    if !(ask.stdin || ask.stdout || ask.stderr) {
-        return Err(Refusal::bad_request("you must specify at least 1 of stdin, stdout, stderr"));
-    }
-    let url =
-        inner.cri.runtime().attach(ask).await.map_err(|s| Refusal::internal(s.message()))?.into_inner().url;
-    relay(&url, request).await
+    let Streams { stdin, stdout, stderr } = Streams::of(query, tty)?;
+    let ask = v1::AttachRequest { container_id, tty, stdin, stdout, stderr };
+    let answer = inner.cri.runtime().attach(ask).await.map_err(|s| Refusal::internal(s.message()))?;
+    relay(&answer.into_inner().url, request).await
 }
 
 pub(super) async fn port_forward(
@@ -115,7 +125,7 @@ pub(super) async fn run(
     container: &str,
     query: &Query,
 ) -> Answer {
-    let container_id = running(inner, namespace, pod, container).await?;
+    let (_, container_id) = running(inner, namespace, pod, container).await?;
     let cmd = query.first("cmd").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let ask = v1::ExecSyncRequest { container_id, cmd, timeout: 0 };
     let done =

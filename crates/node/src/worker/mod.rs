@@ -515,7 +515,7 @@ impl Worker {
         let about = about_container(&self.pod, &container.name);
         AbortOnDropHandle::new(tokio::spawn(async move {
             let report = |news| mailbox.put(|inbox| inbox.probes.push_back(news));
-            task.run(report, |text: String| events.warning(&about, "Unhealthy", text)).await;
+            task.run(report, |reason, text: String| events.warning(&about, reason, text)).await;
         }))
     }
 

@@ -387,9 +387,10 @@ pub(crate) async fn start(
         () = job.stop.cancelled() => return Ok(()),
     };
     match outcome {
-        Outcome::Success => Ok(()),
+        Outcome::Success | Outcome::Warning(_) => Ok(()),
         Outcome::Failure(text) | Outcome::Unknown(text) => {
-            job.ctx.events.warning(&about, "FailedPostStartHook", format!("PostStartHook failed: {text}"));
+            // The text may hold what the hook printed, which is not for everybody who reads events.
+            job.ctx.events.warning(&about, "FailedPostStartHook", "PostStartHook failed");
             let grace = Duration::from_secs(u64::try_from(pod::grace_seconds(&job.pod)).unwrap_or(30));
             let message = "FailedPostStartHook".to_owned();
             if let Err(error) = kill(job.clone(), ContainerId(id), name, grace, message, target.ip).await {
@@ -434,9 +435,10 @@ pub(crate) async fn kill(
         let target = Target { cri: job.ctx.cri.clone(), container: id.clone(), ip };
         let handler = Handler::of_hook(&spec.spec, hook);
         match tokio::time::timeout(grace, handler.attempt(&target, grace)).await {
-            Ok(Outcome::Success) => {}
+            Ok(Outcome::Success | Outcome::Warning(_)) => {}
             Ok(Outcome::Failure(text) | Outcome::Unknown(text)) => {
-                job.ctx.events.warning(&about, "FailedPreStopHook", format!("PreStopHook failed: {text}"));
+                tracing::info!(pod = %job.key, container = name, error = text, "the preStop hook failed");
+                job.ctx.events.warning(&about, "FailedPreStopHook", "PreStopHook failed");
             }
             Err(_) => {
                 tracing::info!(pod = %job.key, container = name, "the preStop hook outlasted the grace period")
