@@ -1,6 +1,9 @@
 //! What the host must offer, asked for before anything is started.
 
-use std::path::Path;
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -38,6 +41,7 @@ pub(crate) fn preflight() -> Result<()> {
             "use a kernel with namespaces (CONFIG_NAMESPACES and its options)",
         );
     }
+    need(loopback().is_ok(), "the loopback interface", "set it up: ip link set lo up");
     if nix::unistd::geteuid().is_root() {
         missing.extend(network()?);
     }
@@ -48,6 +52,11 @@ pub(crate) fn preflight() -> Result<()> {
     bail!("this host lacks what a node needs:{}", list.concat())
 }
 
+/// Fails where the loopback interface is down. Connecting a datagram socket only looks up the route.
+fn loopback() -> std::io::Result<()> {
+    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.connect((Ipv4Addr::LOCALHOST, 9))
+}
+
 /// What the pod network and the service proxy would miss.
 fn network() -> Result<impl Iterator<Item = Missing>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -56,4 +65,21 @@ fn network() -> Result<impl Iterator<Item = Missing>> {
         what: format!("{} ({})", m.feature, m.why),
         remedy: format!("load it: modprobe {}", m.module),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_loopback_that_is_down_is_told() {
+        super::loopback().expect("up, as on every host");
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: making network namespaces takes root");
+            return;
+        }
+        let apart = std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            super::loopback().expect_err("down, as in every new namespace");
+        });
+        apart.join().expect("the namespace is as expected");
+    }
 }
