@@ -214,6 +214,13 @@ async fn the_client_chooses_encoding_and_shape() {
 
     let refused = get(&server, &path, "text/html").await;
     assert_eq!((refused.code, refused.json()["reason"].clone()), (406, json!("NotAcceptable")));
+
+    // A review is nothing that a table could list.
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let review = r#"{"spec":{"nonResourceAttributes":{"path":"/","verb":"get"}}}"#;
+    let headers = |accept| [("accept", accept), ("content-type", "application/json")];
+    assert_eq!(ask(&server, "POST", reviews, &headers(table), review).await.code, 406);
+    assert_eq!(ask(&server, "POST", reviews, &headers("application/json"), review).await.code, 201);
 }
 
 #[tokio::test]

@@ -306,7 +306,9 @@ impl Handler {
     pub(super) fn view(&self, call: &Call, asked: &Asked, stream: bool) -> Result<View, Status> {
         let pretty = asked.query.optional_flag("pretty");
         let version = api_version(&call.kind.group, &call.version);
-        let offer = Offer { stream, shapes: true, protobuf: protobuf::knows(&version, &call.kind.kind) };
+        // What is never kept has no metadata to show.
+        let shapes = call.kind.storage.is_some();
+        let offer = Offer { stream, shapes, protobuf: protobuf::knows(&version, &call.kind.kind) };
         Ok(View {
             kind: Arc::clone(&call.kind),
             version: call.version.clone(),
