@@ -16,7 +16,7 @@ use super::body::{Body, RequestBody};
 use super::query::Query;
 use super::request_info::{ResourceRequest, Verb};
 use super::resource::unbuilt;
-use super::{Asked, Handler, respond};
+use super::{Asked, Handler, respond, websocket};
 use crate::cache::At;
 use crate::node_proxy::{self, Error, Stream};
 use crate::registry::{Call, cache_status};
@@ -73,10 +73,11 @@ impl Handler {
         serde_json::from_slice(object.json()).map_err(Status::internal)
     }
 
-    async fn log(&self, call: &Call, asked: Asked) -> Result<Response<Body>, Status> {
+    async fn log(&self, call: &Call, mut asked: Asked) -> Result<Response<Body>, Status> {
         let pod = self.read(call).await?;
         let container = container(&pod, asked.query.text("container"))?.to_owned();
         check_log_options(&asked.query)?;
+        let socket = websocket::asked_for(&mut asked.head)?;
         let node = meta::text(&pod, &["spec", "nodeName"]);
         if node.is_empty() {
             return Ok(respond::text(StatusCode::OK, ""));
@@ -92,6 +93,9 @@ impl Handler {
         request.headers_mut().insert(header::HOST, host(node));
         let answer = node_proxy::forward(node, stream, request, None, self.stop.clone()).await;
         let mut answer = checked(answer.map_err(proxy_status)?).await?;
+        if let Some(socket) = socket {
+            return socket.carry(answer);
+        }
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Ok(answer)
     }

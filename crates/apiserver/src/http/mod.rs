@@ -38,6 +38,7 @@ mod respond;
 mod scale;
 mod selection;
 mod stream;
+mod websocket;
 
 use body::{Body, RequestBody};
 use flow::{Class, Flow};
