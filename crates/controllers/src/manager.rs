@@ -10,7 +10,7 @@ use crate::{
     endpoints::{EndpointSlices, LegacyEndpoints},
     garbage,
     informers::Informers,
-    job::{Jobs, TtlAfterFinished},
+    job::{Jobs, OrphanedPods, TtlAfterFinished},
     namespace::Namespaces,
     node_lifecycle::{NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
@@ -47,6 +47,7 @@ impl ControllerManager {
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
         start.controller(Jobs::new);
+        start.controller(OrphanedPods::new);
         start.controller(TtlAfterFinished::new);
         start.controller(ServiceAccounts::new);
         start.controller(|tools, informers| RootCa::new(tools, informers, config.root_ca));

@@ -1,6 +1,7 @@
 //! Jobs run pods until enough of them have succeeded.
 
 mod indexes;
+mod orphans;
 mod plan;
 mod policy;
 mod ttl;
@@ -24,7 +25,7 @@ use crate::{
     pods::{from_template, name_prefix},
 };
 
-pub(crate) use self::ttl::TtlAfterFinished;
+pub(crate) use self::{orphans::OrphanedPods, ttl::TtlAfterFinished};
 
 pub(crate) struct Jobs(PodControl<Job>);
 
