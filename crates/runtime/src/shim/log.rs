@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::clock;
 
 /// The longest piece of a line that one record holds; a longer line becomes several, all but the last marked `P`.
+/// So is a last line that does not end.
 const MAX_PIECE: usize = 16 * 1024;
 
 /// Which of a container's streams.
@@ -55,13 +56,13 @@ impl Log {
         self.append(&records);
     }
 
-    /// Writes what is left of unfinished lines.
+    /// Writes what is left of unfinished lines, marked as the pieces that they are.
     pub(super) fn finish(&mut self) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(&mut self.pending[stream as usize]);
             if !rest.is_empty() {
                 let mut records = Vec::new();
-                record(&mut records, clock::now_nanos(), stream, &rest, true);
+                record(&mut records, clock::now_nanos(), stream, &rest, false);
                 self.append(&records);
             }
         }

@@ -34,7 +34,7 @@ fn records_carry_time_stream_and_tag() {
     log.finish();
     let text = std::fs::read_to_string(&path).unwrap();
     let rest: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
-    assert_eq!(rest, ["stdout F one", "stderr F err", "stdout F two"]);
+    assert_eq!(rest, ["stdout F one", "stderr F err", "stdout P two"]);
     assert!(text.lines().all(|line| line.as_bytes()[29] == b'Z'), "{text}");
 }
 
