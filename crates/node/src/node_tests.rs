@@ -201,6 +201,7 @@ fn volumes_show_content_and_follow_its_changes() {
             json!({"serviceAccountName": "sa",
                 "containers": [{"name": "m", "volumeMounts": [{"name": "cm", "mountPath": "/cm"}, {"name": "e", "mountPath": "/e", "subPath": "a/b"}]}],
                 "volumes": [{"name": "cm", "configMap": {"name": "cm"}}, {"name": "e", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+                    {"name": "me", "downwardAPI": {"items": [{"path": "notes", "fieldRef": {"fieldPath": "metadata.annotations['note']"}}]}},
                     {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}]}}]}),
         );
         world.ready(&path).await;
@@ -218,14 +219,19 @@ fn volumes_show_content_and_follow_its_changes() {
         assert!(at("/e").host_path.contains("/volume-subpaths/e/m/1"));
         assert!(std::fs::read_to_string(&at("/etc/hosts").host_path).unwrap().contains("10.244.0.7\tvol\n"));
         at("/dev/termination-log");
-        world.api.change(map, |o| o["data"]["k"] = json!("two"));
-        for _ in 0..600 {
-            if read("kubernetes.io~configmap/cm/k") == "two" {
-                break;
+        let comes = async |file: &str, content: &str| {
+            for _ in 0..600 {
+                if read(file) == content {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-        assert_eq!(read("kubernetes.io~configmap/cm/k"), "two");
+            assert_eq!(read(file), content);
+        };
+        world.api.change(map, |o| o["data"]["k"] = json!("two"));
+        comes("kubernetes.io~configmap/cm/k", "two").await;
+        world.api.change(&path, |o| o["metadata"]["annotations"] = json!({"note": "new"}));
+        comes("kubernetes.io~downward-api/me/notes", "new").await;
         world.delete(&path, 0);
         world.gone(&path).await;
         assert!(!dir.exists(), "the volumes are gone before the pod is");

@@ -187,6 +187,7 @@ impl Worker {
 
     fn receive(&mut self, inbox: Inbox) {
         if let Some(pod) = inbox.pod {
+            self.refresh |= shown(&pod) != shown(&self.pod);
             self.pod = pod;
             self.gone = false;
         }
@@ -764,6 +765,13 @@ impl Worker {
         let own = pod::annotation(mirror, labels::CONFIG_MIRROR) == Some(self.key.uid.as_str());
         mirror.metadata.uid.clone().filter(|_| own)
     }
+}
+
+type Entries = Option<BTreeMap<String, String>>;
+
+/// What a pod's volumes may show of it that can change: its labels and annotations.
+fn shown(pod: &Pod) -> (&Entries, &Entries) {
+    (&pod.metadata.labels, &pod.metadata.annotations)
 }
 
 fn failure(reason: &'static str, message: String, now: Timestamp) -> Failure {
