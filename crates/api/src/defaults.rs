@@ -11,7 +11,7 @@ mod pod;
 mod rest;
 mod workloads;
 
-pub use pod::{Qos, pod, pod_template, qos};
+pub use pod::{Qos, pod, pod_template, pod_template_object, qos};
 pub use rest::{
     csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy,
     persistent_volume, persistent_volume_claim, priority_class, role_binding, secret, service, storage_class,

@@ -147,6 +147,7 @@ fn workloads_are_filled_in() {
                                  "containers": [{"imagePullPolicy": "IfNotPresent"}]}});
     let given = || json!({"spec": {"template": template}});
     check(vec![
+        ("", "v1", "PodTemplate", json!({"template": template}), json!({"template": filled})),
         (
             "apps",
             "v1",

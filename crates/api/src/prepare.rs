@@ -21,6 +21,12 @@ pub fn create_counted(object: &mut Value) {
     meta::start_generation(object);
 }
 
+/// As [`create_counted`], for a kind whose status always tells how many replicas there are.
+pub fn create_replicated(object: &mut Value) {
+    create_counted(object);
+    as_map(object).insert("status".to_owned(), json!({"replicas": 0}));
+}
+
 /// The status stays as it is stored.
 pub fn update(new: &mut Value, old: &Value) {
     keep(new, old, "status");
@@ -51,6 +57,12 @@ pub fn update_status(new: &mut Value, old: &Value) {
         }
     }
     meta::set(new, "generation", old["metadata"].get("generation").cloned());
+}
+
+/// As [`update_status`]; its labels, which follow its pods', are not the status's to change.
+pub fn update_deployment_status(new: &mut Value, old: &Value) {
+    update_status(new, old);
+    meta::set(new, "labels", old["metadata"].get("labels").cloned());
 }
 
 /// A kind whose objects count as a whole, without spec and status.

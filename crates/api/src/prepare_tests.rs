@@ -14,6 +14,17 @@ fn a_new_object_brings_no_status() {
 }
 
 #[test]
+fn what_runs_replicas_tells_their_number_from_the_start() {
+    for (group, kind) in [("apps", "ReplicaSet"), ("apps", "StatefulSet"), ("", "ReplicationController")] {
+        let mut object = json!({"metadata": {"name": "a"}, "status": {"replicas": 5, "readyReplicas": 5}});
+        let kinds = Kinds::builtin();
+        let row = kinds.kind(group, "v1", kind).unwrap();
+        (row.hooks.prepare_create)(&mut object);
+        assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "status": {"replicas": 0}}));
+    }
+}
+
+#[test]
 fn a_node_that_registers_brings_its_status() {
     let kinds = Kinds::builtin();
     let row = kinds.kind("", "v1", "Node").unwrap();
@@ -56,6 +67,23 @@ fn the_status_subresource_writes_only_the_status() {
     assert_eq!(
         new,
         json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {"replicas": 1}, "data": 1, "status": {"x": 1}})
+    );
+}
+
+#[test]
+fn the_status_of_a_deployment_keeps_its_labels_too() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("apps", "v1", "Deployment").unwrap();
+    let Some(Action::Update(status)) = row.subresource("status").map(|s| &s.action) else {
+        panic!("no status")
+    };
+    let old = json!({"metadata": {"labels": {"a": "b"}}, "status": {}});
+    let mut new =
+        json!({"metadata": {"labels": {"a": "c"}, "annotations": {"x": "y"}}, "status": {"replicas": 1}});
+    (status.prepare)(&mut new, &old);
+    assert_eq!(
+        new,
+        json!({"metadata": {"labels": {"a": "b"}, "annotations": {"x": "y"}}, "status": {"replicas": 1}})
     );
 }
 

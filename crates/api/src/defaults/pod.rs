@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Fill::{Bool, Empty, Int, Text};
 use super::{each, fill, object, spec};
-use crate::meta::child_mut;
+use crate::meta::{as_map, child_mut};
 use crate::quantity::Quantity;
 
 /// The mode of files in volumes: 0644.
@@ -36,6 +36,11 @@ fn requests_from_limits(container: &mut Map<String, Value>) {
     for (name, limit) in limits {
         requests.entry(name).or_insert(limit);
     }
+}
+
+/// A PodTemplate, which is a template and nothing else.
+pub fn pod_template_object(_version: &str, object: &mut Value) {
+    pod_template(as_map(object));
 }
 
 /// The `template` of a workload.

@@ -354,7 +354,7 @@ fn core(rows: &mut Vec<Kind>) {
             .field("status.phase")
             .field("status.podIP")
             .field("status.nominatedNodeName"),
-        row("", "PodTemplate", "podtemplates"),
+        row("", "PodTemplate", "podtemplates").default(defaults::pod_template_object),
         Kind {
             orphan_by_default: true,
             ..row("", "ReplicationController", "replicationcontrollers")
@@ -363,6 +363,7 @@ fn core(rows: &mut Vec<Kind>) {
                 .scale(&["spec", "selector"])
                 .status()
                 .counted()
+                .create(prepare::create_replicated)
                 .default(defaults::replication_controller)
                 .field_at("status.replicas", &["status.replicas"], "0")
         },
@@ -421,7 +422,7 @@ fn apps(rows: &mut Vec<Kind>) {
             .short(&["deploy"])
             .category("all")
             .scale(&["spec", "selector"])
-            .status()
+            .status_by(prepare::update_deployment_status)
             .counted()
             .update(prepare::update_deployment)
             .default(defaults::deployment),
@@ -431,6 +432,7 @@ fn apps(rows: &mut Vec<Kind>) {
             .scale(&["spec", "selector"])
             .status()
             .counted()
+            .create(prepare::create_replicated)
             .default(defaults::replica_set)
             .field_at("status.replicas", &["status.replicas"], "0"),
         row("apps", "StatefulSet", "statefulsets")
@@ -439,6 +441,7 @@ fn apps(rows: &mut Vec<Kind>) {
             .scale(&["spec", "selector"])
             .status()
             .counted()
+            .create(prepare::create_replicated)
             .default(defaults::stateful_set),
     ]);
 }
