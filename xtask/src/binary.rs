@@ -21,13 +21,26 @@ pub(crate) fn triple() -> Result<String> {
 
 /// Builds the release binary and makes sure that it is static.
 ///
-/// libseccomp needs its two variables, without which the program links but does not start.
+/// libseccomp needs its two variables, without which the program links but does not start. The program is linked for a
+/// fixed address: every pod's shim is a process of it, and would otherwise have a megabyte of pointers of its own
+/// that the loader had to adjust.
 pub(crate) fn build() -> Result<PathBuf> {
     host::build_packages()?;
     let triple = triple()?;
     run(cargo()
         .current_dir(root()?)
-        .args(["build", "--release", "--locked", "--package", "tiphys", "--target", &triple])
+        .args([
+            "rustc",
+            "--release",
+            "--locked",
+            "--package",
+            "tiphys",
+            "--bin",
+            "tiphys",
+            "--target",
+            &triple,
+        ])
+        .args(["--", "-C", "relocation-model=static"])
         .env("RUSTFLAGS", FLAGS)
         .env("LIBSECCOMP_LINK_TYPE", "static")
         .env("LIBSECCOMP_LIB_PATH", host::seccomp_library()?))?;

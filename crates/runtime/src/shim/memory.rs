@@ -16,20 +16,30 @@ pub(super) fn mappings() -> Option<File> {
 /// It only saves memory, so it fails in silence.
 pub(super) fn let_go_of_clean_pages(mappings: Option<File>) {
     let Some(mappings) = mappings else { return };
-    let mut candidate = None;
-    for line in BufReader::with_capacity(4096, mappings).lines() {
-        let Ok(line) = line else { return };
-        if let Some(found) = clean_candidate(&line) {
-            candidate = found;
+    // First found, then let go of: what runs in between would only come back.
+    for (start, length) in clean(BufReader::with_capacity(4096, mappings)) {
+        // SAFETY: the mapping is this process' own, can't be written to and has no page that differs from its
+        // file, so dropping its pages changes no byte that anyone can read.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+}
+
+/// The places of the mappings that can be let go of.
+fn clean(mappings: impl BufRead) -> Vec<(usize, usize)> {
+    let (mut found, mut candidate) = (Vec::new(), None);
+    for line in mappings.lines() {
+        // A list that can't be read to its end is as good as shorter.
+        let Ok(line) = line else { break };
+        if let Some(next) = clean_candidate(&line) {
+            candidate = next;
         } else if line.starts_with("Anonymous:")
-            && let Some((start, length)) = candidate.take()
+            && let Some(place) = candidate.take()
             && line.split_whitespace().nth(1) == Some("0")
         {
-            // SAFETY: the mapping is this process' own, can't be written to and has no page that differs from its
-            // file, so dropping its pages changes no byte that anyone can read.
-            unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+            found.push(place);
         }
     }
+    found
 }
 
 /// Whether the line begins a mapping, and its place if that is private, read-only and of a file.

@@ -1,4 +1,4 @@
-use super::{clean_candidate, let_go_of_clean_pages, mappings};
+use super::{clean, clean_candidate, let_go_of_clean_pages, mappings};
 
 #[test]
 fn only_read_only_pages_of_files_are_given_back() {
@@ -17,6 +17,14 @@ fn only_read_only_pages_of_files_are_given_back() {
     ] {
         assert_eq!(clean_candidate(line), expected, "{line}");
     }
+}
+
+#[test]
+fn mappings_with_pages_of_their_own_stay() {
+    let list = "1000-2000 r-xp 00000000 08:02 1 /x\nRss: 4 kB\nAnonymous: 0 kB\n\
+                2000-3000 r--p 00001000 08:02 1 /x\nAnonymous: 4 kB\n\
+                3000-5000 r--p 00002000 08:02 1 /x\nAnonymous: 0 kB\n";
+    assert_eq!(clean(list.as_bytes()), [(0x1000, 0x1000), (0x3000, 0x2000)]);
 }
 
 #[test]
