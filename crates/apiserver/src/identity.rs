@@ -1,13 +1,18 @@
 //! Who a request comes from.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// An authenticated user, as `authentication.k8s.io` describes one.
 ///
 /// Only authentication and the in-process connector can make an `Identity`: holding one is proof that
 /// the request was authenticated.
+///
+/// Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct Identity(Arc<User>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct User {
     name: String,
     uid: String,
     groups: Vec<String>,
@@ -33,7 +38,7 @@ impl Identity {
         if !groups.iter().any(|g| g == AUTHENTICATED) {
             groups.push(AUTHENTICATED.to_owned());
         }
-        Self { name: name.into(), uid: uid.into(), groups, extra }
+        Self(Arc::new(User { name: name.into(), uid: uid.into(), groups, extra }))
     }
 
     /// A user whose groups are exactly these: who one is while impersonating.
@@ -43,7 +48,7 @@ impl Identity {
         groups: Vec<String>,
         extra: BTreeMap<String, Vec<String>>,
     ) -> Self {
-        Self { name, uid, groups, extra }
+        Self(Arc::new(User { name, uid, groups, extra }))
     }
 
     /// The user that a service account is.
@@ -59,28 +64,28 @@ impl Identity {
 
     /// A request that carried no credentials.
     pub(crate) fn anonymous() -> Self {
-        Self {
+        Self(Arc::new(User {
             name: ANONYMOUS.to_owned(),
             uid: String::new(),
             groups: vec![UNAUTHENTICATED.to_owned()],
             extra: BTreeMap::new(),
-        }
+        }))
     }
 
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
     pub fn uid(&self) -> &str {
-        &self.uid
+        &self.0.uid
     }
     pub fn groups(&self) -> &[String] {
-        &self.groups
+        &self.0.groups
     }
     pub fn extra(&self) -> &BTreeMap<String, Vec<String>> {
-        &self.extra
+        &self.0.extra
     }
     pub fn in_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|g| g == group)
+        self.0.groups.iter().any(|g| g == group)
     }
 }
 
@@ -161,7 +166,7 @@ impl Identity {
         if !self.in_group(NODES) {
             return None;
         }
-        self.name.strip_prefix(NODE_PREFIX)
+        self.0.name.strip_prefix(NODE_PREFIX)
     }
 }
 

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde_json::Value;
-use tiphys_api::{
-    meta,
-    status::{Status, StatusCause},
-};
+use tiphys_api::status::{Status, StatusCause};
 
 use super::{Attributes, Operation, Plugin};
 use crate::source::Source;
@@ -19,14 +17,26 @@ pub struct NamespaceLifecycle {
     source: Arc<dyn Source>,
 }
 
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(default)]
+    status: NamespaceStatus,
+}
+
+#[derive(Default, Deserialize)]
+struct NamespaceStatus {
+    #[serde(default)]
+    phase: String,
+}
+
 impl NamespaceLifecycle {
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source }
     }
 
     fn phase(&self, namespace: &str) -> Option<String> {
-        let namespace = self.source.get("", "namespaces", "", namespace)?.tree();
-        Some(meta::text(&namespace, &["status", "phase"]).to_owned())
+        let namespace = self.source.get("", "namespaces", "", namespace)?;
+        Some(namespace.read::<Namespace>()?.status.phase)
     }
 
     async fn check(&self, request: &Attributes<'_>, object: &Value) -> Result<(), Status> {

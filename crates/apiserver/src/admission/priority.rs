@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tiphys_api::{meta, status::Status};
 
 use super::{Attributes, Operation, Plugin};
-use crate::source::{Entry, Source};
+use crate::source::Source;
 
 const GROUP: &str = "scheduling.k8s.io";
 
@@ -42,20 +43,32 @@ pub fn system_classes() -> [Value; 2] {
     })
 }
 
+/// What a pod takes from its PriorityClass.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Class {
+    #[serde(default)]
+    value: i64,
+    preemption_policy: Option<String>,
+    #[serde(default)]
+    global_default: bool,
+}
+
 impl Priority {
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source }
     }
 
-    /// The class that is marked as default for all pods; of several, the one of lowest value.
-    fn default_class(&self) -> Option<Value> {
-        let classes = self.source.list(GROUP, "priorityclasses", None);
-        let defaults = classes.iter().map(Entry::tree).filter(|class| class["globalDefault"] == true);
-        defaults.min_by_key(|class| class["value"].as_i64())
+    /// The class that is marked as default for all pods, and its name; of several, the one of lowest value.
+    fn default_class(&self) -> Option<(String, Class)> {
+        let classes = self.source.list(GROUP, "priorityclasses", None).into_iter();
+        let read = classes.filter_map(|entry| Some((entry.read::<Class>()?, entry.name)));
+        let default = read.filter(|(class, _)| class.global_default).min_by_key(|(class, _)| class.value)?;
+        Some((default.1, default.0))
     }
 
-    async fn class(&self, name: &str) -> Option<Value> {
-        let get = || self.source.get(GROUP, "priorityclasses", "", name).map(|entry| entry.tree());
+    async fn class(&self, name: &str) -> Option<Class> {
+        let get = || self.source.get(GROUP, "priorityclasses", "", name)?.read();
         let class = get();
         if class.is_some() {
             return class;
@@ -67,21 +80,18 @@ impl Priority {
     async fn resolve(&self, request: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         let wanted = meta::text(pod, &["spec", "priorityClassName"]).to_owned();
         let class = if wanted.is_empty() {
-            let class = self.default_class();
-            if let Some(class) = &class {
-                super::spec_mut(pod).insert("priorityClassName".to_owned(), meta::name(class).into());
-            }
-            class
+            self.default_class().map(|(name, class)| {
+                super::spec_mut(pod).insert("priorityClassName".to_owned(), name.into());
+                class
+            })
         } else {
             let class = self.class(&wanted).await.ok_or_else(|| {
                 request.forbidden(pod, &format!("no PriorityClass with name {wanted} was found"))
             })?;
             Some(class)
         };
-        let (priority, policy) = match &class {
-            Some(class) => {
-                (class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str().map(str::to_owned))
-            }
+        let (priority, policy) = match class {
+            Some(class) => (class.value, class.preemption_policy),
             None => (0, Some("PreemptLowerPriority".to_owned())),
         };
         let spec = &pod["spec"];
@@ -140,8 +150,7 @@ impl Plugin for Priority {
             return Ok(());
         }
         match self.default_class() {
-            Some(other) if meta::name(&other) != meta::name(class) => {
-                let other = meta::name(&other);
+            Some((other, _)) if other != meta::name(class) => {
                 let why =
                     format!("PriorityClass {other} is already marked as default. Only one default can exist");
                 Err(request.forbidden(class, &why))

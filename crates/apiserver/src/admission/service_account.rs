@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rand::Rng;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tiphys_api::{meta, status::Status};
 
@@ -21,13 +22,22 @@ pub struct ServiceAccount {
     source: Arc<dyn Source>,
 }
 
+/// What a pod takes from its account.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Account {
+    automount_service_account_token: Option<bool>,
+    #[serde(default)]
+    image_pull_secrets: Vec<Value>,
+}
+
 impl ServiceAccount {
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source }
     }
 
-    async fn account(&self, namespace: &str, name: &str) -> Option<Value> {
-        let get = || self.source.get("", "serviceaccounts", namespace, name).map(|entry| entry.tree());
+    async fn account(&self, namespace: &str, name: &str) -> Option<Account> {
+        let get = || self.source.get("", "serviceaccounts", namespace, name)?.read();
         if let Some(account) = get() {
             return Some(account);
         }
@@ -57,9 +67,9 @@ fn lists<'a>(pod: &'a Value, path: &'a [&'a str]) -> impl Iterator<Item = &'a Va
 }
 
 /// Whether a pod of this account gets the token; the pod's own word counts most.
-fn automounts(account: &Value, pod: &Value) -> bool {
-    let field = "automountServiceAccountToken";
-    pod["spec"][field].as_bool().or_else(|| account[field].as_bool()).unwrap_or(true)
+fn automounts(account: &Account, pod: &Value) -> bool {
+    let own = pod["spec"]["automountServiceAccountToken"].as_bool();
+    own.or(account.automount_service_account_token).unwrap_or(true)
 }
 
 /// Mounts token, authority and namespace into every container that has nothing of its own there.
@@ -151,7 +161,7 @@ impl Plugin for ServiceAccount {
         if automounts(&account, pod) {
             mount_token(pod);
         }
-        let secrets = meta::items(&account, &["imagePullSecrets"]);
+        let secrets = account.image_pull_secrets;
         if meta::items(pod, &["spec", "imagePullSecrets"]).is_empty() && !secrets.is_empty() {
             super::spec_mut(pod).insert("imagePullSecrets".to_owned(), secrets.into());
         }

@@ -5,11 +5,11 @@ use tiphys_store::Revision;
 /// What the cache answers instead of objects.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// `resourceVersion`, `resourceVersionMatch`, `limit` and `continue` don't go together.
+    /// What is asked for is no revision, or is one where a continue token says it.
     #[error("{0}")]
     Invalid(String),
     /// A continue token that this server did not make.
-    #[error("continue key is not valid: {0}")]
+    #[error("invalid continue token: continue key is not valid: {0}")]
     InvalidContinue(&'static str),
     /// The list that the token belongs to is gone. The token goes on in the newest state instead.
     #[error(

@@ -69,26 +69,12 @@ pub enum At {
 }
 
 impl At {
-    /// Reads the parameters of a list as upstream documents them; absent ones are empty, `limit` is 0.
+    /// Reads the parameters of a list as upstream documents them, of which the caller knows that they go
+    /// together; absent ones are empty, `limit` is 0.
     ///
     /// # Errors
-    /// They don't go together, or are no revision.
+    /// A revision that is none, or that comes with a continue token.
     pub fn list(resource_version: &str, rv_match: &str, limit: u64, token: &str) -> Result<Self, Error> {
-        let forbidden = |why: &str| {
-            Err(Error::Invalid(format!("resourceVersionMatch: Forbidden: resourceVersionMatch {why}")))
-        };
-        match (rv_match, resource_version) {
-            ("", _) => {}
-            (_, "") => return forbidden("is forbidden unless resourceVersion is provided"),
-            _ if !token.is_empty() => return forbidden("is forbidden when continue is provided"),
-            ("Exact", "0") => return forbidden("\"exact\" is forbidden for resourceVersion \"0\""),
-            ("Exact" | "NotOlderThan", _) => {}
-            (other, _) => {
-                return Err(Error::Invalid(format!(
-                    "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\""
-                )));
-            }
-        }
         if !token.is_empty() {
             return match resource_version {
                 "" | "0" => Ok(Self::Continue(token.to_owned())),
@@ -120,9 +106,8 @@ impl At {
 }
 
 pub(super) fn revision(text: &str) -> Result<Revision, Error> {
-    Revision::parse(text).ok_or_else(|| {
-        Error::Invalid(format!("resourceVersion: Invalid value: {text:?}: must be a resource version"))
-    })
+    Revision::parse(text)
+        .ok_or_else(|| Error::Invalid(format!("invalid resource version: {text:?} is no revision")))
 }
 
 #[derive(Clone, Debug)]

@@ -26,27 +26,11 @@ pub enum Start {
 }
 
 impl Start {
-    /// Reads the parameters of a watch as upstream documents them; absent ones are empty.
+    /// Reads the parameters of a watch as upstream documents them; an absent revision is empty.
     ///
     /// # Errors
-    /// They don't go together, or are no revision.
-    pub fn read(
-        resource_version: &str,
-        rv_match: &str,
-        send_initial_events: Option<bool>,
-    ) -> Result<Self, Error> {
-        let forbidden = |why| Err(Error::Invalid(format!("resourceVersionMatch: Forbidden: {why}")));
-        match (send_initial_events, rv_match) {
-            (None, "") | (Some(_), "NotOlderThan") => {}
-            (None, _) => {
-                return forbidden(
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                );
-            }
-            (Some(_), _) => {
-                return forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
-            }
-        }
+    /// It is no revision.
+    pub fn read(resource_version: &str, send_initial_events: Option<bool>) -> Result<Self, Error> {
         match (send_initial_events, At::get(resource_version)?) {
             (Some(true), at) => Ok(Self::Initial(at)),
             (_, At::NotOlderThan(revision)) => Ok(Self::After(revision)),

@@ -114,7 +114,7 @@ async fn a_dry_run_leaves_no_trace() {
     assert_eq!((code, &changed["data"]["x"]), (200, &json!("2")));
     assert_eq!(send(&server, "DELETE", &path, Value::Null).await.0, 200);
     assert_eq!(send(&server, "GET", &format!("{MAPS}/b"), Value::Null).await.1, object);
-    assert_eq!(send(&server, "POST", &format!("{MAPS}?dryRun=Some"), map("c", json!({}))).await.0, 400);
+    assert_eq!(send(&server, "POST", &format!("{MAPS}?dryRun=Some"), map("c", json!({}))).await.0, 422);
 }
 
 #[tokio::test]

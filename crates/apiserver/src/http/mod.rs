@@ -8,6 +8,7 @@ use futures::FutureExt;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
 use rustls::pki_types::CertificateDer;
+use tiphys_api::decode::FieldValidation;
 use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -63,7 +64,16 @@ struct Asked {
     user: Identity,
     head: Parts,
     query: Query,
+    /// The kind of the options in the query.
+    options: &'static str,
     warnings: Arc<Warnings>,
+}
+
+impl Asked {
+    /// How strictly the client wants its body to be read.
+    fn validation(&self) -> Result<FieldValidation, Status> {
+        options::field_validation(self.options, &self.query)
+    }
 }
 
 impl Handler {
@@ -84,12 +94,11 @@ impl Handler {
     /// Answers a request. Whatever goes wrong is an answer, too.
     pub async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let headers = head.headers.clone();
-        let audit = audit_id(&headers);
+        let (audit, accept) = (audit_id(&head.headers), head.headers.get(header::ACCEPT).cloned());
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let warnings = Arc::new(Warnings::default());
         let answer = unpanicked(self.answer(head, body, &warnings)).await;
-        let mut response = answer.unwrap_or_else(|status| respond::error(&status, &headers));
+        let mut response = answer.unwrap_or_else(|status| respond::error(&status, accept));
         respond::warn(&mut response, &warnings.take());
         response.headers_mut().insert(HeaderName::from_static("audit-id"), audit);
         tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
@@ -111,7 +120,11 @@ impl Handler {
         let class = class(&head.method, &target);
         let _place = self.flow.enter(class).await?;
         self.permit(&user, &head.method, &target, &query)?;
-        let asked = Asked { user, head, query, warnings: Arc::clone(warnings) };
+        let options = match &target {
+            Target::Resource(resource) => resource.verb.options(),
+            Target::Path(_) => Verb::Get.options(),
+        };
+        let asked = Asked { user, head, query, options, warnings: Arc::clone(warnings) };
         let answer = async {
             match target {
                 Target::Resource(resource) => self.resource(resource, asked, body).await,

@@ -1,19 +1,108 @@
-//! The options of deletes, which come in the body or in the query.
+//! The options of requests, which come in the query, and those of deletes in the body, too.
+//!
+//! What is wrong with them is told as of an object: 422, by the name that the options have.
 
 use serde_json::Value;
+use tiphys_api::decode::FieldValidation;
+use tiphys_api::field::{Error, Path};
 use tiphys_api::status::Status;
 
 use super::query::Query;
+use super::request_info::Verb;
 use crate::registry::{DeleteOptions, Propagation};
+
+impl Verb {
+    /// The kind of the options that come with it.
+    pub(super) fn options(self) -> &'static str {
+        match self {
+            Self::Get => "GetOptions",
+            Self::List | Self::Watch | Self::DeleteCollection => "ListOptions",
+            Self::Create => "CreateOptions",
+            Self::Update => "UpdateOptions",
+            Self::Patch => "PatchOptions",
+            Self::Delete => KIND,
+        }
+    }
+}
+
+/// 422 for options of a kind.
+pub(super) fn invalid(kind: &str, errors: &[Error]) -> Status {
+    Status::invalid("meta.k8s.io", kind, "", errors)
+}
+
+/// Checks that what a list or a watch says of revisions goes together.
+pub(super) fn list(verb: Verb, query: &Query) -> Result<(), Status> {
+    const MATCH: &str = "resourceVersionMatch";
+    let (watch, wish) = (verb == Verb::Watch, query.text(MATCH));
+    let (at, initial) = (Path::new(MATCH), query.optional_flag("sendInitialEvents"));
+    let mut errors = Vec::new();
+    let mut forbidden = |path: &Path, why: &str| errors.push(Error::forbidden(path, why));
+    if watch && initial.is_some() && wish != "NotOlderThan" {
+        forbidden(&at, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+    }
+    if !wish.is_empty() {
+        if watch && initial.is_none() {
+            forbidden(
+                &at,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            );
+        }
+        if !watch && query.text("resourceVersion").is_empty() {
+            forbidden(&at, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if !query.text("continue").is_empty() {
+            forbidden(&at, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if !watch && wish == "Exact" && query.text("resourceVersion") == "0" {
+            forbidden(&at, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+        let supported: &[&str] = if watch { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+        if !supported.contains(&wish) {
+            errors.push(Error::not_supported(&at, wish, supported));
+        }
+    }
+    if !watch && initial.is_some() {
+        let path = Path::new("sendInitialEvents");
+        errors.push(Error::forbidden(&path, "sendInitialEvents is forbidden for list"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid(Verb::List.options(), &errors)) }
+}
+
+/// The name of a manager of fields; empty where the client says none.
+pub(super) fn field_manager<'a>(kind: &str, query: &'a Query) -> Result<&'a str, Status> {
+    const MAX: usize = 128;
+    let (path, said) = (Path::new("fieldManager"), query.text("fieldManager"));
+    let mut errors = Vec::new();
+    if said.len() > MAX {
+        errors.push(Error::too_long(&path, MAX));
+    }
+    for (at, c) in said.char_indices().filter(|(_, c)| c.is_control()) {
+        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        errors.push(Error::invalid(&path, said, why));
+    }
+    if errors.is_empty() { Ok(said) } else { Err(invalid(kind, &errors)) }
+}
+
+/// How strictly the client wants its body to be read.
+pub(super) fn field_validation(kind: &str, query: &Query) -> Result<FieldValidation, Status> {
+    let said = query.text("fieldValidation");
+    FieldValidation::parse(said).ok_or_else(|| {
+        let supported = ["", "Ignore", "Strict", "Warn"];
+        invalid(kind, &[Error::not_supported(&Path::new("fieldValidation"), said, &supported)])
+    })
+}
+
+/// What deletes call their options.
+const KIND: &str = "DeleteOptions";
 
 /// Reads `DeleteOptions` and whether they ask for a dry run.
 ///
 /// # Errors
-/// 400 for a body that is no `DeleteOptions` or options that contradict each other.
+/// 400 for a body that is no `DeleteOptions`, 422 for options that contradict each other.
 pub(crate) fn delete(body: Option<&Value>, query: &Query) -> Result<(DeleteOptions, bool), Status> {
     let Some(body) = body else { return from_query(query) };
     let kind = body["kind"].as_str().unwrap_or_default();
-    if !body.is_object() || !matches!(kind, "" | "DeleteOptions") {
+    if !body.is_object() || !matches!(kind, "" | KIND) {
         return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
     }
     let text = |key: &str| body[key].as_str().map(str::to_owned);
@@ -30,7 +119,7 @@ pub(crate) fn delete(body: Option<&Value>, query: &Query) -> Result<(DeleteOptio
         resource_version: condition("resourceVersion"),
     };
     let asked = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    Ok((options, dry_run(asked)? || dry_run(query.all("dryRun"))?))
+    Ok((options, dry_run(KIND, asked)? || dry_run(KIND, query.all("dryRun"))?))
 }
 
 fn from_query(query: &Query) -> Result<(DeleteOptions, bool), Status> {
@@ -41,40 +130,32 @@ fn from_query(query: &Query) -> Result<(DeleteOptions, bool), Status> {
         uid: None,
         resource_version: None,
     };
-    Ok((options, dry_run(query.all("dryRun"))?))
+    Ok((options, dry_run(KIND, query.all("dryRun"))?))
 }
 
 fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Propagation>, Status> {
-    let policy = match policy {
-        None => None,
-        Some("Orphan") => Some(Propagation::Orphan),
-        Some("Background") => Some(Propagation::Background),
-        Some("Foreground") => Some(Propagation::Foreground),
-        Some(other) => {
-            return Err(Status::bad_request(format!(
-                "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Unsupported value: {other:?}: \
-                 supported values: \"Background\", \"Foreground\", \"Orphan\""
-            )));
-        }
-    };
+    let path = Path::new("propagationPolicy");
+    let wrong = |error| Err(invalid(KIND, &[error]));
     match (policy, orphan) {
-        (Some(_), Some(_)) => Err(Status::bad_request(
-            "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: Invalid value: orphanDependents and \
-             deletionPropagation cannot be both set",
-        )),
-        (None, Some(orphan)) => Ok(Some(if orphan { Propagation::Orphan } else { Propagation::Background })),
-        (policy, None) => Ok(policy),
+        (Some(said), Some(_)) => {
+            wrong(Error::invalid(&path, said, "orphanDependents and deletionPropagation cannot be both set"))
+        }
+        (None, Some(true)) | (Some("Orphan"), None) => Ok(Some(Propagation::Orphan)),
+        (None, Some(false)) | (Some("Background"), None) => Ok(Some(Propagation::Background)),
+        (Some("Foreground"), None) => Ok(Some(Propagation::Foreground)),
+        (Some(other), None) => {
+            wrong(Error::not_supported(&path, other, &["Background", "Foreground", "Orphan", "nil"]))
+        }
+        (None, None) => Ok(None),
     }
 }
 
 /// Reads `dryRun`.
-pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
+pub(super) fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
     let mut asked = false;
     for value in values.filter(|v| !v.is_empty()) {
         if value != "All" {
-            return Err(Status::bad_request(format!(
-                "dryRun: Unsupported value: {value:?}: supported values: \"All\""
-            )));
+            return Err(invalid(kind, &[Error::not_supported(&Path::new("dryRun"), value, &["All"])]));
         }
         asked = true;
     }
@@ -114,15 +195,59 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for body in [
-            json!({"kind": "Pod"}),
-            json!([]),
-            json!({"gracePeriodSeconds": "5"}),
-            json!({"propagationPolicy": "Never"}),
-            json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
-            json!({"dryRun": ["Some"]}),
+        for (body, code) in [
+            (json!({"kind": "Pod"}), 400),
+            (json!([]), 400),
+            (json!({"gracePeriodSeconds": "5"}), 400),
+            (json!({"propagationPolicy": "Never"}), 422),
+            (json!({"propagationPolicy": "Orphan", "orphanDependents": true}), 422),
+            (json!({"dryRun": ["Some"]}), 422),
         ] {
-            assert_eq!(delete(Some(&body), &Query::default()).unwrap_err().code(), 400, "{body}");
+            assert_eq!(delete(Some(&body), &Query::default()).unwrap_err().code(), code, "{body}");
+        }
+    }
+
+    #[test]
+    fn revisions_of_lists_and_watches_go_together() {
+        let told = |verb, query: &str| list(verb, &Query::parse(query)).map_err(|e| e.message);
+        for (verb, query) in [
+            (Verb::List, "resourceVersion=7&resourceVersionMatch=Exact"),
+            (Verb::List, "resourceVersion=0&resourceVersionMatch=NotOlderThan"),
+            (Verb::List, "continue=x"),
+            (Verb::Watch, "sendInitialEvents=true&resourceVersionMatch=NotOlderThan"),
+            (Verb::Watch, "resourceVersion=7"),
+        ] {
+            assert_eq!(told(verb, query), Ok(()), "{query}");
+        }
+        let wrong = "ListOptions.meta.k8s.io \"\" is invalid: ";
+        for (verb, query, why) in [
+            (Verb::List, "resourceVersionMatch=Exact", "forbidden unless resourceVersion is provided"),
+            (Verb::List, "resourceVersion=0&resourceVersionMatch=Exact", "\"exact\" is forbidden"),
+            (Verb::List, "resourceVersion=7&resourceVersionMatch=exact", "Unsupported value: \"exact\""),
+            (Verb::List, "resourceVersion=7&resourceVersionMatch=Exact&continue=x", "when continue"),
+            (Verb::DeleteCollection, "sendInitialEvents=false", "sendInitialEvents is forbidden for list"),
+            (Verb::Watch, "sendInitialEvents=true", "requires setting resourceVersionMatch"),
+            (Verb::Watch, "resourceVersionMatch=NotOlderThan", "unless sendInitialEvents is provided"),
+            (
+                Verb::Watch,
+                "sendInitialEvents=1&resourceVersionMatch=Exact",
+                "supported values: \"NotOlderThan\"",
+            ),
+        ] {
+            let message = told(verb, query).unwrap_err();
+            assert!(message.starts_with(wrong) && message.contains(why), "{query}: {message}");
+        }
+    }
+
+    #[test]
+    fn managers_have_short_plain_names() {
+        assert_eq!(field_manager("PatchOptions", &Query::parse("fieldManager=a+b")).unwrap(), "a b");
+        for wrong in [format!("fieldManager={}", "x".repeat(129)), "fieldManager=a%0A".to_owned()] {
+            assert_eq!(
+                field_manager("PatchOptions", &Query::parse(&wrong)).unwrap_err().code(),
+                422,
+                "{wrong}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use tiphys_api::{meta, selector::LabelSelector};
 
 use super::body::{self, Body, RequestBody};
 use super::negotiate::{self, Offer};
-use super::resource::{encoding, unbuilt, validation};
+use super::resource::{encoding, unbuilt};
 use super::{Asked, Handler, dialect, encode, options, respond};
 use crate::registry::objectmeta::{named, time};
 use crate::registry::{Call, Updating};
@@ -31,7 +31,7 @@ impl Handler {
         let offer = Offer { stream: false, shapes: false, protobuf: known };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
         let bytes = body::read(body).await?;
-        let mut request = dialect::read(&call, &target, &bytes, encoding(&asked)?, validation(&asked)?)?;
+        let mut request = dialect::read(&call, &target, &bytes, encoding(&asked)?, asked.validation()?)?;
         named(&mut request, &call.name)?;
         self.registry.admit_asked(&call, &mut request).await?;
         let answer = match (&*call.kind.resource, &*subresource.name) {

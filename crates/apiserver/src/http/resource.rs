@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::Value;
 use tiphys_api::codec::protobuf;
-use tiphys_api::decode::FieldValidation;
+use tiphys_api::field::{Error, Path};
 use tiphys_api::kind::{Action, Kind, Subresource, Update, Verbs, api_version};
 use tiphys_api::status::{Reason, Status};
 
@@ -77,7 +77,7 @@ impl Handler {
             namespace: r.namespace.clone(),
             name: r.name.clone(),
             subresource: r.subresource.clone(),
-            dry_run: options::dry_run(asked.query.all("dryRun"))?,
+            dry_run: options::dry_run(asked.options, asked.query.all("dryRun"))?,
             field_manager: manager(&asked)?,
             warnings: Arc::clone(&asked.warnings),
         };
@@ -155,6 +155,7 @@ impl Handler {
     async fn list(&self, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
         let view = self.view(call, asked, false)?;
         let query = &asked.query;
+        options::list(Verb::List, query)?;
         let limit = u64::try_from(query.integer("limit")?.unwrap_or(0)).unwrap_or(0);
         let at = At::list(
             query.text("resourceVersion"),
@@ -176,7 +177,7 @@ impl Handler {
 
     async fn create(&self, call: Call, asked: Asked, body: RequestBody) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
-        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
         if call.kind.storage.is_none() {
             let answer = self.review(&call, object).await?;
@@ -196,7 +197,7 @@ impl Handler {
         create: bool,
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
-        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
         let may_create = if create { self.may_create(&call) } else { Ok(()) };
         let mut make = |live: Option<&Value>| {
@@ -218,12 +219,13 @@ impl Handler {
         rules: Update,
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
-        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
         let force = asked.query.optional_flag("force");
         let updated = if let Patch::Apply(config) = &patch {
             if asked.query.text("fieldManager").is_empty() {
-                return Err(bad_patch_options("fieldManager: Required value: is required for apply patch"));
+                let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
+                return Err(options::invalid(asked.options, &[error]));
             }
             let config = dialect.check_config(config)?;
             let create = call.subresource.is_empty();
@@ -237,7 +239,8 @@ impl Handler {
             self.registry.update(&call, Updating { rules, create, make: &mut make }).await?
         } else {
             if force.is_some() {
-                return Err(bad_patch_options("force: Forbidden: may not be specified for non-apply patch"));
+                let error = Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch");
+                return Err(options::invalid(asked.options, &[error]));
             }
             let mut make = |live: Option<&Value>| {
                 let live = live.ok_or_else(|| call.not_found())?;
@@ -293,6 +296,7 @@ impl Handler {
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
+        options::list(Verb::DeleteCollection, &asked.query)?;
         let filter = filter(&call, &asked)?;
         let body = read_options(body, &asked.head.headers).await?;
         let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
@@ -322,10 +326,7 @@ impl Handler {
 /// Who owns the fields that a request sets: who says so, else the client's name.
 fn manager(asked: &Asked) -> Result<String, Status> {
     const MAX: usize = 128;
-    let said = asked.query.text("fieldManager");
-    if said.len() > MAX {
-        return Err(Status::bad_request(format!("fieldManager: Too long: may not be more than {MAX} bytes")));
-    }
+    let said = options::field_manager(asked.options, &asked.query)?;
     if !said.is_empty() {
         return Ok(said.to_owned());
     }
@@ -334,23 +335,9 @@ fn manager(asked: &Asked) -> Result<String, Status> {
     Ok(name.chars().filter(|c| !c.is_control()).take(MAX).collect())
 }
 
-/// How strictly the client wants its body to be read.
-pub(super) fn validation(asked: &Asked) -> Result<FieldValidation, Status> {
-    let said = asked.query.text("fieldValidation");
-    FieldValidation::parse(said).ok_or_else(|| {
-        Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {said:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))
-    })
-}
-
 /// The encoding of the request's body.
 pub(super) fn encoding(asked: &Asked) -> Result<Encoding, Status> {
     negotiate::content_encoding(&asked.head.headers)
-}
-
-fn bad_patch_options(why: &str) -> Status {
-    Status::new(Reason::Invalid, format!("PatchOptions.meta.k8s.io \"\" is invalid: {why}"))
 }
 
 /// Reads the body of a delete, if there is one.

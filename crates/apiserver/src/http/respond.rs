@@ -54,10 +54,11 @@ pub(super) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response
 }
 
-/// An error as a client can read it: in the encoding that it accepts, else as JSON.
-pub(super) fn error(status: &Status, request: &HeaderMap) -> Response<Body> {
+/// An error as a client can read it: in the encoding that its `Accept` header names, else as JSON.
+pub(super) fn error(status: &Status, accept: Option<HeaderValue>) -> Response<Body> {
+    let accept: HeaderMap = accept.into_iter().map(|value| (header::ACCEPT, value)).collect();
     let offer = Offer { stream: false, shapes: true, protobuf: true };
-    let encoding = negotiate::accept(request, Some(false), offer).map_or(Encoding::Json, |a| a.encoding);
+    let encoding = negotiate::accept(&accept, Some(false), offer).map_or(Encoding::Json, |a| a.encoding);
     let value = status.to_value();
     let (encoding, bytes) = match super::encode::value(&value, encoding, false) {
         Ok(bytes) => (encoding, bytes),

@@ -13,7 +13,7 @@ use super::dialect::{self, Dialect};
 use super::negotiate::{self, Offer};
 use super::patch::Patch;
 use super::request_info::Verb;
-use super::resource::{encoding, unbuilt, validation};
+use super::resource::{encoding, unbuilt};
 use super::{Asked, Handler, encode, respond};
 use crate::cache::At;
 use crate::registry::{Call, Updating, cache_status};
@@ -31,7 +31,7 @@ impl Handler {
             Offer { stream: false, shapes: false, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
         let target = Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| unbuilt("Scale"))?;
-        let dialect = Dialect::of(&call, validation(&asked)?, self.registry.now())?;
+        let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = match verb {
             Verb::Get => {
                 let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
@@ -41,12 +41,12 @@ impl Handler {
             }
             Verb::Update => {
                 let bytes = body::read(body).await?;
-                let wanted = dialect::read(&call, &target, &bytes, encoding(&asked)?, validation(&asked)?)?;
+                let wanted = dialect::read(&call, &target, &bytes, encoding(&asked)?, asked.validation()?)?;
                 self.rescale(&call, scale, &dialect, &mut |_| Ok(wanted.clone())).await?
             }
             _ => {
                 let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
-                let validation = validation(&asked)?;
+                let validation = asked.validation()?;
                 let mut make = |now: Value| {
                     let patched = patch.of(&now, target.ty)?;
                     Ok(decode::decode_tree(&target, patched, validation)?.object)

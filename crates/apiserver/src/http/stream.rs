@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::body::Body;
 use super::encode::{ListMeta, View};
+use super::request_info::Verb;
 use super::{Asked, Handler, respond};
 use crate::cache::{Change, Notice, Start, Watch, WatchOptions};
 use crate::registry::{Call, cache_status};
@@ -69,12 +70,9 @@ pub(super) fn list(
 /// What a watch asks for in its query.
 fn options(call: &Call, asked: &Asked) -> Result<WatchOptions, Status> {
     let query = &asked.query;
-    let start = Start::read(
-        query.text("resourceVersion"),
-        query.text("resourceVersionMatch"),
-        query.optional_flag("sendInitialEvents"),
-    )
-    .map_err(cache_status)?;
+    super::options::list(Verb::Watch, query)?;
+    let initial = query.optional_flag("sendInitialEvents");
+    let start = Start::read(query.text("resourceVersion"), initial).map_err(cache_status)?;
     let filter = super::resource::filter(call, asked)?;
     Ok(WatchOptions { start, filter, bookmarks: query.flag("allowWatchBookmarks") })
 }

@@ -28,23 +28,20 @@ impl Registry {
         self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
         (kind.hooks.default)(&storage(kind)?.version, &mut object);
 
+        let exists = |name: &str| Status::already_exists(&kind.group, &kind.resource, name);
         let prefix = meta::text(&object, &["metadata", "generateName"]).to_owned();
-        let generated = meta::name(&object).is_empty() && !prefix.is_empty();
-        let attempts = if generated { NAMES } else { 1 };
-        for _ in 0..attempts {
+        if prefix.is_empty() || !meta::name(&object).is_empty() {
+            return self.insert(call, object).await?.ok_or_else(|| exists(&name));
+        }
+        for _ in 0..NAMES {
             let mut candidate = object.clone();
-            if generated {
-                meta::metadata_mut(&mut candidate).insert(
-                    "name".into(),
-                    meta::generated_name(&prefix, |below| rand::rng().random_range(0..below)).into(),
-                );
-            }
+            let name = meta::generated_name(&prefix, |below| rand::rng().random_range(0..below));
+            meta::metadata_mut(&mut candidate).insert("name".into(), name.into());
             if let Some(created) = self.insert(call, candidate).await? {
                 return Ok(created);
             }
         }
-        let name = if generated { prefix } else { name };
-        Err(Status::already_exists(&kind.group, &kind.resource, &name))
+        Err(exists(&prefix))
     }
 
     /// Creates an object under the name that it has; `None` if there is one of that name.

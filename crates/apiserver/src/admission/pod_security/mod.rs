@@ -2,9 +2,10 @@
 
 mod checks;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde_json::Value;
 use tiphys_api::{
     field::{Error, Path},
@@ -57,15 +58,11 @@ impl Level {
 impl Wanted {
     /// Reads the labels of one mode. One that can't be read means the strictest level to those who would be let
     /// through otherwise.
-    fn read(namespace: &Value, mode: &str) -> Self {
-        let label = |key: String| {
-            let labels = meta::labels(namespace);
-            labels.and_then(|labels| labels.get(&key)).and_then(Value::as_str).map(str::to_owned)
-        };
-        let level = label(format!("{LABEL}{mode}"));
-        let level = level.map_or(Level::Privileged, |l| Level::parse(&l).unwrap_or(Level::Restricted));
-        let version = label(format!("{LABEL}{mode}-version")).filter(|v| is_version(v));
-        Self { level, version: version.unwrap_or_else(|| "latest".to_owned()) }
+    fn read(labels: &Labels, mode: &str) -> Self {
+        let level = labels.get(&format!("{LABEL}{mode}"));
+        let level = level.map_or(Level::Privileged, |l| Level::parse(l).unwrap_or(Level::Restricted));
+        let version = labels.get(&format!("{LABEL}{mode}-version")).filter(|v| is_version(v));
+        Self { level, version: version.map_or("latest", String::as_str).to_owned() }
     }
 
     /// What the pod does that the level forbids, as one sentence; `None` if nothing.
@@ -84,13 +81,27 @@ fn is_version(text: &str) -> bool {
     text == "latest" || text.strip_prefix("v1.").is_some_and(number)
 }
 
+type Labels = BTreeMap<String, String>;
+
+#[derive(Deserialize)]
+struct Namespace {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    labels: Option<Labels>,
+}
+
 impl PodSecurity {
     pub fn new(source: Arc<dyn Source>) -> Self {
         Self { source }
     }
 
-    fn namespace(&self, request: &Attributes<'_>) -> Value {
-        self.source.get("", "namespaces", "", request.namespace).map(|entry| entry.tree()).unwrap_or_default()
+    /// The labels of the request's namespace.
+    fn labels(&self, request: &Attributes<'_>) -> Labels {
+        let namespace = self.source.get("", "namespaces", "", request.namespace);
+        namespace.and_then(|entry| entry.read::<Namespace>()?.metadata.labels).unwrap_or_default()
     }
 }
 
@@ -160,7 +171,7 @@ impl Plugin for PodSecurity {
         if !shapes_pod(request) {
             return Ok(());
         }
-        let enforced = Wanted::read(&self.namespace(request), "enforce");
+        let enforced = Wanted::read(&self.labels(request), "enforce");
         // A pod that was let in before the label came may go on being updated.
         let spec = &object["spec"];
         if request.operation == Operation::Update && *spec == old["spec"] {
@@ -183,7 +194,7 @@ impl Plugin for PodSecurity {
             None
         };
         let Some((metadata, spec)) = pod else { return Vec::new() };
-        let warned = Wanted::read(&self.namespace(request), "warn");
+        let warned = Wanted::read(&self.labels(request), "warn");
         warned.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
     }
 }
