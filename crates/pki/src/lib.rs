@@ -13,6 +13,7 @@ mod rotating;
 mod sealing_keys;
 mod tls;
 mod token_key;
+mod unverified;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
@@ -26,6 +27,7 @@ pub use rotating::{Clock, Rotating};
 pub use sealing_keys::SealingKey;
 pub use tls::{client_config, server_config};
 pub use token_key::TokenKey;
+pub use unverified::unverified_client_config;
 
 /// Every key of one cluster.
 pub struct Pki {

@@ -48,18 +48,20 @@ impl Handler {
             ("pods", "log") if r.verb == Verb::Get => self.log(&call, asked).await,
             ("pods", "exec" | "attach" | "portforward") => self.attach(r, &call, asked).await,
             ("nodes", "proxy") => {
-                let (node, _) = split_name(&r.name)?;
+                let node = split_name(&r.name)?;
                 let stream = self.nodes.dial(node.name).await.map_err(proxy_status)?;
                 self.proxy(&format!("node {}", node.name), stream, &r.rest, asked, body).await
             }
             ("pods", "proxy") => {
-                let address = self.pod_address(&call).await?;
-                let stream = node_proxy::dial_address(address).await.map_err(proxy_status)?;
+                let part = split_name(&call.name)?;
+                let address = self.pod_address(&call, &part).await?;
+                let stream = part.dial(address).await.map_err(proxy_status)?;
                 self.proxy(&address.to_string(), stream, &r.rest, asked, body).await
             }
             ("services", "proxy") => {
-                let address = self.service_address(&call).await?;
-                let stream = node_proxy::dial_address(address).await.map_err(proxy_status)?;
+                let part = split_name(&call.name)?;
+                let address = self.service_address(&call, &part).await?;
+                let stream = part.dial(address).await.map_err(proxy_status)?;
                 self.proxy(&address.to_string(), stream, &r.rest, asked, body).await
             }
             _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), r.subresource))),
@@ -162,8 +164,7 @@ impl Handler {
     }
 
     /// The address of a pod and the port that its proxy's name asks for.
-    async fn pod_address(&self, call: &Call) -> Result<SocketAddr, Status> {
-        let (part, _) = split_name(&call.name)?;
+    async fn pod_address(&self, call: &Call, part: &Part<'_>) -> Result<SocketAddr, Status> {
         let pod = self.read(&Call { name: part.name.to_owned(), ..call.clone() }).await?;
         let named = |name: &str| {
             let ports = meta::items(&pod, &["spec", "containers"]).iter();
@@ -185,8 +186,7 @@ impl Handler {
     }
 
     /// The address of one of a Service's ready endpoints.
-    async fn service_address(&self, call: &Call) -> Result<SocketAddr, Status> {
-        let (part, _) = split_name(&call.name)?;
+    async fn service_address(&self, call: &Call, part: &Part<'_>) -> Result<SocketAddr, Status> {
         let service = self.read(&Call { name: part.name.to_owned(), ..call.clone() }).await?;
         let ports = meta::items(&service, &["spec", "ports"]);
         let wanted = match part.port {
@@ -228,13 +228,21 @@ impl Handler {
 }
 
 /// The parts of `[scheme:]name[:port]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part<'a> {
     name: &'a str,
     port: &'a str,
+    tls: bool,
 }
 
-/// Takes a proxied object's name apart. The scheme, if there is one, is plain HTTP.
-fn split_name(text: &str) -> Result<(Part<'_>, &str), Status> {
+impl Part<'_> {
+    async fn dial(&self, address: SocketAddr) -> Result<Box<dyn Stream>, Error> {
+        if self.tls { node_proxy::dial_tls(address).await } else { node_proxy::dial_address(address).await }
+    }
+}
+
+/// Takes a proxied object's name apart. Without a scheme it is plain HTTP.
+fn split_name(text: &str) -> Result<Part<'_>, Status> {
     let parts: Vec<&str> = text.split(':').collect();
     let (scheme, name, port) = match parts.as_slice() {
         [name] => ("", *name, ""),
@@ -244,8 +252,8 @@ fn split_name(text: &str) -> Result<(Part<'_>, &str), Status> {
         _ => return Err(Status::bad_request(format!("invalid proxy request {text:?}"))),
     };
     match scheme {
-        "" | "http" => Ok((Part { name, port }, scheme)),
-        "https" => Err(unbuilt("the proxy to servers that speak TLS")),
+        "" | "http" => Ok(Part { name, port, tls: false }),
+        "https" => Ok(Part { name, port, tls: true }),
         _ => Err(Status::bad_request(format!("invalid proxy request {text:?}"))),
     }
 }

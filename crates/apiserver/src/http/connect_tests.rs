@@ -66,11 +66,11 @@ fn queries_are_translated() {
 
 #[test]
 fn names_of_proxies() {
-    let part = |text| split_name(text).map(|(part, _)| (part.name.to_owned(), part.port.to_owned()));
-    assert_eq!(part("web").unwrap(), ("web".into(), String::new()));
-    assert_eq!(part("web:80").unwrap(), ("web".into(), "80".into()));
-    assert_eq!(part("http:web:named").unwrap(), ("web".into(), "named".into()));
-    assert_eq!(part("https:web:443").unwrap_err().code(), 501);
+    let part = |text| split_name(text).map(|part| (part.name, part.port, part.tls));
+    assert_eq!(part("web").unwrap(), ("web", "", false));
+    assert_eq!(part("web:80").unwrap(), ("web", "80", false));
+    assert_eq!(part("http:web:named").unwrap(), ("web", "named", false));
+    assert_eq!(part("https:web:443").unwrap(), ("web", "443", true));
     assert_eq!(part("ftp:web:1").unwrap_err().code(), 400);
     assert_eq!(part("a:b:c:d").unwrap_err().code(), 400);
 }
