@@ -119,6 +119,12 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T
     }
 }
 
+/// A namespace that is going refuses every new object; there is nothing to tell.
+pub(crate) fn namespace_goes(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403
+        && status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating")))
+}
+
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::Pod;

@@ -13,8 +13,10 @@ pub(crate) struct Tools {
 
 /// A loop over the keys of its queue.
 pub(crate) trait Controller: Sized + Send + Sync + 'static {
-    /// The name of its service account, and the source of its events.
+    /// The source of its events.
     const NAME: &'static str;
+    /// The service account that it works as.
+    const ACCOUNT: &'static str = Self::NAME;
     const WORKERS: usize = 2;
 
     fn queue(&self) -> Queue<ObjectKey>;

@@ -4,7 +4,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use tiphys_client::{Informer, key::controller_of};
 use tokio::task::JoinSet;
 
-use crate::object::Object;
+use crate::{
+    endpoints::{legacy, mirror},
+    object::Object,
+};
 
 /// Objects by the UID of the owner that manages them.
 pub(crate) const BY_CONTROLLER: &str = "controller";
@@ -32,6 +35,8 @@ pub(crate) struct Informers {
     pub(crate) deployments: Kept<Deployment>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
+    /// Endpoints that no controller here has made.
+    pub(crate) custom_endpoints: Kept<Endpoints>,
     pub(crate) jobs: Kept<Job>,
     pub(crate) nodes: Kept<Node>,
     /// The leases by which nodes tell that they are alive.
@@ -52,6 +57,16 @@ impl Informers {
             deployments: owned(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
+            custom_endpoints: Informer::new(
+                Api::all(client.clone()),
+                watcher::Config::default().labels(&format!(
+                    "{}!={},{}!=true",
+                    legacy::MANAGED_BY,
+                    legacy::MANAGER,
+                    mirror::SKIP
+                )),
+                slim,
+            ),
             jobs: all(client, slim),
             nodes: all(client, slim),
             node_leases: Informer::new(
@@ -76,6 +91,7 @@ impl Informers {
         tasks.spawn(self.deployments.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());
+        tasks.spawn(self.custom_endpoints.run());
         tasks.spawn(self.jobs.run());
         tasks.spawn(self.nodes.run());
         tasks.spawn(self.node_leases.run());

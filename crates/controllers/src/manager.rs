@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use crate::{
     controller::{Controller, Tools},
     deployment::Deployments,
-    endpoints::{EndpointSlices, LegacyEndpoints},
+    endpoints::{EndpointSliceMirroring, EndpointSlices, LegacyEndpoints},
     garbage,
     informers::Informers,
     job::{Jobs, OrphanedPods, TtlAfterFinished},
@@ -46,6 +46,7 @@ impl ControllerManager {
         start.controller(Deployments::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
+        start.controller(EndpointSliceMirroring::new);
         start.controller(Jobs::new);
         start.controller(OrphanedPods::new);
         start.controller(TtlAfterFinished::new);
@@ -55,7 +56,7 @@ impl ControllerManager {
         start.controller(TaintEviction::new);
         start.controller(PodGc::new);
         start.controller(Namespaces::new);
-        start.task(garbage::NAME, |tools, _| garbage::run(tools));
+        start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);
         Self { tasks }
@@ -78,15 +79,19 @@ struct Start<F> {
 
 impl<F: Fn(&'static str) -> Client> Start<F> {
     fn controller<C: Controller>(&mut self, new: impl FnOnce(Tools, &mut Informers) -> C) {
-        self.task(C::NAME, |tools, informers| new(tools, informers).run());
+        self.task(C::NAME, C::ACCOUNT, |tools, informers| new(tools, informers).run());
     }
 
-    /// Runs what writes as the service account `name`.
-    fn task<Run>(&mut self, name: &'static str, new: impl FnOnce(Tools, &mut Informers) -> Run)
-    where
+    /// Runs what tells its events as `name` and writes as the service account `account`.
+    fn task<Run>(
+        &mut self,
+        name: &'static str,
+        account: &'static str,
+        new: impl FnOnce(Tools, &mut Informers) -> Run,
+    ) where
         Run: Future<Output = ()> + Send + 'static,
     {
-        let client = (self.client_for)(name);
+        let client = (self.client_for)(account);
         let (events, sink) = Recorder::new(client.clone(), name, "");
         let run = new(Tools { client, events }, &mut self.informers);
         // The sink ends early for a controller that tells of nothing.

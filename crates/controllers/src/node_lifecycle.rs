@@ -22,7 +22,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers, LEASES},
     object::Object,
-    pods::phase,
+    pods::{disrupted, phase},
 };
 
 /// A node whose lease is older is taken for dead: upstream's `--node-monitor-grace-period`.
@@ -66,13 +66,16 @@ fn last_sign(node: &Node, lease: Option<&Lease>) -> Option<Timestamp> {
     renewed.max(beat).max(made)
 }
 
-fn plan(node: &Node, lease: Option<&Lease>, now: Timestamp) -> Plan {
+/// A node is dead when it has been silent for long enough, of which only the time since `watching` counts: while
+/// nobody listened, a node's silence told nothing.
+fn plan(node: &Node, lease: Option<&Lease>, watching: Timestamp, now: Timestamp) -> Plan {
     let age = last_sign(node, lease)
+        .max(Some(watching))
         .map_or(Duration::ZERO, |t| Duration::try_from(now.duration_since(t)).unwrap_or_default());
     let ready = status(node, "Ready").map(|c| c.status.as_str());
     let dead = age >= GRACE;
     let mut wanted: Vec<(&str, &str)> = Vec::new();
-    if dead || ready == Some("Unknown") && age >= GRACE {
+    if dead || ready == Some("Unknown") {
         wanted.extend([(UNREACHABLE, "NoSchedule"), (UNREACHABLE, "NoExecute")]);
     } else if ready != Some("True") {
         wanted.push((NOT_READY, "NoSchedule"));
@@ -120,6 +123,7 @@ pub(crate) struct NodeLifecycle {
     queue: Queue<ObjectKey>,
     nodes: Reader<Node>,
     leases: Reader<Lease>,
+    watching: Timestamp,
 }
 
 impl NodeLifecycle {
@@ -143,7 +147,8 @@ impl NodeLifecycle {
                 }
             }
         });
-        Self { client: tools.client, events: tools.events, queue, nodes, leases }
+        let watching = Timestamp::now();
+        Self { client: tools.client, events: tools.events, queue, nodes, leases, watching }
     }
 }
 
@@ -163,7 +168,7 @@ impl Controller for NodeLifecycle {
         let Some(node) = self.nodes.get(key) else { return Ok(Verdict::Done) };
         let now = Timestamp::now();
         let lease = self.leases.get(&ObjectKey::new(LEASES, &key.name));
-        let Plan { taints, lost, look_again } = plan(&node, lease.as_deref(), now);
+        let Plan { taints, lost, look_again } = plan(&node, lease.as_deref(), self.watching, now);
         let nodes: Api<Node> = Api::all(self.client.clone());
         if lost {
             let message = format!("Node {} status is now: NodeNotReady", node.name());
@@ -246,6 +251,8 @@ impl TaintEviction {
 
 impl Controller for TaintEviction {
     const NAME: &'static str = "taint-eviction-controller";
+    // Upstream has no role of its own for it either.
+    const ACCOUNT: &'static str = "node-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()
@@ -273,6 +280,11 @@ impl Controller for TaintEviction {
                 let precondition = Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None };
                 let params = DeleteParams { preconditions: Some(precondition), ..Default::default() };
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
+                let why = "Taint manager: deleting due to NoExecute taint";
+                let condition = disrupted("DeletionByTaintManager", why, Timestamp::now());
+                let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
+                let told = pods.patch_status(&key.name, &Default::default(), &Patch::Strategic(patch)).await;
+                gone_is_fine(told)?;
                 gone_is_fine(pods.delete(&key.name, &params).await)?;
                 Ok(Verdict::Done)
             }

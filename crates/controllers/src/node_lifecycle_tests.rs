@@ -22,6 +22,10 @@ fn lease(seconds_ago: i64) -> Lease {
         .expect("a lease")
 }
 
+fn long_ago() -> Timestamp {
+    now() - jiff::SignedDuration::from_hours(1)
+}
+
 fn told(taints: &[Taint]) -> Vec<String> {
     taints.iter().map(|t| format!("{}:{}", t.key.rsplit('/').next().unwrap_or_default(), t.effect)).collect()
 }
@@ -48,7 +52,7 @@ fn taints_follow_conditions_and_leave_others_alone() {
         ),
     ];
     for (what, node, age, want) in cases {
-        let plan = plan(&node, Some(&lease(age)), now());
+        let plan = plan(&node, Some(&lease(age)), long_ago(), now());
         assert_eq!(
             plan.taints.as_deref().map(told),
             want.map(|w| w.iter().map(|t| (*t).to_owned()).collect()),
@@ -60,15 +64,22 @@ fn taints_follow_conditions_and_leave_others_alone() {
 
 #[test]
 fn a_node_is_looked_at_when_its_grace_is_over() {
-    let plan = plan(&node(Some("True"), json!([])), Some(&lease(10)), now());
+    let plan = plan(&node(Some("True"), json!([])), Some(&lease(10)), long_ago(), now());
     assert_eq!(plan.look_again, Duration::from_millis(40_100));
+}
+
+#[test]
+fn silence_before_anybody_listened_tells_nothing() {
+    let just_started = now() - jiff::SignedDuration::from_secs(5);
+    let plan = plan(&node(Some("True"), json!([])), Some(&lease(3600)), just_started, now());
+    assert_eq!((plan.taints, plan.lost, plan.look_again), (None, false, Duration::from_millis(45_100)));
 }
 
 #[test]
 fn a_cordoned_node_is_tainted() {
     let mut cordoned = node(Some("True"), json!([]));
     cordoned.spec.get_or_insert_default().unschedulable = Some(true);
-    let plan = plan(&cordoned, Some(&lease(1)), now());
+    let plan = plan(&cordoned, Some(&lease(1)), long_ago(), now());
     assert_eq!(plan.taints.as_deref().map(told), Some(vec!["unschedulable:NoSchedule".to_owned()]));
 }
 

@@ -17,7 +17,7 @@ use tiphys_client::{
 };
 
 use crate::{
-    claim::{self, Owns, claim},
+    claim::{self, Owns, claim, namespace_goes},
     controller::Tools,
     informers::Kept,
     object::Object,
@@ -166,12 +166,6 @@ impl<O: RunsPods> PodControl<O> {
         }
         failed.map_or(Ok(()), Err)
     }
-}
-
-/// A namespace that is going refuses every new object; there is nothing to tell.
-fn namespace_goes(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403
-        && status.details.as_ref().is_some_and(|d| d.causes.iter().any(|c| c.reason == "NamespaceTerminating")))
 }
 
 fn follow<O: RunsPods>(

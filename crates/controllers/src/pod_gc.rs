@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
@@ -15,7 +16,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
-    pods::phase,
+    pods::{disrupted, phase},
 };
 
 /// Upstream's `--terminated-pod-gc-threshold`.
@@ -106,8 +107,14 @@ impl Controller for PodGc {
             }
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
             if !matches!(phase(&pod), "Succeeded" | "Failed") {
-                let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Failed"}});
-                gone_is_fine(pods.patch_status(pod.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+                let mut patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Failed"}});
+                if !node.is_empty() {
+                    let why = "PodGC: node no longer exists";
+                    patch["status"]["conditions"] =
+                        json!([disrupted("DeletionByPodGC", why, Timestamp::now())]);
+                }
+                let patch = Patch::Strategic(patch);
+                gone_is_fine(pods.patch_status(pod.name(), &Default::default(), &patch).await)?;
             }
             let params = DeleteParams {
                 grace_period_seconds: Some(0),

@@ -5,8 +5,9 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Pod, PodCondition, PodTemplateSpec},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
+use serde_json::{Value, json};
 
 use crate::object::Object;
 
@@ -61,6 +62,12 @@ pub(crate) fn availability(pod: &Pod, min_ready_seconds: i32, now: Timestamp) ->
     let wanted = Duration::from_secs(u64::try_from(min_ready_seconds).unwrap_or(0));
     let been = Duration::try_from(now.duration_since(since)).unwrap_or_default();
     if been >= wanted { Availability::Available } else { Availability::In(wanted - been) }
+}
+
+/// The condition that a pod goes for a reason that is not its own (KEP-3329), for a strategic merge patch of its status.
+pub(crate) fn disrupted(reason: &str, message: &str, now: Timestamp) -> Value {
+    json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": Time(now)})
 }
 
 /// A pod as its template describes it, managed by `owner`. Its name begins with `prefix`.

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -176,30 +177,30 @@ impl ContentStore {
         let task = tokio::spawn(async move {
             match id.kind {
                 Kind::ConfigMap => {
-                    let api: Api<ConfigMap> = Api::namespaced(client, &id.namespace);
-                    let events = watcher::watch_object(api, &id.name).default_backoff();
-                    let mut events = std::pin::pin!(events);
-                    while let Some(event) = events.next().await {
-                        match event {
-                            Ok(object) => tell(object.map(config_map)),
-                            Err(error) => tracing::debug!(object = %id, %error, "watch interrupted"),
-                        }
-                    }
+                    watch_one(Api::namespaced(client, &id.namespace), &id, config_map, tell).await
                 }
-                Kind::Secret => {
-                    let api: Api<Secret> = Api::namespaced(client, &id.namespace);
-                    let events = watcher::watch_object(api, &id.name).default_backoff();
-                    let mut events = std::pin::pin!(events);
-                    while let Some(event) = events.next().await {
-                        match event {
-                            Ok(object) => tell(object.map(secret)),
-                            Err(error) => tracing::debug!(object = %id, %error, "watch interrupted"),
-                        }
-                    }
-                }
+                Kind::Secret => watch_one(Api::namespaced(client, &id.namespace), &id, secret, tell).await,
             }
         });
         Entry { answer, users: BTreeSet::new(), _task: AbortOnDropHandle::new(task) }
+    }
+}
+
+/// Tells what one object holds, now and after each change, until it is dropped.
+async fn watch_one<K>(
+    api: Api<K>,
+    id: &ContentId,
+    read: fn(K) -> Content,
+    mut tell: impl FnMut(Option<Content>),
+) where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+{
+    let mut events = std::pin::pin!(watcher::watch_object(api, &id.name).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(object) => tell(object.map(read)),
+            Err(error) => tracing::debug!(object = %id, %error, "watch interrupted"),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use tiphys_client::{Informer, Recorder};
 use tiphys_cri::v1;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ use crate::registration::Registrar;
 use crate::registry::Registry;
 use crate::services::ServiceFacts;
 use crate::volumes::mounts;
-use crate::{changes, gc, lease, logs, static_pods};
+use crate::{changes, gc, lease, logs, registration, static_pods};
 
 /// Why a node can't run on this host.
 #[derive(Debug, thiserror::Error)]
@@ -117,8 +117,9 @@ impl Kubelet {
         tasks.spawn(sink.run());
         tasks.spawn(lease::run(inner.kube.clone(), config.node_name.clone(), node.metadata.uid.clone()));
         let (seen, own_node) = watch::channel(Some(Arc::new(node)));
-        tasks.spawn(watch_node(inner.kube.clone(), config.node_name.clone(), seen));
-        tasks.spawn(async move { registrar.keep(registered).await });
+        let doubted = Arc::new(Notify::new());
+        tasks.spawn(watch_node(inner.kube.clone(), config.node_name.clone(), seen, doubted.clone()));
+        tasks.spawn(async move { registrar.keep(registered, &doubted).await });
 
         let services: Informer<Service, ServiceFacts> =
             Informer::new(Api::all(inner.kube.clone()), watcher::Config::default(), ServiceFacts::of);
@@ -240,13 +241,22 @@ fn deliver(registry: &Arc<Registry>, old: Option<&Arc<Pod>>, new: Option<&Arc<Po
     }
 }
 
-async fn watch_node(client: kube::Client, name: String, seen: watch::Sender<Option<Arc<Node>>>) {
+/// Keeps the own node as the API has it, less its status. Rings when somebody wrote there that the node is lost.
+async fn watch_node(
+    client: kube::Client,
+    name: String,
+    seen: watch::Sender<Option<Arc<Node>>>,
+    doubted: Arc<Notify>,
+) {
     let api: Api<Node> = Api::all(client);
     let mut events = std::pin::pin!(watcher::watch_object(api, &name).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(Some(mut node)) => {
                 node.metadata.managed_fields = None;
+                if registration::is_doubted(&node) {
+                    doubted.notify_one();
+                }
                 node.status = None;
                 seen.send_replace(Some(Arc::new(node)));
             }

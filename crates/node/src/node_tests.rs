@@ -74,6 +74,14 @@ fn the_node_is_registered_and_keeps_its_lease() {
             (&lease["spec"]["holderIdentity"], &lease["spec"]["leaseDurationSeconds"]),
             (&json!("n"), &json!(40))
         );
+        // Taken for dead, it says at once that it is not.
+        world.api.change("/api/v1/nodes/n", |node| {
+            for condition in node["status"]["conditions"].as_array_mut().into_iter().flatten() {
+                condition["status"] = json!("Unknown");
+            }
+        });
+        let alive = |n: Option<&Value>| n.is_some_and(|n| condition(n, "Ready") == "True");
+        world.until("/api/v1/nodes/n", "alive", alive).await;
     });
 }
 

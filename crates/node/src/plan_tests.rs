@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::testing::pod_from;
+use crate::testing::{instance, pod_from};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -33,25 +33,6 @@ fn exit(code: i32, finished: i64) -> State {
 
 fn running() -> State {
     State::Running { started_at: at(1) }
-}
-
-fn instance(name: &str, attempt: u32, sandbox: &str, state: State) -> Container {
-    Container {
-        id: ContainerId(format!("{name}{attempt}")),
-        sandbox: SandboxId(sandbox.into()),
-        name: name.into(),
-        attempt,
-        state,
-        created_at: at(10 + i64::from(attempt)),
-        image: "i".into(),
-        image_ref: String::new(),
-        hash: String::new(),
-        termination_path: String::new(),
-        fallback_to_logs: false,
-        grace_seconds: None,
-        user: None,
-        log_path: String::new(),
-    }
 }
 
 /// A view with everything quiet, to be changed by each case.

@@ -13,6 +13,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tiphys_cri::v1;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::machine::{self, Machine};
@@ -112,8 +113,8 @@ impl Registrar {
         api.patch_status(&self.config.node_name, &PatchParams::default(), &patch).await
     }
 
-    /// Sends the status when it changes, and every five minutes. Runs until it is dropped.
-    pub(crate) async fn keep(&self, registered: Registered) {
+    /// Sends the status when it changes, when it is `doubted`, and every five minutes. Runs until it is dropped.
+    pub(crate) async fn keep(&self, registered: Registered, doubted: &Notify) {
         let api: Api<Node> = Api::all(self.kube.clone());
         let Registered { node, pulse: mut told } = registered;
         let mut last = node.status;
@@ -122,10 +123,12 @@ impl Registrar {
         let mut behind = false;
         loop {
             soon = if behind || told.not_ready.is_some() { (soon * 2).min(LOOK) } else { SOON };
-            tokio::time::sleep(if soon > SOON { soon } else { LOOK }).await;
+            tokio::select! {
+                () = tokio::time::sleep(if soon > SOON { soon } else { LOOK }) => {}
+                () = doubted.notified() => behind = true,
+            }
             let now = self.pulse().await;
-            if now == told && sent.elapsed() < REPORT {
-                behind = false;
+            if now == told && !behind && sent.elapsed() < REPORT {
                 continue;
             }
             match self.send(&api, &now, last.as_ref()).await {
@@ -242,6 +245,12 @@ impl Registrar {
             ..NodeStatus::default()
         }
     }
+}
+
+/// Whether the API has been told that nothing is heard of the node.
+pub(crate) fn is_doubted(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|c| c.type_ == "Ready" && c.status == "Unknown")
 }
 
 /// A patch of the whole status; addresses replace those before, they are not merged.

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::observed::{Sandbox, SandboxId};
-use crate::testing::pod_from;
+use crate::testing::{self, pod_from};
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(seconds).unwrap()
@@ -24,20 +24,10 @@ fn running() -> State {
 
 fn instance(name: &str, attempt: u32, state: State) -> Container {
     Container {
-        id: ContainerId(format!("{name}{attempt}")),
-        sandbox: SandboxId("s".into()),
-        name: name.into(),
-        attempt,
-        state,
-        created_at: at(10 + i64::from(attempt)),
         image: "image:1".into(),
         image_ref: "image@sha256:1".into(),
-        hash: String::new(),
-        termination_path: String::new(),
-        fallback_to_logs: false,
-        grace_seconds: None,
         user: Some((1, 2, vec![3])),
-        log_path: String::new(),
+        ..testing::instance(name, attempt, "s", state)
     }
 }
 

@@ -21,7 +21,7 @@ use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::co
 
 use self::plan::{Action, Plan, plan};
 use crate::{
-    claim::{self, Owns, claim, gone_is_fine},
+    claim::{self, Owns, claim, gone_is_fine, namespace_goes},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
@@ -163,6 +163,7 @@ impl Deployments {
                         return Ok(Performed::NameTaken);
                     }
                 }
+                Err(error) if namespace_goes(&error) => return Err(error),
                 Err(error) => {
                     let message = format!("Failed to create new replica set {:?}: {error}", set.name());
                     self.events.warning(&deployment.as_reference(), "ReplicaSetCreateError", message);

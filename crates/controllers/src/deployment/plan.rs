@@ -76,8 +76,11 @@ impl Planner<'_> {
             self.scale();
             return;
         }
-        let recreate = spec.strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("Recreate");
-        if recreate { self.recreate(old_pods_run) } else { self.roll() }
+        if self.recreates() { self.recreate(old_pods_run) } else { self.roll() }
+    }
+
+    fn recreates(&self) -> bool {
+        self.deployment.spec.strategy.as_ref().and_then(|s| s.type_.as_deref()) == Some("Recreate")
     }
 
     /// Whether the wanted number is another than the one that the sets were last sized for.
@@ -151,6 +154,9 @@ impl Planner<'_> {
             for set in self.old.clone().iter().filter(|s| replicas(s) > 0) {
                 self.resize(set, 0);
             }
+            return;
+        }
+        if self.recreates() {
             return;
         }
         for (set, to) in proportion(self.bounds, &active) {

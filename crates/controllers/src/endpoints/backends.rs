@@ -34,7 +34,7 @@ pub(super) struct Backend {
     pub(super) terminating: bool,
     pub(super) hostname: Option<String>,
     pub(super) node: Option<String>,
-    pub(super) target: ObjectReference,
+    pub(super) target: Option<ObjectReference>,
 }
 
 /// Whether the Service's endpoints are made from its selector.
@@ -53,9 +53,11 @@ pub(super) fn is_headless(service: &Service) -> bool {
     service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"))
 }
 
+/// Tells of endpoints that their Service has no address of its own.
+pub(super) const HEADLESS: &str = "service.kubernetes.io/headless";
+
 /// The labels that what is made for a Service has of the Service.
 pub(super) fn labels_for(service: &Service) -> BTreeMap<String, String> {
-    const HEADLESS: &str = "service.kubernetes.io/headless";
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
     if is_headless(service) {
@@ -92,13 +94,13 @@ pub(super) fn backends(service: &Service, pods: &[Arc<Pod>]) -> Vec<Backend> {
                 terminating,
                 hostname: named.filter(|_| in_this_domain),
                 node: pod_spec.node_name.clone().filter(|n| !n.is_empty()),
-                target: ObjectReference {
+                target: Some(ObjectReference {
                     kind: Some("Pod".to_owned()),
                     namespace: pod.metadata.namespace.clone(),
                     name: pod.metadata.name.clone(),
                     uid: pod.metadata.uid.clone(),
                     ..Default::default()
-                },
+                }),
             })
         })
         .collect()

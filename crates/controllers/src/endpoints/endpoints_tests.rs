@@ -52,12 +52,12 @@ fn steps(actions: Vec<slices::Action>) -> Vec<String> {
 }
 
 fn planned(service: &Service, pods: &[Arc<Pod>], present: &[Arc<EndpointSlice>]) -> Vec<String> {
-    steps(slices::plan(service, &backends(service, pods), present))
+    steps(slices::plan(&Subject::of(service), &backends(service, pods), present))
 }
 
 /// The slices after the first plan.
 fn made(service: &Service, pods: &[Arc<Pod>]) -> Vec<Arc<EndpointSlice>> {
-    let plan = slices::plan(service, &backends(service, pods), &[]);
+    let plan = slices::plan(&Subject::of(service), &backends(service, pods), &[]);
     plan.into_iter()
         .map(|a| if let slices::Action::Create(s) = a { Arc::from(s) } else { panic!("creates only") })
         .collect()
@@ -158,4 +158,45 @@ fn services_without_a_selector_are_their_owners_own() {
     assert!(is_selected(&service(|_| {})));
     assert!(!is_selected(&service(|s| s["spec"]["selector"] = json!({}))));
     assert!(!is_selected(&service(|s| s["spec"]["type"] = json!("ExternalName"))));
+}
+
+#[test]
+fn what_somebody_wrote_into_endpoints_is_mirrored() {
+    let endpoints = |change: &dyn Fn(&mut Value)| -> Endpoints {
+        let mut endpoints = json!({
+            "metadata": {"name": "web", "namespace": "ns", "uid": "e", "labels": {"mine": "yes", "service.kubernetes.io/headless": ""}},
+            "subsets": [
+                {"addresses": [{"ip": "192.0.2.1"}], "notReadyAddresses": [{"ip": "192.0.2.2"}], "ports": [{"name": "http", "port": 80}]},
+                {"addresses": [{"ip": "2001:db8::1"}], "ports": [{"name": "http", "port": 80}]},
+                {"addresses": [{"ip": "192.0.2.3"}], "ports": [{"name": "http", "port": 81}]}],
+        });
+        change(&mut endpoints);
+        serde_json::from_value(endpoints).expect("endpoints")
+    };
+    let plan = |e: &Endpoints, present: &[Arc<EndpointSlice>]| {
+        slices::plan(&mirror::subject(e), &mirror::backends(e), present)
+    };
+    let all = endpoints(&|_| {});
+    let made: Vec<Arc<EndpointSlice>> = plan(&all, &[])
+        .into_iter()
+        .map(|a| if let slices::Action::Create(s) = a { Arc::from(s) } else { panic!("creates only") })
+        .collect();
+    let shown: Vec<String> = made.iter().map(|s| format!("{} {}", s.address_type, told(s))).collect();
+    assert_eq!(shown, ["IPv4 80: 192.0.2.1+ 192.0.2.2-", "IPv4 81: 192.0.2.3+", "IPv6 80: 2001:db8::1+"]);
+    let labels: Vec<&String> = made[0].metadata.labels.iter().flatten().map(|(name, _)| name).collect();
+    assert_eq!(labels, [slices::MANAGED_BY, slices::SERVICE_NAME, "mine"]);
+    assert_eq!(managed_for(&made[0], mirror::MANAGER), Some("web"));
+    assert_eq!(managed_for(&made[0], slices::MANAGER), None);
+    assert_eq!(steps(plan(&all, &made)), [""; 0]);
+    let none = endpoints(&|e| e["subsets"] = json!([]));
+    assert_eq!(steps(plan(&none, &made)).len(), 3, "no slice stands for none");
+
+    let own = service(|s| s["spec"]["selector"] = json!(null));
+    assert!(mirror::is_mirrored(&own, &all));
+    assert!(!mirror::is_mirrored(&service(|_| {}), &all), "its selector says where it leads");
+    assert!(!mirror::is_mirrored(&service(|s| s["spec"] = json!({"type": "ExternalName"})), &all));
+    let leader = endpoints(&|e| {
+        e["metadata"]["annotations"] = json!({"control-plane.alpha.kubernetes.io/leader": "me"})
+    });
+    assert!(!mirror::is_mirrored(&own, &leader));
 }

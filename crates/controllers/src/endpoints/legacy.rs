@@ -9,8 +9,8 @@ use k8s_openapi::{
 
 use super::backends::{Backend, Port, is_headless, labels_for};
 
-const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
-const MANAGER: &str = "endpoint-controller";
+pub(crate) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "endpoint-controller";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// More addresses are left out, which an annotation tells.
 const MOST_ADDRESSES: usize = 1000;
@@ -36,7 +36,7 @@ pub(super) fn plan(
             ip: ip.clone(),
             hostname: backend.hostname.clone(),
             node_name: backend.node.clone(),
-            target_ref: Some(backend.target.clone()),
+            target_ref: backend.target.clone(),
         };
         let mut ports = backend.ports.clone();
         ports.sort();

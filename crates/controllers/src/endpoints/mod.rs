@@ -1,11 +1,13 @@
 //! EndpointSlices and Endpoints tell which pods stand behind a Service.
 //!
-//! The two are controllers of their own, with their own queues and identities; what a Service's backends
-//! are, they share.
+//! Each is a controller of its own, with its own queue and identity; what a Service's backends are, they share.
 
 mod backends;
-mod legacy;
+pub(crate) mod legacy;
+pub(crate) mod mirror;
 mod slices;
+
+use std::sync::Arc;
 
 use k8s_openapi::api::{
     core::v1::{Endpoints, Pod, Service},
@@ -17,7 +19,10 @@ use kube::{
 };
 use tiphys_client::{Change, ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
-use self::backends::{backends, is_selected, selects};
+use self::{
+    backends::{backends, is_selected, selects},
+    slices::Subject,
+};
 use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
@@ -78,7 +83,7 @@ impl EndpointSlices {
             let queue = watched.queue.clone();
             move |change| {
                 for slice in [&change.old, &change.new].into_iter().flatten() {
-                    if let Some(service) = managed_for(slice) {
+                    if let Some(service) = managed_for(slice, slices::MANAGER) {
                         queue.add(ObjectKey::new(slice.namespace(), service));
                     }
                 }
@@ -108,39 +113,121 @@ impl Controller for EndpointSlices {
             return Ok(Verdict::Done);
         };
         let pods = self.watched.pods.list_in(&key.namespace);
-        let mut present = self.slices.list_in(&key.namespace);
-        present.retain(|s| managed_for(s) == Some(&key.name));
-        let mut failed = None;
-        for action in slices::plan(&service, &backends(&service, &pods), &present) {
-            let result = match action {
-                slices::Action::Create(slice) => api.create(&PostParams::default(), &slice).await.map(drop),
-                slices::Action::Update(slice) => {
-                    api.replace(slice.name(), &PostParams::default(), &slice).await.map(drop)
-                }
-                slices::Action::Delete(slice) => {
-                    gone_is_fine(api.delete(slice.name(), &DeleteParams::default()).await).map(drop)
-                }
-            };
-            failed = result.err().or(failed);
-        }
-        match failed {
-            None => Ok(Verdict::Done),
-            // The informer is behind our own last write, or another's: the plan was made from the past.
-            Some(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Verdict::Again),
-            Some(error) => {
-                let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
-                self.events.warning(&service.as_reference(), "FailedToUpdateEndpointSlices", message);
-                Err(error)
-            }
-        }
+        let present = slices_of(&self.slices, key, slices::MANAGER);
+        let plan = slices::plan(&Subject::of(&service), &backends(&service, &pods), &present);
+        perform(&api, plan).await.inspect_err(|error| {
+            let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
+            self.events.warning(&service.as_reference(), "FailedToUpdateEndpointSlices", message);
+        })
     }
 }
 
-/// The Service whose slice this is, if it is this controller's.
-fn managed_for(slice: &EndpointSlice) -> Option<&str> {
+/// The Service whose slice this is, if it is this manager's.
+fn managed_for<'a>(slice: &'a EndpointSlice, manager: &str) -> Option<&'a str> {
     let labels = slice.metadata.labels.as_ref()?;
-    let ours = labels.get(slices::MANAGED_BY).is_some_and(|m| m == slices::MANAGER);
+    let ours = labels.get(slices::MANAGED_BY).is_some_and(|m| m == manager);
     labels.get(slices::SERVICE_NAME).filter(|_| ours).map(String::as_str)
+}
+
+/// The slices of a Service that this manager has made.
+fn slices_of(slices: &Reader<EndpointSlice>, key: &ObjectKey, manager: &str) -> Vec<Arc<EndpointSlice>> {
+    let mut present = slices.list_in(&key.namespace);
+    present.retain(|s| managed_for(s, manager) == Some(&key.name));
+    present
+}
+
+/// Does everything that is planned, as far as it can be done.
+async fn perform(api: &Api<EndpointSlice>, plan: Vec<slices::Action>) -> Result<Verdict, kube::Error> {
+    let mut failed = None;
+    for action in plan {
+        let result = match action {
+            slices::Action::Create(slice) => api.create(&PostParams::default(), &slice).await.map(drop),
+            slices::Action::Update(slice) => {
+                api.replace(slice.name(), &PostParams::default(), &slice).await.map(drop)
+            }
+            slices::Action::Delete(slice) => {
+                gone_is_fine(api.delete(slice.name(), &DeleteParams::default()).await).map(drop)
+            }
+        };
+        failed = result.err().or(failed);
+    }
+    match failed {
+        None => Ok(Verdict::Done),
+        // The informer is behind our own last write, or another's: the plan was made from the past.
+        Some(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Verdict::Again),
+        Some(error) => Err(error),
+    }
+}
+
+/// Makes slices of the Endpoints that somebody else than a controller wrote.
+pub(crate) struct EndpointSliceMirroring {
+    client: Client,
+    queue: Queue<ObjectKey>,
+    services: Reader<Service>,
+    endpoints: Reader<Endpoints>,
+    slices: Reader<EndpointSlice>,
+}
+
+impl EndpointSliceMirroring {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let queue = Queue::new();
+        informers.custom_endpoints.on_change({
+            let queue = queue.clone();
+            move |change| queue.add(change.key.clone())
+        });
+        let endpoints = informers.custom_endpoints.reader();
+        informers.services.on_change({
+            let (queue, endpoints) = (queue.clone(), endpoints.clone());
+            move |change| {
+                if endpoints.get(&change.key).is_some() {
+                    queue.add(change.key.clone());
+                }
+            }
+        });
+        informers.endpoint_slices.on_change({
+            let queue = queue.clone();
+            move |change| {
+                for slice in [&change.old, &change.new].into_iter().flatten() {
+                    if let Some(service) = managed_for(slice, mirror::MANAGER) {
+                        queue.add(ObjectKey::new(slice.namespace(), service));
+                    }
+                }
+            }
+        });
+        let (services, slices) = (informers.services.reader(), informers.endpoint_slices.reader());
+        Self { client: tools.client, queue, services, endpoints, slices }
+    }
+}
+
+impl Controller for EndpointSliceMirroring {
+    const NAME: &'static str = "endpointslicemirroring-controller";
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.queue.clone()
+    }
+
+    async fn synced(&self) {
+        self.services.synced().await;
+        self.endpoints.synced().await;
+        self.slices.synced().await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), &key.namespace);
+        let present = slices_of(&self.slices, key, mirror::MANAGER);
+        let service = self.services.get(key);
+        let endpoints = self
+            .endpoints
+            .get(key)
+            .filter(|e| !e.is_going() && service.is_some_and(|s| mirror::is_mirrored(&s, e)));
+        let plan = match endpoints {
+            Some(endpoints) => {
+                slices::plan(&mirror::subject(&endpoints), &mirror::backends(&endpoints), &present)
+            }
+            None => present.into_iter().map(slices::Action::Delete).collect(),
+        };
+        perform(&api, plan).await
+    }
 }
 
 pub(crate) struct LegacyEndpoints {
@@ -176,7 +263,7 @@ impl Controller for LegacyEndpoints {
             return Ok(Verdict::Done);
         }
         let pods = self.watched.pods.list_in(&key.namespace);
-        // Nothing else here reads Endpoints, so they are not worth an informer.
+        // Nothing else here reads what we write, so it is not worth an informer.
         let present = api.get_opt(&key.name).await?;
         match legacy::plan(&service, &backends(&service, &pods), present.as_ref()) {
             None => {}

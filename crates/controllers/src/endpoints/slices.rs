@@ -10,14 +10,16 @@ use k8s_openapi::{
         core::v1::Service,
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+use tiphys_client::ObjectKey;
 
 use super::backends::{Backend, Port, labels_for};
 use crate::object::Object;
 
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// Who manages the slices of a Service with a selector.
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
 /// The most endpoints of one slice.
 const FULL: usize = 100;
@@ -36,14 +38,45 @@ fn family(ip: &str) -> &'static str {
     if ip.contains(':') { "IPv6" } else { "IPv4" }
 }
 
-fn families(service: &Service) -> Vec<&'static str> {
-    let spec = service.spec.as_ref();
-    let stated = spec.and_then(|s| s.ip_families.as_deref()).unwrap_or_default();
-    let mut families: Vec<_> = stated.iter().map(|f| if f == "IPv6" { "IPv6" } else { "IPv4" }).collect();
-    if families.is_empty() {
-        families.push("IPv4");
+/// What slices are made for.
+pub(super) struct Subject {
+    /// The namespace and the name of the Service.
+    pub(super) key: ObjectKey,
+    pub(super) owner: OwnerReference,
+    /// The labels of every slice.
+    pub(super) labels: BTreeMap<String, String>,
+    /// The families to make slices of.
+    pub(super) families: Vec<&'static str>,
+    /// Whether a family without endpoints still has a slice that says so.
+    pub(super) empty_slices: bool,
+}
+
+impl Subject {
+    pub(super) fn of(service: &Service) -> Self {
+        let stated = service.spec.as_ref().and_then(|s| s.ip_families.as_deref()).unwrap_or_default();
+        let mut families: Vec<_> = stated.iter().map(|f| if f == "IPv6" { "IPv6" } else { "IPv4" }).collect();
+        if families.is_empty() {
+            families.push("IPv4");
+        }
+        Self {
+            key: service.key(),
+            owner: service.as_controller(),
+            labels: slice_labels(labels_for(service), service.name(), MANAGER),
+            families,
+            empty_slices: true,
+        }
     }
-    families
+}
+
+/// The labels by which a Service's slices are found, beside others.
+pub(super) fn slice_labels(
+    mut labels: BTreeMap<String, String>,
+    service: &str,
+    manager: &str,
+) -> BTreeMap<String, String> {
+    labels.insert(SERVICE_NAME.to_owned(), service.to_owned());
+    labels.insert(MANAGED_BY.to_owned(), manager.to_owned());
+    labels
 }
 
 fn endpoint(backend: &Backend, ip: &str) -> Endpoint {
@@ -56,7 +89,7 @@ fn endpoint(backend: &Backend, ip: &str) -> Endpoint {
         }),
         hostname: backend.hostname.clone(),
         node_name: backend.node.clone(),
-        target_ref: Some(backend.target.clone()),
+        target_ref: backend.target.clone(),
         ..Default::default()
     }
 }
@@ -87,25 +120,17 @@ fn group_of(slice: &EndpointSlice) -> Group {
     (if slice.address_type == "IPv6" { "IPv6" } else { "IPv4" }, ports)
 }
 
-fn labels(service: &Service) -> BTreeMap<String, String> {
-    let mut labels = labels_for(service);
-    labels.insert(SERVICE_NAME.to_owned(), service.name().to_owned());
-    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
-    labels
-}
-
-/// `present` are the Service's slices that this controller manages.
-pub(super) fn plan(service: &Service, backends: &[Backend], present: &[Arc<EndpointSlice>]) -> Vec<Action> {
+/// `present` are the subject's slices that the planning controller manages.
+pub(super) fn plan(subject: &Subject, backends: &[Backend], present: &[Arc<EndpointSlice>]) -> Vec<Action> {
     let mut wanted: BTreeMap<Group, BTreeMap<String, Endpoint>> = BTreeMap::new();
-    for wanted_family in families(service) {
+    for &wanted_family in &subject.families {
         for backend in backends {
             let Some(ip) = backend.ips.iter().find(|ip| family(ip) == wanted_family) else { continue };
             let mut key = backend.ports.clone();
             key.sort();
             wanted.entry((wanted_family, key)).or_default().insert(ip.clone(), endpoint(backend, ip));
         }
-        if !wanted.keys().any(|(f, _)| *f == wanted_family) {
-            // A Service without endpoints still has a slice that says so.
+        if subject.empty_slices && !wanted.keys().any(|(f, _)| *f == wanted_family) {
             wanted.insert((wanted_family, Vec::new()), BTreeMap::new());
         }
     }
@@ -116,7 +141,7 @@ pub(super) fn plan(service: &Service, backends: &[Backend], present: &[Arc<Endpo
     let mut actions = Vec::new();
     for (group, endpoints) in wanted {
         let there = slices.remove(&group).unwrap_or_default();
-        actions.extend(fill(service, &group, endpoints, there));
+        actions.extend(fill(subject, &group, endpoints, there));
     }
     actions.extend(slices.into_values().flatten().map(Action::Delete));
     actions
@@ -124,12 +149,12 @@ pub(super) fn plan(service: &Service, backends: &[Backend], present: &[Arc<Endpo
 
 /// Brings the slices of one group in line: endpoints stay where they are, new ones fill up what has room.
 fn fill(
-    service: &Service,
+    subject: &Subject,
     group: &Group,
     mut wanted: BTreeMap<String, Endpoint>,
     there: Vec<Arc<EndpointSlice>>,
 ) -> Vec<Action> {
-    let labels = labels(service);
+    let labels = &subject.labels;
     let none_wanted = wanted.is_empty();
     let mut kept: Vec<(Arc<EndpointSlice>, Vec<Endpoint>)> = Vec::new();
     for slice in there {
@@ -157,7 +182,7 @@ fn fill(
             continue;
         }
         let same = slice.endpoints.as_deref().unwrap_or_default() == endpoints
-            && slice.metadata.labels.as_ref() == Some(&labels);
+            && slice.metadata.labels.as_ref() == Some(labels);
         if !same {
             let mut next = (*slice).clone();
             next.endpoints = Some(endpoints);
@@ -172,10 +197,10 @@ fn fill(
             endpoints: Some(endpoints),
             ports: Some(ports(&group.1)),
             metadata: ObjectMeta {
-                generate_name: Some(format!("{}-", service.name())),
-                namespace: service.metadata.namespace.clone(),
+                generate_name: Some(format!("{}-", subject.key.name)),
+                namespace: Some(subject.key.namespace.to_string()),
                 labels: Some(labels.clone()),
-                owner_references: Some(vec![service.as_controller()]),
+                owner_references: Some(vec![subject.owner.clone()]),
                 ..Default::default()
             },
         }))

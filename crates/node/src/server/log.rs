@@ -180,26 +180,8 @@ impl Alive for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observed::{Exit, SandboxId};
-
-    fn instance(attempt: u32, state: State) -> Container {
-        Container {
-            id: ContainerId(attempt.to_string()),
-            sandbox: SandboxId("s".into()),
-            name: "c".into(),
-            attempt,
-            state,
-            created_at: Timestamp::from_second(i64::from(attempt)).unwrap(),
-            image: String::new(),
-            image_ref: String::new(),
-            hash: String::new(),
-            termination_path: String::new(),
-            fallback_to_logs: false,
-            grace_seconds: None,
-            user: None,
-            log_path: String::new(),
-        }
-    }
+    use crate::observed::Exit;
+    use crate::testing::instance;
 
     #[test]
     fn the_instance_that_is_meant_is_found() {
@@ -215,7 +197,7 @@ mod tests {
         };
         let running = || State::Running { started_at: Timestamp::UNIX_EPOCH };
         let pick = |states: Vec<State>, previous: bool, restarts: bool| {
-            let list = states.into_iter().enumerate().map(|(i, s)| instance(i as u32, s)).collect();
+            let list = states.into_iter().enumerate().map(|(i, s)| instance("c", i as u32, "s", s)).collect();
             let observed = Observed::new(vec![], list);
             choose(&observed, "c", previous, |c| restarts && c.exit().is_some()).map(|c| c.attempt)
         };

@@ -6,10 +6,12 @@ pub(crate) mod runtime;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use crate::observed::{Container, ContainerId, SandboxId, State};
 use crate::{Config, Kubelet};
 use api::Api;
 use runtime::FakeRuntime;
@@ -17,6 +19,26 @@ use runtime::FakeRuntime;
 /// A pod from JSON.
 pub(crate) fn pod_from(value: Value) -> Pod {
     serde_json::from_value(value).expect("a pod")
+}
+
+/// An instance of a container of image `i`, the later made the higher its number.
+pub(crate) fn instance(name: &str, attempt: u32, sandbox: &str, state: State) -> Container {
+    Container {
+        id: ContainerId(format!("{name}{attempt}")),
+        sandbox: SandboxId(sandbox.into()),
+        name: name.into(),
+        attempt,
+        state,
+        created_at: Timestamp::from_second(10 + i64::from(attempt)).expect("a time"),
+        image: "i".into(),
+        image_ref: String::new(),
+        hash: String::new(),
+        termination_path: String::new(),
+        fallback_to_logs: false,
+        grace_seconds: None,
+        user: None,
+        log_path: String::new(),
+    }
 }
 
 /// A node over fakes, in a mount namespace and a cgroup of its own.
