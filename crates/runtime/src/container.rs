@@ -554,9 +554,7 @@ impl Runtime {
         match answer {
             Ok((Reply::Started { .. }, fds)) => Ok((connection, fds.into_iter().next())),
             Ok((other, _)) => Err(Error::Shim(format!("unexpected answer {other:?}"))),
-            Err(Error::Shim(problem)) => Err(Error::Start(format!(
-                "failed to exec in container: unable to start container process: {problem}"
-            ))),
+            Err(Error::Shim(problem)) => Err(Error::Start(format!("failed to exec in container: {problem}"))),
             Err(error) => Err(error),
         }
     }

@@ -16,6 +16,7 @@ use tiphys_streaming::{Backend, Command, ExitStatus, Io, Server, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -165,7 +166,7 @@ impl Backend for Runtime {
         let code = match &command.command {
             Some(arguments) if command.tty => run_on_terminal(self, &container, arguments, io).await?,
             Some(arguments) => run_on_pipes(self, &container, arguments, io).await?,
-            None => attach(&container, command, io).await?,
+            None => attach(&container, command, io).await.map(|()| 0)?,
         };
         Ok(ExitStatus(code))
     }
@@ -174,7 +175,7 @@ impl Backend for Runtime {
         &self,
         sandbox: &str,
         port: u16,
-        mut client: Box<dyn Duplex>,
+        mut client: &mut dyn Duplex,
     ) -> Result<(), BackendError> {
         let sandbox = self.inner.sandbox(sandbox)?;
         if !sandbox.is_ready() {
@@ -269,7 +270,7 @@ async fn finish<T>(
     Ok(code.unwrap_or_default())
 }
 
-async fn attach(container: &Arc<Container>, command: &Command, io: Io) -> Result<i32> {
+async fn attach(container: &Arc<Container>, command: &Command, io: Io) -> Result<()> {
     let mut fds = Vec::new();
     let input = match &io.stdin {
         Some(_) => {
@@ -281,13 +282,11 @@ async fn attach(container: &Arc<Container>, command: &Command, io: Io) -> Result
     };
     let mut outputs = Vec::new();
     let stderr = command.stderr && !container.config.tty;
-    for wanted in [command.stdout, stderr] {
+    for (wanted, to) in [(command.stdout, io.stdout), (stderr, io.stderr)] {
         if wanted {
             let (ours, theirs) = reading_pipe()?;
             fds.push(theirs);
-            outputs.push(Some(ours));
-        } else {
-            outputs.push(None);
+            outputs.push(drain(ours, to));
         }
     }
     let connection = Connection::open(&container.sandbox.dir)?;
@@ -300,40 +299,23 @@ async fn attach(container: &Arc<Container>, command: &Command, io: Io) -> Result
     let (_, terminal) = connection.ask(&request, &borrow(&fds)).await?;
     // Only the shim may hold the other ends, or the output would never end.
     drop(fds);
-    let sizing = terminal.into_iter().next().map(|terminal| tokio::spawn(follow_size(terminal, io.resize)));
-    let typing = tokio::spawn(feed(io.stdin, input));
-    let listening = outputs.iter().any(Option::is_some);
-    let stderr = outputs.pop().flatten();
-    let stdout = outputs.pop().flatten();
-    let forward = |from: Option<pipe::Receiver>, to| async move {
-        if let Some(from) = from {
-            drain(from, to).await;
-        }
-    };
-    let output = futures::future::join(forward(stdout, io.stdout), forward(stderr, io.stderr));
+    let mut beside = JoinSet::new();
+    if let Some(terminal) = terminal.into_iter().next() {
+        beside.spawn(follow_size(terminal, io.resize));
+    }
+    beside.spawn(feed(io.stdin, input));
+    let heard = !outputs.is_empty();
+    let output = futures::future::join_all(outputs);
     tokio::pin!(output);
-    // The client going away ends what it reads of; the container's end is told by the shim.
-    let code = tokio::select! {
-        code = exit_of(&connection) => {
-            // The shim has closed its ends, so what is still to come is there already.
-            let _ = tokio::time::timeout(DRAIN, &mut output).await;
-            code
+    tokio::select! {
+        ended = exit_of(&connection) => {
+            ended?;
+            // The shim has written all that there was; a client that doesn't read it isn't waited for.
+            let _ = tokio::time::timeout(DRAIN, output).await;
         }
-        _ = &mut output, if listening => settled(&connection).await,
-    };
-    typing.abort();
-    if let Some(sizing) = sizing {
-        sizing.abort();
+        _ = &mut output, if heard => {}
     }
-    code
-}
-
-/// The output has ended: either the container did too, or the client is gone and nobody asks for a code.
-async fn settled(connection: &Connection) -> Result<i32> {
-    match tokio::time::timeout(Duration::from_secs(1), exit_of(connection)).await {
-        Ok(code) => code,
-        Err(_) => Ok(0),
-    }
+    Ok(())
 }
 
 impl Runtime {

@@ -227,7 +227,7 @@ async fn a_client_attaches_to_a_container() {
     read_until(&mut ends.stdout, "got one").await;
     drop(stdin);
     read_until(&mut ends.stdout, "over").await;
-    assert_eq!(task.await.expect("task"), Ok(4));
+    assert_eq!(task.await.expect("task"), Ok(0), "the pod tells the container's code");
     assert!(log_of(&local.status(&id).await).contains("F got one\nstdout F over\n"), "the log has it too");
 }
 
@@ -254,7 +254,7 @@ async fn a_container_with_a_terminal_is_attached_and_left() {
     let (mut ends, task) = local.begin(&id, None, true, true);
     ends.stdin.as_mut().expect("stdin").write_all(b"end\n").await.expect("typed");
     read_until(&mut ends.stdout, "got end").await;
-    assert_eq!(task.await.expect("task"), Ok(2));
+    assert_eq!(task.await.expect("task"), Ok(0), "the pod tells the container's code");
     assert_eq!(local.status(&id).await.exit_code, 2);
 }
 
@@ -267,10 +267,10 @@ async fn a_port_of_the_pod_is_reached() {
     let (sandbox, _) =
         local.run("echo answer > /tmp/a; while :; do nc -l -p 8080 < /tmp/a; done", |_| {}).await;
     let answer = loop {
-        let (mut ours, theirs) = duplex(1 << 16);
+        let (mut ours, mut theirs) = duplex(1 << 16);
         let (runtime, sandbox) = (local.runtime.clone(), sandbox.clone());
         let forwarding =
-            tokio::spawn(async move { runtime.forward(&sandbox, 8080, Box::new(theirs)).await.is_ok() });
+            tokio::spawn(async move { runtime.forward(&sandbox, 8080, &mut theirs).await.is_ok() });
         let mut chunk = [0; 64];
         let count = ours.read(&mut chunk).await.unwrap_or(0);
         drop(ours);
@@ -283,8 +283,8 @@ async fn a_port_of_the_pod_is_reached() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(answer, "answer\n");
-    let (_, theirs) = duplex(64);
-    let error = local.runtime.forward(&sandbox, 9999, Box::new(theirs)).await.expect_err("nobody listens");
+    let (_, mut theirs) = duplex(64);
+    let error = local.runtime.forward(&sandbox, 9999, &mut theirs).await.expect_err("nobody listens");
     assert!(error.to_string().contains("port 9999"), "{error}");
 }
 

@@ -47,6 +47,21 @@ impl Session {
         }
     }
 
+    /// Runs the command to its end, whoever listens; stays attached only while there is a client.
+    async fn run_for(
+        self,
+        backend: &dyn Backend,
+        command: &Command,
+        form: StatusForm,
+        gone: impl Future<Output = ()>,
+    ) {
+        let attached = command.command.is_none();
+        tokio::select! {
+            () = self.run(backend, command, form) => {}
+            () = gone, if attached => debug!("the client has detached"),
+        }
+    }
+
     /// Runs the command to its end and tells the client how it ended.
     async fn run(self, backend: &dyn Backend, command: &Command, form: StatusForm) {
         let Self { io, mut error, resizes, terminal } = self;
@@ -123,7 +138,10 @@ where
         Err(error) => return debug!(%error, "starting SPDY"),
     };
     match tokio::time::timeout(STREAMS_WITHIN, collect(&mut connection, command)).await {
-        Ok(Some(session)) => session.run(backend, command, form).await,
+        Ok(Some(session)) => {
+            let gone = async { while connection.accept().await.is_some() {} };
+            session.run_for(backend, command, form, gone).await;
+        }
         Ok(None) => debug!("the client left before it opened its streams"),
         Err(_) => debug!("the client did not open its streams in time"),
     }
@@ -189,7 +207,8 @@ pub(crate) async fn over_websocket<T>(
     let greeted = greeting.write(&[]).await;
     drop(greeting);
     if greeted.is_ok() {
-        session.run(backend, command, form).await;
+        let gone = async { while driver.join_next().await.is_some() {} };
+        session.run_for(backend, command, form, gone).await;
     } else {
         drop(session);
     }

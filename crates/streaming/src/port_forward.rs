@@ -19,12 +19,12 @@ use crate::{
 const MOST_HALVES: usize = 64;
 
 /// Connects one data stream to the sandbox's port and tells the error stream if that fails.
-async fn forward<D, E>(backend: &dyn Backend, sandbox: &str, port: u16, data: D, mut error: E)
+async fn forward<D, E>(backend: &dyn Backend, sandbox: &str, port: u16, mut data: D, mut error: E)
 where
-    D: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    D: AsyncRead + AsyncWrite + Send + Unpin,
     E: AsyncWrite + Unpin,
 {
-    if let Err(failure) = backend.forward(sandbox, port, Box::new(data)).await {
+    if let Err(failure) = backend.forward(sandbox, port, &mut data).await {
         let text = format!("error forwarding port {port} to pod {sandbox}: {failure}");
         if let Err(gone) = error.write_all(text.as_bytes()).await {
             debug!(%gone, "telling a forwarding error");
@@ -32,6 +32,10 @@ where
     }
     if let Err(gone) = error.shutdown().await {
         debug!(%gone, "ending an error stream");
+    }
+    // A client reads the error only after the data has ended.
+    if let Err(gone) = data.shutdown().await {
+        debug!(%gone, "ending a data stream");
     }
 }
 

@@ -80,12 +80,12 @@ pub type BackendError = Box<dyn std::error::Error + Send + Sync>;
 /// The runtime's part.
 #[async_trait]
 pub trait Backend: Send + Sync + 'static {
-    /// Runs or attaches until the process has ended and its output is written, or, for an attachment,
-    /// until the client has gone.
+    /// Runs or attaches until the process has ended and its output is written. An attachment that is dropped
+    /// detaches, since its client has gone; it ends with status 0, for the container's own is told by its pod.
     async fn run(&self, command: &Command, io: Io) -> Result<ExitStatus, BackendError>;
 
-    /// Connects `client` to a port on the sandbox's loopback until either side is done.
-    async fn forward(&self, sandbox: &str, port: u16, client: Box<dyn Duplex>) -> Result<(), BackendError>;
+    /// Connects `client` to a port on the sandbox's loopback until both directions are done.
+    async fn forward(&self, sandbox: &str, port: u16, client: &mut dyn Duplex) -> Result<(), BackendError>;
 }
 
 #[derive(Debug)]

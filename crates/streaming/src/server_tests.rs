@@ -33,7 +33,7 @@ impl Backend for Shout {
         Ok(ExitStatus(command.command.as_ref().map_or(0, |c| i32::try_from(c.len()).unwrap_or(0))))
     }
 
-    async fn forward(&self, _: &str, port: u16, mut client: Box<dyn Duplex>) -> Result<(), BackendError> {
+    async fn forward(&self, _: &str, port: u16, client: &mut dyn Duplex) -> Result<(), BackendError> {
         if port == 81 {
             return Err("connection refused".into());
         }
@@ -170,4 +170,64 @@ async fn websocket_port_forward_pairs_channels_by_port() {
     assert_eq!(channels[&1], 80u16.to_le_bytes());
     assert_eq!(channels[&2], 81u16.to_le_bytes());
     assert!(String::from_utf8_lossy(&channels[&3][2..]).contains("connection refused"));
+}
+
+#[tokio::test]
+async fn the_data_of_a_refused_forward_ends_after_its_error() {
+    use crate::spdy::{frame, headers::Headers};
+    use tokio_util::codec::Framed;
+
+    let server = Server::start(Arc::new(Shout)).await.expect("starts");
+    let url = server.port_forward_url("pod".to_owned(), vec![]);
+    let (socket, head) =
+        upgrade(&url, "Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+    let mut frames = Framed::new(socket, frame::Codec::new().expect("a codec"));
+    for (stream, kind) in [(1, "error"), (3, "data")] {
+        let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers: Headers =
+            vec![header("streamtype", kind), header("port", "81"), header("requestid", "0")];
+        frames.send(frame::Frame::Open { stream, headers, fin: false }).await.expect("opens");
+    }
+    let (mut told, mut ended) = (String::new(), Vec::new());
+    while ended.len() < 2 {
+        match frames.next().await.expect("a frame").expect("a good frame") {
+            frame::Frame::Data { stream, bytes, fin } => {
+                told.push_str(&String::from_utf8_lossy(&bytes));
+                ended.extend(fin.then_some(stream));
+            }
+            frame::Frame::Reply { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(told.contains("connection refused"), "{told}");
+    assert_eq!(ended, [1, 3]);
+}
+
+#[tokio::test]
+async fn an_attachment_ends_with_its_client() {
+    struct Silent(mpsc::UnboundedSender<()>);
+    struct Told(mpsc::UnboundedSender<()>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+    #[async_trait]
+    impl Backend for Silent {
+        async fn run(&self, _: &Command, _: Io) -> Result<ExitStatus, BackendError> {
+            let _told = Told(self.0.clone());
+            std::future::pending().await
+        }
+        async fn forward(&self, _: &str, _: u16, _: &mut dyn Duplex) -> Result<(), BackendError> {
+            Err("nothing listens".into())
+        }
+    }
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let server = Server::start(Arc::new(Silent(tell))).await.expect("starts");
+    let attach = || Command { command: None, ..command(&[], false) };
+    let mut socket = websocket(&server.command_url(attach()), "v5.channel.k8s.io").await;
+    assert!(matches!(socket.next().await, Some(Ok(Message::Binary(_)))), "the session has begun");
+    drop(socket);
+    told.recv().await.expect("the attachment is dropped");
 }

@@ -26,13 +26,13 @@ pub enum Error {
 
 /// Why a stream is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reset {
+pub(crate) enum Reset {
     InvalidStream = 2,
     RefusedStream = 3,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Open {
         stream: u32,
         headers: Headers,
@@ -60,13 +60,13 @@ pub(super) enum Frame {
     Other,
 }
 
-pub(super) struct Codec {
+pub(crate) struct Codec {
     inflate: Inflate,
     deflate: Deflate,
 }
 
 impl Codec {
-    pub(super) fn new() -> Result<Self, Error> {
+    pub(crate) fn new() -> Result<Self, Error> {
         Ok(Self { inflate: Inflate::new(), deflate: Deflate::new()? })
     }
 }

@@ -3,8 +3,8 @@
 //! Those clients neither send nor obey flow-control windows; a slow stream therefore slows its connection.
 
 mod connection;
-mod frame;
-mod headers;
+pub(crate) mod frame;
+pub(crate) mod headers;
 
 pub use connection::{Connection, Stream};
 pub use frame::Error;
