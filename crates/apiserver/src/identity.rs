@@ -144,7 +144,7 @@ impl Component {
         }
     }
 
-    /// What the component calls itself in `User-Agent`.
+    /// What the component calls itself in `User-Agent`; what stands before the slash manages the fields it writes.
     pub fn user_agent(&self) -> String {
         let name = match self {
             Self::ApiServer => "kube-apiserver",
@@ -155,7 +155,7 @@ impl Component {
             Self::Proxy => "kube-proxy",
             Self::Dns => "coredns",
         };
-        format!("{name} tiphys")
+        format!("{name}/{} tiphys", env!("CARGO_PKG_VERSION"))
     }
 }
 

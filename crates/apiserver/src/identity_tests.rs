@@ -45,3 +45,15 @@ fn only_kubelets_have_a_node() {
     assert_eq!(user("system:node:n1", "others").node_name(), None);
     assert_eq!(user("jane", NODES).node_name(), None);
 }
+
+#[test]
+fn a_component_manages_fields_under_its_plain_name() {
+    let cases = [
+        (Component::Node("n1".to_owned()), "kubelet"),
+        (Component::Scheduler, "kube-scheduler"),
+        (Component::Controller("job-controller"), "kube-controller-manager"),
+    ];
+    for (component, manager) in cases {
+        assert_eq!(component.user_agent().split('/').next(), Some(manager));
+    }
+}

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Flag {
     /// Where the cluster's state is kept.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/tiphys")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/tiphys", global = true)]
     pub(crate) data_dir: PathBuf,
 }
 

@@ -58,6 +58,8 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Standard error may be a file on a full disk, where complaining about it would panic.
+        .log_internal_errors(false)
         .init();
     let result = match command {
         Command::Up(settings) => up::run(settings),
@@ -74,8 +76,32 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tiphys: {error:#}");
+            eprintln!("tiphys: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes in one line, each once: some tell their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut line, cause| {
+        let cause = cause.to_string();
+        if !line.ends_with(&cause) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&cause);
+        }
+        line
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_cause_is_told_once() {
+        let disk = anyhow::anyhow!("no space left").context("writing: no space left").context("starting");
+        assert_eq!(super::told(&disk), "starting: writing: no space left");
+        assert_eq!(super::told(&anyhow::anyhow!("a").context("b")), "b: a");
     }
 }

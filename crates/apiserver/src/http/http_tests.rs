@@ -365,9 +365,11 @@ async fn finalizers_and_preconditions_hold_a_delete() {
     assert_eq!(code, 200);
     assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
     assert_eq!(held["metadata"]["uid"], object["metadata"]["uid"]);
-    let (code, _) =
+    let (code, gone) =
         patch(&server, &path, "merge-patch+json", json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(code, 200);
+    assert_eq!(gone["metadata"]["uid"], object["metadata"]["uid"]);
+    assert_eq!(gone["metadata"]["finalizers"], Value::Null, "the answer is what the patch made of it");
     assert_eq!(send(&server, "GET", &path, Value::Null).await.0, 404);
 }
 
@@ -435,4 +437,16 @@ async fn services_have_addresses_of_their_own() {
 async fn a_panic_is_an_answer() {
     let panics = async { panic!("on purpose") };
     assert_eq!(super::unpanicked(panics).await.err().map(|status| status.code()), Some(500));
+}
+
+#[tokio::test]
+async fn a_selector_that_means_nothing_is_told_plainly() {
+    let server = server().await;
+    for (query, why) in [
+        ("fieldSelector=bogus%3D1", "field label not supported: bogus"),
+        ("labelSelector=a%3Db%3Dc", "found '=', expected: ',' or 'end of string'"),
+    ] {
+        let (code, refused) = send(&server, "GET", &format!("{MAPS}?{query}"), Value::Null).await;
+        assert_eq!((code, refused["message"].as_str().unwrap()), (400, why));
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use tiphys_api::kind::api_version;
 use tiphys_api::selector::{FieldRequirement, FieldSelector, LabelSelector};
 use tiphys_api::status::Status;
 
@@ -15,19 +14,13 @@ use crate::registry::Call;
 /// 400 for a selector that cannot be read, or a field that the kind cannot be selected by.
 pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, Status> {
     let kind = &call.kind;
-    let labels = LabelSelector::parse(labels)
-        .map_err(|e| Status::bad_request(format!("unable to parse label selector: {e}")))?;
+    let labels = LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
     for FieldRequirement { field, .. } in &fields.requirements {
         let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
             || kind.fields.iter().any(|known| known.label == *field);
         if !known {
-            let group_version = api_version(&kind.group, &call.version);
-            return Err(Status::bad_request(format!(
-                "Unable to find \"{group_version}, Resource={}\" that match label selector \"\", field selector \
-                 {field:?}: field label not supported: {field}",
-                kind.resource
-            )));
+            return Err(Status::bad_request(format!("field label not supported: {field}")));
         }
     }
     if !call.name.is_empty() {

@@ -140,7 +140,11 @@ impl Registry {
             let key = collection.spec().key(&call.namespace, &call.name);
             if delete::is_due(kind, &object, old) {
                 return Ok(match self.remove(call, &key, from).await? {
-                    Ok(()) => Attempt::Done(Updated { object: from.object(), created: false }),
+                    // It goes as the update left it, which nobody will read again.
+                    Ok(()) => {
+                        let object = super::rendered(&key, &stored::encode(&object), from.revision)?;
+                        Attempt::Done(Updated { object, created: false })
+                    }
                     Err(newest) => Attempt::Overtaken(newest),
                 });
             }

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use super::note;
 use crate::clock;
 
 /// The longest piece of a line that one record holds; a longer line becomes several, all but the last marked `P`.
@@ -77,7 +78,7 @@ impl Log {
         if let Err(error) = &written
             && !self.failing
         {
-            eprintln!("log {:?}: {error}", self.path);
+            note(format_args!("log {:?}: {error}", self.path));
         }
         self.failing = written.is_err();
     }

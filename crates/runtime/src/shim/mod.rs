@@ -132,6 +132,13 @@ fn become_shim(dir: &Path, spec: PodSpec) -> Result<(serve::Shim, String)> {
     Ok((serve::Shim::new(dir, spec, signals, listener, pause), answer))
 }
 
+/// Says in the pod's own file what can be told to nobody. A full disk takes it not, and must not end the shim as it
+/// would with `eprintln!`.
+fn note(problem: impl std::fmt::Display) {
+    // There is no other place left to say it.
+    let _ = writeln!(std::io::stderr(), "{problem}");
+}
+
 /// Standard error goes to the pod's own file: the server's may close at any time, and mustn't be kept open.
 fn take_standard_streams(dir: &Path) -> Result<()> {
     let nowhere =

@@ -16,6 +16,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 use super::create::{self, Order, Task};
 use super::log::Log;
 use super::memory;
+use super::note;
 use super::packet;
 use super::protocol::{Exit, Launch, PodSpec, Reply, Report, Request};
 use super::streams::{Event, Streams};
@@ -166,7 +167,7 @@ impl Shim {
             Ok(_) => {}
             Err(Errno::EINTR) => return Vec::new(),
             Err(error) => {
-                eprintln!("poll: {error}");
+                note(format_args!("poll: {error}"));
                 return Vec::new();
             }
         }
@@ -436,7 +437,7 @@ impl Shim {
                 Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return,
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => {
-                    eprintln!("waitpid: {error}");
+                    note(format_args!("waitpid: {error}"));
                     return;
                 }
             };
@@ -483,7 +484,7 @@ impl Shim {
                     if let Some(terminal) = terminal
                         && let Err(error) = container.streams.set_terminal(terminal, &container.launch)
                     {
-                        eprintln!("{id}: {error}");
+                        note(format_args!("{id}: {error}"));
                     }
                 }
                 self.tell(creator.client, &Reply::Started { pid }, None);
@@ -529,7 +530,7 @@ impl Shim {
         container.streams.finish();
         container.state = State::Ended(exit.clone());
         if let Err(error) = files::write_json(&bundle.join("exit.json"), &exit) {
-            eprintln!("{error}");
+            note(error);
         }
         self.tell_watchers(&Reply::Exited { container: id.to_owned(), exit }, Some(id));
     }
