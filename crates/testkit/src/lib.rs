@@ -4,11 +4,15 @@
 //! made when it is dropped, also when the test has failed.
 
 pub mod image;
+mod terminal;
+
+pub use terminal::Terminal;
 
 use std::{
     ffi::OsStr,
     fs::File,
-    net::{Ipv4Addr, TcpListener},
+    io::{BufRead, BufReader, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -43,6 +47,8 @@ impl Programs {
 pub struct Cluster {
     programs: Programs,
     dir: tempfile::TempDir,
+    /// What kubectl is told besides.
+    environment: Vec<(&'static str, &'static str)>,
     port: u16,
     kubelet_port: u16,
     /// The second byte of the address ranges.
@@ -67,9 +73,25 @@ impl Cluster {
 
     /// A cluster with an empty data directory that nothing runs yet.
     pub fn new(range: u8) -> Result<Self> {
+        Self::new_in("/var/tmp".as_ref(), range)
+    }
+
+    /// Like [`Cluster::new`], with the data directory below `parent`.
+    pub fn new_in(parent: &Path, range: u8) -> Result<Self> {
         let programs = Programs::find()?;
-        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in("/var/tmp")?;
-        Ok(Self { programs, dir, port: free_port()?, kubelet_port: free_port()?, range, server: None })
+        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in(parent)?;
+        let (port, kubelet_port, environment) = (free_port()?, free_port()?, Vec::new());
+        Ok(Self { programs, dir, environment, port, kubelet_port, range, server: None })
+    }
+
+    /// Where the API is served.
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    /// Sets variables for every kubectl from now on, in place of those set before.
+    pub fn tell_kubectl(&mut self, environment: &[(&'static str, &'static str)]) {
+        self.environment = environment.to_vec();
     }
 
     /// The process ID of the server, while it runs.
@@ -158,6 +180,7 @@ impl Cluster {
             .arg(self.data_dir().join("admin.kubeconfig"))
             .args(arguments)
             .env("HOME", self.dir.path())
+            .envs(self.environment.iter().copied())
             .stdin(Stdio::null());
         command
     }
@@ -170,6 +193,48 @@ impl Cluster {
     /// Runs kubectl and returns whatever came of it.
     pub fn try_kubectl<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Output> {
         self.kubectl_command(arguments).output().context("starting kubectl")
+    }
+
+    /// Runs kubectl, which must fail, and returns what it says on standard error.
+    pub fn refused<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<String> {
+        let output = self.try_kubectl(arguments)?;
+        ensure!(!output.status.success(), "kubectl should have failed: {output:?}");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Runs kubectl with `input` on its standard input.
+    pub fn feed<S: AsRef<OsStr>>(
+        &self,
+        input: &[u8],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        let mut command = self.kubectl_command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().context("starting kubectl")?;
+        let mut stdin = child.stdin.take().context("kubectl's standard input")?;
+        std::thread::scope(|scope| {
+            // kubectl may end before it has read everything.
+            scope.spawn(move || stdin.write_all(input));
+            child.wait_with_output().context("waiting for kubectl")
+        })
+    }
+
+    /// Starts kubectl at a terminal of 33 rows and 101 columns.
+    pub fn terminal<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Result<Terminal> {
+        Terminal::start(&mut self.kubectl_command(arguments))
+    }
+
+    /// Forwards a free port of the host by `kubectl port-forward`, as long as the process is kept.
+    pub fn forward(&self, target: &str, port: u16) -> Result<(Running, u16)> {
+        let mut running = self.spawn_kubectl(["port-forward", target, &format!(":{port}")])?;
+        let out = running.0.stdout.take().context("kubectl's standard output")?;
+        let mut out = BufReader::new(out);
+        let mut line = String::new();
+        out.read_line(&mut line).context("reading what kubectl forwards")?;
+        // It goes on telling of connections, and would stop if nobody read that.
+        std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        let ours = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        Ok((running, ours.with_context(|| format!("kubectl forwards nothing: {line:?}"))?))
     }
 
     /// Starts kubectl in the background.
@@ -201,17 +266,17 @@ impl Cluster {
         command.output().context("starting kubectl")
     }
 
-    /// Applies a file of the repository's `examples/manifests` in a namespace.
-    pub fn apply_example(&self, namespace: &str, name: &str) -> Result<String> {
-        let path = examples().join("manifests").join(name);
-        self.kubectl(["-n".as_ref(), namespace.as_ref(), "apply".as_ref(), "-f".as_ref(), path.as_os_str()])
-    }
-
     /// Applies objects given as YAML.
     pub fn apply(&self, yaml: &str) -> Result<String> {
-        let path = self.dir.path().join("objects.yaml");
-        std::fs::write(&path, yaml)?;
-        self.kubectl(["apply".as_ref(), "-f".as_ref(), path.as_os_str()])
+        let applied = self.feed(yaml.as_bytes(), ["apply", "-f", "-"])?;
+        ensure!(applied.status.success(), "{yaml}: {applied:?}");
+        Ok(String::from_utf8_lossy(&applied.stdout).into_owned())
+    }
+
+    /// Waits until all pods that `selection` names are ready.
+    pub fn ready(&self, selection: &[&str]) -> Result<()> {
+        let wait = ["wait", "--for=condition=Ready", "--timeout=120s"];
+        self.kubectl(wait.iter().chain(selection)).map(drop)
     }
 
     /// Waits for something that the cluster is to bring about. Errors on the way count as not yet.
@@ -279,6 +344,24 @@ impl Drop for Running {
 /// The repository's examples.
 pub fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+}
+
+/// A file of the repository's `examples/manifests`.
+pub fn example(name: &str) -> Result<String> {
+    let path = examples().join("manifests").join(name);
+    std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The body that a web server on loopback answers with.
+pub fn page(port: u16) -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("connecting")?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").context("asking for a page")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("reading a page")?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no answer: {answer:?}"))?;
+    ensure!(head.contains(" 200 "), "{head}");
+    Ok(body.to_owned())
 }
 
 /// What a command prints; its errors become ours.

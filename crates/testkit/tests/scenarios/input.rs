@@ -1,0 +1,101 @@
+//! What is wrong is told plainly, and harms nothing.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use tiphys_pki::{Kubeconfig, Leaf, Pki};
+use tiphys_testkit::{Cluster, image::Image};
+
+use crate::field;
+
+#[test]
+fn bad_input_gets_a_clear_answer() -> Result<()> {
+    let cluster = Cluster::start(65)?;
+    cluster.import(&Image::busybox(&["busybox:1"], &["sh"]))?;
+    let refused = |yaml: &str, why: &str| -> Result<()> {
+        let file = cluster.data_dir().join("bad.yaml");
+        std::fs::write(&file, yaml)?;
+        let output = cluster.try_kubectl(["create".as_ref(), "-f".as_ref(), file.as_os_str()])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains(why), "{yaml}: {said}");
+        Ok(())
+    };
+    refused("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nspec: {}\n", "unknown field \"spec\"")?;
+    refused(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a\ndata: [\n",
+        "error converting YAML to JSON",
+    )?;
+    refused(
+        "apiVersion: example.com/v1\nkind: Nothing\nmetadata: {name: a}\n",
+        "no matches for kind \"Nothing\"",
+    )?;
+    // kubectl merges duplicates itself before it sends YAML; JSON it passes on as it is.
+    refused(
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}, "data": {"k": "2"}}"#,
+        "duplicate field \"data\"",
+    )?;
+    let large = "x".repeat(4 << 20);
+    refused(
+        &format!(
+            r#"{{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {{"name": "a"}}, "data": {{"k": "{large}"}}}}"#
+        ),
+        "Request entity too large: limit is 3145728",
+    )?;
+    refused(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: A_b}\n",
+        "metadata.name: Invalid value: \"A_b\"",
+    )?;
+    refused(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: []}\n",
+        "spec.containers: Required value",
+    )?;
+    refused(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: none}\n",
+        "namespaces \"none\" not found",
+    )?;
+
+    let denied = cluster.try_kubectl_with_token("wrong", ["get", "pods"])?;
+    let said = String::from_utf8_lossy(&denied.stderr);
+    ensure!(!denied.status.success() && said.contains("Unauthorized"), "{denied:?}");
+
+    let pki = Pki::open(&cluster.data_dir().join("pki"))?;
+    let hour = Leaf { lifetime: Duration::from_secs(3600), ..Leaf::admin() };
+    let expired = pki.cluster.issue(&hour, SystemTime::now() - Duration::from_secs(2 * 24 * 3600))?;
+    let config = Kubeconfig { cluster: "tiphys", user: "late", server: &cluster.url() };
+    let path = cluster.data_dir().join("expired.kubeconfig");
+    std::fs::write(&path, config.render(&pki.cluster, &expired))?;
+    let said =
+        cluster.refused(["--kubeconfig".as_ref(), path.as_os_str(), "get".as_ref(), "pods".as_ref()])?;
+    ensure!(said.contains("certificate has expired"), "{said}");
+
+    cluster.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: no-image}\nspec:\n  containers: [{name: c, image: 'localhost:1/none:1'}]\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {name: no-command}\nspec:\n  restartPolicy: Never\n  \
+         containers: [{name: c, image: 'busybox:1', command: [/none]}]\n---\n\
+         apiVersion: v1\nkind: Pod\nmetadata: {name: greedy}\nspec:\n  restartPolicy: Never\n  \
+         containers: [{name: c, image: 'busybox:1', command: [sh, -c, 'head -c 200m /dev/zero | tail'], \
+         resources: {limits: {memory: 20Mi}}}]\n",
+    )?;
+    cluster.eventually("the missing image is told", || {
+        let reason = cluster.kubectl([
+            "get",
+            "pod",
+            "no-image",
+            &field(".status.containerStatuses[0].state.waiting.reason"),
+        ])?;
+        Ok(matches!(&*reason, "ErrImagePull" | "ImagePullBackOff"))
+    })?;
+    cluster.eventually("the missing command is told", || {
+        let state =
+            cluster.kubectl(["get", "pod", "no-command", &field(".status.containerStatuses[0].state")])?;
+        Ok(state.contains("StartError")
+            || state.contains("ContainerCannotRun")
+            || state.contains("RunContainerError"))
+    })?;
+    cluster.eventually("the container over its limit is told", || {
+        let end = field(".status.containerStatuses[0].state.terminated.reason");
+        Ok(cluster.kubectl(["get", "pod", "greedy", &end])? == "OOMKilled")
+    })?;
+    cluster.kubectl(["get", "nodes"]).context("the cluster is unharmed")?;
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! The binary, real kubectl, real containers. Run with `cargo xtask test --only scenario`.
+
+mod adoption;
+mod disk;
+mod input;
+mod logs;
+mod manifests;
+mod objects;
+mod quickstart;
+mod registry;
+mod rollouts;
+mod streams;
+mod tables;
+
+/// Prints one field of the objects that a selection gives.
+fn field(path: &str) -> String {
+    format!("-o=jsonpath={{{path}}}")
+}

@@ -1,0 +1,79 @@
+//! Users' manifests, as they are.
+
+use anyhow::{Result, ensure};
+use tiphys_testkit::{Cluster, example, image::Image};
+
+use crate::field;
+
+/// Images under the names that the manifests use.
+pub(crate) fn images() -> [(Image, [&'static str; 2]); 2] {
+    [
+        (Image::web(&["nginx:1.7.9", "nginx:1.8"]), ["nginx:1.7.9", "nginx:1.8"]),
+        (
+            Image::busybox(&["busybox:latest", "resouer/ubuntu-bc:latest"], &["sh"]),
+            ["busybox:latest", "resouer/ubuntu-bc:latest"],
+        ),
+    ]
+}
+
+/// Applies all manifests, with `from` before the names of their images, and waits for what they promise.
+pub(crate) fn reach_their_goal(cluster: &Cluster, from: &str) -> Result<()> {
+    let apply = |namespace: &str, yaml: &str| {
+        let yaml = yaml.replace("image: ", &format!("image: {from}"));
+        let applied = cluster.feed(yaml.as_bytes(), ["-n", namespace, "apply", "-f", "-"])?;
+        ensure!(applied.status.success(), "{yaml}: {applied:?}");
+        Ok(())
+    };
+    // The Deployment would adopt the ReplicaSet, whose labels it selects.
+    apply("sets", &example("replicaset-nginx.yaml")?)?;
+    for manifest in [
+        "deployment-nginx.yaml",
+        "job-pi.yaml",
+        "pod-myapp.yaml",
+        "pod-hostaliases.yaml",
+        "service-externalname.yaml",
+    ] {
+        apply("default", &example(manifest)?)?;
+    }
+    let template = example("job-template.yaml")?;
+    for item in ["apple", "banana", "cherry"] {
+        apply("default", &template.replace("$ITEM", item))?;
+    }
+    cluster.kubectl(["rollout", "status", "deployment/nginx-deployment", "--timeout=120s"])?;
+    let all_ready = "--for=jsonpath={.status.readyReplicas}=3";
+    cluster.kubectl(["-n", "sets", "wait", all_ready, "replicaset/nginx-set", "--timeout=120s"])?;
+    cluster.kubectl(["wait", "--for=condition=Complete", "jobs", "--all", "--timeout=120s"])?;
+    cluster.ready(&["pod/myapp-pod"])?;
+    let log = cluster.kubectl(["logs", "-l", "jobgroup=jobexample"])?;
+    for item in ["apple", "banana", "cherry"] {
+        ensure!(log.contains(&format!("Processing item {item}")), "{log}");
+    }
+    let pi = cluster.kubectl(["logs", "job/pi"])?;
+    ensure!(pi.contains("3.14159265358979"), "{pi}");
+    ensure!(cluster.kubectl(["logs", "hostaliases-pod"])?.contains("10.1.2.3\tfoo.remote\tbar.remote"));
+    ensure!(cluster.kubectl(["logs", "myapp-pod"])?.contains("Hello Kubernetes!"));
+    // The second manifest of the same name rolls the Deployment over.
+    apply("default", &example("deployment-volume.yaml")?)?;
+    cluster.kubectl(["rollout", "status", "deployment/nginx-deployment", "--timeout=120s"])?;
+    let image = field(".spec.template.spec.containers[0].image");
+    let image = cluster.kubectl(["get", "deployment", "nginx-deployment", &image])?;
+    ensure!(image == format!("{from}nginx:1.8"), "{image}");
+    Ok(())
+}
+
+/// Makes the namespace for what must stand alone.
+pub(crate) fn make_room(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(["create", "namespace", "sets"])?;
+    cluster.kubectl(["-n", "sets", "wait", "--for=create", "serviceaccount/default", "--timeout=60s"])?;
+    Ok(())
+}
+
+#[test]
+fn users_manifests_reach_their_goal() -> Result<()> {
+    let cluster = Cluster::start(62)?;
+    for (image, _) in images() {
+        cluster.import(&image)?;
+    }
+    make_room(&cluster)?;
+    reach_their_goal(&cluster, "")
+}
