@@ -13,27 +13,30 @@ use crate::error::{Error, Result};
 
 /// Replaces `path` in one step: a reader sees the old content or the new, also after this process is killed.
 pub(crate) fn write_atomically(path: &Path, content: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("new");
-    let write = || -> io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(content)?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(Error::io("write", path))
+    replace(path, content, |_| Ok(()))
 }
 
 /// Like [`write_json`], and the new content is there after a loss of power too.
 pub(crate) fn write_json_durably<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let text = serde_json::to_vec(value).map_err(Error::parse(path.display().to_string()))?;
+    replace(path, &text, fs::File::sync_all)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::File::open(directory).and_then(|dir| dir.sync_all()).map_err(Error::io("sync", directory))
+}
+
+fn replace(path: &Path, content: &[u8], settle: impl Fn(&fs::File) -> io::Result<()>) -> Result<()> {
     let temporary = path.with_extension("new");
     let write = || -> io::Result<()> {
         let mut file = fs::File::create(&temporary)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+        file.write_all(content)?;
+        settle(&file)?;
+        fs::rename(&temporary, path)
     };
-    write().map_err(Error::io("write", path))
+    write().map_err(|error| {
+        // What a full disk did not take is no use to anyone; the error that is told is the first.
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path)(error)
+    })
 }
 
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
@@ -85,3 +88,7 @@ pub(crate) fn unmount(path: &Path) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -61,6 +61,8 @@ struct Container {
     launch: Launch,
     streams: Streams,
     state: State,
+    /// Its end could not be written down, as the disk was full.
+    unwritten: bool,
 }
 
 /// A container's way through the shim; it never goes back.
@@ -319,6 +321,12 @@ impl Shim {
                 for container in self.containers.values() {
                     cgroup::kill_all(&container.launch.cgroups);
                 }
+                // Nobody will remember them after this.
+                for (id, container) in &self.containers {
+                    if let (true, State::Ended(exit)) = (container.unwritten, &container.state) {
+                        files::write_json(&self.bundle(id)?.join("exit.json"), exit)?;
+                    }
+                }
                 // It may have ended before.
                 let _ = kill(Pid::from_raw(self.pause), Signal::SIGKILL);
                 files::remove_file(&self.dir.join("shim.sock"))?;
@@ -375,7 +383,7 @@ impl Shim {
             confinement: launch.confinement.clone(),
         };
         self.create(client, order, Some(id.clone()))?;
-        self.containers.insert(id, Container { launch, streams, state: State::Starting });
+        self.containers.insert(id, Container { launch, streams, state: State::Starting, unwritten: false });
         Ok(())
     }
 
@@ -530,6 +538,7 @@ impl Shim {
         container.streams.finish();
         container.state = State::Ended(exit.clone());
         if let Err(error) = files::write_json(&bundle.join("exit.json"), &exit) {
+            container.unwritten = true;
             note(error);
         }
         self.tell_watchers(&Reply::Exited { container: id.to_owned(), exit }, Some(id));

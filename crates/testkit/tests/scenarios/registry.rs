@@ -97,7 +97,7 @@ fn images_come_from_a_registry() -> Result<()> {
     }
     cluster.kubectl(["run", "early", &format!("--image={from}late:1"), "--", "sleep", "3600"])?;
     backs_off("early")?;
-    registry.push(&Image::busybox(&["late:1"], &["sh"]), &["late:1"])?;
+    registry.push(&Image::busybox(&["late:1"], &["sleep", "1"]), &["late:1"])?;
 
     manifests::reach_their_goal(&cluster, &from)?;
     cluster.ready(&["pod/early"])?;
