@@ -13,6 +13,7 @@ use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
 
 use super::body::{Body, RequestBody};
+use super::links::Links;
 use super::query::Query;
 use super::request_info::{ResourceRequest, Verb};
 use super::resource::unbuilt;
@@ -47,23 +48,7 @@ impl Handler {
         match (&*r.resource, &*r.subresource) {
             ("pods", "log") if r.verb == Verb::Get => self.log(&call, asked).await,
             ("pods", "exec" | "attach" | "portforward") => self.attach(r, &call, asked).await,
-            ("nodes", "proxy") => {
-                let node = split_name(&r.name)?;
-                let stream = self.nodes.dial(node.name).await.map_err(proxy_status)?;
-                self.proxy(&format!("node {}", node.name), stream, &r.rest, asked, body).await
-            }
-            ("pods", "proxy") => {
-                let part = split_name(&call.name)?;
-                let address = self.pod_address(&call, &part).await?;
-                let stream = part.dial(address).await.map_err(proxy_status)?;
-                self.proxy(&address.to_string(), stream, &r.rest, asked, body).await
-            }
-            ("services", "proxy") => {
-                let part = split_name(&call.name)?;
-                let address = self.service_address(&call, &part).await?;
-                let stream = part.dial(address).await.map_err(proxy_status)?;
-                self.proxy(&address.to_string(), stream, &r.rest, asked, body).await
-            }
+            ("nodes" | "pods" | "services", "proxy") => self.proxy(r, &call, asked, body).await,
             _ => Err(unbuilt(&format!("{}/{}", call.kind.qualified_resource(), r.subresource))),
         }
     }
@@ -125,22 +110,42 @@ impl Handler {
         checked(self.send(node, stream, &path, asked, nothing).await?).await
     }
 
-    /// Hands a request on to whatever `path` means to the other end.
+    /// Hands a request on to a node, a pod or one of a Service's endpoints.
     async fn proxy(
         &self,
-        to: &str,
-        stream: Box<dyn Stream>,
-        path: &str,
-        asked: Asked,
+        r: &ResourceRequest,
+        call: &Call,
+        mut asked: Asked,
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
-        let path = if path.is_empty() { "/" } else { path };
-        let mut encoded = encode_path(path);
-        if let Some(query) = asked.head.uri.query() {
-            encoded.push('?');
-            encoded.push_str(query);
+        let query = asked.head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
+        if r.rest.is_empty() && reads && !node_proxy::is_upgrade(&asked.head.headers) {
+            // Relative links need the slash.
+            return moved(&format!("{}/{query}", asked.head.uri.path()));
         }
-        self.send(to, stream, &encoded, asked, body).await
+        let part = split_name(&r.name)?;
+        let (to, dialled) = if r.resource == "nodes" {
+            (part.name.to_owned(), self.nodes.dial(part.name).await)
+        } else {
+            let address = match &*r.resource {
+                "pods" => self.pod_address(call, &part).await?,
+                _ => self.service_address(call, &part).await?,
+            };
+            (address.to_string(), part.dial(address).await)
+        };
+        let stream = dialled.map_err(proxy_status)?;
+        let parts = if r.namespace.is_empty() { 6 } else { 8 };
+        let prefix: Vec<&str> = asked.head.uri.path().split('/').take(parts).collect();
+        let links = Links { prefix: prefix.join("/"), host: to.clone() };
+        let path = encode_path(if r.rest.is_empty() { "/" } else { &r.rest });
+        if let Ok(whole) = HeaderValue::try_from(format!("{}{path}", links.prefix)) {
+            asked.head.headers.insert("x-forwarded-uri", whole);
+        }
+        // Links cannot be mended in what is compressed.
+        asked.head.headers.remove(header::ACCEPT_ENCODING);
+        let answer = self.send(&to, stream, &format!("{path}{query}"), asked, body).await?;
+        Ok(links.mend(answer))
     }
 
     async fn send(
@@ -225,6 +230,14 @@ impl Handler {
         let (address, port) = &found[rand::rng().random_range(0..found.len())];
         reachable(address, *port)
     }
+}
+
+fn moved(to: &str) -> Result<Response<Body>, Status> {
+    let to = HeaderValue::try_from(to).map_err(|_| Status::bad_request("the path is no URL"))?;
+    let mut answer = Response::new(Body::empty());
+    *answer.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    answer.headers_mut().insert(header::LOCATION, to);
+    Ok(answer)
 }
 
 /// The parts of `[scheme:]name[:port]`.
@@ -392,8 +405,7 @@ fn encode_path(path: &str) -> String {
 }
 
 fn host(name: &str) -> HeaderValue {
-    HeaderValue::from_str(name.trim_start_matches("node "))
-        .unwrap_or_else(|_| HeaderValue::from_static("node"))
+    HeaderValue::from_str(name).unwrap_or_else(|_| HeaderValue::from_static("node"))
 }
 
 /// A kubelet's refusal as a `Status`; anything else passes.

@@ -27,6 +27,13 @@ impl NodeDialer for Kubelet {
             if asked.contains("previous") {
                 *response.status_mut() = StatusCode::BAD_REQUEST;
             }
+            if asked == "/page" {
+                let way = request.headers()["x-forwarded-uri"].clone();
+                let plain = !request.headers().contains_key(header::ACCEPT_ENCODING);
+                *response.body_mut() = Full::new(Bytes::from(format!("<a href='/x'>{way:?} {plain}</a>")));
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+                response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("http://n1/y"));
+            }
             Ok::<_, Infallible>(response)
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(theirs), service));
@@ -118,4 +125,19 @@ async fn a_log_comes_from_the_pods_node() {
     assert_eq!(exec.json()["message"], "Upgrade request required");
     let proxied = ask(&server, "GET", "/api/v1/nodes/n1/proxy/stats/summary?x=1", &[], "").await;
     assert_eq!((proxied.code, &proxied.body[..]), (200, &b"/stats/summary?x=1"[..]));
+
+    let proxy = "/api/v1/nodes/n1/proxy";
+    let page = ask(&server, "GET", &format!("{proxy}/page"), &[("accept-encoding", "gzip")], "").await;
+    let wanted = format!(r#"<a href='{proxy}/x'>"{proxy}/page" true</a>"#);
+    assert_eq!((page.code, String::from_utf8_lossy(&page.body)), (200, wanted.into()));
+    assert_eq!(page.headers["location"], format!("{proxy}/y"));
+    let root = ask(&server, "GET", &format!("{proxy}?x=1"), &[], "").await;
+    assert_eq!(
+        (root.code, &root.headers["location"]),
+        (301, &HeaderValue::from_static("/api/v1/nodes/n1/proxy/?x=1"))
+    );
+    for method in ["POST", "OPTIONS"] {
+        let root = ask(&server, method, proxy, &[], "").await;
+        assert_eq!((root.code, &root.body[..]), (200, &b"/"[..]), "{method}");
+    }
 }

@@ -27,6 +27,7 @@ mod documents;
 mod encode;
 mod flow;
 mod health;
+mod links;
 pub mod listen;
 mod negotiate;
 mod options;

@@ -112,6 +112,8 @@ pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Result<Target
         Method::GET | Method::HEAD if !name.is_empty() => Verb::Get,
         Method::GET | Method::HEAD if query.flag("watch") => Verb::Watch,
         Method::GET | Method::HEAD => Verb::List,
+        // Who may read what is behind a proxy may ask what it can do.
+        Method::OPTIONS if subresource == "proxy" => Verb::Get,
         Method::POST => Verb::Create,
         Method::PUT => Verb::Update,
         Method::PATCH => Verb::Patch,

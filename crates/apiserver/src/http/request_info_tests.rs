@@ -92,6 +92,8 @@ fn methods() {
     assert_eq!(verb(Method::PATCH, "/api/v1/nodes/n"), Some(Verb::Patch));
     assert_eq!(verb(Method::DELETE, "/api/v1/nodes/n"), Some(Verb::Delete));
     assert_eq!(verb(Method::DELETE, "/api/v1/nodes"), Some(Verb::DeleteCollection));
+    assert_eq!(verb(Method::OPTIONS, "/api/v1/nodes/n/proxy/x"), Some(Verb::Get));
+    assert_eq!(parse(&Method::OPTIONS, "/api/v1/nodes/n", &Query::parse("")), Err(Error::Method));
     assert_eq!(parse(&Method::TRACE, "/api/v1/nodes", &Query::parse("")), Err(Error::Method));
 }
 
