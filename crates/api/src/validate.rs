@@ -227,23 +227,29 @@ fn dns_subdomain(text: &str) -> Vec<String> {
 pub(crate) fn label_selector(at: &At<'_>, errors: &mut Errors) {
     at.get("matchLabels").labels(errors);
     for requirement in at.get("matchExpressions").items() {
-        let values = requirement.get("values");
-        match requirement.get("operator").text() {
-            "In" | "NotIn" if values.len() == 0 => {
-                values.required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
-            }
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
-                values
-                    .forbidden(errors, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => requirement.get("operator").invalid(errors, "not a valid selector operator"),
+        label_requirement(&requirement, errors, |_| false);
+    }
+}
+
+/// What a selector asks of one label. `other_operator` judges operators that only some selectors have, and reports
+/// what is wrong with their values.
+fn label_requirement(at: &At<'_>, errors: &mut Errors, other_operator: impl FnOnce(&mut Errors) -> bool) {
+    let values = at.get("values");
+    match at.get("operator").text() {
+        "In" | "NotIn" if values.len() == 0 => {
+            values.required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
         }
-        let key = requirement.get("key");
-        key.all_invalid(errors, names::label_key(key.text()));
-        for value in values.items() {
-            value.rule(errors, names::label_value);
+        "Exists" | "DoesNotExist" if values.len() > 0 => {
+            values.forbidden(errors, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
         }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ if other_operator(errors) => {}
+        _ => at.get("operator").invalid(errors, "not a valid selector operator"),
+    }
+    let key = at.get("key");
+    key.all_invalid(errors, names::label_key(key.text()));
+    for value in values.items() {
+        value.rule(errors, names::label_value);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{At, NOT_POSITIVE, dns_label, dns_subdomain, label_selector};
+use super::{At, NOT_POSITIVE, dns_label, dns_subdomain, label_requirement, label_selector};
 use crate::field::{Error, Errors};
 use crate::names;
 
@@ -50,26 +50,14 @@ pub(super) fn node_selector(at: &At<'_>, errors: &mut Errors) {
 
 fn node_term(at: &At<'_>, errors: &mut Errors) {
     for requirement in at.get("matchExpressions").items() {
-        let values = requirement.get("values");
-        match requirement.get("operator").text() {
-            "In" | "NotIn" if values.len() == 0 => {
-                values.required(errors, "must be specified when `operator` is 'In' or 'NotIn'");
-            }
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
-                values
-                    .forbidden(errors, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
-            }
-            "Gt" | "Lt" if values.len() != 1 => {
+        label_requirement(&requirement, errors, |errors| {
+            let values = requirement.get("values");
+            let compares = matches!(requirement.get("operator").text(), "Gt" | "Lt");
+            if compares && values.len() != 1 {
                 values.required(errors, "must be specified single value when `operator` is 'Lt' or 'Gt'");
             }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            _ => requirement.get("operator").invalid(errors, "not a valid selector operator"),
-        }
-        let key = requirement.get("key");
-        key.all_invalid(errors, names::label_key(key.text()));
-        for value in values.items() {
-            value.rule(errors, names::label_value);
-        }
+            compares
+        });
     }
     for requirement in at.get("matchFields").items() {
         let values = requirement.get("values");

@@ -183,10 +183,7 @@ impl Registry {
     pub async fn delete(&self, call: &Call, options: &DeleteOptions) -> Result<Deleted, Status> {
         let collection = self.collection(&call.kind)?;
         let key = collection.spec().key(&call.namespace, &call.name);
-        let mut from = match self.cached(&collection, call)? {
-            Some(cached) => Some(cached),
-            None => self.fresh(&call.kind, &key).await?,
-        };
+        let mut from = self.known(&collection, call, &key).await?;
         for _ in 0..ATTEMPTS {
             let Some(start) = from else { return Err(call.not_found()) };
             from = match self.try_delete(call, &key, options, &start).await {

@@ -221,6 +221,19 @@ impl Registry {
         Current::read(&call.kind, key, object.json().clone(), object.revision(), false).map(Some)
     }
 
+    /// Where a change starts: at what the cache has, which is nearly always right, or else at the store.
+    async fn known(
+        &self,
+        collection: &Collection,
+        call: &Call,
+        key: &Key,
+    ) -> Result<Option<Current>, Status> {
+        match self.cached(collection, call)? {
+            Some(cached) => Ok(Some(cached)),
+            None => self.fresh(&call.kind, key).await,
+        }
+    }
+
     /// The newest state there is.
     async fn fresh(&self, kind: &Kind, key: &Key) -> Result<Option<Current>, Status> {
         self.store

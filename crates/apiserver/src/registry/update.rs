@@ -51,10 +51,7 @@ impl Registry {
     pub async fn update(&self, call: &Call, mut change: Change<'_>) -> Result<Updated, Status> {
         let collection = self.collection(&call.kind)?;
         let key = collection.spec().key(&call.namespace, &call.name);
-        let mut from = match self.cached(&collection, call)? {
-            Some(cached) => Some(cached),
-            None => self.fresh(&call.kind, &key).await?,
-        };
+        let mut from = self.known(&collection, call, &key).await?;
         for _ in 0..ATTEMPTS {
             match self.attempt(call, &collection, &mut change, from.as_ref()).await {
                 Ok(Attempt::Done(updated)) => return Ok(updated),
