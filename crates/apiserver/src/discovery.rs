@@ -25,8 +25,8 @@ impl Document {
         Self::new(value.to_string())
     }
 
-    pub(crate) fn new(text: String) -> Self {
-        let body = Bytes::from(text);
+    pub(crate) fn new(content: impl Into<Bytes>) -> Self {
+        let body = content.into();
         let etag = format!("\"{:X}\"", Sha256::digest(&body));
         Self { body, etag }
     }

@@ -3,9 +3,11 @@
 //! A [`Cluster`] has a data directory, ports and address ranges of its own and removes everything that it
 //! made when it is dropped, also when the test has failed.
 
+mod home;
 pub mod image;
 mod terminal;
 
+pub use home::Home;
 pub use terminal::Terminal;
 
 use std::{
@@ -46,7 +48,7 @@ impl Programs {
 /// A cluster that a test runs.
 pub struct Cluster {
     programs: Programs,
-    dir: tempfile::TempDir,
+    home: Home,
     /// What kubectl is told besides.
     environment: Vec<(&'static str, &'static str)>,
     port: u16,
@@ -73,15 +75,21 @@ impl Cluster {
 
     /// A cluster with an empty data directory that nothing runs yet.
     pub fn new(range: u8) -> Result<Self> {
-        Self::new_in("/var/tmp".as_ref(), range)
+        let programs = Programs::find()?;
+        let home = Home::new(&programs.tiphys)?;
+        Self::of(programs, home, range)
     }
 
-    /// Like [`Cluster::new`], with the data directory below `parent`.
-    pub fn new_in(parent: &Path, range: u8) -> Result<Self> {
+    /// Like [`Cluster::new`], with room for no more than `size` in the words of tmpfs' option.
+    pub fn small(range: u8, size: &str) -> Result<Self> {
         let programs = Programs::find()?;
-        let dir = tempfile::Builder::new().prefix("tiphys-scenario-").tempdir_in(parent)?;
+        let home = Home::small(&programs.tiphys, size)?;
+        Self::of(programs, home, range)
+    }
+
+    fn of(programs: Programs, home: Home, range: u8) -> Result<Self> {
         let (port, kubelet_port, environment) = (free_port()?, free_port()?, Vec::new());
-        Ok(Self { programs, dir, environment, port, kubelet_port, range, server: None })
+        Ok(Self { programs, home, environment, port, kubelet_port, range, server: None })
     }
 
     /// Where the API is served.
@@ -99,12 +107,17 @@ impl Cluster {
         self.server.as_ref().map(Child::id)
     }
 
+    /// The directory that holds the data directory, and goes with the cluster.
+    pub fn dir(&self) -> &Path {
+        self.home.path()
+    }
+
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.home.data_dir()
     }
 
     fn log(&self) -> PathBuf {
-        self.dir.path().join("log")
+        self.dir().join("log")
     }
 
     /// Starts the server and returns at once.
@@ -179,7 +192,7 @@ impl Cluster {
             .arg("--kubeconfig")
             .arg(self.data_dir().join("admin.kubeconfig"))
             .args(arguments)
-            .env("HOME", self.dir.path())
+            .env("HOME", self.dir())
             .envs(self.environment.iter().copied())
             .stdin(Stdio::null());
         command
@@ -245,7 +258,7 @@ impl Cluster {
 
     /// Imports a docker archive of the given image.
     pub fn import(&self, image: &image::Image) -> Result<()> {
-        let path = self.dir.path().join("image.tar");
+        let path = self.dir().join("image.tar");
         image.write(File::create(&path)?)?;
         self.tiphys(["image".as_ref(), "import".as_ref(), path.as_os_str()]).map(drop)
     }
@@ -261,7 +274,7 @@ impl Cluster {
             .args(["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--token", token, "--server"])
             .arg(format!("https://127.0.0.1:{}", self.port))
             .args(arguments)
-            .env("HOME", self.dir.path())
+            .env("HOME", self.dir())
             .stdin(Stdio::null());
         command.output().context("starting kubectl")
     }
@@ -319,11 +332,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Err(error) = self.tiphys(["down"]) {
-            eprintln!("taking the cluster down: {error:#}");
-        }
+        self.home.clear();
         if let Some(mut server) = self.server.take() {
-            // `down` has stopped it; a server that it could not stop must not outlive the test.
+            // It has been stopped; one that could not be must not outlive the test.
             let _ = server.kill();
             let _ = server.wait();
         }

@@ -65,10 +65,15 @@ fn find(
         ["apis", group] => plain(discovery::group(kinds, group)),
         ["api", version] => plain(discovery::resources(kinds, "", version)),
         ["apis", group, version] => plain(discovery::resources(kinds, group, version)),
-        ["openapi", "v2"] if !accepts_json(headers) => {
-            return Err(Status::new(Reason::NotAcceptable, "only application/json is served here"));
+        ["openapi", "v2"] if accepts_json(headers) => Some(Found::Tagged(JSON, openapi::v2(kinds))),
+        ["openapi", "v2"] if accepts_protobuf(headers) => {
+            let document = openapi::v2_protobuf(kinds).map_err(|e| Status::internal(e.to_string()))?;
+            Some(Found::Tagged(openapi::V2_PROTOBUF, document))
         }
-        ["openapi", "v2"] => Some(Found::Tagged(JSON, openapi::v2(kinds))),
+        ["openapi", "v2"] => {
+            let message = format!("only {JSON} and {} are served here", openapi::V2_PROTOBUF);
+            return Err(Status::new(Reason::NotAcceptable, message));
+        }
         ["openapi", "v3"] => Some(Found::Tagged(JSON, openapi::v3_index(kinds))),
         ["openapi", "v3", "api", version] => v3(kinds, "", version, hash),
         ["openapi", "v3", "apis", group, version] => v3(kinds, group, version, hash),
@@ -142,10 +147,17 @@ fn accepts_aggregated(headers: &HeaderMap) -> bool {
 }
 
 fn accepts_json(headers: &HeaderMap) -> bool {
-    accepted(headers).any(|clause| {
-        let media_type = clause.split(';').next().unwrap_or_default();
-        matches!(media_type, "" | "*/*" | "application/*" | JSON)
-    })
+    accepted(headers).any(|clause| matches!(media_type(&clause), "" | "*/*" | "application/*" | JSON))
+}
+
+fn accepts_protobuf(headers: &HeaderMap) -> bool {
+    let names = [openapi::V2_PROTOBUF, openapi::V2_PROTOBUF_ASKED];
+    accepted(headers).any(|clause| names.contains(&media_type(&clause)))
+}
+
+/// A clause without its parameters.
+fn media_type(clause: &str) -> &str {
+    clause.split(';').next().unwrap_or_default()
 }
 
 #[cfg(test)]

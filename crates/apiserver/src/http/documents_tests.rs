@@ -29,12 +29,19 @@ fn discovery_is_aggregated_for_those_who_ask() {
 }
 
 #[test]
-fn v2_is_json_or_nothing() {
+fn v2_is_json_or_protobuf() {
     for accept in ["", "*/*", "application/json", &format!("{};q=1, application/json", openapi::V2_PROTOBUF)]
     {
         assert!(matches!(ask("/openapi/v2", accept, None), Ok(Some(Found::Tagged(JSON, _)))), "{accept}");
     }
-    let Err(status) = ask("/openapi/v2", openapi::V2_PROTOBUF, None) else { panic!("answered") };
+    for accept in [openapi::V2_PROTOBUF, openapi::V2_PROTOBUF_ASKED] {
+        let Ok(Some(Found::Tagged(openapi::V2_PROTOBUF, document))) = ask("/openapi/v2", accept, None) else {
+            panic!("refused or under another name: {accept}");
+        };
+        let name = b"io.k8s.api.core.v1.Pod";
+        assert!(document.body.windows(name.len()).any(|window| window == name));
+    }
+    let Err(status) = ask("/openapi/v2", "application/yaml", None) else { panic!("answered") };
     assert_eq!(status.code(), 406);
 }
 

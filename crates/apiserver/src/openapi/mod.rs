@@ -7,6 +7,7 @@
 mod components;
 mod descriptions;
 mod paths;
+mod protobuf;
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,12 @@ use tiphys_api::kind::{Kind, Kinds};
 use self::components::Components;
 use crate::discovery::{Document, served};
 
-/// The only form in which old clients ask for OpenAPI v2; it is answered with 406.
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// OpenAPI v2 in gnostic's protobuf messages.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The name under which client-go asks for [`V2_PROTOBUF`], and for no other form: kubectl does before it says that
+/// it knows no such kind. It is not the name of the answer, since `@` may not be in one.
+pub const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Which OpenAPI a document is written in: they name schemas, bodies and parameters differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,22 @@ pub fn v3(kinds: &Kinds, group: &str, version: &str) -> Option<Document> {
 
 /// `/openapi/v2`: everything in one document.
 pub fn v2(kinds: &Kinds) -> Document {
+    let (paths, definitions) = v2_parts(kinds);
+    let (info, paths, definitions) = (info(), paths.object(), definitions.object());
+    Document::new(format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#))
+}
+
+/// `/openapi/v2` as [`V2_PROTOBUF`].
+///
+/// # Errors
+/// A part of the document is no JSON, which is a bug.
+pub fn v2_protobuf(kinds: &Kinds) -> Result<Document, serde_json::Error> {
+    let (paths, definitions) = v2_parts(kinds);
+    protobuf::document(&info(), paths, definitions).map(Document::new)
+}
+
+/// Everything's paths and definitions.
+fn v2_parts(kinds: &Kinds) -> (Texts, Texts) {
     let mut components = Components::new(Dialect::V2);
     let mut paths = Texts::default();
     for group in kinds.groups() {
@@ -97,9 +118,7 @@ pub fn v2(kinds: &Kinds) -> Document {
             }
         }
     }
-    let definitions = components.finish().object();
-    let (info, paths) = (info(), paths.object());
-    Document::new(format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#))
+    (paths, components.finish())
 }
 
 /// Members of an object, each written as soon as it is known: as a tree, a document would take many times its

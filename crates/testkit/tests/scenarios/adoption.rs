@@ -5,21 +5,41 @@ use tiphys_testkit::{Cluster, image::Image};
 
 use crate::field;
 
+/// Whether a process has `argument` among its own.
+fn runs(argument: &str) -> Result<bool> {
+    for entry in std::fs::read_dir("/proc")? {
+        // What is no process, or one no more, has none.
+        let command = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        if command.split(|byte| *byte == 0).any(|one| one == argument.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[test]
 fn pods_outlive_the_server() -> Result<()> {
     let mut cluster = Cluster::start(64)?;
     cluster.import(&Image::busybox(&["busybox:1"], &["sh"]))?;
-    cluster.apply(
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: stays}\nspec:\n  containers:\n  - name: c\n    image: busybox:1\n    \
+    // The program whose end the test brings about has the name of this directory among its arguments.
+    let signal = tempfile::Builder::new().prefix("tiphys-signal-").tempdir_in("/var/tmp")?;
+    let signal = signal.path();
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: stays}}\nspec:\n  containers:\n  - name: c\n    image: busybox:1\n    \
          command: [sh, -c, 'echo begun; sleep 3600']\n---\n\
-         apiVersion: v1\nkind: Pod\nmetadata: {name: ends}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: busybox:1\n    \
-         command: [sh, -c, 'sleep 6; echo over; exit 3']\n",
-    )?;
+         apiVersion: v1\nkind: Pod\nmetadata: {{name: ends}}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: busybox:1\n    \
+         command: [sh, -c, 'until test -e $0/go; do sleep 0.1; done; echo over; exit 3', {0}]\n    \
+         volumeMounts: [{{name: signal, mountPath: {0}}}]\n  \
+         volumes: [{{name: signal, hostPath: {{path: {0}}}}}]\n",
+        signal.display()
+    ))?;
     cluster.kubectl(["wait", "--for=condition=Ready", "pod/stays", "pod/ends", "--timeout=120s"])?;
     let started = field(".status.containerStatuses[0].state.running.startedAt");
     let before = cluster.kubectl(["get", "pod", "stays", &started])?;
+    ensure!(runs(&signal.to_string_lossy())?);
     cluster.kill()?;
-    std::thread::sleep(std::time::Duration::from_secs(8));
+    std::fs::write(signal.join("go"), "")?;
+    cluster.eventually("the container ends", || Ok(!runs(&signal.to_string_lossy())?))?;
     cluster.up()?;
     cluster.eventually("the pod that ended meanwhile has its exit code", || {
         let code = field(".status.containerStatuses[0].state.terminated.exitCode");

@@ -1,48 +1,11 @@
 //! A full disk below the data directory.
 
-use std::{fs::File, io::Write, path::Path};
+use std::{fs::File, io::Write};
 
 use anyhow::{Context, Result, ensure};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tiphys_testkit::{Cluster, image::Image};
 
 use crate::field;
-
-/// A small file system that goes with the test.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn new() -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("tiphys-small-").tempdir_in("/var/tmp")?;
-        let tmpfs = Some("tmpfs");
-        mount(tmpfs, dir.path(), tmpfs, MsFlags::empty(), Some("size=640m")).context("mounting a tmpfs")?;
-        Ok(Self(dir))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Writes until nothing fits any more.
-    fn fill(&self) -> Result<()> {
-        let mut file = File::create(self.path().join("filler"))?;
-        let chunk = vec![1; 1 << 20];
-        while file.write_all(&chunk).is_ok() {}
-        Ok(())
-    }
-
-    fn free(&self) -> Result<()> {
-        std::fs::remove_file(self.path().join("filler")).context("making room")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        if let Err(error) = umount2(self.path(), MntFlags::MNT_DETACH) {
-            eprintln!("unmounting {}: {error}", self.path().display());
-        }
-    }
-}
 
 const PODS: &str = "
 apiVersion: v1
@@ -63,14 +26,15 @@ spec:
 
 #[test]
 fn a_full_disk_refuses_writes_and_loses_nothing() -> Result<()> {
-    let small = Small::new()?;
-    let mut cluster = Cluster::new_in(small.path(), 70)?;
+    let mut cluster = Cluster::small(70, "640m")?;
     cluster.up()?;
     cluster.import(&Image::busybox(&["busybox:1"], &["sh"]))?;
     cluster.apply(PODS)?;
     cluster.ready(&["pod/stays", "pod/ends"])?;
     cluster.kubectl(["create", "configmap", "before", "--from-literal=a=b"])?;
-    small.fill()?;
+    let filler = cluster.dir().join("filler");
+    let mut file = File::create(&filler)?;
+    while file.write_all(&[1; 1 << 16]).is_ok() {}
 
     let said = cluster.refused(["create", "configmap", "during"])?;
     ensure!(said.contains("no space left for the store"), "{said}");
@@ -81,7 +45,8 @@ fn a_full_disk_refuses_writes_and_loses_nothing() -> Result<()> {
     // A container that ends meanwhile: its pod's processes must not mind that nothing can be written down.
     cluster.feed(b"over", ["attach", "-i", "ends"])?;
 
-    small.free()?;
+    std::fs::remove_file(filler).context("making room")?;
+    drop(file);
     cluster.eventually("writes work again", || {
         Ok(cluster.try_kubectl(["create", "configmap", "after"])?.status.success())
     })?;
@@ -98,6 +63,5 @@ fn a_full_disk_refuses_writes_and_loses_nothing() -> Result<()> {
     cluster.up()?;
     ensure!(cluster.kubectl(maps)? == "configmap/after\nconfigmap/before\n");
     ensure!(cluster.kubectl(["get", "pod", "ends", &code])? == "3");
-    drop(cluster);
     Ok(())
 }

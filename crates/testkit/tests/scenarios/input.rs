@@ -29,11 +29,28 @@ fn bad_input_gets_a_clear_answer() -> Result<()> {
         "apiVersion: example.com/v1\nkind: Nothing\nmetadata: {name: a}\n",
         "no matches for kind \"Nothing\"",
     )?;
-    // kubectl merges duplicates itself before it sends YAML; JSON it passes on as it is.
-    refused(
-        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "1"}, "data": {"k": "2"}}"#,
-        "duplicate field \"data\"",
-    )?;
+    let lax = |policy: &str| {
+        let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: lax}\nspec: {}\n";
+        cluster.feed(map.as_bytes(), ["create", "--dry-run=server", policy, "-f", "-"])
+    };
+    let warned = lax("--validate=warn")?;
+    let said = String::from_utf8_lossy(&warned.stderr);
+    ensure!(warned.status.success() && said.contains("Warning: unknown field \"spec\""), "{warned:?}");
+    let ignored = lax("--validate=ignore")?;
+    ensure!(ignored.status.success() && ignored.stderr.is_empty(), "{ignored:?}");
+    // kubectl merges duplicates and refuses what is broken itself, unless it is to send a file as it is.
+    for (sent, why) in [
+        (r#"{"kind": "ConfigMap", "metadata": {"#, "couldn't get version/kind; json parse error"),
+        (
+            r#"{"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {}, "data": {}}"#,
+            "strict decoding error: duplicate field \"data\"",
+        ),
+    ] {
+        let url = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict";
+        let output = cluster.feed(sent.as_bytes(), ["create", "--raw", url, "-f", "-"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains(why), "{output:?}");
+    }
     let large = "x".repeat(4 << 20);
     refused(
         &format!(
@@ -76,6 +93,10 @@ fn bad_input_gets_a_clear_answer() -> Result<()> {
          containers: [{name: c, image: 'busybox:1', command: [sh, -c, 'head -c 200m /dev/zero | tail'], \
          resources: {limits: {memory: 20Mi}}}]\n",
     )?;
+    let ended = |pod: &str| {
+        let end = ".status.containerStatuses[0].state.terminated";
+        cluster.kubectl(["get", "pod", pod, &format!("-o=jsonpath={{{end}.reason}} {{{end}.exitCode}}")])
+    };
     cluster.eventually("the missing image is told", || {
         let reason = cluster.kubectl([
             "get",
@@ -85,17 +106,11 @@ fn bad_input_gets_a_clear_answer() -> Result<()> {
         ])?;
         Ok(matches!(&*reason, "ErrImagePull" | "ImagePullBackOff"))
     })?;
-    cluster.eventually("the missing command is told", || {
-        let state =
-            cluster.kubectl(["get", "pod", "no-command", &field(".status.containerStatuses[0].state")])?;
-        Ok(state.contains("StartError")
-            || state.contains("ContainerCannotRun")
-            || state.contains("RunContainerError"))
-    })?;
-    cluster.eventually("the container over its limit is told", || {
-        let end = field(".status.containerStatuses[0].state.terminated.reason");
-        Ok(cluster.kubectl(["get", "pod", "greedy", &end])? == "OOMKilled")
-    })?;
+    cluster.eventually("the missing command is told", || Ok(ended("no-command")? == "StartError 128"))?;
+    let why = field(".status.containerStatuses[0].state.terminated.message");
+    let told = cluster.kubectl(["get", "pod", "no-command", &why])?;
+    ensure!(told.contains("/none") && told.contains("no such file"), "{told}");
+    cluster.eventually("the container over its limit is told", || Ok(ended("greedy")? == "OOMKilled 137"))?;
     cluster.kubectl(["get", "nodes"]).context("the cluster is unharmed")?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `kubectl logs`, in all its forms.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, ensure};
 use tiphys_testkit::{Cluster, image::Image};
@@ -60,9 +60,12 @@ fn logs_show_what_is_asked_for() -> Result<()> {
     ensure!(time.ends_with('Z') && time.contains('T') && text == "a5", "{stamped}");
 
     let mut following = cluster.spawn_kubectl(["logs", "-f", "ends"])?;
-    cluster.kubectl(["exec", "ends", "--", "touch", "/tmp/go"])?;
+    let mut out = BufReader::new(following.0.stdout.take().context("kubectl's standard output")?);
     let mut followed = String::new();
-    following.0.stdout.take().context("kubectl's standard output")?.read_to_string(&mut followed)?;
+    out.read_line(&mut followed)?;
+    ensure!(followed == "one\n", "{followed}");
+    cluster.kubectl(["exec", "ends", "--", "touch", "/tmp/go"])?;
+    out.read_to_string(&mut followed)?;
     ensure!(followed == "one\ntwo\n", "{followed}");
     ensure!(following.0.wait()?.success(), "following ends with the container");
 

@@ -106,6 +106,8 @@ fn reads(cluster: &Cluster) -> Result<()> {
     ensure!(get(&["pods", "-A", "--chunk-size=1", "--no-headers"])?.starts_with("default "));
     ensure!(get(&["pod", "one", "-o", "go-template={{.metadata.name}}"])? == "one");
     ensure!(get(&["pod", "one", "-o", "yaml"])?.contains("\nkind: Pod\n"));
+    let json: serde_json::Value = serde_json::from_str(&get(&["pod", "one", "-o", "json"])?)?;
+    ensure!(json["kind"] == "Pod" && json["status"]["phase"] == "Running", "{json}");
     ensure!(get(&["pod/one", "deployment/web", "-o", "name"])? == "pod/one\ndeployment.apps/web\n");
     ensure!(get(&["--raw", "/readyz"])? == "ok");
     for (arguments, why) in [
@@ -203,18 +205,21 @@ fn waits_and_watches(cluster: &Cluster) -> Result<()> {
         "--no-headers",
     ])?;
     let mut seen = BufReader::new(watching.0.stdout.take().context("kubectl's standard output")?);
+    let mut sees = |expected: &str| -> Result<()> {
+        let mut line = String::new();
+        seen.read_line(&mut line)?;
+        ensure!(line.starts_with(expected) && line.contains("late"), "{expected}: {line:?}");
+        Ok(())
+    };
     let waiting = cluster.spawn_kubectl(["wait", "--for=create", "configmap/late", "--timeout=60s"])?;
     cluster.kubectl(["create", "configmap", "late"])?;
     cluster.kubectl(["label", "configmap", "late", "seen=yes"])?;
     ended_well(waiting)?;
+    sees("ADDED")?;
     let waiting = cluster.spawn_kubectl(["wait", "--for=delete", "configmap/late", "--timeout=60s"])?;
     cluster.kubectl(["delete", "configmap", "late"])?;
     ended_well(waiting)?;
-    for expected in ["ADDED", "DELETED"] {
-        let mut line = String::new();
-        seen.read_line(&mut line)?;
-        ensure!(line.starts_with(expected) && line.contains("late"), "{expected}: {line:?}");
-    }
+    sees("DELETED")?;
     cluster.kubectl(["wait", "--for=jsonpath={.status.phase}=Running", "pod/one", "--timeout=30s"])?;
     let said = cluster.refused(["wait", "--for=condition=Never", "pod/one", "--timeout=1s"])?;
     ensure!(said.contains("timed out waiting for the condition on pods/one"), "{said}");
@@ -272,6 +277,7 @@ fn questions(cluster: &Cluster) -> Result<()> {
         (&["config", "view"], "DATA+OMITTED"),
         (&["cluster-info", "dump"], "\"kind\": \"NodeList\""),
         (&["describe", "deployment", "web"], "1 desired | 1 updated | 1 total | 1 available | 0 unavailable"),
+        (&["describe", "pods", "-l", "app=web"], "Controlled By:  ReplicaSet/web-"),
         (&["describe", "node"], "PodCIDR:"),
         (&["describe", "service", "kubernetes"], "TargetPort:"),
         (&["describe", "role", "reader"], "deployments.apps  []                 []              [get list]"),

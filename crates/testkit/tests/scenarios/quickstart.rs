@@ -3,13 +3,13 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use tiphys_testkit::{Programs, text};
+use tiphys_testkit::{Home, Programs, text};
 
 #[test]
 fn quickstart_shows_a_cluster_and_leaves_nothing_behind() -> Result<()> {
     let programs = Programs::find()?;
-    let dir = tempfile::Builder::new().prefix("tiphys-quickstart-").tempdir_in("/var/tmp")?;
-    let data = dir.path().join("data");
+    let home = Home::new(&programs.tiphys)?;
+    let data = home.data_dir();
     let said = text(Command::new(&programs.tiphys).args(["quickstart", "--data-dir"]).arg(&data).args([
         "--service-cidr",
         "10.61.0.0/17",

@@ -103,6 +103,6 @@ fn images_come_from_a_registry() -> Result<()> {
     cluster.ready(&["pod/early"])?;
     let digest = cluster.kubectl(["get", "pod", "early", &field(".status.containerStatuses[0].imageID")])?;
     ensure!(digest.starts_with(&format!("{from}late@sha256:")), "{digest}");
-    ensure!(cluster.kubectl(["get", "pod", "stranger", &why])? == "ImagePullBackOff");
+    backs_off("stranger")?;
     Ok(())
 }

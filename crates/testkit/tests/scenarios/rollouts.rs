@@ -57,10 +57,11 @@ fn rollouts_go_forth_and_back() -> Result<()> {
     ensure!(said.contains("unable to find specified revision 99"), "{said}");
 
     cluster.kubectl(["rollout", "pause", "deployment/web"])?;
-    let generation = get(".status.observedGeneration")?;
     cluster.kubectl(["set", "env", "deployment/web", "COLOUR=blue"])?;
     cluster.kubectl(["set", "resources", "deployment/web", "--requests=cpu=10m", "--limits=memory=64Mi"])?;
-    cluster.eventually("the pause is seen", || Ok(get(".status.observedGeneration")? > generation))?;
+    cluster.eventually("the changes are seen", || {
+        Ok(get(".status.observedGeneration")? == get(".metadata.generation")?)
+    })?;
     let blue = |cluster: &Cluster| {
         let colour = field(".items[*].spec.containers[0].env[0].value");
         cluster.kubectl(["get", "pods", "-l", "app=web", &colour])
@@ -79,6 +80,11 @@ fn rollouts_go_forth_and_back() -> Result<()> {
     ensure!(sets.lines().count() >= 2, "{sets}");
     cluster.kubectl(["delete", "replicasets", "-l", "app=web", "--cascade=foreground", "--timeout=60s"])?;
     ensure!(cluster.kubectl(["get", "pods", "-l", "app=web", "-o", "name"])?.is_empty(), "pods go first");
+
+    cluster.kubectl(["create", "deployment", "web", "--image=web:1"])?;
+    rolled_out(&cluster)?;
+    cluster.kubectl(["delete", "deployment", "web", "--cascade=background"])?;
+    cluster.kubectl(["wait", "--for=delete", "replicasets,pods", "-l", "app=web", "--timeout=60s"])?;
 
     cluster.kubectl([
         "create",
