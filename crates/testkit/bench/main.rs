@@ -65,25 +65,26 @@ async fn measure(
         eprintln!("{name}: {value:.2}");
         tell(name, value);
     };
-    let client = if wants("start") && side.has_node() {
-        start::empty(side, &mut tell).await?
-    } else {
-        start::once(side).await?
-    };
-    if side.has_node() && (wants("start") || wants("idle")) {
-        idle::run_example(side, &client).await?;
-    }
-    if wants("idle") {
-        idle::measure(side, &mut tell).await?;
-    }
-    if wants("start") && side.has_node() {
-        start::existing(side, &mut tell).await?;
-    }
-    if wants("pods") && side.has_node() {
-        pods::measure(side, &client, &mut tell).await?;
+    if side.has_node() && GROUPS[..3].iter().any(|group| wants(group)) {
+        let client =
+            if wants("start") { start::empty(side, &mut tell).await? } else { start::once(side).await? };
+        if wants("start") || wants("idle") {
+            idle::run_example(side, &client).await?;
+        }
+        if wants("idle") {
+            idle::measure(side, &mut tell).await?;
+        }
+        if wants("start") {
+            start::existing(side, &mut tell).await?;
+        }
+        if wants("pods") {
+            pods::measure(side, &client, &mut tell).await?;
+        }
+        side.wipe()?;
     }
     if wants("load") {
-        load::measure(&client, &mut tell).await?;
+        // On a cluster of its own, where nothing goes on.
+        load::measure(&start::once(side).await?, &mut tell).await?;
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ impl Reference {
         self.spawn("containerd", &containerd)?;
         let pods = self.node.as_ref().map_or(Ok(()), Node::remove_pods);
         self.end_servers()?;
-        self.node.as_ref().map_or(Ok(()), Node::remove_leftovers).and(pods)
+        pods.and(self.node.as_ref().map_or(Ok(()), Node::remove_leftovers))
     }
 }
 

@@ -5,9 +5,10 @@ use std::{
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::mount::{MntFlags, umount2};
 use tiphys_cri::v1::{ListPodSandboxRequest, RemovePodSandboxRequest, StopPodSandboxRequest};
 use tiphys_testkit::{free_port, image::Image, text};
@@ -177,16 +178,29 @@ impl Node {
     }
 }
 
+/// What was killed in the middle of its work leaves pods that go only at a later attempt.
 async fn remove_pods(endpoint: &str) -> Result<()> {
+    const ATTEMPTS: usize = 20;
     let client = tiphys_cri::Client::connect(endpoint)?;
-    let pods = client.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await?.into_inner();
-    for pod in pods.items {
-        let pod_sandbox_id = pod.id;
-        let stop = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
-        client.runtime().stop_pod_sandbox(stop).await.context("stopping a pod of the reference")?;
-        let remove = RemovePodSandboxRequest { pod_sandbox_id };
-        client.runtime().remove_pod_sandbox(remove).await.context("removing a pod of the reference")?;
+    let mut failure = None;
+    for _ in 0..ATTEMPTS {
+        let pods = client.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await?.into_inner();
+        if pods.items.is_empty() {
+            return Ok(());
+        }
+        for pod in pods.items {
+            failure = remove_pod(&client, pod.id).await.err().or(failure);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Err(failure.unwrap_or_else(|| anyhow!("pods of the reference stay")))
+}
+
+async fn remove_pod(client: &tiphys_cri::Client, pod_sandbox_id: String) -> Result<()> {
+    let stop = StopPodSandboxRequest { pod_sandbox_id: pod_sandbox_id.clone() };
+    client.runtime().stop_pod_sandbox(stop).await.context("stopping a pod of the reference")?;
+    let remove = RemovePodSandboxRequest { pod_sandbox_id };
+    client.runtime().remove_pod_sandbox(remove).await.context("removing a pod of the reference")?;
     Ok(())
 }
 
