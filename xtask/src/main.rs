@@ -9,6 +9,7 @@ mod binary;
 mod checks;
 mod command;
 mod host;
+mod machine;
 mod protobuf;
 mod schema;
 

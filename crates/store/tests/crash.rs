@@ -2,7 +2,9 @@
 //! never go back, and a watch that resumes misses nothing.
 //!
 //! The test runs itself as the child that writes. The child tells each acknowledgement on its standard output;
-//! the parent reads them until it kills the child, and looks at what is on disk.
+//! the parent reads them until it kills the child, and looks at what is on disk. Where the disk is not the
+//! parent's, as in the virtual machine of `tiphys-testkit` that loses power, the next child looks itself: it is
+//! given what its predecessors told.
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +23,15 @@ use tiphys_store::{
 };
 
 const DIR: &str = "TIPHYS_CRASH_TEST_DIR";
+/// A file with all that earlier children told, for a child that is to look at the disk before it writes.
+const HISTORY: &str = "TIPHYS_CRASH_TEST_HISTORY";
 const KILLS: u64 = 120;
 /// A store lives through this many of them.
 const LIVES: u64 = 40;
 const WRITERS: usize = 8;
-/// What a line of the child begins with, between whatever the test harness prints.
+/// What lines of the child begin with, between whatever the test harness prints.
 const ACK: &str = "acknowledged ";
+const VERIFIED: &str = "verified ";
 
 /// The child; does nothing when it is run as a test.
 #[test]
@@ -34,6 +39,11 @@ fn child() {
     let Some(dir) = env::var_os(DIR) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        if let Some(path) = env::var_os(HISTORY) {
+            let mut history = History::default();
+            std::fs::read_to_string(path).unwrap().split_inclusive('\n').for_each(|l| history.learn(l));
+            println!("{VERIFIED}{}", verify(dir.as_ref(), &history).await);
+        }
         let store = Arc::new(Embedded::open(dir, Options::default()).unwrap());
         let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(Arc::clone(&store), n))).collect();
         for writer in writers {
@@ -74,7 +84,7 @@ async fn write(store: Arc<Embedded>, who: usize) {
     }
 }
 
-/// One line of the child.
+/// One transaction that a child told of.
 #[derive(Clone, Copy, Debug)]
 struct Acknowledged {
     who: usize,
@@ -84,8 +94,7 @@ struct Acknowledged {
 }
 
 fn parse(line: &str) -> Option<Acknowledged> {
-    // A line that was cut by the kill has no end.
-    let mut words = line.split_once(ACK)?.1.strip_suffix('\n')?.split(' ');
+    let mut words = line.split_once(ACK)?.1.split(' ');
     Some(Acknowledged {
         who: words.next()?.parse().ok()?,
         revision: Revision::parse(words.next()?)?,
@@ -104,16 +113,16 @@ fn spawn(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// Lets a child write for a while after its first acknowledgement and kills it.
-fn crash(dir: &Path, life: Duration) -> Vec<Acknowledged> {
+/// Lets a child write for a while after its first acknowledgement and kills it; returns what it told.
+fn crash(dir: &Path, life: Duration) -> Vec<String> {
     let mut child = spawn(dir);
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let (first, began) = mpsc::channel();
     let reading = std::thread::spawn(move || {
         let (mut all, mut line) = (Vec::new(), String::new());
         while output.read_line(&mut line).unwrap() > 0 {
-            if let Some(acknowledged) = parse(&line) {
-                all.push(acknowledged);
+            if line.contains(ACK) {
+                all.push(std::mem::take(&mut line));
                 if all.len() == 1 {
                     first.send(()).unwrap();
                 }
@@ -129,26 +138,41 @@ fn crash(dir: &Path, life: Duration) -> Vec<Acknowledged> {
     reading.join().unwrap()
 }
 
-/// The last that was acknowledged to each writer, over all lives.
+/// What is known of a store over all of its lives.
 #[derive(Debug, Default)]
-struct Known {
+struct History {
+    /// The last that was acknowledged to each writer.
     last: BTreeMap<usize, Acknowledged>,
-    newest: Revision,
+    /// How far the store was verified, and what was acknowledged since.
+    verified: Revision,
+    since: Vec<Acknowledged>,
 }
 
-async fn verify(dir: &Path, known: &mut Known, acknowledged: &[Acknowledged]) {
-    let resume = known.newest;
-    for a in acknowledged {
-        known.last.insert(a.who, *a);
-        known.newest = known.newest.max(a.revision);
+impl History {
+    fn learn(&mut self, line: &str) {
+        // A line that was cut by the kill has no end.
+        let Some(line) = line.strip_suffix('\n') else { return };
+        if let Some(acknowledged) = parse(line) {
+            self.last.insert(acknowledged.who, acknowledged);
+            self.since.push(acknowledged);
+        } else if let Some((_, revision)) = line.split_once(VERIFIED) {
+            self.verified = Revision::parse(revision).unwrap();
+            self.since.clear();
+        }
     }
+}
+
+/// Looks whether the store is as its history says; returns its revision.
+async fn verify(dir: &Path, history: &History) -> Revision {
+    let resume = history.verified;
     let store = Embedded::open(dir, Options::default()).unwrap();
     let newest = store.revision().await.unwrap();
-    assert!(newest >= known.newest, "{newest} is older than what was acknowledged: {}", known.newest);
+    let told = history.since.iter().map(|a| a.revision).fold(resume, Revision::max);
+    assert!(newest >= told, "{newest} is older than what was acknowledged: {told}");
 
     let page = store.range(Range::default(), None).await.unwrap();
     let records: BTreeMap<_, _> = page.records.iter().map(|r| (r.key.as_str(), r)).collect();
-    for a in known.last.values() {
+    for a in history.last.values() {
         let record = records[&*format!("/crash/{}/a", a.who)];
         assert!(record.revision >= a.revision, "{a:?} is lost: {:?}", record.revision);
         if record.revision == a.revision {
@@ -171,14 +195,14 @@ async fn verify(dir: &Path, known: &mut Known, acknowledged: &[Acknowledged]) {
     let expected = resume.get() + 1..=newest.get();
     assert!(steps.iter().map(|s| s[0].revision.get()).eq(expected), "a gap after {resume}");
     assert!(steps.iter().all(|s| s.len() == 2), "half a transaction");
-    for a in acknowledged {
+    for a in &history.since {
         let step = steps[(a.revision.get() - resume.get() - 1) as usize];
         assert_eq!(step[0].key.as_str(), format!("/crash/{}/a", a.who));
         assert_eq!(step[0].value.as_ref().map(Bytes::len), Some(a.length));
         assert_eq!(step[1].value.is_none(), a.deleted);
     }
-    known.newest = newest;
     store.close().await;
+    newest
 }
 
 #[test]
@@ -187,13 +211,15 @@ fn what_was_acknowledged_survives_kill_9() {
     let mut count = 0;
     for start in (0..KILLS).step_by(LIVES as usize) {
         let dir = tempfile::tempdir().unwrap();
-        let mut known = Known::default();
+        let mut history = History::default();
         for kill in start..start + LIVES {
             // Spread over the life of a few groups.
             let life = Duration::from_micros((kill * 7919) % 60_000);
-            let acknowledged = crash(dir.path(), life);
-            count += acknowledged.len();
-            runtime.block_on(verify(dir.path(), &mut known, &acknowledged));
+            let told = crash(dir.path(), life);
+            count += told.len();
+            told.iter().for_each(|line| history.learn(line));
+            let revision = runtime.block_on(verify(dir.path(), &history));
+            history.learn(&format!("{VERIFIED}{revision}\n"));
         }
     }
     println!("{KILLS} kills, {count} acknowledged transactions");

@@ -6,6 +6,7 @@
 mod home;
 pub mod image;
 mod terminal;
+pub mod vm;
 
 pub use home::Home;
 pub use terminal::Terminal;

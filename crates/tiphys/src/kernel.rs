@@ -6,6 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+};
 
 /// One thing that is missing, and what to do about it.
 struct Missing {
@@ -25,9 +29,7 @@ pub(crate) fn preflight() -> Result<()> {
         }
     };
     need(nix::unistd::geteuid().is_root(), "root", "run tiphys as root, for example with sudo");
-    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let has = |name: &str| filesystems.lines().any(|line| line.split_whitespace().last() == Some(name));
-    need(has("overlay"), "the overlay file system", "load it: modprobe overlay");
+    need(has_overlay(), "the overlay file system", "load it: modprobe overlay");
     need(
         Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
             || Path::new("/sys/fs/cgroup/memory").exists(),
@@ -55,6 +57,13 @@ pub(crate) fn preflight() -> Result<()> {
 /// Fails where the loopback interface is down. Connecting a datagram socket only looks up the route.
 fn loopback() -> std::io::Result<()> {
     UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.connect((Ipv4Addr::LOCALHOST, 9))
+}
+
+/// Whether the kernel has the overlay file system, or finds its module when asked for one, as it does for pods.
+fn has_overlay() -> bool {
+    // Without directories this mounts nothing: it is invalid where overlays are known.
+    let tried = mount(None::<&str>, "/", Some("overlay"), MsFlags::empty(), None::<&str>);
+    tried != Err(Errno::ENODEV)
 }
 
 /// What the pod network and the service proxy would miss.
