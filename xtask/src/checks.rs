@@ -1,6 +1,6 @@
 //! What a change must pass. The laptop and CI run the same steps.
 
-use std::{path::PathBuf, process::Command, time::Instant};
+use std::{process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,26 +20,20 @@ const STEPS: [Step; 7] = [
     ("unit", "unit, property and integration tests of every crate", unit),
     ("binary", "the release binary builds and is static", || binary::build().map(drop)),
     ("scenario", "the binary, real kubectl, real containers", scenario),
-    ("power", "what was acknowledged survives loss of power", power),
+    ("vm", "loss of power, and a host with another kernel and cgroup v2", vm),
 ];
 
-/// Run only when they are named: emulation takes its time.
-const ON_REQUEST: [Step; 1] = [("vm", "a cluster on a host with another kernel and cgroup v2", vm)];
-
 pub(crate) fn all(only: &[String]) -> Result<()> {
-    let all = || STEPS.iter().chain(&ON_REQUEST);
-    if let Some(unknown) = only.iter().find(|name| all().all(|(step, ..)| step != name)) {
-        let known: Vec<_> = all().map(|(step, ..)| *step).collect();
+    if let Some(unknown) = only.iter().find(|name| STEPS.iter().all(|(step, ..)| step != name)) {
+        let known: Vec<_> = STEPS.iter().map(|(step, ..)| *step).collect();
         bail!("no step is named {unknown}; there are {}", known.join(", "));
     }
     host::build_packages()?;
     host::test_packages()?;
-    let wanted = |name: &str| only.iter().any(|o| o == name);
-    let steps: Vec<_> = match only {
-        [] => STEPS.iter().collect(),
-        _ => all().filter(|(name, ..)| wanted(name)).collect(),
-    };
-    for (name, promise, step) in steps {
+    for (name, promise, step) in STEPS {
+        if !only.is_empty() && !only.iter().any(|o| o == name) {
+            continue;
+        }
         let start = Instant::now();
         eprintln!("== {name}: {promise}");
         step().with_context(|| format!("the step {name} failed"))?;
@@ -97,17 +91,8 @@ fn scenario() -> Result<()> {
     run(tests.env("TIPHYS_BINARY", binary).env("KUBECTL", kubectl))
 }
 
-fn power() -> Result<()> {
-    machine("power", || Ok(("TIPHYS_CRASH_TEST", machine::crash_test()?)))
-}
-
+/// Machines are emulated, so that they need neither rights nor hardware.
 fn vm() -> Result<()> {
-    machine("cluster", || Ok(("TIPHYS_BINARY", binary::build()?)))
-}
-
-/// The tests in a virtual machine whose names begin so, and the program that they need. It is emulated, so
-/// that it needs neither rights nor hardware.
-fn machine(tests: &str, program: impl FnOnce() -> Result<(&'static str, PathBuf)>) -> Result<()> {
     let packages = match machine::packages() {
         Ok(packages) => packages,
         Err(error) => {
@@ -115,8 +100,12 @@ fn machine(tests: &str, program: impl FnOnce() -> Result<(&'static str, PathBuf)
             return Ok(());
         }
     };
-    let (variable, program) = program()?;
-    let filter = format!("binary(vm) and test(/^{tests}/)");
-    let mut tests = nextest(&["--package", "tiphys-testkit", "--filterset", &filter, "--test-threads", "1"])?;
-    run(tests.env("TIPHYS_VM", packages).env(variable, program).env("KUBECTL", host::kubectl()?))
+    let (binary, crash, kubectl) = (binary::build()?, machine::crash_test()?, host::kubectl()?);
+    let mut tests =
+        nextest(&["--package", "tiphys-testkit", "--filterset", "binary(vm)", "--test-threads", "1"])?;
+    run(tests
+        .env("TIPHYS_VM", packages)
+        .env("TIPHYS_BINARY", binary)
+        .env("TIPHYS_CRASH_TEST", crash)
+        .env("KUBECTL", kubectl))
 }

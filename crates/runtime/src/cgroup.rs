@@ -33,6 +33,9 @@ const CONTROLLERS: [&str; 12] = [
     "net_prio",
 ];
 
+/// The controllers of version 2 that set limits to containers.
+const LIMITED: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
+
 /// How this host does it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
@@ -67,6 +70,15 @@ impl Host {
         }
     }
 
+    /// Makes the group at `path` for processes that have limits; that it is there is success.
+    pub(crate) fn create(&self, path: &str) -> Result<()> {
+        self.directories(path).iter().try_for_each(|directory| create(directory))?;
+        match self {
+            Host::Unified => hand_down(Path::new(ROOT), path),
+            Host::Legacy { .. } => Ok(()),
+        }
+    }
+
     /// The one directory whose members are everything in a pod: the shim's own group and what is below it.
     pub(crate) fn tracking(&self, path: &str) -> Vec<PathBuf> {
         let relative = path.trim_start_matches('/');
@@ -85,6 +97,31 @@ impl Host {
 /// Makes a group; that it is there is success.
 pub(crate) fn create(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io("create cgroup", directory))
+}
+
+/// Switches the controllers that have limits on for the group at `path` of version 2's tree at `root`, which is done
+/// in every group above it; those groups can hold no process then. Each of them gives on what it was given itself.
+fn hand_down(root: &Path, path: &str) -> Result<()> {
+    let mut above: Vec<_> = Path::new(path.trim_start_matches('/')).ancestors().skip(1).collect();
+    above.reverse();
+    for group in above {
+        let directory = root.join(group);
+        let read = |name| {
+            let file = directory.join(name);
+            fs::read_to_string(&file).map_err(Error::io("read", &file))
+        };
+        let (has, gives) = (read("cgroup.controllers")?, read("cgroup.subtree_control")?);
+        let missing: Vec<_> = has
+            .split_whitespace()
+            .filter(|name| LIMITED.contains(name) && !gives.split_whitespace().any(|given| given == *name))
+            .map(|name| format!("+{name}"))
+            .collect();
+        if !missing.is_empty() {
+            let file = directory.join("cgroup.subtree_control");
+            fs::write(&file, missing.join(" ")).map_err(Error::io("switch controllers on in", &file))?;
+        }
+    }
+    Ok(())
 }
 
 /// Kills every process in the groups and below them. Processes that are gone, and groups, count as killed.
@@ -299,3 +336,7 @@ pub(crate) fn usage(host: &Host, path: &str) -> Reading {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "cgroup_tests.rs"]
+mod tests;

@@ -404,9 +404,7 @@ impl Runtime {
         if container.state() != State::Created {
             return Err(Error::Precondition(format!("container {} was started before", container.id)));
         }
-        for directory in inner.host.directories(&container.group()) {
-            cgroup::create(&directory)?;
-        }
+        inner.host.create(&container.group())?;
         container.update(|record| record.started_at = clock::now_nanos())?;
         let request = Request::Start { container: container.id.clone() };
         match client::ask(&container.sandbox.dir, &request).await {

@@ -51,7 +51,7 @@ impl Image {
     /// kernel unpacked.
     pub fn make(programs: &[(&str, &Path)]) -> Result<Self> {
         let packages = std::env::var_os("TIPHYS_VM")
-            .context("TIPHYS_VM is not set; run this with `cargo xtask test --only power,vm`")?;
+            .context("TIPHYS_VM is not set; run this with `cargo xtask test --only vm`")?;
         let packages = PathBuf::from(packages);
         let dir = tempfile::Builder::new().prefix("tiphys-vm-").tempdir_in("/var/tmp")?;
         let modules = packages.join("lib/modules");
