@@ -71,6 +71,11 @@ impl Config {
         }
     }
 
+    /// Where `localhostProfile`s are looked for, as upstream does below the kubelet's directory.
+    pub fn seccomp_dir(&self) -> PathBuf {
+        self.data_dir.join("seccomp")
+    }
+
     /// The node's addresses as text.
     pub fn host_ips(&self) -> Vec<String> {
         self.addresses.iter().map(IpAddr::to_string).collect()

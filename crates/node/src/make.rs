@@ -148,6 +148,8 @@ pub struct Parts {
     pub target: Option<String>,
     /// Bytes of memory of the node.
     pub node_memory: i64,
+    /// Where the node's own seccomp profiles lie.
+    pub seccomp_dir: PathBuf,
 }
 
 /// Configures a container.
@@ -187,7 +189,7 @@ pub fn container(key: &PodKey, pod: &Pod, c: &ContainerSpec<'_>, parts: Parts) -
         tty: spec.tty.unwrap_or(false),
         linux: Some(v1::LinuxContainerConfig {
             resources: Some(resources(pod, c, parts.node_memory)),
-            security_context: Some(security::of_container(pod, spec, parts.target)),
+            security_context: Some(security::of_container(pod, spec, parts.target, &parts.seccomp_dir)),
         }),
         ..v1::ContainerConfig::default()
     }

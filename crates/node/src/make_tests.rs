@@ -48,6 +48,7 @@ fn a_container_gets_its_share() {
         mounts: vec![],
         target: None,
         node_memory: 128 * 1024 * 1024,
+        seccomp_dir: "/seccomp".into(),
     };
     let made = container(&key(), &pod, &c, parts);
     assert_eq!(made.log_path, "c/4.log");

@@ -1,5 +1,7 @@
 //! From the API's security contexts to the runtime's.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Container, Pod, SeccompProfile, SecurityContext};
 use tiphys_cri::v1;
 
@@ -113,6 +115,7 @@ fn seccomp(
     own: Option<&SeccompProfile>,
     of_pod: Option<&SeccompProfile>,
     privileged: bool,
+    dir: &Path,
 ) -> v1::SecurityProfile {
     use v1::security_profile::ProfileType;
     let unconfined =
@@ -127,7 +130,7 @@ fn seccomp(
         },
         Some(p) if p.type_ == "Localhost" => v1::SecurityProfile {
             profile_type: ProfileType::Localhost as i32,
-            localhost_ref: p.localhost_profile.clone().unwrap_or_default(),
+            localhost_ref: dir.join(p.localhost_profile.as_deref().unwrap_or_default()).display().to_string(),
         },
         _ => unconfined,
     }
@@ -169,11 +172,13 @@ pub fn of_sandbox(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
     }
 }
 
-/// A container's security context: its own where it says something, else the pod's.
+/// A container's security context: its own where it says something, else the pod's. Seccomp profiles of the
+/// node are looked for in `seccomp_dir`.
 pub fn of_container(
     pod: &Pod,
     container: &Container,
     target: Option<String>,
+    seccomp_dir: &Path,
 ) -> v1::LinuxContainerSecurityContext {
     let own: SecurityContext = pod::security(container);
     let of_pod = pod::spec(pod).security_context.clone().unwrap_or_default();
@@ -205,7 +210,12 @@ pub fn of_container(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
-        seccomp: Some(seccomp(own.seccomp_profile.as_ref(), of_pod.seccomp_profile.as_ref(), privileged)),
+        seccomp: Some(seccomp(
+            own.seccomp_profile.as_ref(),
+            of_pod.seccomp_profile.as_ref(),
+            privileged,
+            seccomp_dir,
+        )),
         ..v1::LinuxContainerSecurityContext::default()
     }
 }
@@ -255,7 +265,8 @@ mod tests {
             {"runAsUser": 1, "runAsGroup": 2, "fsGroup": 3, "supplementalGroups": [4], "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [{"name": "c", "securityContext": {"runAsUser": 9, "allowPrivilegeEscalation": false,
                 "capabilities": {"drop": ["ALL"]}}}]}}));
-        let context = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], None);
+        let context =
+            of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], None, Path::new("/seccomp"));
         assert_eq!(context.run_as_user, id(Some(9)));
         assert_eq!(context.run_as_group, id(Some(2)));
         assert_eq!(context.supplemental_groups, [3, 4]);
@@ -268,12 +279,24 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_profiles_are_named_by_their_place() {
+        let profile = json!({"type": "Localhost", "localhostProfile": "profiles/audit.json"});
+        let pod = pod_from(
+            json!({"spec": {"containers": [{"name": "c", "securityContext": {"seccompProfile": profile}}]}}),
+        );
+        let context =
+            of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], None, Path::new("/seccomp"));
+        assert_eq!(context.seccomp.unwrap().localhost_ref, "/seccomp/profiles/audit.json");
+    }
+
+    #[test]
     fn privileged_lifts_masks_and_seccomp() {
         let pod = pod_from(
             json!({"spec": {"hostNetwork": true, "containers": [{"name": "c", "securityContext": {"privileged": true,
             "seccompProfile": {"type": "RuntimeDefault"}}}]}}),
         );
-        let context = of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], None);
+        let context =
+            of_container(&pod, &pod.spec.as_ref().unwrap().containers[0], None, Path::new("/seccomp"));
         assert!(context.privileged && context.masked_paths.is_empty() && context.readonly_paths.is_empty());
         assert_eq!(
             context.seccomp.unwrap().profile_type,

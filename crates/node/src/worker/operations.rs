@@ -346,6 +346,7 @@ pub(crate) async fn start(
         mounts,
         target,
         node_memory: job.ctx.machine.memory,
+        seccomp_dir: job.ctx.config.seccomp_dir(),
     };
     let log_dir = make::log_dir(&job.ctx.config.log_dir, &job.key).join(&name);
     tokio::fs::create_dir_all(&log_dir).await.map_err(|e| {
