@@ -4,7 +4,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -32,6 +32,7 @@ pub(crate) type Kept<K> = Informer<K, K>;
 pub(crate) struct Informers {
     pub(crate) pods: Kept<Pod>,
     pub(crate) replica_sets: Kept<ReplicaSet>,
+    pub(crate) replication_controllers: Kept<ReplicationController>,
     pub(crate) deployments: Kept<Deployment>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
@@ -54,6 +55,7 @@ impl Informers {
                 pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
             }),
             replica_sets: owned(client, slim),
+            replication_controllers: owned(client, slim),
             deployments: owned(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
@@ -88,6 +90,7 @@ impl Informers {
     pub(crate) fn start(self, tasks: &mut JoinSet<()>) {
         tasks.spawn(self.pods.run());
         tasks.spawn(self.replica_sets.run());
+        tasks.spawn(self.replication_controllers.run());
         tasks.spawn(self.deployments.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());

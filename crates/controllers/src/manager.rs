@@ -14,7 +14,7 @@ use crate::{
     namespace::Namespaces,
     node_lifecycle::{NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
-    replica_set::ReplicaSets,
+    replica_set::{ReplicaSets, ReplicationControllers},
     service_account::{RootCa, ServiceAccounts},
 };
 
@@ -43,6 +43,7 @@ impl ControllerManager {
     pub fn start(config: Config, reads: &Client, client_for: impl Fn(&'static str) -> Client) -> Self {
         let mut start = Start { tasks: JoinSet::new(), informers: Informers::new(reads), client_for };
         start.controller(ReplicaSets::new);
+        start.controller(ReplicationControllers::new);
         start.controller(Deployments::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);

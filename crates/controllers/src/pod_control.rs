@@ -1,14 +1,19 @@
 //! What controllers that run pods of their own have in common: which pods they hear of, own, make and delete.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::{
-    api::{apps::v1::ReplicaSet, batch::v1::Job, core::v1::Pod},
+    NamespaceResourceScope,
+    api::{
+        apps::v1::ReplicaSet,
+        batch::v1::Job,
+        core::v1::{Pod, ReplicationController},
+    },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{
-    Api, Client,
+    Api, Client, Resource,
     api::{DeleteParams, PostParams, Preconditions},
 };
 use serde::de::DeserializeOwned;
@@ -28,25 +33,39 @@ pub(crate) const BURST: usize = 500;
 
 /// An object that runs pods which its selector finds.
 pub(crate) trait RunsPods:
-    Object + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static
+    Object
+    + Resource<Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + std::fmt::Debug
+    + Send
+    + Sync
+    + 'static
 {
-    fn selector(&self) -> Option<&LabelSelector>;
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>>;
 }
 
 impl RunsPods for ReplicaSet {
-    fn selector(&self) -> Option<&LabelSelector> {
-        Some(&self.spec.selector)
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>> {
+        Some(Cow::Borrowed(&self.spec.selector))
+    }
+}
+
+impl RunsPods for ReplicationController {
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>> {
+        let labels = self.spec.as_ref()?.selector.clone();
+        Some(Cow::Owned(LabelSelector { match_labels: labels, match_expressions: None }))
     }
 }
 
 impl RunsPods for Job {
-    fn selector(&self) -> Option<&LabelSelector> {
-        self.spec.as_ref()?.selector.as_ref()
+    fn selector(&self) -> Option<Cow<'_, LabelSelector>> {
+        self.spec.as_ref()?.selector.as_ref().map(Cow::Borrowed)
     }
 }
 
 fn owns(owner: &impl RunsPods) -> Owns {
-    owner.selector().map(Owns::new).unwrap_or_default()
+    owner.selector().map(|selector| Owns::new(&selector)).unwrap_or_default()
 }
 
 /// The pods of one kind of owners.

@@ -1,11 +1,16 @@
-//! ReplicaSets keep a number of pods running.
+//! ReplicaSets keep a number of pods running, and so do the older ReplicationControllers.
 
 mod plan;
 
-use std::sync::Arc;
+mod replication_controller;
+
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetStatus},
+    core::v1::{Pod, ReplicationController},
+};
 use kube::{Api, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Verdict, key::controller_of};
@@ -14,22 +19,53 @@ use self::plan::{Plan, Step, differs, plan, tell_failure};
 use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
-    informers::{BY_CONTROLLER, Informers},
+    informers::{BY_CONTROLLER, Informers, Kept},
     object::Object,
-    pod_control::PodControl,
+    pod_control::{PodControl, RunsPods},
     pods::{from_template, is_active, name_prefix},
 };
 
-pub(crate) struct ReplicaSets(PodControl<ReplicaSet>);
+/// What keeps a number of pods running.
+pub(crate) trait Replicates: RunsPods {
+    const NAME: &'static str;
+    /// Its informer, and that of all pods.
+    fn informers(all: &mut Informers) -> (&mut Kept<Self>, &mut Kept<Pod>);
+    /// What a ReplicaSet would be that asks for the same.
+    fn as_set(&self) -> Cow<'_, ReplicaSet>;
+    /// What such a set's status comes to here.
+    fn told(status: ReplicaSetStatus) -> ReplicaSetStatus;
+}
 
-impl ReplicaSets {
+impl Replicates for ReplicaSet {
+    const NAME: &'static str = "replicaset-controller";
+
+    fn informers(all: &mut Informers) -> (&mut Kept<Self>, &mut Kept<Pod>) {
+        (&mut all.replica_sets, &mut all.pods)
+    }
+
+    fn as_set(&self) -> Cow<'_, ReplicaSet> {
+        Cow::Borrowed(self)
+    }
+
+    fn told(status: ReplicaSetStatus) -> ReplicaSetStatus {
+        status
+    }
+}
+
+pub(crate) type ReplicaSets = Replicas<ReplicaSet>;
+pub(crate) type ReplicationControllers = Replicas<ReplicationController>;
+
+pub(crate) struct Replicas<O>(PodControl<O>);
+
+impl<O: Replicates> Replicas<O> {
     pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
-        Self(PodControl::new(tools, &mut informers.replica_sets, &mut informers.pods))
+        let (owners, pods) = O::informers(informers);
+        Self(PodControl::new(tools, owners, pods))
     }
 
     /// The active pods of every set under the same owner: a rollout spreads over nodes as a whole.
-    fn siblings(&self, set: &ReplicaSet, own: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
-        let Some(owner) = controller_of(&set.metadata) else {
+    fn siblings(&self, set: &O, own: &[Arc<Pod>]) -> Vec<Arc<Pod>> {
+        let Some(owner) = controller_of(set.meta()) else {
             return own.iter().filter(|p| is_active(p)).cloned().collect();
         };
         let family = self.0.owners.indexed(BY_CONTROLLER, &owner.uid);
@@ -37,15 +73,15 @@ impl ReplicaSets {
         pods.filter(|p| is_active(p)).collect()
     }
 
-    async fn create(&self, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
+    async fn create(&self, owner: &O, set: &ReplicaSet, count: usize) -> Result<(), kube::Error> {
         let Some(template) = set.spec.template.as_ref() else { return Ok(()) };
-        let pod = from_template(template, &name_prefix(set.name()), set.namespace(), set.as_controller());
-        self.0.create(set, &vec![(); count], |()| pod.clone()).await
+        let pod = from_template(template, &name_prefix(set.name()), set.namespace(), owner.as_controller());
+        self.0.create(owner, &vec![(); count], |()| pod.clone()).await
     }
 }
 
-impl Controller for ReplicaSets {
-    const NAME: &'static str = "replicaset-controller";
+impl<O: Replicates> Controller for Replicas<O> {
+    const NAME: &'static str = O::NAME;
     const WORKERS: usize = 8;
 
     fn queue(&self) -> Queue<ObjectKey> {
@@ -57,22 +93,24 @@ impl Controller for ReplicaSets {
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
-        let Some(set) = self.0.owners.get(key) else { return Ok(Verdict::Done) };
-        let sets: Api<ReplicaSet> = Api::namespaced(self.0.client.clone(), &key.namespace);
-        let (owned, caught_up) = self.0.owned(&sets, &set).await?;
+        let Some(owner) = self.0.owners.get(key) else { return Ok(Verdict::Done) };
+        let set = owner.as_set();
+        let owners: Api<O> = Api::namespaced(self.0.client.clone(), &key.namespace);
+        let (owned, caught_up) = self.0.owned(&owners, &owner).await?;
         let now = Timestamp::now();
-        let Plan { step, mut status, look_again } =
-            plan(&set, &owned, &self.siblings(&set, &owned), caught_up, now);
+        let Plan { step, status, look_again } =
+            plan(&set, &owned, &self.siblings(&owner, &owned), caught_up, now);
+        let mut status = O::told(status);
         let result = match step {
             Step::Nothing => Ok(()),
-            Step::Create(count) => self.create(&set, count).await.map_err(|e| ("FailedCreate", e)),
-            Step::Delete(doomed) => self.0.delete(&set, &doomed).await.map_err(|e| ("FailedDelete", e)),
+            Step::Create(count) => self.create(&owner, &set, count).await.map_err(|e| ("FailedCreate", e)),
+            Step::Delete(doomed) => self.0.delete(&owner, &doomed).await.map_err(|e| ("FailedDelete", e)),
         };
         let failure = result.as_ref().err().map(|(reason, error)| (*reason, error.to_string()));
         tell_failure(&mut status, failure, now);
         if differs(set.status.as_ref(), &status) {
             let patch = json!({"metadata": {"uid": set.uid()}, "status": status});
-            gone_is_fine(sets.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+            gone_is_fine(owners.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
         }
         result.map_err(|(_, error)| error)?;
         Ok(look_again.map_or(Verdict::Done, Verdict::After))
