@@ -8,6 +8,7 @@ mod bench;
 mod binary;
 mod checks;
 mod command;
+mod conformance;
 mod host;
 mod machine;
 mod protobuf;
@@ -38,6 +39,14 @@ enum Task {
     Bench {
         /// Only these groups of measures: start, idle, pods, load.
         groups: Vec<String>,
+    },
+    /// Run upstream's conformance suite against the release binary and print a table.
+    ///
+    /// CONTRIBUTING.md says what must be in the directories of `REFERENCE_PATH`.
+    Conformance {
+        /// Only the cases that this regular expression finds.
+        #[arg(default_value = "")]
+        focus: String,
     },
     /// Distil the structure of all kinds into the artefact that `tiphys-api` embeds.
     ///
@@ -74,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Task::Build => binary::build().map(|path| println!("{}", path.display())),
         Task::Test { only } => checks::all(&only),
         Task::Bench { groups } => bench::table(&groups),
+        Task::Conformance { focus } => conformance::run_suite(&focus),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

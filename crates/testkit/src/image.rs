@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
@@ -48,24 +48,31 @@ impl Image {
             }
             _ => layer()?,
         };
-        let digest = format!("{:x}", Sha256::digest(&layer));
+        let config = json!({"Entrypoint": self.entrypoint, "Cmd": self.command, "Env": ["PATH=/bin"]});
+        archive(out, &layer, &[(self.names.clone(), config)])
+    }
+}
+
+/// Writes images, each its names and its settings, that share one layer as a docker archive.
+pub fn archive(out: impl Write, layer: &[u8], images: &[(Vec<String>, Value)]) -> Result<()> {
+    let digest = format!("{:x}", Sha256::digest(layer));
+    let mut archive = Builder::new(out);
+    file(&mut archive, &format!("{digest}/layer.tar"), 0o644, layer)?;
+    let mut manifest = Vec::new();
+    for (names, config) in images {
         let config = json!({
-            "architecture": "amd64", "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "Cmd": self.command, "Env": ["PATH=/bin"]},
+            "architecture": "amd64", "os": "linux", "config": config,
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
         })
         .to_string();
         let id = format!("{:x}", Sha256::digest(&config));
-        let manifest = json!([{
-            "Config": format!("{id}.json"), "RepoTags": self.names, "Layers": [format!("{digest}/layer.tar")],
-        }])
-        .to_string();
-        let mut archive = Builder::new(out);
         file(&mut archive, &format!("{id}.json"), 0o644, config.as_bytes())?;
-        file(&mut archive, &format!("{digest}/layer.tar"), 0o644, &layer)?;
-        file(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
-        archive.finish().context("ending the archive")
+        manifest.push(json!({
+            "Config": format!("{id}.json"), "RepoTags": names, "Layers": [format!("{digest}/layer.tar")],
+        }));
     }
+    file(&mut archive, "manifest.json", 0o644, Value::from(manifest).to_string().as_bytes())?;
+    archive.finish().context("ending the archive")
 }
 
 fn owned(list: &[&str]) -> Vec<String> {
@@ -105,7 +112,8 @@ fn layer() -> Result<Vec<u8>> {
     layer.into_inner().context("ending the layer")
 }
 
-fn header(kind: EntryType, mode: u32, size: usize) -> Header {
+/// The header of an entry that root owns.
+pub fn header(kind: EntryType, mode: u32, size: usize) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(mode);
@@ -115,7 +123,8 @@ fn header(kind: EntryType, mode: u32, size: usize) -> Header {
     header
 }
 
-fn file(archive: &mut Builder<impl Write>, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+/// Adds a file that root owns.
+pub fn file(archive: &mut Builder<impl Write>, path: &str, mode: u32, content: &[u8]) -> Result<()> {
     let mut header = header(EntryType::Regular, mode, content.len());
     archive.append_data(&mut header, path, content).with_context(|| format!("adding {path}"))
 }

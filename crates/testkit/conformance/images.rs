@@ -1,0 +1,130 @@
+//! What upstream's tests run, made of Debian's packages: one file system under all the names that they ask for.
+
+use std::{collections::BTreeSet, fs::File, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+use tar::{Builder, EntryType};
+use tiphys_testkit::{
+    image::{archive, file, header},
+    text,
+};
+
+const PATH: &str = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where the tests call them, and where Debian keeps them; busybox stands in for everything else.
+const PROGRAMS: [(&str, &str); 8] = [
+    ("bin/bash", "/usr/bin/bash"),
+    ("usr/bin/curl", "/usr/bin/curl"),
+    ("usr/bin/dig", "/usr/bin/dig"),
+    ("usr/bin/getent", "/usr/bin/getent"),
+    ("usr/bin/nc", "/usr/bin/nc.openbsd"),
+    ("usr/bin/ping", "/usr/bin/ping"),
+    ("usr/bin/ss", "/usr/bin/ss"),
+    ("usr/sbin/ip", "/usr/sbin/ip"),
+];
+
+struct Image {
+    names: &'static [&'static str],
+    entrypoint: &'static [&'static str],
+    command: &'static [&'static str],
+    user: &'static str,
+}
+
+const fn image(names: &'static [&'static str], command: &'static [&'static str]) -> Image {
+    Image { names, entrypoint: &[], command, user: "" }
+}
+
+const IMAGES: [Image; 7] = [
+    Image {
+        entrypoint: &["/agnhost"],
+        ..image(
+            &["k8s.gcr.io/e2e-test-images/agnhost:2.21", "k8s.gcr.io/e2e-test-images/agnhost:2.20"],
+            &["pause"],
+        )
+    },
+    image(&["k8s.gcr.io/pause:3.2"], &["/agnhost", "pause"]),
+    image(
+        &[
+            "docker.io/library/busybox:1.29",
+            "docker.io/library/busybox:1.28",
+            "docker.io/library/alpine:3.7",
+            "gcr.io/kubernetes-e2e-test-images/ipc-utils:1.0",
+        ],
+        &["sh"],
+    ),
+    image(&["gcr.io/kubernetes-e2e-test-images/jessie-dnsutils:1.0"], &["sleep", "infinity"]),
+    Image { user: "1234", ..image(&["gcr.io/kubernetes-e2e-test-images/nonroot:1.0"], &["sh"]) },
+    image(
+        &["gcr.io/kubernetes-e2e-test-images/nonewprivs:1.0"],
+        &["sh", "-c", "echo Effective uid: $(/usr/local/bin/id -u)"],
+    ),
+    image(
+        &[
+            "docker.io/library/httpd:2.4.38-alpine",
+            "docker.io/library/httpd:2.4.39-alpine",
+            "docker.io/library/nginx:1.14-alpine",
+            "docker.io/library/nginx:1.15-alpine",
+            "gcr.io/kubernetes-e2e-test-images/nautilus:1.0",
+        ],
+        &["busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
+    ),
+];
+
+/// Writes the archive; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images are taken from
+/// where `found` says.
+pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf>) -> Result<()> {
+    let mut layer = Builder::new(Vec::new());
+    for (path, mode) in
+        [("tmp/", 0o1777), ("root/", 0o700), ("proc/", 0o555), ("sys/", 0o555), ("dev/", 0o755)]
+    {
+        append(&mut layer, EntryType::Directory, path, mode, "")?;
+    }
+    for name in ["agnhost", "localhost.crt", "localhost.key"] {
+        copy(&mut layer, name, &found(name)?, if name == "agnhost" { 0o755 } else { 0o644 })?;
+    }
+    append(&mut layer, EntryType::Symlink, "agnhost-2", 0o777, "agnhost")?;
+    copy(&mut layer, "bin/busybox", "/bin/busybox".as_ref(), 0o755)?;
+    let applets = text(Command::new("/bin/busybox").arg("--list"))?;
+    for applet in applets.lines().filter(|a| !["busybox", "bash", "sh"].contains(a)) {
+        append(&mut layer, EntryType::Symlink, &format!("bin/{applet}"), 0o777, "busybox")?;
+    }
+    append(&mut layer, EntryType::Symlink, "bin/sh", 0o777, "bash")?;
+    let mut libraries = BTreeSet::new();
+    // The one that may change its user says as whom it runs.
+    let programs = PROGRAMS.iter().map(|(at, from)| (*at, *from, 0o755));
+    for (at, from, mode) in programs.chain([("usr/local/bin/id", "/usr/bin/id", 0o4755)]) {
+        copy(&mut layer, at, from.as_ref(), mode)?;
+        let needs = text(Command::new("ldd").arg(from))?;
+        libraries.extend(needs.split_whitespace().filter(|w| w.starts_with('/')).map(str::to_owned));
+    }
+    for library in libraries {
+        copy(&mut layer, library.trim_start_matches('/'), library.as_ref(), 0o755)?;
+    }
+    let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+    file(&mut layer, "etc/passwd", 0o644, users.as_bytes())?;
+    file(&mut layer, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
+    file(&mut layer, "www/index.html", 0o644, b"<html><body><h1>It works!</h1></body></html>\n")?;
+    file(&mut layer, "www/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
+    let layer = layer.into_inner().context("ending the layer")?;
+    let images = IMAGES.map(|Image { names, entrypoint, command, user }| {
+        let names = names.iter().map(|n| (*n).to_owned()).collect();
+        (names, json!({"Entrypoint": entrypoint, "Cmd": command, "User": user, "Env": [PATH]}))
+    });
+    let out = File::create(to).with_context(|| format!("making {}", to.display()))?;
+    archive(out, &layer, &images)
+}
+
+fn copy(layer: &mut Builder<Vec<u8>>, at: &str, from: &Path, mode: u32) -> Result<()> {
+    let content = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    file(layer, at, mode, &content)
+}
+
+fn append(layer: &mut Builder<Vec<u8>>, kind: EntryType, at: &str, mode: u32, target: &str) -> Result<()> {
+    let mut header = header(kind, mode, 0);
+    if target.is_empty() {
+        layer.append_data(&mut header, at, std::io::empty())
+    } else {
+        layer.append_link(&mut header, at, target)
+    }
+    .with_context(|| format!("adding {at}"))
+}
