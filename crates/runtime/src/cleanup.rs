@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, Phase, SandboxRecord};
 use crate::runtime::group_of;
 use crate::{cgroup, files};
 
@@ -15,7 +15,8 @@ use crate::{cgroup, files};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Kills every process of the runtime below `root`, shims and containers, and removes its mounts, network namespaces
-/// and control groups, and the records of its pods. Images stay.
+/// and control groups. Images stay, and the records of its pods: the next runtime finds that they have ended, as after
+/// a loss of power, and can still show what they wrote.
 ///
 /// No runtime may have `root` open. That there is nothing left to remove is success. The pod network keeps its own
 /// records and is cleaned up by whoever runs it.
@@ -37,17 +38,30 @@ pub fn cleanup(root: &Path, instance: &str) -> Result<()> {
     let removed = remove_groups(&groups);
     let unmounted = unmount_below(&root);
     removed.and(unmounted)?;
-    files::remove_dir(&root.join("pods"))?;
+    record_ends(&root.join("pods"))?;
     files::remove_dir(&root.join("exe"))
+}
+
+fn list(dir: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Records of every pod that it is not running any more. What can't be read is left for the next runtime to judge.
+fn record_ends(pods: &Path) -> Result<()> {
+    for path in list(pods).map(|pod| pod.join("sandbox.json")) {
+        if let Ok(mut record) = files::read_json::<SandboxRecord>(&path)
+            && record.phase == Phase::Ready
+        {
+            record.phase = Phase::Stopped;
+            files::write_json_durably(&path, &record)?;
+        }
+    }
+    Ok(())
 }
 
 /// The groups that containers were put into, as far as their records can be read.
 fn container_groups(pods: &Path) -> Vec<String> {
-    let list = |dir: &Path| -> Vec<PathBuf> {
-        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-        entries.map(|entry| entry.path()).collect()
-    };
-    let containers = list(pods).into_iter().flat_map(|pod| list(&pod.join("c")));
+    let containers = list(pods).flat_map(|pod| list(&pod.join("c")));
     let records =
         containers.filter_map(|dir| files::read_json::<ContainerRecord>(&dir.join("container.json")).ok());
     records.map(|record| record.cgroup).collect()

@@ -424,14 +424,16 @@ async fn limits_and_usage_are_the_kernels() {
 }
 
 #[tokio::test]
-async fn cleanup_leaves_nothing() {
+async fn cleanup_leaves_nothing_but_images_and_records() {
     if unable() {
         return;
     }
     let mut rig = Rig::new().await;
     let pod = rig.sandbox_config();
     let sandbox = rig.sandbox(&pod).await;
-    rig.run(&sandbox, &pod, &rig.container_config("sleep 1000")).await;
+    let running = rig.run(&sandbox, &pod, &rig.container_config("sleep 1000")).await;
+    let over = rig.run(&sandbox, &pod, &rig.container_config("echo over; exit 3")).await;
+    rig.ended(&over).await;
     rig.kill_server();
     let root = rig.root();
     let status =
@@ -443,11 +445,18 @@ async fn cleanup_leaves_nothing() {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
         assert!(!name.contains(&rig.instance), "{} is left", entry.display());
     }
-    assert!(!root.join("pods").exists());
     rig.start_server().await;
     let images =
         rig.client.images().list_images(ListImagesRequest::default()).await.expect("images").into_inner();
     assert_eq!(images.images.len(), 1, "images stay");
+    let over = rig.status(&over).await;
+    assert_eq!((over.exit_code, log_of(&over).as_str()), (3, "stdout F over\n"));
+    assert_eq!(rig.status(&running).await.reason, "ContainerStatusUnknown");
+    let sandboxes = rig.client.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await;
+    let sandboxes = sandboxes.expect("sandboxes").into_inner().items;
+    assert!(sandboxes.iter().all(|sandbox| sandbox.state() == PodSandboxState::SandboxNotready));
+    rig.remove_sandbox(&sandbox).await;
+    assert_eq!(std::fs::read_dir(root.join("pods")).expect("pods").count(), 0);
 }
 
 fn walk(dir: &std::path::Path, depth: u32) -> Vec<std::path::PathBuf> {

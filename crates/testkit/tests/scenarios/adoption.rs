@@ -58,5 +58,13 @@ fn pods_outlive_the_server() -> Result<()> {
     cluster.tiphys(["down"])?;
     let left = cluster.leftovers()?;
     ensure!(left.is_empty(), "`down` has left {left:?}");
+
+    cluster.up()?;
+    cluster.eventually("the pod that `down` ended runs again", || {
+        let count = field(".status.containerStatuses[?(@.ready)].restartCount");
+        Ok(cluster.kubectl(["get", "pod", "stays", &count])? == "1")
+    })?;
+    ensure!(cluster.kubectl(["logs", "stays", "--previous"])?.contains("begun"));
+    ensure!(cluster.kubectl(["logs", "ends"])?.contains("over"), "`down` has taken a log with it");
     Ok(())
 }
