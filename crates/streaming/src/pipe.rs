@@ -4,6 +4,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
@@ -18,6 +19,26 @@ pub(crate) const DEPTH: usize = 16;
 
 /// The longest chunk sent in one frame or message.
 const CHUNK: usize = 32 * 1024;
+
+/// How long a client may take to close the connection once it has been sent everything.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Serves both directions of a connection until the client closes it, or everything is written and the client had
+/// its time to close.
+///
+/// What it still sends is read meanwhile: a socket that is closed with bytes unread resets the connection, and the
+/// client would lose the end of what it was sent.
+pub(crate) async fn both_ways<E>(
+    reading: impl Future<Output = Result<(), E>>,
+    writing: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    tokio::pin!(reading);
+    tokio::select! {
+        result = &mut reading => return result,
+        result = writing => result?,
+    }
+    tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(()))
+}
 
 /// Reads the chunks of one stream; ends when the sender is gone.
 pub(crate) struct Reader {

@@ -109,6 +109,18 @@ async fn v5_closes_stdin_and_tells_the_exit_code() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_on_sending_still_hears_how_the_command_ended() {
+    let server = Server::start(Arc::new(Shout)).await.expect("starts");
+    let gone = || Command { container: "gone".to_owned(), ..command(&[], false) };
+    let mut socket = websocket(&server.command_url(gone()), "v5.channel.k8s.io").await;
+    // More than fits between the two, so that the last can only be sent once the others have been read.
+    for _ in 0..512 {
+        socket.send(Message::Binary(vec![0; 32 * 1024].into())).await.expect("nobody resets the connection");
+    }
+    assert!(String::from_utf8_lossy(&messages(&mut socket).await[&3]).contains("is not running"));
+}
+
+#[tokio::test]
 async fn a_terminal_hears_of_its_size_and_success_is_told() {
     let server = Server::start(Arc::new(Shout)).await.expect("starts");
     let mut socket = websocket(&server.command_url(command(&[], true)), "v5.channel.k8s.io").await;

@@ -107,11 +107,15 @@ async fn a_connection_replies_carries_both_ways_and_answers_pings() {
     stream.write.write_all(b"pong").await.expect("writes");
     stream.write.shutdown().await.expect("ends");
     drop(stream);
-    connection.finish().await;
-    let mut got = Vec::new();
-    while let Some(Ok(frame)) = client.next().await {
-        got.push(frame);
-    }
+    let listening = async {
+        let mut got = Vec::new();
+        while let Some(Ok(frame)) = client.next().await {
+            got.push(frame);
+        }
+        drop(client);
+        got
+    };
+    let ((), got) = tokio::join!(connection.finish(), listening);
     assert!(got.contains(&Frame::Reply { stream: 1, headers: vec![], fin: false }));
     assert!(got.contains(&Frame::Ping { id: 9 }));
     assert!(got.contains(&Frame::Reset { stream: 99, status: 2 }));

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 use tracing::debug;
 
-use crate::pipe::{DEPTH, Reader, Writer};
+use crate::pipe::{DEPTH, Reader, Writer, both_ways};
 
 /// Clients send 32 KiB at a time.
 const LONGEST_MESSAGE: usize = 1024 * 1024;
@@ -165,11 +165,7 @@ async fn drive<T: AsyncRead + AsyncWrite + Unpin>(
         sink.send(Message::Close(Some(goodbye()))).await?;
         sink.close().await
     };
-    // After the server's close the client still answers; after the client's, nothing can be written.
-    tokio::select! {
-        result = reading => result,
-        result = writing => result,
-    }
+    both_ways(reading, writing).await
 }
 
 /// The bytes of binary messages as one byte stream, for a protocol that runs inside a WebSocket.

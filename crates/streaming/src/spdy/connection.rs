@@ -16,7 +16,7 @@ use super::{
     frame::{Codec, Error, Frame, Reset},
     headers::Headers,
 };
-use crate::pipe::{DEPTH, Reader, Writer};
+use crate::pipe::{DEPTH, Reader, Writer, both_ways};
 
 /// A connection may have this many streams open; more are refused.
 const MOST_STREAMS: usize = 1024;
@@ -138,7 +138,7 @@ async fn drive<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
             if let Some(reply) = reply
                 && replies.send(reply).await.is_err()
             {
-                return Ok(());
+                debug!("a frame after the last that is answered");
             }
         }
         Ok(())
@@ -162,8 +162,5 @@ async fn drive<T: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         sink.send(Frame::GoAway).await?;
         sink.close().await
     };
-    tokio::select! {
-        result = reading => result,
-        result = writing => result,
-    }
+    both_ways(reading, writing).await
 }

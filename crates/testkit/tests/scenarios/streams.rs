@@ -102,6 +102,10 @@ fn copy(cluster: &Cluster) -> Result<()> {
     ensure!(cluster.kubectl(["exec", "tools", "--", "cat", "/tmp/there/sub/file"])? == "content");
     cluster.kubectl(["cp".as_ref(), "tools:/tmp/there".as_ref(), back.as_os_str()])?;
     ensure!(std::fs::read_to_string(back.join("sub/file"))? == "content");
+    // The other side ends before it has read much.
+    std::fs::write(here.join("large"), vec![b'x'; 8 << 20])?;
+    let said = cluster.refused(["cp".as_ref(), here.as_os_str(), "tools:/proc/there".as_ref()])?;
+    ensure!(said.contains("command terminated with exit code 1"), "{said}");
     Ok(())
 }
 
