@@ -135,6 +135,17 @@ impl Local {
             .expect("status")
     }
 
+    /// The code that the container ends with.
+    async fn code(&self, container: &str) -> i32 {
+        loop {
+            let status = self.status(container).await;
+            if status.state == ContainerState::ContainerExited as i32 {
+                return status.exit_code;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     async fn until_log_has(&self, container: &str, text: &str) {
         while !log_of(&self.status(container).await).contains(text) {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -228,7 +239,7 @@ async fn a_client_attaches_to_a_container() {
     drop(stdin);
     read_until(&mut ends.stdout, "over").await;
     assert_eq!(task.await.expect("task"), Ok(0), "the pod tells the container's code");
-    assert!(log_of(&local.status(&id).await).contains("F got one\nstdout F over\n"), "the log has it too");
+    local.until_log_has(&id, "F got one\nstdout F over\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +266,7 @@ async fn a_container_with_a_terminal_is_attached_and_left() {
     ends.stdin.as_mut().expect("stdin").write_all(b"end\n").await.expect("typed");
     read_until(&mut ends.stdout, "got end").await;
     assert_eq!(task.await.expect("task"), Ok(0), "the pod tells the container's code");
-    assert_eq!(local.status(&id).await.exit_code, 2);
+    assert_eq!(local.code(&id).await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
