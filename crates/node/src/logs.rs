@@ -121,17 +121,23 @@ pub async fn read(
     out: mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
     let mut file = tokio::fs::File::open(path).await?;
-    if let Some(lines) = options.tail {
-        let from = tail_start(&mut file, lines).await?;
-        file.seek(SeekFrom::Start(from)).await?;
-    }
+    // Who does not follow gets what is there now: the last line is the last of this moment.
+    let length = file.metadata().await?.len();
+    let from = match options.tail {
+        Some(lines) => tail_start(&mut file, length, lines).await?,
+        None => 0,
+    };
+    file.seek(SeekFrom::Start(from)).await?;
+    let mut left = if options.follow { u64::MAX } else { length - from };
     let watch = if options.follow { Some(Watch::new(path)?) } else { None };
     let mut printer = Printer { options, left: options.limit, unfinished: false };
     let mut pending: Vec<u8> = Vec::new();
     let mut block = vec![0; BLOCK];
     let mut ended = false;
     loop {
-        let n = file.read(&mut block).await?;
+        let most = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        let n = file.read(&mut block[..most]).await?;
+        left -= n as u64;
         if n > 0 {
             pending.extend_from_slice(&block[..n]);
             let mut text = Vec::with_capacity(n);
@@ -183,9 +189,8 @@ pub async fn read(
     }
 }
 
-/// Where the last `lines` lines begin. Reads backwards, block by block.
-async fn tail_start(file: &mut tokio::fs::File, lines: usize) -> io::Result<u64> {
-    let length = file.seek(SeekFrom::End(0)).await?;
+/// Where the last `lines` lines of the first `length` bytes begin. Reads backwards, block by block.
+async fn tail_start(file: &mut tokio::fs::File, length: u64, lines: usize) -> io::Result<u64> {
     if lines == 0 {
         return Ok(length);
     }

@@ -79,14 +79,39 @@ async fn following_goes_on_through_a_rotation_until_the_container_ends() {
 }
 
 #[tokio::test]
+async fn what_is_written_while_a_log_is_read_is_not_part_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("0.log");
+    let line = format!("2026-01-01T00:00:01Z stdout F {}\n", "x".repeat(BLOCK));
+    fs::write(&path, line.repeat(8)).unwrap();
+    let (tx, mut rx) = mpsc::channel(1);
+    let reader = path.clone();
+    let task = tokio::spawn(async move {
+        let alive = Flag(true.into());
+        read(&reader, &Options { tail: Some(7), ..Options::default() }, &alive, tx).await
+    });
+    // The reader is held up here, far from the end.
+    let mut seen = rx.recv().await.unwrap().to_vec();
+    let mut file = fs::File::options().append(true).open(&path).unwrap();
+    file.write_all(b"2026-01-01T00:00:02Z stdout F late\n").unwrap();
+    while let Some(more) = rx.recv().await {
+        seen.extend_from_slice(&more);
+    }
+    task.await.unwrap().unwrap();
+    let lines: Vec<_> = seen.split(|b| *b == b'\n').collect();
+    assert_eq!(lines.len(), 8, "seven lines and the end of the last");
+    assert!(!seen.ends_with(b"late\n"));
+}
+
+#[tokio::test]
 async fn the_tail_is_found_across_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("0.log");
     let line = format!("{}\n", "x".repeat(999));
     fs::write(&path, line.repeat(100)).unwrap();
     let mut file = tokio::fs::File::open(&path).await.unwrap();
-    assert_eq!(tail_start(&mut file, 50).await.unwrap(), 50_000);
-    assert_eq!(tail_start(&mut file, 101).await.unwrap(), 0);
+    assert_eq!(tail_start(&mut file, 100_000, 50).await.unwrap(), 50_000);
+    assert_eq!(tail_start(&mut file, 100_000, 101).await.unwrap(), 0);
 }
 
 #[test]
