@@ -10,7 +10,7 @@ use tiphys_testkit::{
     text,
 };
 
-const PATH: &str = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where the tests call them, and where Debian keeps them; busybox stands in for everything else.
 const PROGRAMS: [(&str, &str); 8] = [
     ("bin/bash", "/usr/bin/bash"),
@@ -56,7 +56,7 @@ const IMAGES: [Image; 7] = [
     Image { user: "1234", ..image(&["gcr.io/kubernetes-e2e-test-images/nonroot:1.0"], &["sh"]) },
     image(
         &["gcr.io/kubernetes-e2e-test-images/nonewprivs:1.0"],
-        &["sh", "-c", "echo Effective uid: $(/usr/local/bin/id -u)"],
+        &["sh", "-c", "echo Effective uid: $(/setuid/id -u)"],
     ),
     image(
         &[
@@ -90,9 +90,9 @@ pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf
     }
     append(&mut layer, EntryType::Symlink, "bin/sh", 0o777, "bash")?;
     let mut libraries = BTreeSet::new();
-    // The one that may change its user says as whom it runs.
+    // The one that takes its owner's rights stands where nobody else looks for `id`.
     let programs = PROGRAMS.iter().map(|(at, from)| (*at, *from, 0o755));
-    for (at, from, mode) in programs.chain([("usr/local/bin/id", "/usr/bin/id", 0o4755)]) {
+    for (at, from, mode) in programs.chain([("setuid/id", "/usr/bin/id", 0o4755)]) {
         copy(&mut layer, at, from.as_ref(), mode)?;
         let needs = text(Command::new("ldd").arg(from))?;
         libraries.extend(needs.split_whitespace().filter(|w| w.starts_with('/')).map(str::to_owned));
