@@ -275,10 +275,12 @@ pub(crate) fn apply(
     Ok(())
 }
 
-/// Version 2's weight (1 to 10000, normally 100) for version 1's shares (2 to 262144, normally 1024), as the kubelet
-/// converts them.
+/// Version 2's weight (1 to 10000, normally 100) for version 1's shares (2 to 262144, normally 1024): what runtimes
+/// have written since runc 1.3.2, and what libcontainer writes when the container is made.
 fn weight_of(shares: i64) -> i64 {
-    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+    let log = (shares.clamp(2, 262_144) as f64).log2();
+    let weight = 10_f64.powf((log * log + 125.0 * log) / 612.0 - 7.0 / 34.0).ceil() as i64;
+    weight.clamp(1, 10_000)
 }
 
 /// What a group uses, summed over everything below it. What can't be read is zero: the group may be going.

@@ -17,3 +17,8 @@ fn every_group_above_gives_on_the_controllers_with_limits() {
     let all = "+cpuset +cpu +io +memory +hugetlb +pids";
     assert_eq!(given.map(Result::unwrap), [all, "+hugetlb", all, all, ""]);
 }
+
+#[test]
+fn shares_become_weights_that_keep_the_extremes_and_the_norm() {
+    assert_eq!([0, 2, 102, 1024, 262_144, i64::MAX].map(weight_of), [1, 1, 17, 100, 10_000, 10_000]);
+}
