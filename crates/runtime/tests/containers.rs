@@ -119,9 +119,7 @@ async fn a_command_that_is_not_there_fails_the_start() {
     if unable() {
         return;
     }
-    let rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
     for (command, problem) in [
         ("nosuch", "unable to start container process: exec: \"nosuch\": executable file not found in $PATH"),
         (
@@ -170,9 +168,7 @@ async fn stopping_is_polite_and_then_not() {
     if unable() {
         return;
     }
-    let rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
     let polite = rig.container_config("trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done");
     let stubborn = rig.container_config("trap '' TERM; echo ready; while :; do sleep 0.05; done");
     let (polite, stubborn) =
@@ -203,9 +199,7 @@ async fn commands_run_in_a_container() {
     if unable() {
         return;
     }
-    let rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
     let mut config = rig.container_config("echo shared > /tmp/file; exec sleep 1000");
     security(&mut config).run_as_username = "ann".into();
     let id = rig.run(&sandbox, &pod, &config).await;
@@ -241,9 +235,7 @@ async fn pods_outlive_the_server() {
     if unable() {
         return;
     }
-    let mut rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (mut rig, pod, sandbox) = Rig::with_sandbox().await;
     let lasting = rig.container_config("echo begun; sleep 1000");
     let ending = rig.container_config("while [ ! -e /tmp/end ]; do sleep 0.02; done; echo after; exit 9");
     let lasting = rig.run(&sandbox, &pod, &lasting).await;
@@ -291,9 +283,7 @@ async fn a_lost_shim_takes_its_pod_along() {
     if unable() {
         return;
     }
-    let rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
     let id = rig.run(&sandbox, &pod, &rig.container_config("sleep 1000")).await;
     let pids = |group: &str| -> Vec<i32> {
         let tree = if std::path::Path::new("/sys/fs/cgroup/cgroup.procs").exists() { "" } else { "unified/" };
@@ -385,9 +375,7 @@ async fn limits_and_usage_are_the_kernels() {
     if unable() {
         return;
     }
-    let rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
     let mut config = rig.container_config("exec sleep 1000");
     config.linux.get_or_insert_default().resources = Some(LinuxContainerResources {
         cpu_shares: 512,
@@ -428,9 +416,7 @@ async fn cleanup_leaves_nothing_but_images_and_records() {
     if unable() {
         return;
     }
-    let mut rig = Rig::new().await;
-    let pod = rig.sandbox_config();
-    let sandbox = rig.sandbox(&pod).await;
+    let (mut rig, pod, sandbox) = Rig::with_sandbox().await;
     let running = rig.run(&sandbox, &pod, &rig.container_config("sleep 1000")).await;
     let over = rig.run(&sandbox, &pod, &rig.container_config("echo over; exit 3")).await;
     rig.ended(&over).await;

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BUSYBOX, log_of, unable};
+use common::{BUSYBOX, log_of, status, unable};
 use tiphys_cri::Client;
 use tiphys_cri::v1::image_service_server::ImageServiceServer;
 use tiphys_cri::v1::runtime_service_server::RuntimeServiceServer;
@@ -123,22 +123,10 @@ impl Local {
         (Ends { stdin, stdout, resize }, task)
     }
 
-    async fn status(&self, container_id: &str) -> ContainerStatus {
-        let request = ContainerStatusRequest { container_id: container_id.into(), verbose: false };
-        self.client
-            .runtime()
-            .container_status(request)
-            .await
-            .expect("status")
-            .into_inner()
-            .status
-            .expect("status")
-    }
-
     /// The code that the container ends with.
     async fn code(&self, container: &str) -> i32 {
         loop {
-            let status = self.status(container).await;
+            let status = common::status(&self.client, container).await;
             if status.state == ContainerState::ContainerExited as i32 {
                 return status.exit_code;
             }
@@ -147,7 +135,7 @@ impl Local {
     }
 
     async fn until_log_has(&self, container: &str, text: &str) {
-        while !log_of(&self.status(container).await).contains(text) {
+        while !log_of(&status(&self.client, container).await).contains(text) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -308,11 +296,11 @@ async fn a_log_is_rotated_without_loss() {
     let (_, id) =
         local.run("i=0; while [ $i -lt 200 ]; do echo line$i; i=$((i+1)); sleep 0.005; done", |_| {}).await;
     local.until_log_has(&id, "line20\n").await;
-    let path = local.status(&id).await.log_path;
+    let path = status(&local.client, &id).await.log_path;
     std::fs::rename(&path, format!("{path}.1")).expect("moved");
     let request = ReopenContainerLogRequest { container_id: id.clone() };
     local.client.runtime().reopen_container_log(request).await.expect("reopened");
-    while local.status(&id).await.state != ContainerState::ContainerExited as i32 {
+    while status(&local.client, &id).await.state != ContainerState::ContainerExited as i32 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let both = std::fs::read_to_string(format!("{path}.1")).expect("old")

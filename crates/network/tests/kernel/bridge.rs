@@ -11,9 +11,9 @@ use crate::support::{Netns, ip, nft, on_a_host};
 
 const INSTANCE: Instance = Instance::new(0xb01d_face);
 
-fn config(dir: &Path) -> Config {
+pub(crate) fn config(instance: Instance, dir: &Path) -> Config {
     Config {
-        instance: INSTANCE,
+        instance,
         pod_cidr: "10.244.0.0/24".parse().unwrap(),
         cluster_cidr: "10.244.0.0/16".parse().unwrap(),
         service_cidr: "10.96.0.0/16".parse().unwrap(),
@@ -54,7 +54,7 @@ fn pods_reach_each_other_the_node_and_the_world() {
         let world = outside();
         world.serve(80, "world");
         let dir = tempfile::tempdir().unwrap();
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let (a, b) = (Netns::new(), Netns::new());
         let of_a = network.attach(&a.path(), "a", &[]).await.unwrap();
         let of_b = network.attach(&b.path(), "b", &[]).await.unwrap();
@@ -81,7 +81,7 @@ fn pods_reach_each_other_the_node_and_the_world() {
 fn attach_and_detach_are_idempotent_and_survive_the_process() {
     on_a_host(|_| async {
         let dir = tempfile::tempdir().unwrap();
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let (a, b) = (Netns::new(), Netns::new());
         let first = network.attach(&a.path(), "a", &[]).await.unwrap();
         assert_eq!(network.attach(&a.path(), "a", &[]).await.unwrap(), first);
@@ -89,7 +89,7 @@ fn attach_and_detach_are_idempotent_and_survive_the_process() {
 
         // The next process finds the pod, its address, and a network that still works.
         drop(network);
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         assert_eq!(network.attach(&a.path(), "a", &[]).await.unwrap(), first);
         network.attach(&b.path(), "b", &[]).await.unwrap();
         assert_eq!(b.ask("10.244.0.2:80").unwrap().0, "a");
@@ -114,7 +114,7 @@ fn attach_and_detach_are_idempotent_and_survive_the_process() {
 fn a_failed_attachment_leaves_nothing() {
     on_a_host(|_| async {
         let dir = tempfile::tempdir().unwrap();
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let error = network.attach(Path::new("/nonexistent"), "a", &[]).await.unwrap_err();
         assert!(error.to_string().contains("/nonexistent"), "{error}");
         let a = Netns::new();
@@ -129,7 +129,7 @@ fn a_failed_attachment_leaves_nothing() {
 fn reconcile_keeps_the_living() {
     on_a_host(|_| async {
         let dir = tempfile::tempdir().unwrap();
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let (a, b, c) = (Netns::new(), Netns::new(), Netns::new());
         for (netns, id) in [(&a, "a"), (&b, "b"), (&c, "c")] {
             network.attach(&netns.path(), id, &[]).await.unwrap();
@@ -137,7 +137,7 @@ fn reconcile_keeps_the_living() {
         // The record of c is lost, its link is not.
         std::fs::remove_file(dir.path().join("pods/c")).unwrap();
         drop(network);
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         network.reconcile(&BTreeSet::from(["a".to_owned()])).await.unwrap();
         let links = ip("-o link");
         assert!(links.contains("vb01dface2"), "{links}");
@@ -150,7 +150,7 @@ fn host_ports_answer_everywhere_but_pods_never_reach_the_hosts_loopback() {
     on_a_host(|host| async move {
         let world = outside();
         let dir = tempfile::tempdir().unwrap();
-        let network = PodNetwork::new(config(dir.path())).await.unwrap();
+        let network = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let (a, b) = (Netns::new(), Netns::new());
         let port = |host_ip: Option<&str>, host_port| PortMapping {
             host_ip: host_ip.map(|ip| ip.parse().unwrap()),
@@ -209,7 +209,7 @@ fn a_range_that_is_in_use_is_refused_before_anything_is_made() {
         let _world = outside();
         let dir = tempfile::tempdir().unwrap();
         ip("route add 10.96.7.0/24 via 192.0.2.2");
-        let error = PodNetwork::new(config(dir.path())).await.unwrap_err().to_string();
+        let error = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap_err().to_string();
         assert_eq!(
             error,
             "10.96.0.0/16 is in use: the host routes 10.96.7.0/24 to wire; choose another range"
@@ -217,9 +217,9 @@ fn a_range_that_is_in_use_is_refused_before_anything_is_made() {
         assert!(!ip("-o link").contains("b01dface"));
         ip("route del 10.96.7.0/24");
         ip("route add 10.0.0.0/8 via 192.0.2.2");
-        let _first = PodNetwork::new(config(dir.path())).await.unwrap();
-        let _again = PodNetwork::new(config(dir.path())).await.unwrap();
-        let other = Config { instance: Instance::new(1), ..config(dir.path()) };
+        let _first = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
+        let _again = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
+        let other = Config { instance: Instance::new(1), ..config(INSTANCE, dir.path()) };
         assert!(PodNetwork::new(other).await.unwrap_err().to_string().contains("to tpb01dface"));
     });
 }
@@ -236,7 +236,7 @@ fn cleanup_removes_this_instance_and_no_other() {
             state_dir: dir.path().join("other"),
             mtu: None,
         };
-        let ours = PodNetwork::new(config(dir.path())).await.unwrap();
+        let ours = PodNetwork::new(config(INSTANCE, dir.path())).await.unwrap();
         let other = PodNetwork::new(other).await.unwrap();
         let (a, b) = (Netns::new(), Netns::new());
         ours.attach(&a.path(), "a", &[]).await.unwrap();

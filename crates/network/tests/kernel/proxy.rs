@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::UdpSocket, path::Path};
 
 use tiphys_network::{
     Instance, PodNetwork, Proxy,
-    bridge::{self, Protocol},
+    bridge::Protocol,
     proxy::{
         Config,
         plan::{Frontend, Route},
@@ -28,16 +28,7 @@ pub(crate) fn proxy() -> Proxy {
 }
 
 pub(crate) async fn pods(dir: &Path) -> PodNetwork {
-    PodNetwork::new(bridge::Config {
-        instance: INSTANCE,
-        pod_cidr: "10.244.0.0/24".parse().unwrap(),
-        cluster_cidr: "10.244.0.0/16".parse().unwrap(),
-        service_cidr: "10.96.0.0/16".parse().unwrap(),
-        state_dir: dir.join("pods"),
-        mtu: None,
-    })
-    .await
-    .unwrap()
+    PodNetwork::new(crate::bridge::config(INSTANCE, dir)).await.unwrap()
 }
 
 fn frontend(address: &str, protocol: Protocol) -> Frontend {

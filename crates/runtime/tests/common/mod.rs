@@ -46,6 +46,12 @@ fn start(root: &Path, instance: &str) -> Child {
         .expect("server starts")
 }
 
+pub async fn status(client: &Client, id: &str) -> ContainerStatus {
+    let request = ContainerStatusRequest { container_id: id.into(), verbose: false };
+    let answer = client.runtime().container_status(request).await.expect("status");
+    answer.into_inner().status.expect("status")
+}
+
 impl Rig {
     pub async fn new() -> Self {
         let dir = tempfile::tempdir_in("/var/tmp").expect("temporary directory");
@@ -58,6 +64,14 @@ impl Rig {
         let rig = Self { dir, instance, client, server, numbers: AtomicU32::new(0) };
         rig.wait_for_server().await;
         rig
+    }
+
+    /// A runtime with one sandbox, and what that was made from.
+    pub async fn with_sandbox() -> (Self, PodSandboxConfig, String) {
+        let rig = Self::new().await;
+        let pod = rig.sandbox_config();
+        let sandbox = rig.sandbox(&pod).await;
+        (rig, pod, sandbox)
     }
 
     pub fn root(&self) -> PathBuf {
@@ -180,15 +194,7 @@ impl Rig {
     }
 
     pub async fn status(&self, id: &str) -> ContainerStatus {
-        let request = ContainerStatusRequest { container_id: id.into(), verbose: false };
-        self.client
-            .runtime()
-            .container_status(request)
-            .await
-            .expect("status")
-            .into_inner()
-            .status
-            .expect("status")
+        status(&self.client, id).await
     }
 
     /// Waits until the container has ended.
