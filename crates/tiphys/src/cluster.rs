@@ -92,7 +92,11 @@ impl Cluster {
         let server = cluster.server.clone();
         cluster.spawn(async move { Err(server.failed().await).context("the API has lost its store") });
         cluster.start_control_plane(pki.cluster.pem().to_owned());
-        cluster.start_node(settings, data, host, &pki).await?;
+        if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
+            // In order, so that no room tells how it lost another one.
+            cluster.stop().await;
+            return Err(error);
+        }
         Ok(cluster)
     }
 
@@ -251,12 +255,15 @@ impl Cluster {
     /// Ends every room in order, and the store last. Pods stay.
     pub(crate) async fn stop(mut self) {
         self.stop.cancel();
-        self.server.stop();
         let rest = tokio::time::timeout(std::time::Duration::from_secs(10), async {
+            // Until only the API is left: the others would tell how they lost it.
+            while self.tasks.len() > 1 && self.tasks.join_next().await.is_some() {}
+            self.server.stop();
             while self.tasks.join_next().await.is_some() {}
         });
         if rest.await.is_err() {
             tracing::warn!("some rooms did not stop in time");
+            self.server.stop();
         }
         self.tasks.shutdown().await;
         self.store.close().await;

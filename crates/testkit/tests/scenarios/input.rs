@@ -1,10 +1,14 @@
 //! What is wrong is told plainly, and harms nothing.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context, Result, ensure};
 use tiphys_pki::{Kubeconfig, Leaf, Pki};
-use tiphys_testkit::{Cluster, image::Image};
+use tiphys_testkit::{Cluster, Programs, free_port, image::Image};
 
 use crate::field;
 
@@ -112,5 +116,23 @@ fn bad_input_gets_a_clear_answer() -> Result<()> {
     ensure!(told.contains("/none") && told.contains("no such file"), "{told}");
     cluster.eventually("the container over its limit is told", || Ok(ended("greedy")? == "OOMKilled 137"))?;
     cluster.kubectl(["get", "nodes"]).context("the cluster is unharmed")?;
+    Ok(())
+}
+
+/// Also when everything else of the cluster runs already.
+#[test]
+fn a_start_that_fails_tells_one_error() -> Result<()> {
+    let cluster = Cluster::new(75)?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let taken = other.local_addr()?.port().to_string();
+    let output = Command::new(Programs::find()?.tiphys)
+        .args(["up", "--bind-address", "127.0.0.1", "--secure-port", &free_port()?.to_string()])
+        .args(["--service-cidr", "10.75.0.0/17", "--pod-cidr", "10.75.128.0/17", "--kubelet-port", &taken])
+        .arg("--data-dir")
+        .arg(cluster.data_dir())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let told = said.starts_with(&format!("tiphys: listening on 127.0.0.1:{taken}; if another program"));
+    ensure!(!output.status.success() && told && said.lines().count() == 1, "{said}");
     Ok(())
 }
