@@ -107,7 +107,7 @@ async fn tour(
         say(format!("applied {object}"));
     }
     bar.set_message("waiting for the web servers");
-    within("the web servers to be ready", follow_deployment(&client, &say)).await??;
+    within_or_why(&client, "the web servers to be ready", follow_deployment(&client, &say)).await?;
 
     let services: Api<Service> = Api::namespaced(client.clone(), NAMESPACE);
     let service = services.get("web").await.context("reading the Service")?;
@@ -132,7 +132,7 @@ async fn tour(
     tell(visit_until_both(SocketAddr::new(resolved.into(), 80)).await?, &say);
 
     bar.set_message("waiting for the Job");
-    within("the Job to complete", follow_job(&client, &say)).await??;
+    within_or_why(&client, "the Job to complete", follow_job(&client, &say)).await?;
     let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let visitors = pods
         .list(&ListParams::default().labels("job-name=visitor"))
@@ -153,6 +153,28 @@ async fn within<T>(what: &str, step: impl Future<Output = T>) -> Result<T> {
     tokio::time::timeout(PATIENCE, step)
         .await
         .with_context(|| format!("waited {} s for {what}", PATIENCE.as_secs()))
+}
+
+/// As [`within`]; an error tells what the example's pods wait for.
+async fn within_or_why(client: &Client, what: &str, step: impl Future<Output = Result<()>>) -> Result<()> {
+    let Err(error) = within(what, step).await.flatten() else { return Ok(()) };
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    let why: Vec<_> = pods.iter().filter_map(troubles).collect();
+    Err(if why.is_empty() { error } else { error.context(why.join("\n")) })
+}
+
+/// Why a pod does not run as it should: what its containers wait for, or its conditions.
+fn troubles(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let waiting =
+        status.container_statuses.iter().flatten().filter_map(|c| c.state.as_ref()?.waiting.as_ref());
+    let waiting = waiting.map(|w| (w.reason.as_deref(), w.message.as_deref()));
+    let conditions = status.conditions.iter().flatten().filter(|c| c.status != "True");
+    let conditions = conditions.map(|c| (c.reason.as_deref(), c.message.as_deref()));
+    let (reason, message) = waiting.chain(conditions).find(|(reason, _)| reason.is_some())?;
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Some(format!("pod {name}: {}: {}", reason?, message.unwrap_or("no more is known")))
 }
 
 fn tell(answers: BTreeMap<String, u32>, say: &impl Fn(String)) {

@@ -65,11 +65,14 @@ impl Handler {
         if let Some(warning) = kind.version(&r.version).and_then(|v| v.warning.as_deref()) {
             asked.warnings.add(warning);
         }
-        let in_scope = match (kind.is_namespaced(), r.namespace.is_empty()) {
-            (true, true) => r.name.is_empty() && matches!(r.verb, Verb::List | Verb::Watch),
-            (true, false) | (false, true) => true,
-            (false, false) => false,
-        };
+        // Across all namespaces, objects can be listed and watched; each one is found only in its own.
+        let across = kind.is_namespaced() && r.namespace.is_empty();
+        let astray =
+            if kind.is_namespaced() { across && !r.name.is_empty() } else { !r.namespace.is_empty() };
+        if astray {
+            return Err(not_here());
+        }
+        let in_scope = !across || matches!(r.verb, Verb::List | Verb::Watch);
         let call = Call {
             user: asked.user.clone(),
             kind: Arc::clone(kind),
