@@ -178,18 +178,21 @@ impl Node {
     }
 }
 
-/// What was killed in the middle of its work leaves pods that go only at a later attempt.
+/// A runtime that has just started may not answer yet, and what was killed in the middle of its work leaves pods
+/// that go only at a later attempt.
 async fn remove_pods(endpoint: &str) -> Result<()> {
-    const ATTEMPTS: usize = 20;
+    const ATTEMPTS: usize = 50;
     let client = tiphys_cri::Client::connect(endpoint)?;
     let mut failure = None;
     for _ in 0..ATTEMPTS {
-        let pods = client.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await?.into_inner();
-        if pods.items.is_empty() {
-            return Ok(());
-        }
-        for pod in pods.items {
-            failure = remove_pod(&client, pod.id).await.err().or(failure);
+        match client.runtime().list_pod_sandbox(ListPodSandboxRequest::default()).await {
+            Ok(pods) if pods.get_ref().items.is_empty() => return Ok(()),
+            Ok(pods) => {
+                for pod in pods.into_inner().items {
+                    failure = remove_pod(&client, pod.id).await.err().or(failure);
+                }
+            }
+            Err(error) => failure = Some(error.into()),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
