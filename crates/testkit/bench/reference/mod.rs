@@ -179,13 +179,16 @@ impl Side for Reference {
 
     fn import(&self, image: &Image) -> Result<()> {
         let path = self.dir.path().join("image.tar");
-        image.write(File::create(&path)?)?;
         let node = self.node.as_ref().context("the reference has no node")?;
-        node.import(&self.programs.get("ctr"), &path)
+        // No pod starts without the one of the pause process.
+        for image in [&node::pause_image(), image] {
+            image.write(File::create(&path)?)?;
+            node.import(&self.programs.get("ctr"), &path)?;
+        }
+        Ok(())
     }
 
     fn import_example(&self) -> Result<()> {
-        self.import(&node::pause_image())?;
         self.import(&Image::program(
             &["tiphys.local/demo:latest"],
             &Ours::find()?.tiphys,
