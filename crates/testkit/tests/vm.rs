@@ -129,7 +129,7 @@ fn pods_have_their_limits_on_cgroup_v2() -> Result<()> {
     )?;
     machine.eventually("tiphys image --data-dir /data/up import /bin/busybox.tar || { cat /log; false; }")?;
     let kubeconfig = image.dir().join("kubeconfig");
-    let text = machine.eventually("cat /data/up/admin.kubeconfig")?;
+    let text = machine.eventually("cat /data/up/admin.kubeconfig || { cat /log; false; }")?;
     std::fs::write(&kubeconfig, text.replace(":6443", &format!(":{port}")))?;
     let pods = image.dir().join("pods.yaml");
     std::fs::write(&pods, PODS)?;

@@ -2,13 +2,17 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{Read, Seek, Write},
+    io::{Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, fcntl},
+    libc,
+};
 use sha2::{Digest, Sha256};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -79,8 +83,8 @@ impl DataDir {
         format!("/kubepods-{}", self.instance())
     }
 
-    fn lock_file(&self) -> Result<File> {
-        let path = self.join("lock");
+    fn open(&self, name: &str) -> Result<File> {
+        let path = self.join(name);
         OpenOptions::new()
             .read(true)
             .write(true)
@@ -91,47 +95,90 @@ impl DataDir {
             .with_context(|| format!("opening {}", path.display()))
     }
 
-    /// Takes the directory for this process; it is free again when the process ends, however it does.
+    /// Takes the directory for a cluster of this process, or for its end; it is free again when the process
+    /// ends, however it does. A command that works on the images of the directory is waited for.
     pub(crate) fn lock(&self) -> Result<Lock> {
-        match Flock::lock(self.lock_file()?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                file.set_len(0).and_then(|()| file.rewind()).context("emptying the lock file")?;
-                write!(file, "{}", std::process::id()).context("writing the lock file")?;
-                Ok(Lock { _file: file })
-            }
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).context("reading the lock file")?;
-                bail!(
-                    "{} is in use by process {holder}; stop it with `tiphys down --data-dir {}`, \
-                     or choose another --data-dir",
-                    self.path.display(),
-                    self.path.display()
-                )
-            }
-            Err((_, error)) => Err(error).with_context(|| format!("locking {}", self.path.display())),
+        let mut file = self.open(LOCK)?;
+        if !lock(&file, &TAKEN, false).with_context(|| self.locking())? {
+            let holder =
+                self.holder()?.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            bail!(
+                "{0} is in use by {holder}; stop it with `tiphys down --data-dir {0}`, or choose another --data-dir",
+                self.path.display(),
+            )
         }
+        file.set_len(0).context("emptying the lock file")?;
+        write!(file, "{}", std::process::id()).context("writing the lock file")?;
+        lock(&file, &NAMED, false).with_context(|| self.locking())?;
+        let images = self.open(IMAGES_LOCK)?;
+        if !lock(&images, &TAKEN, false).with_context(|| self.locking())? {
+            eprintln!("waiting for a `tiphys image` that works on {}", self.path.display());
+            lock(&images, &TAKEN, true).with_context(|| self.locking())?;
+        }
+        Ok(Lock { _files: vec![file, images] })
     }
 
-    /// The process that has taken the directory, if one has.
+    /// Takes the images of the directory, if nobody has them.
+    pub(crate) fn lock_images(&self) -> Result<Option<Lock>> {
+        let file = self.open(IMAGES_LOCK)?;
+        let locked = lock(&file, &TAKEN, false).with_context(|| self.locking())?;
+        Ok(locked.then(|| Lock { _files: vec![file] }))
+    }
+
+    /// The process that has taken the directory, if one has. Looking does not get in another's way.
     pub(crate) fn holder(&self) -> Result<Option<nix::unistd::Pid>> {
-        match Flock::lock(self.lock_file()?, FlockArg::LockSharedNonblock) {
-            Ok(_) => Ok(None),
-            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder).context("reading the lock file")?;
-                let pid = holder.trim().parse().context("the lock file does not name a process")?;
-                Ok(Some(nix::unistd::Pid::from_raw(pid)))
-            }
-            Err((_, error)) => Err(error).with_context(|| format!("locking {}", self.path.display())),
+        let mut file = self.open(LOCK)?;
+        let mut found = NAMED;
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).with_context(|| self.locking())?;
+        if found.l_type == UNLOCKED {
+            return Ok(None);
+        }
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).context("reading the lock file")?;
+        let pid = holder.trim().parse().context("the lock file does not name a process")?;
+        Ok(Some(nix::unistd::Pid::from_raw(pid)))
+    }
+
+    fn locking(&self) -> String {
+        format!("locking {}", self.path.display())
+    }
+}
+
+const LOCK: &str = "lock";
+const IMAGES_LOCK: &str = "images.lock";
+
+/// A lock file's first byte is locked by who has it, the second once the file names that process.
+const TAKEN: libc::flock = byte(0);
+const NAMED: libc::flock = byte(1);
+
+/// An exclusive lock of one byte, which belongs to the open file and ends with it.
+const fn byte(start: libc::off_t) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: 1,
+        l_pid: 0,
+    }
+}
+const UNLOCKED: libc::c_short = libc::F_UNLCK as libc::c_short;
+
+/// Whether the lock was taken; it was not if another has it.
+fn lock(file: &File, what: &libc::flock, wait: bool) -> nix::Result<bool> {
+    loop {
+        match fcntl(file, if wait { FcntlArg::F_OFD_SETLKW(what) } else { FcntlArg::F_OFD_SETLK(what) }) {
+            Ok(_) => return Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// Holds the directory for as long as it lives.
+/// Holds the directory, or its images, for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: Flock<File>,
+    _files: Vec<File>,
 }
 
 #[cfg(test)]
@@ -152,8 +199,20 @@ mod tests {
         assert_eq!(data.holder().expect("readable"), Some(nix::unistd::Pid::this()));
         let refused = data.lock().expect_err("taken").to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
+        assert!(data.lock_images().expect("readable").is_none());
         drop(held);
         assert_eq!(data.holder().expect("readable"), None);
+
+        let images = data.lock_images().expect("readable").expect("free");
+        assert_eq!(data.holder().expect("readable"), None);
+        let other = DataDir { path: data.path().to_owned() };
+        let waiting = std::thread::spawn(move || other.lock().map(drop));
+        while data.holder().expect("readable").is_none() {
+            std::thread::yield_now();
+        }
+        assert!(!waiting.is_finished(), "a cluster does not start while a command has its images");
+        drop(images);
+        waiting.join().expect("no panic").expect("taken");
         fs::remove_dir_all(&dir).expect("removed");
     }
 

@@ -84,7 +84,13 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     if let Some(cluster) = control::connect(&data)? {
         return control::ask(cluster, &request, archive, &mut heard);
     }
-    let _lock = data.lock()?;
+    let _lock = data.lock_images()?.with_context(|| {
+        format!(
+            "the images of {} are in use: another `tiphys image` works on them, or a cluster starts; \
+             try again when it is done",
+            data.path().display()
+        )
+    })?;
     let store = Arc::new(Store::open(&data.runtime()).context("opening the image store")?);
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
