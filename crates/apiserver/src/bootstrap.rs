@@ -16,6 +16,7 @@ use tiphys_pki::Pki;
 
 use crate::{
     admission::system_classes,
+    audit::Annotations,
     authz::policy::Change,
     identity::Component,
     registry::{Call, DeleteOptions, Registry, Updating, Warnings},
@@ -105,6 +106,7 @@ impl Boot<'_> {
             dry_run: false,
             field_manager: "kube-apiserver".to_owned(),
             warnings: Arc::new(Warnings::default()),
+            annotations: Annotations::default(),
         })
     }
 

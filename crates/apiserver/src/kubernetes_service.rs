@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
 
+use crate::audit::Annotations;
 use crate::identity::Component;
 use crate::registry::{Call, Registry, Updating, Warnings};
 
@@ -64,6 +65,7 @@ async fn set(
         dry_run: false,
         field_manager: "kube-apiserver".to_owned(),
         warnings: Arc::new(Warnings::default()),
+        annotations: Annotations::default(),
     };
     object["kind"] = kind.kind.as_ref().into();
     (kind.hooks.default)("v1", &mut object);

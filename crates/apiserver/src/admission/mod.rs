@@ -31,7 +31,7 @@ pub use self::{
     storage::{DefaultStorageClass, StorageObjectInUseProtection},
     tolerations::DefaultTolerationSeconds,
 };
-use crate::{identity::Identity, source::Source};
+use crate::{audit::Annotations, identity::Identity, source::Source};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -55,6 +55,8 @@ pub struct Attributes<'a> {
     /// Empty while a create still has only a `generateName`.
     pub name: &'a str,
     pub dry_run: bool,
+    /// What a plug-in notes for the audit event; keys start with the name of who notes.
+    pub annotations: &'a Annotations,
 }
 
 impl Attributes<'_> {

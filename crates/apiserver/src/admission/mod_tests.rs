@@ -37,6 +37,7 @@ impl<'a> Case<'a> {
             namespace: self.namespace,
             name: self.name,
             dry_run: false,
+            annotations: Annotations::silent(),
         }
     }
 

@@ -55,6 +55,7 @@ async fn write(
         namespace: "",
         name: "new",
         dry_run: false,
+        annotations: crate::audit::Annotations::silent(),
     };
     plugin().validate(&attributes, object, old).await.map_err(|status| {
         assert!([403, 404].contains(&status.code()));

@@ -13,6 +13,7 @@ use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::audit::Annotations;
 use crate::authn::{self, Connection};
 use crate::authz;
 use crate::identity::Identity;
@@ -68,6 +69,7 @@ struct Asked {
     /// The kind of the options in the query.
     options: &'static str,
     warnings: Arc<Warnings>,
+    annotations: Annotations,
 }
 
 impl Asked {
@@ -125,7 +127,14 @@ impl Handler {
             Target::Resource(resource) => resource.verb.options(),
             Target::Path(_) => Verb::Get.options(),
         };
-        let asked = Asked { user, head, query, options, warnings: Arc::clone(warnings) };
+        let asked = Asked {
+            user,
+            head,
+            query,
+            options,
+            warnings: Arc::clone(warnings),
+            annotations: Annotations::default(),
+        };
         let answer = async {
             match target {
                 Target::Resource(resource) => self.resource(resource, asked, body).await,

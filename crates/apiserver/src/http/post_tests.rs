@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::audit::Annotations;
 use crate::identity::Component;
 use crate::registry::Warnings;
 use crate::testing::{json as send, server};
@@ -19,6 +20,7 @@ fn call() -> Call {
         dry_run: false,
         field_manager: String::new(),
         warnings: Arc::new(Warnings::default()),
+        annotations: Annotations::default(),
     }
 }
 

@@ -83,6 +83,7 @@ impl Handler {
             dry_run: options::dry_run(asked.options, asked.query.all("dryRun"))?,
             field_manager: manager(&asked)?,
             warnings: Arc::clone(&asked.warnings),
+            annotations: asked.annotations.clone(),
         };
         if r.subresource.is_empty() {
             if !kind.verbs.contains(verbs(r.verb))

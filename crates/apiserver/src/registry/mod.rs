@@ -15,6 +15,7 @@ use tiphys_store::{self as store, Change, Key, Revision, Store, Write};
 use tokio::sync::watch;
 
 use crate::admission::{self, Operation};
+use crate::audit::Annotations;
 use crate::cache::{self, Cache, Collection};
 use crate::identity::Identity;
 use crate::stored;
@@ -52,6 +53,8 @@ pub struct Call {
     /// Who owns the fields that the request sets.
     pub field_manager: String,
     pub warnings: Arc<Warnings>,
+    /// What is noted for the audit event.
+    pub annotations: Annotations,
 }
 
 impl Call {
@@ -72,6 +75,7 @@ impl Call {
             namespace: &self.namespace,
             name,
             dry_run: self.dry_run,
+            annotations: &self.annotations,
         }
     }
 

@@ -172,6 +172,8 @@ impl Plugin for PodSecurity {
             return Ok(());
         }
         let enforced = Wanted::read(&self.labels(request), "enforce");
+        let policy = || format!("{}:{}", enforced.level.as_str(), enforced.version);
+        request.annotations.add("pod-security.kubernetes.io/enforce-policy", policy);
         // A pod that was let in before the label came may go on being updated.
         let spec = &object["spec"];
         if request.operation == Operation::Update && *spec == old["spec"] {
@@ -194,7 +196,15 @@ impl Plugin for PodSecurity {
             None
         };
         let Some((metadata, spec)) = pod else { return Vec::new() };
-        let warned = Wanted::read(&self.labels(request), "warn");
+        let labels = self.labels(request);
+        if request.annotations.is_recording() {
+            let audited = Wanted::read(&labels, "audit");
+            if let Some(violations) = audited.violations(metadata, spec) {
+                let note = || format!("would violate {violations}");
+                request.annotations.add("pod-security.kubernetes.io/audit-violations", note);
+            }
+        }
+        let warned = Wanted::read(&labels, "warn");
         warned.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
     }
 }
