@@ -58,6 +58,13 @@ pub(crate) fn event_from_core(_version: &str, event: &mut Value) {
     rename(as_map(event), EVENT_FIELDS.map(|(newer, core)| (core, newer)));
 }
 
+/// A request for a pod's certificate in `v1`, which knows one way only to name the key.
+pub(crate) fn certificate_request_from_storage(_version: &str, request: &mut Value) {
+    let spec = child_mut(as_map(request), "spec");
+    spec.remove("pkixPublicKey");
+    spec.remove("proofOfPossession");
+}
+
 fn rename(map: &mut Map<String, Value>, names: [(&str, &str); 7]) {
     for (from, to) in names {
         if let Some(value) = map.remove(from) {

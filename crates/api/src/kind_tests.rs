@@ -48,7 +48,7 @@ fn groups_list_the_core_first_and_stable_versions_first() {
     let kinds = Kinds::builtin();
     let groups = kinds.groups();
     assert_eq!(groups[0].name, "");
-    assert_eq!(groups[1].name, "apps");
+    assert_eq!(groups[1].name, "apiregistration.k8s.io");
     let mut versions = ["v1alpha1", "v1", "v2beta1", "v2", "foo", "v10beta3"];
     versions.sort_by_key(|v| meta::version_rank(v));
     assert_eq!(versions, ["v2", "v1", "v10beta3", "v2beta1", "v1alpha1", "foo"]);

@@ -225,6 +225,21 @@ pub fn create_job(job: &mut Value) {
     defaults::job("v1", job);
 }
 
+/// An API that this server answers itself is there from the start; others are when they have been reached.
+pub fn create_api_service(service: &mut Value) {
+    let local = service["spec"].get("service").is_none_or(Value::is_null);
+    let since = service["metadata"]["creationTimestamp"].clone();
+    let status = if local {
+        json!({"conditions": [{
+            "type": "Available", "status": "True", "lastTransitionTime": since,
+            "reason": "Local", "message": "Local APIServices are always available",
+        }]})
+    } else {
+        json!({})
+    };
+    as_map(service).insert("status".to_owned(), status);
+}
+
 /// A volume or a claim starts pending.
 pub fn create_pending(object: &mut Value) {
     as_map(object).insert("status".to_owned(), json!({"phase": "Pending"}));

@@ -10,6 +10,9 @@ use crate::table::{Printer, cluster, network, pods, storage as volumes, workload
 use crate::validate::{access, cluster as rules_of, pod, service, workload};
 use crate::{convert, defaults, meta, prepare};
 
+mod devices;
+mod machinery;
+
 const STORED: Verbs = Verbs::ALL;
 const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
 const PROXY: Verbs = Verbs::CREATE.and(Verbs::DELETE).and(READ_WRITE);
@@ -47,6 +50,37 @@ fn review(group: &'static str, kind: &'static str, resource: &'static str) -> Ki
 impl Kind {
     fn cluster(self) -> Self {
         Self { scope: Scope::Cluster, ..self }
+    }
+    /// Served in these versions, the preferred one first, and stored in that one.
+    fn in_versions(mut self, names: &[&'static str]) -> Self {
+        let version = |name: &&'static str| Version { name: (*name).into(), served: true, warning: None };
+        self.versions = names.iter().map(version).collect();
+        match names.first() {
+            Some(preferred) => self.stored_in(preferred),
+            None => self,
+        }
+    }
+    fn shown_by(mut self, from_storage: fn(&str, &mut Value)) -> Self {
+        self.hooks.from_storage = from_storage;
+        self
+    }
+    fn stored_in(mut self, version: &'static str) -> Self {
+        if let Some(storage) = &mut self.storage {
+            storage.version = version.into();
+        }
+        self
+    }
+    /// An old version that is going away, told to its users in upstream's words.
+    fn deprecated(mut self, version: &str, since: u8, gone: u8, instead: &str) -> Self {
+        let name = format!("{}/{version} {}", self.group, self.kind);
+        let mut warning = format!("{name} is deprecated in v1.{since}+, unavailable in v1.{gone}+");
+        if !instead.is_empty() {
+            warning.push_str(&format!("; use {}/{instead} {}", self.group, self.kind));
+        }
+        for known in self.versions.iter_mut().filter(|v| v.name == version) {
+            known.warning = Some(warning.clone().into());
+        }
+        self
     }
     fn short(mut self, names: &[&'static str]) -> Self {
         self.short_names = names.iter().map(|n| Str::from(*n)).collect();
@@ -259,6 +293,7 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
 pub(super) fn all() -> Vec<Kind> {
     let mut rows = Vec::with_capacity(96);
     core(&mut rows);
+    machinery::aggregation(&mut rows);
     apps(&mut rows);
     events(&mut rows);
     reviews(&mut rows);
@@ -267,7 +302,12 @@ pub(super) fn all() -> Vec<Kind> {
     networking(&mut rows);
     policy_and_rbac(&mut rows);
     storage(&mut rows);
+    machinery::admission(&mut rows);
+    machinery::extensions(&mut rows);
     rest(&mut rows);
+    devices::all(&mut rows);
+    machinery::flow_control(&mut rows);
+    machinery::migration(&mut rows);
     for row in &mut rows {
         if let Some(printer) = printer(&row.kind) {
             row.hooks.printer = printer;
@@ -290,6 +330,12 @@ pub(super) fn all() -> Vec<Kind> {
 fn core(rows: &mut Vec<Kind>) {
     rows.extend([
         review("", "Binding", "bindings"),
+        // Asked of the components themselves.
+        Kind {
+            storage: None,
+            verbs: Verbs::GET.and(Verbs::LIST),
+            ..row("", "ComponentStatus", "componentstatuses").cluster().short(&["cs"])
+        },
         row("", "ConfigMap", "configmaps").short(&["cm"]),
         row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update().default(defaults::endpoints),
         core_event(row("", "Event", "events").short(&["ev"]).create_on_update()),
@@ -485,17 +531,13 @@ fn reviews(rows: &mut Vec<Kind>) {
 }
 
 fn batch_and_scaling(rows: &mut Vec<Kind>) {
-    let mut hpa = row("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-        .short(&["hpa"])
-        .category("all")
-        .status()
-        .default(defaults::autoscaler);
-    hpa.versions = vec![Version { name: "v2".into(), served: true, warning: None }];
-    if let Some(storage) = &mut hpa.storage {
-        storage.version = "v2".into();
-    }
     rows.extend([
-        hpa,
+        row("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            .in_versions(&["v2"])
+            .short(&["hpa"])
+            .category("all")
+            .status()
+            .default(defaults::autoscaler),
         row("batch", "CronJob", "cronjobs")
             .short(&["cj"])
             .category("all")
@@ -516,14 +558,32 @@ fn batch_and_scaling(rows: &mut Vec<Kind>) {
 }
 
 fn certificates(rows: &mut Vec<Kind>) {
-    rows.push(
-        row("certificates.k8s.io", "CertificateSigningRequest", "certificatesigningrequests")
+    let group = "certificates.k8s.io";
+    rows.extend([
+        row(group, "CertificateSigningRequest", "certificatesigningrequests")
             .cluster()
             .short(&["csr"])
             .part("approval", READ_WRITE, prepare::update_status)
             .status()
             .field("spec.signerName"),
-    );
+        row(group, "ClusterTrustBundle", "clustertrustbundles")
+            .in_versions(&["v1", "v1beta1"])
+            .deprecated("v1beta1", 37, 40, "v1")
+            .cluster()
+            .conditional_update()
+            .field("spec.signerName"),
+        row(group, "PodCertificateRequest", "podcertificaterequests")
+            .in_versions(&["v1", "v1beta1"])
+            // The older version has two ways more to name the key.
+            .stored_in("v1beta1")
+            .deprecated("v1beta1", 37, 40, "v1")
+            .status()
+            .conditional_update()
+            .field("spec.signerName")
+            .field("spec.podName")
+            .field("spec.nodeName")
+            .shown_by(convert::certificate_request_from_storage),
+    ]);
 }
 
 fn networking(rows: &mut Vec<Kind>) {
@@ -578,7 +638,15 @@ fn rest(rows: &mut Vec<Kind>) {
             .cluster()
             .short(&["pc"])
             .default(defaults::priority_class),
+        row("scheduling.k8s.io", "PodGroup", "podgroups").in_versions(&["v1beta1"]).status(),
+        row("scheduling.k8s.io", "Workload", "workloads").in_versions(&["v1beta1"]),
         row("coordination.k8s.io", "Lease", "leases").create_on_update().conditional_update(),
+        row("coordination.k8s.io", "LeaseCandidate", "leasecandidates")
+            .in_versions(&["v1beta1"])
+            .deprecated("v1beta1", 36, 39, "")
+            .create_on_update()
+            .conditional_update()
+            .field("spec.leaseName"),
         row("node.k8s.io", "RuntimeClass", "runtimeclasses")
             .cluster()
             .create_on_update()

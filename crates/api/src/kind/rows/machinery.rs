@@ -1,0 +1,78 @@
+//! The kinds that tell the API server itself what to do.
+
+use super::{Kind, row};
+use crate::{meta, prepare};
+
+/// Parts of the API that other servers answer.
+pub(super) fn aggregation(rows: &mut Vec<Kind>) {
+    let group = "apiregistration.k8s.io";
+    rows.push(
+        row(group, "APIService", "apiservices")
+            .cluster()
+            .category(EXTENSIONS)
+            .status()
+            .create(prepare::create_api_service)
+            .conditional_update(),
+    );
+}
+
+const EXTENSIONS: &str = "api-extensions";
+
+/// Who else has a say in what is written.
+pub(super) fn admission(rows: &mut Vec<Kind>) {
+    let admission = |kind, resource| {
+        row("admissionregistration.k8s.io", kind, resource)
+            .cluster()
+            .category(EXTENSIONS)
+            .create(meta::start_generation)
+            .update(prepare::update_whole_counted)
+            .conditional_update()
+    };
+    let mutating = |kind, resource| {
+        admission(kind, resource).in_versions(&["v1", "v1beta1"]).deprecated("v1beta1", 37, 40, "v1")
+    };
+    rows.extend([
+        mutating("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
+        mutating("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status().counted(),
+        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
+        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+    ]);
+}
+
+/// Kinds that users define.
+pub(super) fn extensions(rows: &mut Vec<Kind>) {
+    rows.push(
+        row("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions")
+            .cluster()
+            .short(&["crd", "crds"])
+            .category(EXTENSIONS)
+            .status()
+            .counted()
+            .conditional_update(),
+    );
+}
+
+/// Which requests wait for which.
+pub(super) fn flow_control(rows: &mut Vec<Kind>) {
+    let flow =
+        |kind, resource| row("flowcontrol.apiserver.k8s.io", kind, resource).cluster().status().counted();
+    rows.extend([
+        flow("FlowSchema", "flowschemas"),
+        flow("PriorityLevelConfiguration", "prioritylevelconfigurations"),
+    ]);
+}
+
+/// Objects that are to be stored anew.
+pub(super) fn migration(rows: &mut Vec<Kind>) {
+    rows.push(
+        row("storagemigration.k8s.io", "StorageVersionMigration", "storageversionmigrations")
+            .in_versions(&["v1", "v1beta1"])
+            .deprecated("v1beta1", 37, 40, "v1")
+            .cluster()
+            .status()
+            .counted()
+            .conditional_update(),
+    );
+}
