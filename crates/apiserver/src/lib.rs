@@ -15,6 +15,7 @@ pub mod identity;
 pub mod kubernetes_service;
 pub mod node_proxy;
 pub mod openapi;
+pub mod outgoing;
 pub mod registry;
 pub mod sealed;
 pub mod security;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tiphys_api::status::Status;
-use tiphys_pki::{Clock, Pki};
+use tiphys_pki::{Clock, Leaf, Pki, Rotating};
 
 use crate::{
     admission::{self, Plugin},
     authn::{self, Authenticator, Tokens},
     authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
     identity::Identity,
+    outgoing::Outgoing,
     source::Source,
 };
 
@@ -20,6 +21,7 @@ pub struct Security {
     authorizer: Arc<dyn Authorizer>,
     rbac: Arc<Rbac>,
     source: Arc<dyn Source>,
+    outgoing: Arc<Outgoing>,
 }
 
 impl Security {
@@ -35,12 +37,16 @@ impl Security {
     ) -> Result<Self, tiphys_pki::Error> {
         let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
         let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
+        let front_proxy =
+            Rotating::new(Arc::clone(&pki.front_proxy), Leaf::front_proxy_client(), Arc::clone(&clock))?;
+        let outgoing = Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy)));
         let nodes = Arc::new(NodeAuthorizer::new(Arc::clone(&source), policy::node_rules()));
         Ok(Self {
             authenticator: Authenticator::new(pki.client_trust()?, tokens, clock),
             authorizer: Arc::new(Chain::new(vec![nodes, Arc::clone(&rbac) as _])),
             rbac,
             source,
+            outgoing: Arc::new(outgoing),
         })
     }
 
@@ -50,6 +56,11 @@ impl Security {
 
     pub fn authorizer(&self) -> &dyn Authorizer {
         &*self.authorizer
+    }
+
+    /// The way to webhooks and aggregated servers.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
     }
 
     /// The admission plug-ins that are on by default, in the order to run them in.

@@ -14,6 +14,7 @@ mod sealing_keys;
 mod tls;
 mod token_key;
 mod unverified;
+mod validity;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
@@ -28,6 +29,7 @@ pub use sealing_keys::SealingKey;
 pub use tls::{client_config, server_config};
 pub use token_key::TokenKey;
 pub use unverified::unverified_client_config;
+pub use validity::check_validity;
 
 /// Every key of one cluster.
 pub struct Pki {

@@ -1,0 +1,424 @@
+//! The one way to strangers: webhooks of all sorts, and aggregated API servers.
+//!
+//! An [`Endpoint`] is one place that is called, with what it is trusted by. It keeps its connections open, lets
+//! only so many calls be under way at once, and fails fast for a while once it has failed too often in a row. Whoever
+//! waits for an endpoint waits for nothing else: a call holds a place among the endpoint's own calls and no more.
+//! Endpoints are made where configuration is compiled, and the same [`Spec`] gives the same endpoint for as long as
+//! anybody keeps it, so that what is known of it survives a new revision of its configuration.
+
+mod breaker;
+mod resolve;
+#[cfg(test)]
+pub(crate) mod stranger;
+mod trust;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::{self, Client};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use serde_json::Value;
+use tiphys_pki::Rotating;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::http::body::RequestBody;
+use crate::node_proxy::Stream;
+use crate::source::Source;
+use breaker::Breaker;
+use wire::{Connector, Dialer};
+
+/// Calls under way at one endpoint.
+const IN_FLIGHT: usize = 64;
+/// A call that finds all places taken gives up after this.
+const TURN: Duration = Duration::from_secs(1);
+/// The longest answer that [`Endpoint::ask`] reads, in bytes.
+pub const MAX_ANSWER: usize = 16 << 20;
+/// Connections that nobody uses are closed after this.
+const IDLE: Duration = Duration::from_secs(90);
+const IDLE_CONNECTIONS: usize = 8;
+/// HTTP/2 connections whose other end does not answer this soon are given up.
+const PING: Duration = Duration::from_secs(15);
+/// How much of an error's text is passed on, in bytes.
+const ERROR_TEXT: usize = 512;
+
+/// Where an endpoint is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// `https://host[:port]/path`; `http` only where an administrator of the server wrote it.
+    Url(String),
+    /// A port of a Service, whose ready endpoints are dialled; its TLS name is `<name>.<namespace>.svc`.
+    Service {
+        namespace: String,
+        name: String,
+        port: u16,
+        /// Empty, or with its leading slash.
+        path: String,
+    },
+}
+
+/// Whose certificate an endpoint may show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// One of an authority that the host trusts.
+    System,
+    /// One of an authority in this PEM, or one that stands in it itself.
+    Bundle(Bytes),
+    /// Any: `insecureSkipTLSVerify`.
+    Anybody,
+}
+
+/// What an endpoint knows the API server by.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Proof {
+    None,
+    /// The certificate by the front-proxy authority.
+    FrontProxy,
+    /// A certificate with its chain, and its key, both in PEM.
+    Certificate {
+        chain: Bytes,
+        key: Bytes,
+    },
+    /// The value of the `authorization` header.
+    Header(HeaderValue),
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::FrontProxy => "FrontProxy",
+            Self::Certificate { .. } => "Certificate",
+            Self::Header(_) => "Header",
+        })
+    }
+}
+
+/// Everything that makes an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    pub place: Place,
+    pub trust: Trust,
+    pub proof: Proof,
+}
+
+/// Why there can be no such endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    #[error("{0:?} is not the URL of an endpoint")]
+    Url(String),
+    #[error("{what}: {why}")]
+    Tls { what: &'static str, why: String },
+}
+
+/// A call that failed, named as Go's client names it: `Post "https://…": context deadline exceeded`.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{method} {url:?}: {step}")]
+pub struct Error {
+    pub method: String,
+    pub url: String,
+    #[source]
+    pub step: Step,
+}
+
+/// The step that failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Step {
+    #[error("service {0:?} not found")]
+    NoService(String),
+    #[error("service {service:?} has no port {port}")]
+    NoPort { service: String, port: u16 },
+    #[error("no endpoints available for service {0:?}")]
+    NoEndpoints(String),
+    #[error("looking up {host}: {source}")]
+    Lookup { host: String, source: Arc<io::Error> },
+    #[error("dial tcp {to}: {source}")]
+    Dial { to: SocketAddr, source: Arc<io::Error> },
+    #[error("tls: {0}")]
+    Handshake(Arc<io::Error>),
+    #[error("sending the request: {0}")]
+    Send(Arc<legacy::Error>),
+    #[error("the URL cannot be requested: {0}")]
+    Request(Arc<http::Error>),
+    #[error("reading the answer: {0}")]
+    Read(Arc<hyper::Error>),
+    #[error("context deadline exceeded")]
+    Deadline,
+    #[error("the answer is longer than {MAX_ANSWER} bytes")]
+    TooLong,
+    #[error("the server answered {code}: {text}")]
+    Code { code: StatusCode, text: String },
+    #[error("the answer is not JSON: {0}")]
+    NotJson(Arc<serde_json::Error>),
+    #[error("too many calls to this endpoint failed; it is left alone for a moment")]
+    Open,
+    #[error("too many calls to this endpoint are under way")]
+    Busy,
+}
+
+impl Step {
+    /// Whether the endpoint itself has failed: it was asked, and took time without an answer.
+    fn is_failure(&self) -> bool {
+        use Step::{Deadline, Dial, Handshake, Lookup, Read, Send};
+        matches!(self, Lookup { .. } | Dial { .. } | Handshake(_) | Send(_) | Read(_) | Deadline)
+    }
+
+    /// The step that a client of hyper's gave up at.
+    fn of(error: legacy::Error) -> Self {
+        let mut at: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(cause) = at {
+            if let Some(step) = cause.downcast_ref::<Self>() {
+                return step.clone();
+            }
+            at = cause.source();
+        }
+        Self::Send(Arc::new(error))
+    }
+}
+
+/// All endpoints of a server.
+pub struct Outgoing {
+    source: Arc<dyn Source>,
+    front_proxy: Option<Arc<Rotating>>,
+    known: Mutex<HashMap<Spec, Weak<Endpoint>>>,
+}
+
+impl Outgoing {
+    /// `front_proxy` is what [`Proof::FrontProxy`] shows.
+    pub fn new(source: Arc<dyn Source>, front_proxy: Option<Arc<Rotating>>) -> Self {
+        Self { source, front_proxy, known: Mutex::default() }
+    }
+
+    /// The endpoint of a specification: the one that is in use already, or a new one. Dials nothing.
+    ///
+    /// # Errors
+    /// The URL, a certificate or a key is none.
+    pub fn endpoint(&self, spec: &Spec) -> Result<Arc<Endpoint>, SpecError> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(endpoint) = known.get(spec).and_then(Weak::upgrade) {
+            return Ok(endpoint);
+        }
+        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        let endpoint = Arc::new(Endpoint::new(spec, Arc::clone(&self.source), self.front_proxy.as_ref())?);
+        known.insert(spec.clone(), Arc::downgrade(&endpoint));
+        Ok(endpoint)
+    }
+}
+
+type Pool = Client<Connector, RequestBody>;
+
+/// A place that is called. See the module.
+pub struct Endpoint {
+    dialer: Arc<Dialer>,
+    scheme: Scheme,
+    authority: Authority,
+    /// Of [`Endpoint::ask`].
+    path: String,
+    authorization: Option<HeaderValue>,
+    pool: Mutex<Pool>,
+    breaker: Breaker,
+    places: Semaphore,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({}://{}{})", self.scheme, self.authority, self.path)
+    }
+}
+
+impl Endpoint {
+    fn new(
+        spec: &Spec,
+        source: Arc<dyn Source>,
+        front_proxy: Option<&Arc<Rotating>>,
+    ) -> Result<Self, SpecError> {
+        let (scheme, authority, path) = located(&spec.place)?;
+        let tls = match scheme == Scheme::HTTPS {
+            true => Some(trust::config(&spec.trust, &spec.proof, front_proxy)?),
+            false => None,
+        };
+        let dialer = Arc::new(Dialer::new(spec.place.clone(), &authority, tls, source)?);
+        let authorization = match &spec.proof {
+            Proof::Header(value) => Some(value.clone()),
+            _ => None,
+        };
+        Ok(Self {
+            pool: Mutex::new(pool(&dialer)),
+            dialer,
+            scheme,
+            authority,
+            path,
+            authorization,
+            breaker: Breaker::default(),
+            places: Semaphore::new(IN_FLIGHT),
+        })
+    }
+
+    /// Posts JSON to the endpoint's own path and reads the JSON of a 2xx. `query` is what follows `?`, if anything.
+    ///
+    /// # Errors
+    /// What keeps the answer from being there within `timeout`.
+    pub async fn ask(&self, query: &str, body: Bytes, timeout: Duration) -> Result<Value, Error> {
+        let mark = if query.is_empty() { "" } else { "?" };
+        let path = format!("{}{mark}{query}", self.path);
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(&path)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::ACCEPT, "application/json")
+            .body(Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        let named = |step| self.error(&Method::POST, &path, step);
+        let request = request.map_err(|e| named(Step::Request(Arc::new(e))))?;
+        let asked = self.within(timeout, async {
+            let response = self.exchange(request).await?;
+            let code = response.status();
+            let body = read(response.into_body(), MAX_ANSWER).await?;
+            if !code.is_success() {
+                let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_TEXT)]).into_owned();
+                return Err(Step::Code { code, text });
+            }
+            serde_json::from_slice(&body).map_err(|e| Step::NotJson(Arc::new(e)))
+        });
+        asked.await.map_err(named)
+    }
+
+    /// Sends a request whose URI is a path with its query, and answers once the head of the answer is there;
+    /// redirects are answers like others. The body of the answer is the caller's to bound.
+    ///
+    /// # Errors
+    /// What keeps that from happening within `timeout`.
+    pub async fn send(
+        &self,
+        request: Request<RequestBody>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, Error> {
+        let (method, path) = (request.method().clone(), request.uri().to_string());
+        let sent = self.within(timeout, self.exchange(request));
+        sent.await.map_err(|step| self.error(&method, &path, step))
+    }
+
+    /// A connection of its own that speaks HTTP/1.1, for what is going to be upgraded.
+    ///
+    /// # Errors
+    /// The endpoint does not answer within `timeout`.
+    pub async fn dial(&self, timeout: Duration) -> Result<Box<dyn Stream>, Error> {
+        let dialled = self.within(timeout, async { Ok(self.dialer.dial(wire::Speaks::Http1).await?.0) });
+        dialled.await.map_err(|step| self.error(&Method::CONNECT, "", step))
+    }
+
+    /// `host[:port]`, as the endpoint's certificate and the `host` header name it.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does one piece of work with the endpoint, if it is fit for it and has room.
+    async fn within<T>(
+        &self,
+        timeout: Duration,
+        work: impl Future<Output = Result<T, Step>>,
+    ) -> Result<T, Step> {
+        let deadline = Instant::now() + timeout;
+        let ticket = self.breaker.enter(Instant::now()).ok_or(Step::Open)?;
+        let turn = tokio::time::timeout_at(deadline.min(Instant::now() + TURN), self.places.acquire());
+        // The semaphore is never closed.
+        let Ok(Ok(_place)) = turn.await else { return Err(Step::Busy) };
+        let result = tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
+            // Who does not answer may be gone without a word: nobody else shall wait on its connections.
+            *self.pool() = pool(&self.dialer);
+            Err(Step::Deadline)
+        });
+        match &result {
+            Err(step) if step.is_failure() => ticket.failed(Instant::now()),
+            // Nobody was asked.
+            Err(Step::NoService(_) | Step::NoPort { .. } | Step::NoEndpoints(_) | Step::Request(_)) => {}
+            _ => ticket.worked(),
+        }
+        result
+    }
+
+    async fn exchange(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Step> {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query =
+            Some(request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
+        *request.uri_mut() = Uri::from_parts(parts).map_err(|e| Step::Request(Arc::new(e.into())))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        let pool = self.pool().clone();
+        pool.request(request).await.map_err(Step::of)
+    }
+
+    fn error(&self, method: &Method, path: &str, step: Step) -> Error {
+        let mut name = method.as_str().to_ascii_lowercase();
+        name[..1].make_ascii_uppercase();
+        let port = if self.authority.port().is_none() && self.dialer.is_service() { ":443" } else { "" };
+        Error { method: name, url: format!("{}://{}{port}{path}", self.scheme, self.authority), step }
+    }
+}
+
+fn pool(dialer: &Arc<Dialer>) -> Pool {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http2_keep_alive_interval(PING)
+        .http2_keep_alive_timeout(PING)
+        .build(Connector(Arc::clone(dialer)))
+}
+
+/// The parts of a place's URL.
+fn located(place: &Place) -> Result<(Scheme, Authority, String), SpecError> {
+    match place {
+        Place::Url(url) => {
+            let bad = || SpecError::Url(url.clone());
+            let uri: Uri = url.parse().map_err(|_| bad())?;
+            let path = uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+            let parts = uri.into_parts();
+            let scheme =
+                parts.scheme.filter(|s| *s == Scheme::HTTPS || *s == Scheme::HTTP).ok_or_else(bad)?;
+            Ok((scheme, parts.authority.ok_or_else(bad)?, path))
+        }
+        Place::Service { namespace, name, port, path } => {
+            let authority = format!("{name}.{namespace}.svc:{port}");
+            let authority = authority.parse().map_err(|_| SpecError::Url(authority))?;
+            let path = if path.is_empty() { "/".to_owned() } else { path.clone() };
+            Ok((Scheme::HTTPS, authority, path))
+        }
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes.
+async fn read(mut body: Incoming, limit: usize) -> Result<Bytes, Step> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Step::Read(Arc::new(e)))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > limit {
+            return Err(Step::TooLong);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+#[cfg(test)]
+#[path = "outgoing_tests.rs"]
+mod tests;
