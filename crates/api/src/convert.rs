@@ -7,6 +7,9 @@ use crate::kind::{Kind, Scale, api_version};
 use crate::meta::{self, as_map, child_mut};
 use crate::selector::LabelSelector;
 
+pub(crate) mod autoscaling;
+pub(crate) mod devices;
+
 /// The fields of events that are called differently: in `events.k8s.io/v1`, and in core `v1`.
 const EVENT_FIELDS: [(&str, &str); 7] = [
     ("deprecatedCount", "count"),

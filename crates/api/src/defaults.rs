@@ -7,10 +7,15 @@ use serde_json::{Map, Value, json};
 
 use crate::meta::{as_map, child_mut};
 
+mod machinery;
 mod pod;
 mod rest;
 mod workloads;
 
+pub use machinery::{
+    admission_policy, api_service, flow_schema, policy_binding, priority_level, resource_claim,
+    resource_claim_template, webhooks,
+};
 pub use pod::{Qos, pod, pod_template, pod_template_object, qos};
 pub use rest::{
     csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy,

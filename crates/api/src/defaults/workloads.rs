@@ -129,9 +129,13 @@ pub fn cron_job(_version: &str, job: &mut Value) {
 }
 
 /// A metric is a CPU use of 80 percent unless another is named.
-pub fn autoscaler(_version: &str, autoscaler: &mut Value) {
+pub fn autoscaler(version: &str, autoscaler: &mut Value) {
     let spec = spec(autoscaler);
     fill(spec, &[("minReplicas", Int(1))]);
+    // What is measured may stand in its annotations, which only conversion reads.
+    if version == "v1" {
+        return;
+    }
     let metrics = || {
         json!([{"type": "Resource", "resource": {"name": "cpu",
         "target": {"type": "Utilization", "averageUtilization": 80}}}])

@@ -60,7 +60,9 @@ impl Kind {
             None => self,
         }
     }
-    fn shown_by(mut self, from_storage: fn(&str, &mut Value)) -> Self {
+    /// How other versions than the stored one are read and shown.
+    fn converted(mut self, to_storage: fn(&str, &mut Value), from_storage: fn(&str, &mut Value)) -> Self {
+        self.hooks.to_storage = to_storage;
         self.hooks.from_storage = from_storage;
         self
     }
@@ -343,7 +345,7 @@ fn core(rows: &mut Vec<Kind>) {
             .short(&["limits"])
             .create_on_update()
             .default(defaults::limit_range),
-        row("", "Namespace", "namespaces")
+        Kind { verbs: STORED.without(Verbs::DELETE_COLLECTION), ..row("", "Namespace", "namespaces") }
             .cluster()
             .short(&["ns"])
             .part("finalize", Verbs::UPDATE, prepare::finalize_namespace)
@@ -533,7 +535,11 @@ fn reviews(rows: &mut Vec<Kind>) {
 fn batch_and_scaling(rows: &mut Vec<Kind>) {
     rows.extend([
         row("autoscaling", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
-            .in_versions(&["v2"])
+            .in_versions(&["v2", "v1"])
+            .converted(
+                |_, autoscaler| convert::autoscaling::to_v2(autoscaler),
+                |_, autoscaler| convert::autoscaling::to_v1(autoscaler),
+            )
             .short(&["hpa"])
             .category("all")
             .status()
@@ -582,7 +588,7 @@ fn certificates(rows: &mut Vec<Kind>) {
             .field("spec.signerName")
             .field("spec.podName")
             .field("spec.nodeName")
-            .shown_by(convert::certificate_request_from_storage),
+            .converted(|_, _| {}, convert::certificate_request_from_storage),
     ]);
 }
 

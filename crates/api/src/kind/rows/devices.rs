@@ -1,13 +1,15 @@
 //! Devices that pods claim (dynamic resource allocation).
 
 use super::{Kind, row};
-use crate::prepare;
+use crate::convert::devices as convert;
+use crate::defaults;
 
 pub(super) fn all(rows: &mut Vec<Kind>) {
     let device = |kind, resource| {
         row("resource.k8s.io", kind, resource)
-            .in_versions(&["v1", "v1beta2"])
+            .in_versions(&["v1", "v1beta2", "v1beta1"])
             .deprecated("v1beta2", 36, 39, "")
+            .deprecated("v1beta1", 35, 38, "")
     };
     rows.extend([
         device("DeviceClass", "deviceclasses").cluster().counted(),
@@ -16,12 +18,17 @@ pub(super) fn all(rows: &mut Vec<Kind>) {
             .cluster()
             .status()
             .counted(),
-        device("ResourceClaim", "resourceclaims").status(),
-        device("ResourceClaimTemplate", "resourceclaimtemplates"),
+        device("ResourceClaim", "resourceclaims")
+            .converted(convert::claim_to_storage, convert::claim_from_storage)
+            .default(defaults::resource_claim)
+            .status(),
+        device("ResourceClaimTemplate", "resourceclaimtemplates")
+            .converted(convert::template_to_storage, convert::template_from_storage)
+            .default(defaults::resource_claim_template),
         device("ResourceSlice", "resourceslices")
+            .converted(convert::slice_to_storage, convert::slice_from_storage)
             .cluster()
-            .create(prepare::create_counted)
-            .update(prepare::update_counted)
+            .counted()
             .field("spec.nodeName")
             .field("spec.driver"),
     ]);

@@ -1,7 +1,7 @@
 //! The kinds that tell the API server itself what to do.
 
 use super::{Kind, row};
-use crate::{meta, prepare};
+use crate::{defaults, meta, prepare};
 
 /// Parts of the API that other servers answer.
 pub(super) fn aggregation(rows: &mut Vec<Kind>) {
@@ -12,6 +12,7 @@ pub(super) fn aggregation(rows: &mut Vec<Kind>) {
             .category(EXTENSIONS)
             .status()
             .create(prepare::create_api_service)
+            .default(defaults::api_service)
             .conditional_update(),
     );
 }
@@ -32,12 +33,19 @@ pub(super) fn admission(rows: &mut Vec<Kind>) {
         admission(kind, resource).in_versions(&["v1", "v1beta1"]).deprecated("v1beta1", 37, 40, "v1")
     };
     rows.extend([
-        mutating("MutatingAdmissionPolicy", "mutatingadmissionpolicies"),
-        mutating("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings"),
-        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
-        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies").status().counted(),
-        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
-        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+        mutating("MutatingAdmissionPolicy", "mutatingadmissionpolicies").default(defaults::admission_policy),
+        mutating("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
+            .default(defaults::policy_binding),
+        admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
+            .default(defaults::webhooks),
+        admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
+            .status()
+            .counted()
+            .default(defaults::admission_policy),
+        admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
+            .default(defaults::policy_binding),
+        admission("ValidatingWebhookConfiguration", "validatingwebhookconfigurations")
+            .default(defaults::webhooks),
     ]);
 }
 
@@ -59,8 +67,8 @@ pub(super) fn flow_control(rows: &mut Vec<Kind>) {
     let flow =
         |kind, resource| row("flowcontrol.apiserver.k8s.io", kind, resource).cluster().status().counted();
     rows.extend([
-        flow("FlowSchema", "flowschemas"),
-        flow("PriorityLevelConfiguration", "prioritylevelconfigurations"),
+        flow("FlowSchema", "flowschemas").default(defaults::flow_schema),
+        flow("PriorityLevelConfiguration", "prioritylevelconfigurations").default(defaults::priority_level),
     ]);
 }
 
