@@ -13,6 +13,7 @@ pub mod discovery;
 pub mod http;
 pub mod identity;
 pub mod kubernetes_service;
+pub mod metrics;
 pub mod node_proxy;
 pub mod openapi;
 pub mod outgoing;

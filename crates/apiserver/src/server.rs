@@ -27,6 +27,7 @@ use crate::http::body::Body;
 use crate::http::{Handler, listen};
 use crate::identity::{Component, Identity};
 use crate::kubernetes_service;
+use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
 use crate::registry::claims::Claims;
 use crate::registry::{Clock, Registry};
@@ -134,6 +135,11 @@ impl ApiServer {
     /// The ways to nodes; add one for a node in this process.
     pub fn nodes(&self) -> &Arc<Nodes> {
         &self.nodes
+    }
+
+    /// What this server counts; other rooms of the process may add to what it shows.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.handler.metrics()
     }
 
     pub fn registry(&self) -> &Arc<Registry> {

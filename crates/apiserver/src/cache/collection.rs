@@ -121,6 +121,11 @@ impl Collection {
         self.read_state().root.by_field(field, value)
     }
 
+    /// How many objects there are now.
+    pub fn count(&self) -> usize {
+        self.read_state().root.len()
+    }
+
     /// Tells each time that this collection has changed; the value is the newest change.
     pub fn changes(&self) -> tell::Receiver<Revision> {
         self.changes.subscribe()

@@ -29,6 +29,10 @@ fn index_key(value: &str, key: &str) -> String {
 }
 
 impl Root {
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
     pub(super) fn new(spec: &Spec) -> Self {
         let indexes = spec.indexed.iter().map(|field| (field.as_str().into(), Tree::default())).collect();
         Self { namespaced: spec.namespaced, objects: Tree::default(), indexes }

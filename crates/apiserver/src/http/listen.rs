@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -103,8 +104,11 @@ async fn connection(
     stream.set_nodelay(true).map_err(Error::Socket)?;
     let tls = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
         .await
-        .map_err(|_| Error::Slow)?
-        .map_err(Error::Handshake)?;
+        .map_err(|_| Error::Slow)
+        .and_then(|accepted| accepted.map_err(Error::Handshake))
+        .inspect_err(|_| {
+            handler.metrics().handshake_errors.fetch_add(1, Relaxed);
+        })?;
     let proven = handler.connection(tls.get_ref().1.peer_certificates());
 
     let service = service_fn(move |request: http::Request<Incoming>| {

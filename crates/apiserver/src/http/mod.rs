@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use http::header::{self, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, request::Parts};
+use http::header;
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use rustls::pki_types::CertificateDer;
 use tiphys_api::decode::FieldValidation;
 use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::audit::Annotations;
 use crate::authn::{self, Connection};
 use crate::authz;
 use crate::identity::Identity;
+use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
@@ -26,6 +26,7 @@ mod connect;
 mod dialect;
 mod documents;
 mod encode;
+mod exposed;
 mod flow;
 mod health;
 mod links;
@@ -35,6 +36,7 @@ mod options;
 mod patch;
 mod post;
 mod query;
+mod record;
 mod request_info;
 mod resource;
 mod respond;
@@ -46,6 +48,7 @@ mod websocket;
 use body::{Body, RequestBody};
 use flow::{Class, Flow};
 use query::Query;
+use record::Record;
 use request_info::{ResourceRequest, Target, Verb};
 
 /// A request that is no watch or stream is answered by then: its body read, its work done.
@@ -56,6 +59,7 @@ pub struct Handler {
     registry: Arc<Registry>,
     security: Arc<Security>,
     nodes: Arc<Nodes>,
+    metrics: Arc<Metrics>,
     flow: Flow,
     /// Ends watches and other long answers.
     stop: CancellationToken,
@@ -86,7 +90,11 @@ impl Handler {
         nodes: Arc<Nodes>,
         stop: CancellationToken,
     ) -> Self {
-        Self { registry, security, nodes, flow: Flow::new(), stop }
+        Self { registry, security, nodes, metrics: Metrics::new(), flow: Flow::new(), stop }
+    }
+
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Judges the certificates that the client of a new connection showed.
@@ -97,44 +105,39 @@ impl Handler {
     /// Answers a request. Whatever goes wrong is an answer, too.
     pub async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();
-        let (audit, accept) = (audit_id(&head.headers), head.headers.get(header::ACCEPT).cloned());
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let accept = head.headers.get(header::ACCEPT).cloned();
+        let mut record = Record::new(&self.metrics, &head.headers);
         let warnings = Arc::new(Warnings::default());
-        let answer = unpanicked(self.answer(head, body, &warnings)).await;
+        let answer = unpanicked(self.answer(head, body, &warnings, &mut record)).await;
         let mut response = answer.unwrap_or_else(|status| respond::error(&status, accept));
         respond::warn(&mut response, &warnings.take());
-        response.headers_mut().insert(HeaderName::from_static("audit-id"), audit);
-        tracing::debug!(%method, path, code = response.status().as_u16(), "answered");
-        response
+        record.answered(response)
     }
 
+    /// The way of a request, step by step; each may be its last.
     async fn answer(
         &self,
         mut head: Parts,
         body: RequestBody,
         warnings: &Arc<Warnings>,
+        record: &mut Record,
     ) -> Result<Response<Body>, Status> {
         let query = Query::parse(head.uri.query().unwrap_or_default());
         let target = request_info::parse(&head.method, head.uri.path(), &query).map_err(|e| match e {
             request_info::Error::Method => method_not_allowed(),
             other => Status::bad_request(other.to_string()),
         })?;
-        let user = self.identify(&mut head)?;
         let class = class(&head.method, &target);
+        record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
+        let user = self.identify(&mut head)?;
         let _place = self.flow.enter(class).await?;
         self.permit(&user, &head.method, &target, &query)?;
         let options = match &target {
             Target::Resource(resource) => resource.verb.options(),
             Target::Path(_) => Verb::Get.options(),
         };
-        let asked = Asked {
-            user,
-            head,
-            query,
-            options,
-            warnings: Arc::clone(warnings),
-            annotations: Annotations::default(),
-        };
+        let (warnings, annotations) = (Arc::clone(warnings), Annotations::default());
+        let asked = Asked { user, head, query, options, warnings, annotations };
         let answer = async {
             match target {
                 Target::Resource(resource) => self.resource(resource, asked, body).await,
@@ -183,7 +186,8 @@ impl Handler {
         let trimmed = path.trim_end_matches('/');
         let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
         match trimmed {
-            _ if reads && health::is_check(trimmed) => Ok(self.health(trimmed, &asked.query)),
+            _ if reads && health::is_check(trimmed) => self.health(trimmed, &asked.query).await,
+            "/metrics" if reads => Ok(self.exposed(&asked.head.headers)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
@@ -213,16 +217,6 @@ fn server(head: &Parts) -> String {
     let host = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.or_else(|| head.uri.authority().map(|authority| authority.as_str()));
     format!("https://{}", host.unwrap_or("localhost"))
-}
-
-/// The client's own audit id if it sent a sensible one, else a new one.
-fn audit_id(headers: &HeaderMap) -> HeaderValue {
-    const MAX: usize = 64;
-    headers
-        .get("audit-id")
-        .filter(|id| !id.is_empty() && id.len() <= MAX)
-        .cloned()
-        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is plain ASCII"))
 }
 
 /// A panic in a handler is the failure of one request.

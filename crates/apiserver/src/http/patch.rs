@@ -24,6 +24,11 @@ const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
 
+/// Whether the body is a configuration to apply.
+pub(super) fn is_apply(headers: &HeaderMap) -> bool {
+    negotiate::content_type(headers) == APPLY
+}
+
 impl Patch {
     /// Reads a patch by the media type of its body.
     ///

@@ -1,5 +1,7 @@
 //! Answers that are sent piece by piece: lists and watches.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -90,7 +92,9 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
     let ends = Instant::now() + timeout(asked)?;
     let content_type = view.stream_type();
     let watch = handler.registry.collection(&call.kind)?.watch(options).await.map_err(cache_status)?;
-    let state = Running { frame_key: view.frame_key(), view, watch, ends, stop: handler.stop.clone() };
+    let events = handler.metrics.watch_events(&call.kind.group, &call.version, &call.kind.resource);
+    let state =
+        Running { frame_key: view.frame_key(), view, watch, ends, events, stop: handler.stop.clone() };
     let frames = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         let (frames, goes_on) = state.next().await?;
@@ -105,6 +109,8 @@ struct Running {
     frame_key: String,
     watch: Watch,
     ends: Instant,
+    /// How many events watchers of the resource were sent.
+    events: Arc<AtomicU64>,
     stop: tokio_util::sync::CancellationToken,
 }
 
@@ -118,7 +124,10 @@ impl Running {
                 notices = self.watch.next() => notices,
             };
             let frames = match notices {
-                Ok(notices) => self.frames(&notices),
+                Ok(notices) => {
+                    self.events.fetch_add(notices.len() as u64, Relaxed);
+                    self.frames(&notices)
+                }
                 Err(error) => Err(cache_status(error)),
             };
             match frames {

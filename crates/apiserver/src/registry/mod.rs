@@ -18,6 +18,7 @@ use crate::admission::{self, Operation};
 use crate::audit::Annotations;
 use crate::cache::{self, Cache, Collection};
 use crate::identity::Identity;
+use crate::metrics::{Admission as AdmissionTimes, Phase};
 use crate::stored;
 
 use claims::Claims;
@@ -171,6 +172,7 @@ pub struct Registry {
     admission: Vec<Arc<dyn admission::Plugin>>,
     claims: Claims,
     clock: Clock,
+    admission_times: AdmissionTimes,
 }
 
 impl Registry {
@@ -182,7 +184,15 @@ impl Registry {
         claims: Claims,
         clock: Clock,
     ) -> Self {
-        Self { kinds: watch::Sender::new(Arc::new(kinds)), store, cache, admission, claims, clock }
+        Self {
+            kinds: watch::Sender::new(Arc::new(kinds)),
+            store,
+            cache,
+            admission,
+            claims,
+            clock,
+            admission_times: AdmissionTimes::new(),
+        }
     }
 
     /// The rows as they are now.
@@ -201,6 +211,11 @@ impl Registry {
 
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// How long admission took.
+    pub(crate) fn admission_times(&self) -> &AdmissionTimes {
+        &self.admission_times
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -259,10 +274,17 @@ impl Registry {
         object: &mut Value,
         old: &Value,
     ) -> Result<(), Status> {
+        let mut step = self.admission_times.step(Phase::Admit, attributes.operation);
+        let mut outcome = Ok(());
         for plugin in &self.admission {
-            plugin.admit(attributes, object, old).await?;
+            outcome = plugin.admit(attributes, object, old).await;
+            step.lap(plugin.name(), outcome.is_err());
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(())
+        step.end(outcome.is_err());
+        outcome
     }
 
     /// Admits an object that will be answered and not kept.
@@ -292,10 +314,17 @@ impl Registry {
         object: &Value,
         old: &Value,
     ) -> Result<(), Status> {
+        let mut step = self.admission_times.step(Phase::Validate, attributes.operation);
+        let mut outcome = Ok(());
         for plugin in &self.admission {
-            plugin.validate(attributes, object, old).await?;
+            outcome = plugin.validate(attributes, object, old).await;
+            step.lap(plugin.name(), outcome.is_err());
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(())
+        step.end(outcome.is_err());
+        outcome
     }
 }
 

@@ -1,0 +1,111 @@
+use futures::StreamExt;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+use tower_service::Service;
+
+use crate::ApiServer;
+use crate::identity::Component;
+use crate::testing::{ask, ask_as, json as send, server};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+async fn metrics(server: &ApiServer) -> String {
+    let answer = ask(server, "GET", "/metrics", &[], "").await;
+    assert_eq!(
+        (answer.code, &answer.headers["content-type"]),
+        (200, &"text/plain; version=0.0.4; charset=utf-8".parse().unwrap())
+    );
+    String::from_utf8(answer.body.to_vec()).unwrap()
+}
+
+/// The value of a series; 0 if there is none.
+fn value(text: &str, series: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+fn requests(verb: &str, dry_run: &str, resource: &str, scope: &str, code: u16) -> String {
+    format!(
+        "apiserver_request_total{{verb=\"{verb}\",dry_run=\"{dry_run}\",group=\"\",version=\"v1\",\
+         resource=\"{resource}\",subresource=\"\",scope=\"{scope}\",component=\"apiserver\",code=\"{code}\"}}"
+    )
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_route_and_code() {
+    let server = server().await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    send(&server, "POST", MAPS, map.clone()).await;
+    send(&server, "POST", MAPS, map.clone()).await;
+    let mut other = map;
+    other["metadata"]["name"] = "b".into();
+    send(&server, "POST", &format!("{MAPS}?dryRun=All"), other).await;
+    let size = ask(&server, "GET", MAPS, &[], "").await.body.len();
+    let apply = [("content-type", "application/apply-patch+yaml")];
+    ask(
+        &server,
+        "PATCH",
+        &format!("{MAPS}/a?fieldManager=me"),
+        &apply,
+        "{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\"}",
+    )
+    .await;
+    ask(&server, "GET", "/api/v1/namespaces/default/nonsense/x/y", &[], "").await;
+
+    let text = metrics(&server).await;
+    assert_eq!(value(&text, &requests("POST", "", "configmaps", "resource", 201)), 1.0, "{text}");
+    assert_eq!(value(&text, &requests("POST", "", "configmaps", "resource", 409)), 1.0);
+    assert_eq!(value(&text, &requests("POST", "All", "configmaps", "resource", 201)), 1.0);
+    assert_eq!(value(&text, &requests("LIST", "", "configmaps", "namespace", 200)), 1.0);
+    assert_eq!(value(&text, &requests("APPLY", "", "configmaps", "resource", 200)), 1.0);
+    assert!(!text.contains("nonsense"));
+    let list = "verb=\"LIST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",\
+                scope=\"namespace\",component=\"apiserver\"";
+    assert_eq!(value(&text, &format!("apiserver_response_sizes_sum{{{list}}}")), size as f64);
+    let posts = "verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",\
+                 scope=\"resource\",component=\"apiserver\"";
+    assert_eq!(value(&text, &format!("apiserver_request_sli_duration_seconds_count{{{posts}}}")), 2.0);
+    let admitted = "apiserver_admission_controller_admission_duration_seconds_count{name=\"LimitRanger\",\
+                    type=\"admit\",operation=\"CREATE\",rejected=\"false\"}";
+    assert!(value(&text, admitted) >= 3.0, "{text}");
+    assert_eq!(value(&text, "apiserver_storage_objects{resource=\"configmaps\"}"), 2.0);
+    assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"mutating\"}"), 0.0);
+    // The one that asks.
+    assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"readOnly\"}"), 1.0);
+    assert!(text.contains("kubernetes_build_info{major=\"1\",minor=\"37\",git_version=\"v1.37.0+tiphys"));
+}
+
+#[tokio::test]
+async fn watches_are_counted_while_they_last() {
+    const WATCHERS: &str = "apiserver_registered_watchers{group=\"\",version=\"v1\",resource=\"configmaps\"}";
+    const EVENTS: &str = "apiserver_watch_events_total{group=\"\",version=\"v1\",resource=\"configmaps\"}";
+    let server = server().await;
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    send(&server, "POST", MAPS, map).await;
+    let request = Request::get(format!("{MAPS}?watch=1")).body(Full::new(bytes::Bytes::new())).unwrap();
+    let response = server.connector(&Component::ApiServer).call(request).await.unwrap();
+    let mut body = response.into_body().into_data_stream();
+    body.next().await.unwrap().unwrap();
+    let text = metrics(&server).await;
+    assert_eq!((value(&text, WATCHERS), value(&text, EVENTS)), (1.0, 1.0), "{text}");
+    let ended = requests("WATCH", "", "configmaps", "namespace", 200);
+    assert_eq!(value(&text, &ended), 0.0);
+    drop(body);
+    let text = metrics(&server).await;
+    assert_eq!((value(&text, WATCHERS), value(&text, &ended)), (0.0, 1.0), "{text}");
+}
+
+#[tokio::test]
+async fn other_rooms_add_to_what_is_shown_to_whom_may_see_it() {
+    let server = server().await;
+    server.metrics().add(std::sync::Arc::new(|text| {
+        text.single("rooms", tiphys_metrics::Kind::Gauge, "Rooms.", 7.0);
+    }));
+    assert_eq!(value(&metrics(&server).await, "rooms"), 7.0);
+    assert_eq!(ask_as(&server, &Component::Dns, "GET", "/metrics", &[], "").await.code, 403);
+    let accept = [("accept", "application/openmetrics-text; version=1.0.0")];
+    let answer = ask(&server, "GET", "/metrics", &accept, "").await;
+    assert!(answer.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.body.ends_with(b"# EOF\n"));
+}
