@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tiphys_api::status::Status;
+use tiphys_api::{kind::Kinds, status::Status};
 use tiphys_pki::{Clock, Leaf, Pki, Rotating};
+use tokio::sync::watch;
 
 use crate::{
     admission::{self, Plugin},
@@ -63,8 +64,9 @@ impl Security {
         &self.outgoing
     }
 
-    /// The admission plug-ins that are on by default, in the order to run them in.
-    pub fn plugins(&self) -> Vec<Arc<dyn Plugin>> {
+    /// The admission plug-ins that are on by default, in the order to run them in; `kinds` are all rows, as they
+    /// are at any time.
+    pub fn plugins(&self, _: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
         let mut plugins = admission::standard(&self.source);
         plugins.push(Arc::new(escalation));

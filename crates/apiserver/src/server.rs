@@ -16,6 +16,7 @@ use tiphys_api::kind::Kinds;
 use tiphys_pki::{Leaf, Pki, ServingNames};
 use tiphys_store::Store;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -102,7 +103,9 @@ impl ApiServer {
         let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &pki.client_trust()?)?;
         let services = Services::new(config.service_range, config.node_ports);
         let claims = Claims::new(vec![Arc::new(services)]);
-        let registry = Arc::new(Registry::new(kinds, store, cache, security.plugins(), claims, config.clock));
+        let kinds = watch::Sender::new(Arc::new(kinds));
+        let plugins = security.plugins(&kinds.subscribe());
+        let registry = Arc::new(Registry::new(kinds, store, cache, plugins, claims, config.clock));
         bootstrap::run(&registry, &security, pki).await?;
         let place = kubernetes_service::Place { service, server: config.advertise };
         kubernetes_service::publish(&registry, place).await?;

@@ -1,12 +1,14 @@
 //! The checks and changes between authorization and the store.
 
 mod limit_ranger;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod nodes;
 pub mod pod_security;
 mod priority;
 mod resource_quota;
+mod round;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -26,12 +28,18 @@ pub use self::{
     pod_security::PodSecurity,
     priority::{Priority, system_classes},
     resource_quota::ResourceQuota,
+    round::Round,
     runtime_class::RuntimeClass,
     service_account::ServiceAccount,
     storage::{DefaultStorageClass, StorageObjectInUseProtection},
     tolerations::DefaultTolerationSeconds,
 };
-use crate::{audit::Annotations, identity::Identity, source::Source};
+use crate::{
+    audit::Annotations,
+    identity::Identity,
+    registry::{DeleteOptions, Warnings},
+    source::Source,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
@@ -42,7 +50,7 @@ pub enum Operation {
 }
 
 /// What is being admitted. `group`, `version` and `resource` are those of the request.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Attributes<'a> {
     pub user: &'a Identity,
     pub operation: Operation,
@@ -57,6 +65,12 @@ pub struct Attributes<'a> {
     pub dry_run: bool,
     /// What a plug-in notes for the audit event; keys start with the name of who notes.
     pub annotations: &'a Annotations,
+    /// What a plug-in tells the client besides the answer.
+    pub warnings: &'a Warnings,
+    pub field_manager: &'a str,
+    /// The options of a delete.
+    pub delete: Option<&'a DeleteOptions>,
+    pub round: Round,
 }
 
 impl Attributes<'_> {
@@ -86,6 +100,11 @@ impl Attributes<'_> {
 #[async_trait]
 pub trait Plugin: Send + Sync + 'static {
     fn name(&self) -> &'static str;
+
+    /// Whether the plug-in has anything to say about such a request; if not, it is not asked.
+    fn handles(&self, _: &Attributes<'_>) -> bool {
+        true
+    }
 
     async fn admit(&self, _: &Attributes<'_>, _object: &mut Value, _old: &Value) -> Result<(), Status> {
         Ok(())

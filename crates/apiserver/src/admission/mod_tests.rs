@@ -24,7 +24,7 @@ impl<'a> Case<'a> {
         Self { operation, group: "", resource, namespace: "ns", name, user }
     }
 
-    fn attributes(&self) -> Attributes<'_> {
+    pub(super) fn attributes(&self) -> Attributes<'_> {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
         Attributes {
             user: &self.user,
@@ -38,6 +38,10 @@ impl<'a> Case<'a> {
             name: self.name,
             dry_run: false,
             annotations: Annotations::silent(),
+            warnings: Box::leak(Box::default()),
+            field_manager: "test",
+            delete: None,
+            round: Round::default(),
         }
     }
 

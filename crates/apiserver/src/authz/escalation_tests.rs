@@ -56,6 +56,10 @@ async fn write(
         name: "new",
         dry_run: false,
         annotations: crate::audit::Annotations::silent(),
+        warnings: Box::leak(Box::default()),
+        field_manager: "test",
+        delete: None,
+        round: crate::admission::Round::default(),
     };
     plugin().validate(&attributes, object, old).await.map_err(|status| {
         assert!([403, 404].contains(&status.code()));

@@ -8,7 +8,7 @@ use tiphys_api::status::Status;
 use tiphys_store::{Change, Expect, Key, Outcome, Write};
 
 use super::{Call, Current, Object, Registry, objectmeta, rendered, store_status};
-use crate::admission::Operation;
+use crate::admission::{Attributes, Operation};
 use crate::cache::{At, Filter, ListOptions};
 use crate::stored;
 
@@ -208,7 +208,8 @@ impl Registry {
         from: &Current,
     ) -> Result<Result<Deleted, Option<Current>>, Status> {
         preconditions(call, options, &from.tree)?;
-        let attributes = call.attributes(Operation::Delete, &call.name);
+        let attributes =
+            Attributes { delete: Some(options), ..call.attributes(Operation::Delete, &call.name) };
         self.admit(&attributes, &mut Value::Null, &from.tree).await?;
         self.validate_admission(&attributes, &Value::Null, &from.tree).await?;
         let uid = meta::uid(&from.tree).to_owned();

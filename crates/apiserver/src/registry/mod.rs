@@ -77,6 +77,10 @@ impl Call {
             name,
             dry_run: self.dry_run,
             annotations: &self.annotations,
+            warnings: &self.warnings,
+            field_manager: &self.field_manager,
+            delete: None,
+            round: admission::Round::default(),
         }
     }
 
@@ -176,23 +180,16 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// `kinds` is told each change of the rows.
     pub fn new(
-        kinds: Kinds,
+        kinds: watch::Sender<Arc<Kinds>>,
         store: Arc<dyn Store>,
         cache: Arc<Cache>,
         admission: Vec<Arc<dyn admission::Plugin>>,
         claims: Claims,
         clock: Clock,
     ) -> Self {
-        Self {
-            kinds: watch::Sender::new(Arc::new(kinds)),
-            store,
-            cache,
-            admission,
-            claims,
-            clock,
-            admission_times: AdmissionTimes::new(),
-        }
+        Self { kinds, store, cache, admission, claims, clock, admission_times: AdmissionTimes::new() }
     }
 
     /// The rows as they are now.
@@ -276,10 +273,15 @@ impl Registry {
     ) -> Result<(), Status> {
         let mut step = self.admission_times.step(Phase::Admit, attributes.operation);
         let mut outcome = Ok(());
-        for plugin in &self.admission {
-            outcome = plugin.admit(attributes, object, old).await;
-            step.lap(plugin.name(), outcome.is_err());
-            if outcome.is_err() {
+        loop {
+            for plugin in self.admission.iter().filter(|plugin| plugin.handles(attributes)) {
+                outcome = plugin.admit(attributes, object, old).await;
+                step.lap(plugin.name(), outcome.is_err());
+                if outcome.is_err() {
+                    break;
+                }
+            }
+            if outcome.is_err() || !attributes.round.next() {
                 break;
             }
         }
@@ -316,7 +318,7 @@ impl Registry {
     ) -> Result<(), Status> {
         let mut step = self.admission_times.step(Phase::Validate, attributes.operation);
         let mut outcome = Ok(());
-        for plugin in &self.admission {
+        for plugin in self.admission.iter().filter(|plugin| plugin.handles(attributes)) {
             outcome = plugin.validate(attributes, object, old).await;
             step.lap(plugin.name(), outcome.is_err());
             if outcome.is_err() {

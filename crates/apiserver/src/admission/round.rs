@@ -1,0 +1,53 @@
+//! When plug-ins look at an object once more.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+/// The rounds of plug-ins over one object.
+///
+/// Who changes an object after others have seen it may ask for a second round, in which all plug-ins admit it again;
+/// there is no third.
+#[derive(Debug, Default)]
+pub struct Round(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    second: bool,
+    asked: bool,
+    notes: BTreeMap<&'static str, Value>,
+}
+
+impl Round {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_second(&self) -> bool {
+        self.state().second
+    }
+
+    /// The object has changed: the others shall see it again.
+    pub fn ask_again(&self) {
+        self.state().asked = true;
+    }
+
+    /// Keeps something for the second round, by the plug-in's name.
+    pub fn note(&self, plugin: &'static str, note: Value) {
+        self.state().notes.insert(plugin, note);
+    }
+
+    /// What the plug-in kept.
+    pub fn noted(&self, plugin: &'static str) -> Option<Value> {
+        self.state().notes.remove(plugin)
+    }
+
+    /// Goes on to the second round if somebody asked for it in the first.
+    pub(crate) fn next(&self) -> bool {
+        let mut state = self.state();
+        let next = state.asked && !state.second;
+        state.second |= next;
+        next
+    }
+}
