@@ -9,8 +9,10 @@ use crate::field::{Error, Errors, Path};
 use crate::{meta, names};
 
 pub(crate) mod access;
+pub(crate) mod admission;
 pub(crate) mod cluster;
 mod container;
+pub(crate) mod machinery;
 pub(crate) mod pod;
 mod resources;
 mod scheduling;
@@ -221,6 +223,45 @@ fn dns_label(text: &str) -> Vec<String> {
 
 fn dns_subdomain(text: &str) -> Vec<String> {
     names::dns_subdomain(text, false)
+}
+
+/// The API's own three truth values, in the order that messages list them.
+pub(crate) const CONDITION_STATUSES: &[&str] = &["False", "True", "Unknown"];
+
+const MAX_CONDITION_REASON: usize = 1024;
+const MAX_CONDITION_MESSAGE: usize = 32 * 1024;
+
+/// A list of `meta/v1.Condition`.
+pub(crate) fn conditions(list: &At<'_>, errors: &mut Errors) {
+    let mut seen = std::collections::BTreeSet::new();
+    for condition in list.items() {
+        let kind = condition.get("type");
+        if !seen.insert(kind.text().to_owned()) {
+            errors.push(Error::duplicate(&condition.path(), kind.text()));
+        }
+        if kind.text().is_empty() {
+            kind.required(errors, "is required");
+        } else {
+            kind.all_invalid(errors, names::label_key(kind.text()));
+        }
+        condition.get("status").needed_of(errors, CONDITION_STATUSES);
+        let generation = condition.get("observedGeneration");
+        if generation.number().is_some_and(|n| n < 0) {
+            generation.invalid(errors, "must be greater than or equal to zero");
+        }
+        condition.get("lastTransitionTime").needed(errors);
+        let reason = condition.get("reason");
+        if let Some(text) = reason.needed(errors) {
+            reason.all_invalid(errors, names::condition_reason(text));
+            if text.len() > MAX_CONDITION_REASON {
+                errors.push(Error::too_long(&reason.path(), MAX_CONDITION_REASON));
+            }
+        }
+        let message = condition.get("message");
+        if message.text().len() > MAX_CONDITION_MESSAGE {
+            errors.push(Error::too_long(&message.path(), MAX_CONDITION_MESSAGE));
+        }
+    }
 }
 
 /// A `meta/v1.LabelSelector`.

@@ -6,15 +6,20 @@ use crate::meta;
 
 use super::*;
 
+/// The row that serves the kind.
+fn row(group: &str, kind: &str) -> std::sync::Arc<crate::kind::Kind> {
+    Kinds::builtin().iter().find(|k| k.group == group && k.kind == kind).unwrap().clone()
+}
+
 /// Decodes, defaults and prepares an object as a create does.
-fn made(group: &str, kind: &str, object: &Value) -> Value {
-    let kinds = Kinds::builtin();
-    let version = if kind == "HorizontalPodAutoscaler" { "v2" } else { "v1" };
-    let row = kinds.kind(group, version, kind).unwrap();
+pub(super) fn made(group: &str, kind: &str, object: &Value) -> Value {
+    let row = row(group, kind);
+    let (row, version) = (&row, &*row.versions[0].name);
     let target = Target::of(row, version).unwrap();
     let body = object.to_string();
     let mut object = decode(&target, body.as_bytes(), FieldValidation::Strict).unwrap().object;
-    meta::set(&mut object, "name", Some("it".into()));
+    let name = object["metadata"].get("name").cloned().unwrap_or_else(|| "it".into());
+    meta::set(&mut object, "name", Some(name));
     meta::set(&mut object, "uid", Some("u-1".into()));
     if row.is_namespaced() {
         meta::set(&mut object, "namespace", Some("default".into()));
@@ -25,23 +30,18 @@ fn made(group: &str, kind: &str, object: &Value) -> Value {
     object
 }
 
-fn created(group: &str, kind: &str, object: &Value) -> Vec<String> {
-    let kinds = Kinds::builtin();
-    let version = if kind == "HorizontalPodAutoscaler" { "v2" } else { "v1" };
-    let row = kinds.kind(group, version, kind).unwrap();
-    let errors = (row.hooks.validate_create)(&made(group, kind, object));
+pub(super) fn created(group: &str, kind: &str, object: &Value) -> Vec<String> {
+    let errors = (row(group, kind).hooks.validate_create)(&made(group, kind, object));
     errors.iter().map(ToString::to_string).collect()
 }
 
-fn updated(group: &str, kind: &str, old: &Value, new: &Value) -> Vec<String> {
-    let kinds = Kinds::builtin();
-    let row = kinds.kind(group, "v1", kind).unwrap();
-    let errors = (row.hooks.update.validate)(&made(group, kind, new), &made(group, kind, old));
+pub(super) fn updated(group: &str, kind: &str, old: &Value, new: &Value) -> Vec<String> {
+    let errors = (row(group, kind).hooks.update.validate)(&made(group, kind, new), &made(group, kind, old));
     errors.iter().map(ToString::to_string).collect()
 }
 
 /// The first with the fields of the second merged into it; null takes a field away.
-fn with(base: &Value, change: &Value) -> Value {
+pub(super) fn with(base: &Value, change: &Value) -> Value {
     match (base, change) {
         (Value::Object(base), Value::Object(change)) => {
             let mut merged = base.clone();
@@ -176,7 +176,7 @@ fn good_objects_pass() {
 }
 
 /// Each case: a group, a kind, an object, and the beginning of every message that it gets.
-fn check(cases: &[(&str, &str, Value, &[&str])]) {
+pub(super) fn check(cases: &[(&str, &str, Value, &[&str])]) {
     for (group, kind, object, wanted) in cases {
         let told = created(group, kind, object);
         let fits = told.len() == wanted.len() && told.iter().zip(*wanted).all(|(t, w)| t.starts_with(w));

@@ -7,7 +7,7 @@ use super::{Update, Verbs, Version};
 use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
-use crate::validate::{access, cluster as rules_of, pod, service, workload};
+use crate::validate::{access, admission, cluster as rules_of, machinery as machine, pod, service, workload};
 use crate::{convert, defaults, meta, prepare};
 
 mod devices;
@@ -236,6 +236,7 @@ type Change = fn(&Value, &Value) -> Errors;
 fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
     Some(match (group, kind) {
         ("events.k8s.io", "Event") => (rules_of::dated_event, rules_of::dated_event_update),
+        (_, "APIService") => (machine::api_service, machine::api_service_update),
         (_, "Binding") => (access::pod_binding, |_, _| Vec::new()),
         (_, "ClusterRole") => (access::cluster_role, access::cluster_role_update),
         (_, "ClusterRoleBinding") => (access::cluster_role_binding, access::cluster_role_binding_update),
@@ -247,18 +248,27 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "Endpoints") => (service::endpoints, service::endpoints_update),
         (_, "EndpointSlice") => (service::endpoint_slice, service::endpoint_slice_update),
         (_, "Event") => (rules_of::event, rules_of::event_update),
+        (_, "FlowSchema") => (machine::flow_schema, machine::flow_schema_update),
         (_, "HorizontalPodAutoscaler") => (workload::autoscaler, workload::autoscaler_update),
         (_, "Ingress") => (service::ingress, service::ingress_update),
         (_, "Job") => (workload::job, workload::job_update),
         (_, "Lease") => (rules_of::lease, rules_of::lease_update),
         (_, "LimitRange") => (rules_of::limit_range, rules_of::limit_range_update),
         (_, "LocalSubjectAccessReview") => (access::local_access_review, |_, _| Vec::new()),
+        (_, "MutatingAdmissionPolicy") => (admission::mutating_policy, admission::mutating_policy_update),
+        (_, "MutatingAdmissionPolicyBinding") => {
+            (admission::mutating_binding, admission::mutating_binding_update)
+        }
+        (_, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            (admission::webhooks, admission::webhooks_update)
+        }
         (_, "Namespace") => (rules_of::namespace, |_, _| Vec::new()),
         (_, "Node") => (rules_of::node, rules_of::node_update),
         (_, "Pod") => (pod::create, pod::update),
         (_, "PodDisruptionBudget") => (workload::disruption_budget, workload::disruption_budget_update),
         (_, "PodTemplate") => (workload::pod_template, workload::pod_template_update),
         (_, "PriorityClass") => (rules_of::priority_class, rules_of::priority_class_update),
+        (_, "PriorityLevelConfiguration") => (machine::priority_level, machine::priority_level_update),
         (_, "ReplicaSet") => (workload::replica_set, workload::replica_set_update),
         (_, "ReplicationController") => {
             (workload::replication_controller, workload::replication_controller_update)
@@ -271,6 +281,12 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "Service") => (service::service, service::service_update),
         (_, "StatefulSet") => (workload::stateful_set, workload::stateful_set_update),
         (_, "SubjectAccessReview") => (access::access_review, |_, _| Vec::new()),
+        (_, "ValidatingAdmissionPolicy") => {
+            (admission::validating_policy, admission::validating_policy_update)
+        }
+        (_, "ValidatingAdmissionPolicyBinding") => {
+            (admission::validating_binding, admission::validating_binding_update)
+        }
         _ => return None,
     })
 }
@@ -278,6 +294,9 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
 /// The rules of subresources that write a part of an object.
 fn part_rules(kind: &str, part: &str) -> Option<Change> {
     Some(match (kind, part) {
+        ("APIService", "status") => machine::api_service_status,
+        ("FlowSchema" | "PriorityLevelConfiguration", "status") => machine::flow_status,
+        ("ValidatingAdmissionPolicy", "status") => admission::policy_status,
         ("Namespace", "finalize") => rules_of::namespace_finalize,
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,
