@@ -53,7 +53,7 @@ fn pod(n: usize, round: usize) -> Bytes {
 async fn write(store: &dyn Store, spec: &Spec, n: usize, round: usize, expect: Expect) -> Revision {
     let key = spec.key(&format!("ns-{}", n % 100), &format!("pod-{n}"));
     let change = Change::Put { value: pod(n, round), ttl: None };
-    match store.commit(vec![Write { key, expect, change }]).await.unwrap() {
+    match store.commit(vec![Write { key, expect, change, note: None }]).await.unwrap() {
         Outcome::Committed(revision) => revision,
         Outcome::Conflict { key, .. } => panic!("conflict on {key}"),
     }

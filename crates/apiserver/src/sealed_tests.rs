@@ -5,7 +5,7 @@ use super::*;
 
 fn put(key: &Key, expect: Expect, value: &'static str) -> Vec<Write> {
     let change = Change::Put { value: Bytes::from_static(value.as_bytes()), ttl: None };
-    vec![Write { key: key.clone(), expect, change }]
+    vec![Write { key: key.clone(), expect, change, note: None }]
 }
 
 #[tokio::test]

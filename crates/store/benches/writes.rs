@@ -70,7 +70,8 @@ async fn embedded(dir: &Path, writers: usize) -> f64 {
         let (store, value) = (Arc::clone(&store), value.clone());
         async move {
             let key = Key::new(format!("/registry/core/pods/default/{who}-{count}"));
-            let write = Write { key, expect: Expect::Absent, change: Change::Put { value, ttl: None } };
+            let write =
+                Write { key, expect: Expect::Absent, change: Change::Put { value, ttl: None }, note: None };
             assert!(matches!(store.commit(vec![write]).await.unwrap(), Outcome::Committed(_)));
         }
     })

@@ -5,7 +5,11 @@ use crate::{Change, Expect, Key, Memory, Outcome, Range, Write};
 
 async fn create(store: &Memory, name: &str) -> Revision {
     let change = Change::Put { value: Bytes::new(), ttl: None };
-    match store.commit(vec![Write { key: Key::new(name), expect: Expect::Absent, change }]).await.unwrap() {
+    match store
+        .commit(vec![Write { key: Key::new(name), expect: Expect::Absent, change, note: None }])
+        .await
+        .unwrap()
+    {
         Outcome::Committed(revision) => revision,
         Outcome::Conflict { .. } => panic!("conflict"),
     }

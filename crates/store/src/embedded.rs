@@ -23,7 +23,8 @@ pub use layout::OpenError;
 
 use self::{disk::Disk, layout::Dir, mend::Mender, space::Space, writer::Writer};
 use crate::{
-    Error, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write, engine::Engine, watch,
+    Error, Events, History, Key, Outcome, Page, Range, Record, Retention, Revision, Store, Write,
+    engine::Engine, watch,
 };
 
 /// Tells the time in milliseconds since 1970; deadlines are kept in it across restarts.
@@ -51,6 +52,7 @@ pub struct Options {
     /// Writes that need room are refused while less than this many bytes are free. The journal, a flush and a
     /// compaction must fit.
     pub reserve: u64,
+    pub history: Retention,
     pub clock: Clock,
     pub free_space: FreeSpace,
     pub faults: Faults,
@@ -60,6 +62,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             reserve: 256 << 20,
+            history: Retention::default(),
             clock: Arc::new(wall_clock),
             free_space: Arc::new(space::free),
             faults: Arc::new(|_| Ok(())),
@@ -88,6 +91,7 @@ pub struct Embedded {
     engine: Arc<Engine<Disk>>,
     writer: Writer,
     thread: Mutex<Option<JoinHandle<()>>>,
+    clock: Clock,
     /// Locks the directory against other processes for as long as the store is open.
     dir: Mutex<Option<Dir>>,
 }
@@ -115,11 +119,11 @@ impl Embedded {
                 made
             }
         };
-        let engine = Engine::new(disk, recovered);
+        let engine = Engine::new(disk, recovered, options.history);
         let thread = writer::Thread {
             engine: Arc::clone(&engine),
             space: Space::new(dir.path().to_owned(), &options),
-            clock: options.clock,
+            clock: Arc::clone(&options.clock),
             mender: Mender::new(dir.db(), options.faults),
         };
         let (writer, thread) = thread.start().map_err(|source| OpenError::Io {
@@ -127,7 +131,13 @@ impl Embedded {
             path: dir.path().into(),
             source,
         })?;
-        Ok(Self { engine, writer, thread: Mutex::new(Some(thread)), dir: Mutex::new(Some(dir)) })
+        Ok(Self {
+            engine,
+            writer,
+            thread: Mutex::new(Some(thread)),
+            clock: options.clock,
+            dir: Mutex::new(Some(dir)),
+        })
     }
 
     /// Finishes the commits that are under way, ends all watches and lets the directory go.
@@ -191,8 +201,13 @@ impl Store for Embedded {
         Ok(watch::events(Arc::clone(&self.engine), self.engine.head(), &prefix, after))
     }
 
+    async fn versions(&self, key: &Key, until: Option<Revision>, limit: usize) -> Result<History, Error> {
+        let key = key.clone();
+        self.engine.read(move |engine| engine.versions(&key, until, limit)).await?
+    }
+
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
-        self.engine.compact(floor).await
+        self.engine.compact(floor, (self.clock)()).await
     }
 }
 

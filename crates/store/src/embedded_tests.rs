@@ -18,7 +18,7 @@ fn open(dir: &Path) -> Embedded {
 
 fn put(name: &str, expect: Expect, ttl: Option<Duration>) -> Vec<Write> {
     let value = Bytes::copy_from_slice(name.as_bytes());
-    vec![Write { key: Key::new(name), expect, change: Change::Put { value, ttl } }]
+    vec![Write { key: Key::new(name), expect, change: Change::Put { value, ttl }, note: None }]
 }
 
 async fn commit(store: &Embedded, writes: Vec<Write>) -> Revision {
@@ -33,7 +33,11 @@ async fn create(store: &Embedded, name: &str) -> Revision {
 }
 
 async fn delete(store: &Embedded, name: &str, at: Revision) -> Revision {
-    commit(store, vec![Write { key: Key::new(name), expect: Expect::At(at), change: Change::Delete }]).await
+    commit(
+        store,
+        vec![Write { key: Key::new(name), expect: Expect::At(at), change: Change::Delete, note: None }],
+    )
+    .await
 }
 
 async fn names(store: &Embedded, at: Option<Revision>) -> Vec<String> {
@@ -97,7 +101,7 @@ async fn a_foreign_layout_is_refused() {
     std::fs::write(dir.path().join("layout"), "tiphys store 99\n").unwrap();
     let error = Embedded::open(dir.path(), Options::default()).err();
     assert!(matches!(error, Some(OpenError::Layout { found, .. }) if found.contains("99")));
-    std::fs::write(dir.path().join("layout"), "tiphys store 1\n").unwrap();
+    std::fs::write(dir.path().join("layout"), "tiphys store 2\n").unwrap();
     assert_eq!(names(&open(dir.path()), None).await, ["/a"]);
 }
 
@@ -131,7 +135,8 @@ async fn a_full_disk_refuses_writes_and_lets_deletions_through() {
     free.store(1000, Ordering::SeqCst);
     let b = create(&store, "/b").await;
     free.store(10, Ordering::SeqCst);
-    let delete = vec![Write { key: Key::new("/b"), expect: Expect::At(b), change: Change::Delete }];
+    let delete =
+        vec![Write { key: Key::new("/b"), expect: Expect::At(b), change: Change::Delete, note: None }];
     assert!(matches!(store.commit(delete).await, Err(Error::NoSpace { needed: 250, .. })));
     assert_eq!(names(&store, None).await, ["/b"]);
 }

@@ -11,9 +11,9 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    Batch, Change, Error, Expect, Key, Outcome, Page, Range, Record, Revision, Write,
-    index::{Deadline, Index},
-    log::Entry,
+    Batch, Change, Error, Expect, History, Key, Outcome, Page, Range, Record, Retention, Revision, Write,
+    index::{Deadline, Index, Live},
+    log::{Entry, Noted, Stamp},
     tail::{Step, Tail},
 };
 
@@ -29,8 +29,27 @@ pub(crate) trait Medium: Send + Sync + 'static {
     fn view(&self) -> Self::View;
     /// Notes the floor before anything below it goes.
     fn raise_floor(&self, floor: Revision) -> Result<(), Error>;
-    /// Removes entries from the log, and notes that everything up to `swept` has been looked at.
-    fn forget(&self, entries: &[(Revision, Key)], swept: Revision) -> Result<(), Error>;
+    /// Removes entries from the log, and notes how far that has come.
+    fn forget(&self, entries: &[Useless], progress: Progress) -> Result<(), Error>;
+}
+
+/// An entry that nobody needs any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Useless {
+    pub(crate) revision: Revision,
+    pub(crate) key: Key,
+    pub(crate) is_grave: bool,
+}
+
+/// How far the log has been swept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Up to here nothing is left but what lives and what the history tells.
+    pub(crate) swept: Revision,
+    /// Up to here nothing is left but what lives. Never later than `swept`.
+    pub(crate) past: Revision,
+    /// How many bytes of superseded values the history holds.
+    pub(crate) kept: u64,
 }
 
 /// A snapshot of the log.
@@ -38,6 +57,8 @@ pub(crate) trait View: Send + 'static {
     fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error>;
     /// Entries later than `after`, up to `to`, in order.
     fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>>;
+    /// The deletions of a key that the history tells, the newest first.
+    fn graves(&self, key: &Key) -> Result<Vec<Revision>, Error>;
 }
 
 /// What a medium held when it was opened.
@@ -45,7 +66,7 @@ pub(crate) trait View: Send + 'static {
 pub(crate) struct Recovered {
     pub(crate) index: Index,
     pub(crate) floor: Revision,
-    pub(crate) swept: Revision,
+    pub(crate) progress: Progress,
 }
 
 /// How far the log goes, or why it goes no further.
@@ -77,6 +98,8 @@ const TAIL: usize = 2 << 20;
 const HISTORY: usize = 1 << 20;
 /// How many entries one step of a sweep looks at.
 const SWEEP: usize = 512;
+/// What one answer of versions holds at most (and one version more), in bytes.
+const VERSIONS: usize = 8 << 20;
 
 pub(crate) struct Engine<M> {
     /// Empty while poisoned and once closed. One that is put in belongs to the index as it is then.
@@ -87,8 +110,9 @@ pub(crate) struct Engine<M> {
     floor: AtomicU64,
     /// Held by whoever commits.
     committing: Mutex<()>,
-    /// Held by whoever sweeps; how far the log has been swept.
-    swept: tokio::sync::Mutex<Revision>,
+    /// Held by whoever sweeps.
+    progress: tokio::sync::Mutex<Progress>,
+    retention: Retention,
 }
 
 /// Our locks guard values that are whole between any two statements, so a panic elsewhere leaves them usable.
@@ -97,7 +121,7 @@ fn unpoisoned<G>(lock: Result<G, PoisonError<G>>) -> G {
 }
 
 impl<M: Medium> Engine<M> {
-    pub(crate) fn new(medium: M, recovered: Recovered) -> Arc<Self> {
+    pub(crate) fn new(medium: M, recovered: Recovered, retention: Retention) -> Arc<Self> {
         let newest = recovered.index.newest();
         Arc::new(Self {
             medium: RwLock::new(Some(Arc::new(medium))),
@@ -106,7 +130,8 @@ impl<M: Medium> Engine<M> {
             index: RwLock::new(recovered.index),
             floor: AtomicU64::new(recovered.floor.get()),
             committing: Mutex::new(()),
-            swept: tokio::sync::Mutex::new(recovered.swept),
+            progress: tokio::sync::Mutex::new(recovered.progress),
+            retention,
         })
     }
 
@@ -177,12 +202,12 @@ impl<M: Medium> Engine<M> {
     pub(crate) fn resume(&self, medium: M, recovered: Recovered) -> Result<(), Error> {
         let newest = recovered.index.newest();
         // Held first, as a compaction does, which fails while there is no medium.
-        let mut swept = self.swept.blocking_lock();
+        let mut progress = self.progress.blocking_lock();
         let mut index = unpoisoned(self.index.write());
         if newest < index.newest() {
             return Err(Error::damaged("opening the log again", "revisions that were durable are gone"));
         }
-        *swept = recovered.swept;
+        *progress = recovered.progress;
         *index = recovered.index;
         self.floor.fetch_max(recovered.floor.get(), Ordering::AcqRel);
         *self.tail() = Tail::new(newest, TAIL);
@@ -256,7 +281,9 @@ impl<M: Medium> Engine<M> {
     pub(crate) fn due(&self, now: u64, limit: usize) -> Vec<Vec<Write>> {
         let due = self.index().due(now, limit);
         due.into_iter()
-            .map(|(key, revision)| vec![Write { key, expect: Expect::At(revision), change: Change::Delete }])
+            .map(|(key, revision)| {
+                vec![Write { key, expect: Expect::At(revision), change: Change::Delete, note: None }]
+            })
             .collect()
     }
 
@@ -326,6 +353,39 @@ impl<M: Medium> Engine<M> {
         Ok(batch)
     }
 
+    /// What a key was, its present first, then, life by life, what came before.
+    pub(crate) fn versions(
+        &self,
+        key: &Key,
+        until: Option<Revision>,
+        limit: usize,
+    ) -> Result<History, Error> {
+        let (live, view) = {
+            let index = self.index();
+            (index.get(key), self.medium()?.view())
+        };
+        let mut history = History::default();
+        let mut size = 0;
+        for life in live.map(|live| live.revision).into_iter().chain(view.graves(key)?) {
+            let mut at = life;
+            while at > Revision::ZERO {
+                // What the history held before that is gone.
+                let Some(entry) = view.entry(key, at)? else { break };
+                at = entry.prior.revision;
+                if until.is_some_and(|until| entry.revision > until) {
+                    continue;
+                }
+                if history.versions.len() >= limit || size >= VERSIONS {
+                    history.more = true;
+                    return Ok(history);
+                }
+                size += entry.size();
+                history.versions.push(entry.into_version());
+            }
+        }
+        Ok(history)
+    }
+
     /// Whether a watch can start there.
     pub(crate) fn can_watch(&self, after: Revision) -> Result<(), Error> {
         let newest = self.newest()?;
@@ -340,13 +400,10 @@ impl<M: Medium> Engine<M> {
         if revision < floor { Err(Error::Compacted { floor }) } else { Ok(()) }
     }
 
-    /// Raises the floor and removes what only the history below it needed.
-    ///
-    /// An entry at or below the floor makes the one that it superseded useless; a deletion is useless
-    /// itself. So the sweep looks at the entries between the last floor and the new one, and nothing else.
-    /// Should it be cut short, the next one starts where it stopped.
-    pub(crate) async fn compact(self: &Arc<Self>, floor: Revision) -> Result<(), Error> {
-        let mut swept = self.swept.lock().await;
+    /// Raises the floor and removes what only the changes below it needed; then what the history need not tell
+    /// any more. Should it be cut short, the next one starts where it stopped.
+    pub(crate) async fn compact(self: &Arc<Self>, floor: Revision, now: u64) -> Result<(), Error> {
+        let mut progress = self.progress.lock().await;
         let newest = self.newest()?;
         if floor > newest {
             return Err(Error::Future { newest });
@@ -356,35 +413,123 @@ impl<M: Medium> Engine<M> {
             self.floor.store(floor.get(), Ordering::Release);
         }
         let floor = self.floor();
-        while *swept < floor {
-            let after = *swept;
-            *swept = self.read(move |engine| engine.sweep(after, floor)).await??;
+        while progress.swept < floor {
+            let from = *progress;
+            *progress = self.read(move |engine| engine.sweep(from, floor)).await??;
         }
-        Ok(())
+        loop {
+            let from = *progress;
+            *progress = self.read(move |engine| engine.forget_past(from, now)).await??;
+            if progress.past == from.past {
+                return Ok(());
+            }
+        }
     }
 
-    /// One step of a sweep; answers how far it went.
-    fn sweep(&self, after: Revision, floor: Revision) -> Result<Revision, Error> {
+    /// One step of a sweep below the floor.
+    ///
+    /// An entry makes the one that it superseded useless, unless the history tells that one; a deletion that
+    /// the history does not tell is useless itself. So the sweep looks at the entries between the last floor
+    /// and the new one, and nothing else.
+    fn sweep(&self, from: Progress, floor: Revision) -> Result<Progress, Error> {
         let medium = self.medium()?;
-        let view = medium.view();
-        let (mut useless, mut last, mut seen) = (Vec::new(), after, 0);
+        let mut step = Sweep::new(from, from.swept);
         let mut swept = floor;
-        for entry in view.entries(after, floor) {
+        for entry in medium.view().entries(from.swept, floor) {
             let entry = entry?;
-            if seen >= SWEEP && entry.revision > last {
-                swept = last;
+            if step.is_full(&entry) {
+                swept = step.last;
                 break;
             }
-            (last, seen) = (entry.revision, seen + 1);
-            if entry.before > Revision::ZERO {
-                useless.push((entry.before, entry.key.clone()));
+            step.look(&entry);
+            if entry.before > Revision::ZERO && entry.before == entry.prior.revision {
+                step.progress.kept += u64::from(entry.prior.size);
+            } else if entry.before > Revision::ZERO {
+                step.forget(entry.before, &entry.key, false);
             }
-            if entry.value.is_none() {
-                useless.push((entry.revision, entry.key));
+            if entry.value.is_none() && !entry.is_grave() {
+                step.forget(entry.revision, &entry.key, false);
             }
         }
-        medium.forget(&useless, swept)?;
-        Ok(swept)
+        let progress = Progress { swept, ..step.progress };
+        medium.forget(&step.useless, progress)?;
+        Ok(progress)
+    }
+
+    /// One step of a sweep of the history: what was superseded or deleted too long ago goes, and the oldest
+    /// where there is too much.
+    fn forget_past(&self, from: Progress, now: u64) -> Result<Progress, Error> {
+        let medium = self.medium()?;
+        let Retention { period, bytes } = self.retention;
+        let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        let mut step = Sweep::new(from, from.past);
+        let mut past = from.swept;
+        for entry in medium.view().entries(from.past, from.swept) {
+            let entry = entry?;
+            let is_kept = entry.note.as_ref().is_some_and(|stamp| stamp.at.saturating_add(period) > now);
+            if step.is_full(&entry) || is_kept && step.progress.kept <= bytes {
+                past = step.take_back(entry.revision);
+                break;
+            }
+            step.look(&entry);
+            if entry.prior.exists() {
+                step.forget(entry.prior.revision, &entry.key, false);
+                if entry.note.is_some() || entry.value.is_none() {
+                    step.progress.kept = step.progress.kept.saturating_sub(u64::from(entry.prior.size));
+                }
+            }
+            if entry.is_grave() {
+                step.forget(entry.revision, &entry.key, true);
+            }
+        }
+        let progress = Progress { past, ..step.progress };
+        if progress != from {
+            medium.forget(&step.useless, progress)?;
+        }
+        Ok(progress)
+    }
+}
+
+/// What a step of a sweep has seen. No revision is split between two steps.
+struct Sweep {
+    progress: Progress,
+    useless: Vec<Useless>,
+    seen: usize,
+    /// The revision that is being looked at, and what was before it.
+    last: Revision,
+    before: (Revision, u64, usize),
+}
+
+impl Sweep {
+    fn new(progress: Progress, after: Revision) -> Self {
+        Self { progress, useless: Vec::new(), seen: 0, last: after, before: (after, progress.kept, 0) }
+    }
+
+    fn is_full(&self, next: &Entry) -> bool {
+        self.seen >= SWEEP && next.revision > self.last
+    }
+
+    fn look(&mut self, entry: &Entry) {
+        if entry.revision > self.last {
+            self.before = (self.last, self.progress.kept, self.useless.len());
+        }
+        (self.last, self.seen) = (entry.revision, self.seen + 1);
+    }
+
+    fn forget(&mut self, revision: Revision, key: &Key, is_grave: bool) {
+        self.useless.push(Useless { revision, key: key.clone(), is_grave });
+    }
+
+    /// Leaves a revision to another step, of which this one may have seen a part; answers how far this one
+    /// went.
+    fn take_back(&mut self, revision: Revision) -> Revision {
+        if revision > self.last {
+            return self.last;
+        }
+        let (last, kept, useless) = self.before;
+        self.progress.kept = kept;
+        self.useless.truncate(useless);
+        last
     }
 }
 
@@ -434,11 +579,11 @@ impl<'a, M: Medium> Draft<'a, M> {
         Self { index, medium, now, newest: index.newest(), entries: Vec::new(), at: HashMap::new() }
     }
 
-    /// The revision of a key's newest record; `None` where there is none.
-    fn current(&self, key: &Key) -> Option<Revision> {
-        match self.at.get(key).map(|&i| &self.entries[i]) {
-            Some(entry) => entry.value.is_some().then_some(entry.revision),
-            None => self.index.get(key).map(|live| live.revision),
+    /// A key's newest record; `None` where there is none.
+    fn current(&self, key: &Key) -> Option<Live> {
+        match self.at.get(key) {
+            Some(&i) => self.entries[i].live(),
+            None => self.index.get(key),
         }
     }
 
@@ -460,7 +605,7 @@ impl<'a, M: Medium> Draft<'a, M> {
             }
             let holds = match (expect, self.current(key)) {
                 (Expect::Absent, None) => true,
-                (Expect::At(expected), Some(current)) => *expected == current,
+                (Expect::At(expected), Some(current)) => *expected == current.revision,
                 _ => false,
             };
             if !holds {
@@ -468,16 +613,19 @@ impl<'a, M: Medium> Draft<'a, M> {
             }
         }
         let revision = self.newest.next();
-        for Write { key, expect, change } in writes {
+        for Write { key, expect, change, note } in writes {
             let (value, expires) = match change {
                 Change::Put { value, ttl } => (Some(value), ttl.map(|ttl| Deadline::after(self.now, ttl))),
                 // To delete what is not there is to do nothing.
                 Change::Delete if expect == Expect::Absent => continue,
                 Change::Delete => (None, None),
             };
-            let before = self.current(&key).unwrap_or_default();
+            let (before, prior) = self
+                .current(&key)
+                .map_or((Revision::ZERO, Noted::default()), |current| (current.revision, current.noted));
+            let note = note.map(|note| Stamp { at: self.now, note });
             self.at.insert(key.clone(), self.entries.len());
-            self.entries.push(Entry { revision, key, before, expires, value });
+            self.entries.push(Entry { revision, key, before, expires, prior, note, value });
             self.newest = revision;
         }
         Ok(Outcome::Committed(self.newest))

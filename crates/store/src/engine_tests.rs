@@ -28,8 +28,9 @@ impl Medium for Brittle {
     fn raise_floor(&self, _: Revision) -> Result<(), Error> {
         Ok(())
     }
-    fn forget(&self, useless: &[(Revision, Key)], _: Revision) -> Result<(), Error> {
-        self.appended.lock().unwrap().retain(|e| !useless.contains(&(e.revision, e.key.clone())));
+    fn forget(&self, useless: &[Useless], _: Progress) -> Result<(), Error> {
+        let is_useless = |e: &Entry| useless.iter().any(|u| u.revision == e.revision && u.key == e.key);
+        self.appended.lock().unwrap().retain(|e| !is_useless(e));
         Ok(())
     }
 }
@@ -41,14 +42,23 @@ impl View for Vec<Entry> {
     fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>> {
         self.iter().filter(move |e| e.revision > after && e.revision <= to).cloned().map(Ok)
     }
+    fn graves(&self, key: &Key) -> Result<Vec<Revision>, Error> {
+        let graves = self.iter().rev().filter(|e| e.key == *key && e.is_grave());
+        Ok(graves.map(|e| e.revision).collect())
+    }
 }
 
 fn put(name: &str, expect: Expect) -> Vec<Write> {
-    vec![Write { key: Key::new(name), expect, change: Change::Put { value: Bytes::new(), ttl: None } }]
+    vec![Write {
+        key: Key::new(name),
+        expect,
+        change: Change::Put { value: Bytes::new(), ttl: None },
+        note: None,
+    }]
 }
 
 fn delete(name: &str, at: u64) -> Vec<Write> {
-    vec![Write { key: Key::new(name), expect: Expect::At(Revision(at)), change: Change::Delete }]
+    vec![Write { key: Key::new(name), expect: Expect::At(Revision(at)), change: Change::Delete, note: None }]
 }
 
 fn show(outcome: &Result<Outcome, Error>) -> String {
@@ -64,7 +74,7 @@ fn show(outcome: &Result<Outcome, Error>) -> String {
 /// In a group, later transactions see what earlier ones do, and nothing of those that conflicted.
 #[test]
 fn a_group_is_judged_in_order() {
-    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
     let group = vec![
         put("/a", Expect::Absent),
         put("/a", Expect::Absent),
@@ -84,7 +94,7 @@ fn a_group_is_judged_in_order() {
 /// After a write of which nobody knows whether it happened, nothing is acknowledged and no watch goes on.
 #[tokio::test]
 async fn a_failed_write_stops_the_engine() {
-    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
     assert_eq!(show(&engine.commit(vec![put("/a", Expect::Absent)], 0)[0]), "at 1");
     let head = engine.head();
     engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
@@ -94,7 +104,7 @@ async fn a_failed_write_stops_the_engine() {
     engine.medium().unwrap().broken.store(false, Ordering::SeqCst);
     assert!(matches!(engine.commit(vec![put("/c", Expect::Absent)], 0)[0], Err(Error::Poisoned)));
     assert!(matches!(head.borrow().revision(), Err(Error::Poisoned)));
-    assert!(matches!(engine.compact(Revision(1)).await, Err(Error::Poisoned)));
+    assert!(matches!(engine.compact(Revision(1), 0).await, Err(Error::Poisoned)));
     assert!(engine.medium().unwrap().view().iter().all(|e| e.key.as_str() == "/a"));
     engine.suspend();
     assert!(matches!(engine.get(&Key::new("/a")), Err(Error::Poisoned)));
@@ -102,7 +112,7 @@ async fn a_failed_write_stops_the_engine() {
 }
 
 fn poisoned() -> Arc<Engine<Brittle>> {
-    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
     engine.commit(vec![put("/a", Expect::Absent), put("/b", Expect::Absent)], 0);
     engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
     engine.commit(vec![put("/c", Expect::Absent)], 0);
@@ -142,7 +152,7 @@ fn an_end_is_an_end() {
 /// What is left after a compaction is what the floor needs and what came later.
 #[tokio::test]
 async fn a_sweep_leaves_what_is_needed() {
-    let engine = Engine::new(Brittle::default(), Recovered::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
     let mut at = Expect::Absent;
     for revision in 1..=2 * SWEEP as u64 {
         engine.commit(vec![put("/a", at)], 0);
@@ -154,9 +164,9 @@ async fn a_sweep_leaves_what_is_needed() {
         let view = engine.medium().unwrap().view();
         view.iter().map(|e| format!("{}{}", e.key, e.revision)).collect::<Vec<_>>()
     };
-    engine.compact(Revision(last - 1)).await.unwrap();
+    engine.compact(Revision(last - 1), 0).await.unwrap();
     assert_eq!(left()[..2], [format!("/a{}", last - 1), format!("/a{last}")]);
     assert_eq!(left().len(), 5);
-    engine.compact(Revision(last + 3)).await.unwrap();
+    engine.compact(Revision(last + 3), 0).await.unwrap();
     assert_eq!(left(), [format!("/a{last}"), format!("/c{}", last + 3)]);
 }

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use crate::{Key, Revision, log::Entry};
+use crate::{
+    Key, Revision,
+    log::{Entry, Noted},
+};
 
 /// When a record is to be deleted, in milliseconds of the engine's clock, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,6 +37,8 @@ impl Deadline {
 pub(crate) struct Live {
     pub(crate) revision: Revision,
     pub(crate) expires: Option<Deadline>,
+    /// The newest record that has a note.
+    pub(crate) noted: Noted,
 }
 
 /// Every living key with its newest revision, and what is to expire when.
@@ -71,8 +76,7 @@ impl Index {
 
     /// Takes in a committed change. Changes come in revision order.
     pub(crate) fn apply(&mut self, entry: &Entry) {
-        let live = entry.value.as_ref().map(|_| Live { revision: entry.revision, expires: entry.expires });
-        self.set(entry.key.clone(), live);
+        self.set(entry.key.clone(), entry.live());
         self.reached(entry.revision);
     }
 

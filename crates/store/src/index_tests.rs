@@ -10,6 +10,8 @@ fn entry(name: &str, revision: u64, expires: u64, value: Option<&'static [u8]>) 
         key: key(name),
         before: Revision::ZERO,
         expires: Deadline::from_millis(expires),
+        prior: Noted::default(),
+        note: None,
         value: value.map(bytes::Bytes::from_static),
     }
 }

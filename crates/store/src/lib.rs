@@ -17,6 +17,8 @@ use futures::stream::BoxStream;
 pub mod compaction;
 pub mod embedded;
 mod engine;
+#[cfg(test)]
+mod history_tests;
 mod index;
 mod log;
 pub mod memory;
@@ -121,6 +123,62 @@ pub struct Write {
     pub key: Key,
     pub expect: Expect,
     pub change: Change,
+    /// What the key's history tells of this change: who made it, and when. A change without a note is no part
+    /// of the history: once it is superseded, only those who resume a watch can still see it.
+    pub note: Option<Note>,
+}
+
+/// A few words of the writer's own, which the store doesn't read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note(Bytes);
+
+impl Note {
+    /// The longest note, in bytes.
+    pub const MAX: usize = 4 << 10;
+
+    /// `None` for one that is too long.
+    pub fn new(text: impl Into<Bytes>) -> Option<Self> {
+        let text = text.into();
+        (text.len() <= Self::MAX).then_some(Self(text))
+    }
+
+    pub fn text(&self) -> &Bytes {
+        &self.0
+    }
+}
+
+/// What a key was at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub revision: Revision,
+    /// `None`: deleted.
+    pub value: Option<Bytes>,
+    /// What the key is now can lack one, and so can the end of one that has expired.
+    pub note: Option<Note>,
+}
+
+/// A page of what a key was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The newest first.
+    pub versions: Vec<Version>,
+    /// There is more, from the revision before the last of these on.
+    pub more: bool,
+}
+
+/// How much history is kept for [`Store::versions`].
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// How long what was superseded or deleted is kept.
+    pub period: Duration,
+    /// How many bytes of superseded values are kept at most; the oldest go first.
+    pub bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { period: Duration::from_secs(24 * 3600), bytes: 1 << 30 }
+    }
 }
 
 /// What came of a transaction.
@@ -236,7 +294,11 @@ pub trait Store: Send + Sync + 'static {
     /// A watcher holds no queue: one that falls behind reads the log, and ends with [`Error::Compacted`] only
     /// when the log has moved past it.
     async fn watch(&self, prefix: String, after: Revision) -> Result<Events, Error>;
+    /// What the key was and is, the newest first: the changes with a note since the last compaction that was
+    /// later than [`Retention`] allows, and what the key is now. At most `limit` of them, or some megabytes, and
+    /// none later than `until`.
+    async fn versions(&self, key: &Key, until: Option<Revision>, limit: usize) -> Result<History, Error>;
     /// Lets history before `floor` go: reads at `floor` and watches after it still work. A floor at or below
-    /// the present one changes nothing.
+    /// the present one changes nothing. What [`Store::versions`] tells goes by its [`Retention`].
     async fn compact(&self, floor: Revision) -> Result<(), Error>;
 }

@@ -1,7 +1,7 @@
 //! The engine for tests and simulations: the log is a map. Its time is tokio's, so a paused clock pauses it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt, iter,
     ops::Bound,
     sync::{Arc, Mutex, PoisonError},
@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Error, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write,
-    engine::{Engine, Medium, Recovered, View},
+    Error, Events, History, Key, Outcome, Page, Range, Record, Retention, Revision, Store, Write,
+    engine::{Engine, Medium, Progress, Recovered, Useless, View},
     log::Entry,
     watch,
 };
@@ -38,7 +38,12 @@ impl fmt::Debug for Memory {
 impl Memory {
     /// An empty store. Must be called in a tokio runtime, where what expires is waited for.
     pub fn new() -> Self {
-        let engine = Engine::new(Log::default(), Recovered::default());
+        Self::keeping(Retention::default())
+    }
+
+    /// An empty store that keeps so much history.
+    pub fn keeping(history: Retention) -> Self {
+        let engine = Engine::new(Log::default(), Recovered::default(), history);
         let (clock, bell) = (Clock(Instant::now()), Arc::new(Notify::new()));
         tokio::spawn(expire(Arc::downgrade(&engine), clock, Arc::clone(&bell)));
         Self { engine, clock, bell }
@@ -46,6 +51,12 @@ impl Memory {
 }
 
 impl Memory {
+    /// How many entries the log has.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> usize {
+        self.engine.medium().map_or(0, |log| log.view().log.len())
+    }
+
     /// Ends all watches; nothing can be read or written any more.
     pub fn close(&self) {
         self.engine.close();
@@ -127,12 +138,20 @@ impl Store for Memory {
         Ok(watch::events(Arc::clone(&self.engine), self.engine.head(), &prefix, after))
     }
 
+    async fn versions(&self, key: &Key, until: Option<Revision>, limit: usize) -> Result<History, Error> {
+        self.engine.versions(key, until, limit)
+    }
+
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
-        self.engine.compact(floor).await
+        self.engine.compact(floor, self.clock.now()).await
     }
 }
 
-type Entries = BTreeMap<(Revision, Key), Entry>;
+#[derive(Clone, Default)]
+struct Entries {
+    log: BTreeMap<(Revision, Key), Entry>,
+    graves: BTreeSet<(Key, Revision)>,
+}
 
 /// The log as a map; shared, because views must not see later changes.
 #[derive(Default)]
@@ -152,7 +171,11 @@ impl Medium for Log {
     type View = Arc<Entries>;
 
     fn append(&self, entries: &[Entry]) -> Result<(), Error> {
-        self.change(|log| log.extend(entries.iter().map(|e| ((e.revision, e.key.clone()), e.clone()))));
+        self.change(|all| {
+            all.log.extend(entries.iter().map(|e| ((e.revision, e.key.clone()), e.clone())));
+            let graves = entries.iter().filter(|e| e.is_grave());
+            all.graves.extend(graves.map(|e| (e.key.clone(), e.revision)));
+        });
         Ok(())
     }
 
@@ -164,10 +187,11 @@ impl Medium for Log {
         Ok(())
     }
 
-    fn forget(&self, entries: &[(Revision, Key)], _: Revision) -> Result<(), Error> {
-        self.change(|log| {
-            for entry in entries {
-                log.remove(entry);
+    fn forget(&self, entries: &[Useless], _: Progress) -> Result<(), Error> {
+        self.change(|all| {
+            for Useless { revision, key, .. } in entries {
+                all.log.remove(&(*revision, key.clone()));
+                all.graves.remove(&(key.clone(), *revision));
             }
         });
         Ok(())
@@ -176,13 +200,18 @@ impl Medium for Log {
 
 impl View for Arc<Entries> {
     fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error> {
-        Ok(self.get(&(revision, key.clone())).cloned())
+        Ok(self.log.get(&(revision, key.clone())).cloned())
     }
 
     fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>> {
         let start = Bound::Included((after.next(), Key::new("")));
-        let mut later = self.range((start, Bound::Unbounded));
+        let mut later = self.log.range((start, Bound::Unbounded));
         iter::from_fn(move || later.next().filter(|((revision, _), _)| *revision <= to))
             .map(|(_, entry)| Ok(entry.clone()))
+    }
+
+    fn graves(&self, key: &Key) -> Result<Vec<Revision>, Error> {
+        let all = (key.clone(), Revision::ZERO)..=(key.clone(), Revision(u64::MAX));
+        Ok(self.graves.range(all).rev().map(|(_, revision)| *revision).collect())
     }
 }

@@ -69,8 +69,8 @@ async fn write(store: Arc<Embedded>, who: usize) {
         let delete = round % 7 == 6 && revisions[1].is_some();
         let second = if delete { Change::Delete } else { put.clone() };
         let writes = vec![
-            Write { key: keys[0].clone(), expect: at(revisions[0]), change: put },
-            Write { key: keys[1].clone(), expect: at(revisions[1]), change: second },
+            Write { key: keys[0].clone(), expect: at(revisions[0]), change: put, note: None },
+            Write { key: keys[1].clone(), expect: at(revisions[1]), change: second, note: None },
         ];
         let Outcome::Committed(revision) = store.commit(writes).await.unwrap() else {
             panic!("nobody else writes these keys")

@@ -79,7 +79,7 @@ async fn client(store: Arc<dyn Store>, ticks: Arc<AtomicU64>, who: usize, ops: V
             };
             let put = put || expect == Expect::Absent;
             let change = if put { Change::Put { value: value.clone(), ttl: None } } else { Change::Delete };
-            Write { key, expect, change }
+            Write { key, expect, change, note: None }
         };
         let writes = match &op {
             Op::Put(k) => vec![write(key(*k), true)],

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use tiphys_store::{
-    Change, Embedded, Error, Event, Events, Expect, Key, Memory, Outcome, Range, Record, Revision, Store,
-    Write, embedded::Options,
+    Change, Embedded, Error, Event, Events, Expect, Key, Memory, Note, Outcome, Range, Record, Revision,
+    Store, Write, embedded::Options,
 };
 
 /// The longest that an event may take before a test gives up on it.
@@ -18,11 +18,11 @@ fn key(name: &str) -> Key {
 
 fn put(name: &str, expect: Expect, value: &str) -> Write {
     let value = Bytes::copy_from_slice(value.as_bytes());
-    Write { key: key(name), expect, change: Change::Put { value, ttl: None } }
+    Write { key: key(name), expect, change: Change::Put { value, ttl: None }, note: None }
 }
 
 fn delete(name: &str, at: Revision) -> Write {
-    Write { key: key(name), expect: Expect::At(at), change: Change::Delete }
+    Write { key: key(name), expect: Expect::At(at), change: Change::Delete, note: None }
 }
 
 async fn commit(store: &dyn Store, writes: Vec<Write>) -> Revision {
@@ -106,6 +106,7 @@ engines! {
     doing_nothing_takes_no_revision,
     ranges_are_ordered_and_paged,
     the_past_can_be_read,
+    who_made_a_change_is_told,
     a_watch_sees_what_happens,
     a_watch_starts_in_the_past,
     a_slow_watcher_misses_nothing,
@@ -159,7 +160,7 @@ async fn doing_nothing_takes_no_revision(store: Arc<dyn Store>) {
     let store = &*store;
     let first = create(store, "/a", "1").await;
     assert_eq!(commit(store, vec![]).await, first);
-    let absent = Write { key: key("/b"), expect: Expect::Absent, change: Change::Delete };
+    let absent = Write { key: key("/b"), expect: Expect::Absent, change: Change::Delete, note: None };
     assert_eq!(commit(store, vec![absent]).await, first);
     assert!(create(store, "/b", "1").await > first);
 }
@@ -296,8 +297,32 @@ async fn compaction_lets_the_past_go(store: Arc<dyn Store>) {
     assert_eq!(range(store, "/", None).await, (vec!["/a=3".into(), "/c=1".into()], c));
 }
 
+/// Past versions are told with who made them, after a deletion and a compaction too.
+async fn who_made_a_change_is_told(store: Arc<dyn Store>) {
+    let noted = |mut write: Write, note: &'static str| {
+        write.note = Note::new(note);
+        vec![write]
+    };
+    let first = commit(&*store, noted(put("/a", Expect::Absent, "1"), "made")).await;
+    let beat = commit(&*store, vec![put("/a", Expect::At(first), "2")]).await;
+    let third = commit(&*store, noted(put("/a", Expect::At(beat), "3"), "changed")).await;
+    let end = commit(&*store, noted(delete("/a", third), "deleted")).await;
+    let again = commit(&*store, noted(put("/a", Expect::Absent, "4"), "made again")).await;
+    create(&*store, "/ab", "another").await;
+    store.compact(again).await.unwrap();
+    let history = store.versions(&key("/a"), None, 10).await.unwrap();
+    let told = history.versions.iter().map(|version| {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let note = version.note.as_ref().map(|note| text(note.text())).unwrap_or_default();
+        (version.revision, version.value.as_ref().map(text).unwrap_or_default(), note)
+    });
+    let expected =
+        [(again, "4", "made again"), (end, "", "deleted"), (third, "3", "changed"), (first, "1", "made")];
+    assert_eq!(told.collect::<Vec<_>>(), expected.map(|(r, v, n)| (r, v.to_owned(), n.to_owned())));
+}
+
 fn expiring(name: &str, expect: Expect, ttl: Duration) -> Write {
-    Write { key: key(name), expect, change: Change::Put { value: Bytes::new(), ttl: Some(ttl) } }
+    Write { key: key(name), expect, change: Change::Put { value: Bytes::new(), ttl: Some(ttl) }, note: None }
 }
 
 async fn what_expires_is_deleted(store: Arc<dyn Store>) {

@@ -56,7 +56,7 @@ impl Fixture {
             self.store.get(&key).await.unwrap().map_or(Expect::Absent, |record| Expect::At(record.revision));
         let change =
             object.map_or(Put::Delete, |object| Put::Put { value: stored::encode(&object), ttl: None });
-        match self.store.commit(vec![Write { key, expect, change }]).await.unwrap() {
+        match self.store.commit(vec![Write { key, expect, change, note: None }]).await.unwrap() {
             Outcome::Committed(revision) => revision,
             Outcome::Conflict { key, .. } => panic!("conflict on {key}"),
         }
@@ -550,7 +550,7 @@ async fn a_damaged_record_harms_nothing() {
     f.pod("a", "1", "x", "n").await;
     let value = bytes::Bytes::from_static(b"\xff no object");
     let change = Put::Put { value, ttl: None };
-    f.store.commit(vec![Write { key: pods().key("a", "2"), expect: Expect::Absent, change }]).await.unwrap();
+    f.store.commit(vec![Write { key: pods().key("a", "2"), expect: Expect::Absent, change, note: None }]).await.unwrap();
     f.pod("a", "3", "x", "n").await;
     assert_eq!(f.names(Filter::default()).await, ["a/1@1", "a/3@3"]);
     let again = Cache::start(f.store.clone(), vec![pods()], Limits::default()).await.unwrap();

@@ -8,27 +8,28 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Sn
 use super::{Faults, Step};
 use crate::{
     Error, Key, Revision,
-    engine::{Medium, Recovered, View},
-    index::{Index, Live},
+    engine::{Medium, Progress, Recovered, Useless, View},
+    index::Index,
     log::{self, Entry},
 };
 
 /// The least that fjall allows. Closed journals go once both keyspaces have flushed what is in them.
 const JOURNAL: u64 = 64 << 20;
 const LOG_MEMTABLE: u64 = 4 << 20;
-/// Rows of the index are a fiftieth of the log's: a smaller memtable keeps it from holding journals back.
+/// The rows of the index, and all others, are a fiftieth of the log's: a smaller memtable keeps it from holding journals back.
 const INDEX_MEMTABLE: u64 = 1 << 20;
 const BLOCK_CACHE: u64 = 1 << 20;
 const OPEN_FILES: usize = 64;
 
 /// Rows of the keyspace `marks`.
 const FLOOR: &str = "floor";
-const SWEPT: &str = "swept";
+const PROGRESS: &str = "progress";
 
 pub(crate) struct Disk {
     db: Database,
     log: Keyspace,
     index: Keyspace,
+    graves: Keyspace,
     marks: Keyspace,
     faults: Faults,
 }
@@ -51,6 +52,7 @@ impl Disk {
         let disk = Self {
             log: keyspace("log", LOG_MEMTABLE)?,
             index: keyspace("index", INDEX_MEMTABLE)?,
+            graves: keyspace("graves", INDEX_MEMTABLE)?,
             marks: keyspace("marks", INDEX_MEMTABLE)?,
             faults: faults.clone(),
             db,
@@ -69,18 +71,19 @@ impl Disk {
                 .map_err(|_| Error::damaged("reading the index", "a key is no text"))?;
             index.set(Key::new(key), Some(log::decode_live(&live)?));
         }
-        let (floor, swept) = (self.mark(FLOOR)?, self.mark(SWEPT)?);
+        let floor = self.mark(FLOOR)?.map_or(Ok(Revision::ZERO), |row| log::decode_revision(&row))?;
+        let progress =
+            self.mark(PROGRESS)?.map_or(Ok(Progress::default()), |row| log::decode_progress(&row))?;
         // The newest entry may be a deletion that the sweep has taken; then the floor is as new.
         index.reached(floor);
         if let Some(last) = self.log.last_key_value() {
             index.reached(log::revision_of(&last.key().map_err(Error::engine("reading the log"))?)?);
         }
-        Ok(Recovered { index, floor, swept })
+        Ok(Recovered { index, floor, progress })
     }
 
-    fn mark(&self, name: &str) -> Result<Revision, Error> {
-        let row = self.marks.get(name).map_err(Error::engine("reading the marks"))?;
-        row.map_or(Ok(Revision::ZERO), |row| log::decode_revision(&row))
+    fn mark(&self, name: &str) -> Result<Option<fjall::Slice>, Error> {
+        self.marks.get(name).map_err(Error::engine("reading the marks"))
     }
 }
 
@@ -96,12 +99,12 @@ impl Medium for Disk {
         for entry in entries {
             entry.encode_value(&mut value);
             batch.insert(&self.log, log::log_key(entry.revision, &entry.key), value.as_slice());
-            match entry.value {
-                Some(_) => {
-                    let live = Live { revision: entry.revision, expires: entry.expires };
-                    batch.insert(&self.index, entry.key.as_str(), log::encode_live(live));
-                }
+            match entry.live() {
+                Some(live) => batch.insert(&self.index, entry.key.as_str(), log::encode_live(live)),
                 None => batch.remove(&self.index, entry.key.as_str()),
+            }
+            if entry.is_grave() {
+                batch.insert(&self.graves, log::grave(&entry.key, entry.revision), []);
             }
         }
         batch.commit().map_err(Error::engine("appending to the log"))?;
@@ -109,7 +112,7 @@ impl Medium for Disk {
     }
 
     fn view(&self) -> DiskView {
-        DiskView { snapshot: self.db.snapshot(), log: self.log.clone() }
+        DiskView { snapshot: self.db.snapshot(), log: self.log.clone(), graves: self.graves.clone() }
     }
 
     // Neither mark is synced: the journal keeps their order, so the floor is never lost before what it lets go.
@@ -119,12 +122,15 @@ impl Medium for Disk {
         batch.commit().map_err(Error::engine("raising the floor"))
     }
 
-    fn forget(&self, entries: &[(Revision, Key)], swept: Revision) -> Result<(), Error> {
+    fn forget(&self, entries: &[Useless], progress: Progress) -> Result<(), Error> {
         let mut batch = self.db.batch().durability(Some(PersistMode::Buffer));
-        for (revision, key) in entries {
+        for Useless { revision, key, is_grave } in entries {
             batch.remove(&self.log, log::log_key(*revision, key));
+            if *is_grave {
+                batch.remove(&self.graves, log::grave(key, *revision));
+            }
         }
-        batch.insert(&self.marks, SWEPT, swept.get().to_be_bytes());
+        batch.insert(&self.marks, PROGRESS, log::encode_progress(progress));
         batch.commit().map_err(Error::engine("sweeping the log"))
     }
 }
@@ -132,6 +138,7 @@ impl Medium for Disk {
 pub(crate) struct DiskView {
     snapshot: Snapshot,
     log: Keyspace,
+    graves: Keyspace,
 }
 
 impl View for DiskView {
@@ -147,5 +154,11 @@ impl View for DiskView {
             let (key, value) = row.into_inner().map_err(Error::engine("reading the log"))?;
             Entry::decode(&key, Bytes::from_owner(value))
         })
+    }
+
+    fn graves(&self, key: &Key) -> Result<Vec<Revision>, Error> {
+        let failed = || Error::engine("reading the graves");
+        let rows = self.snapshot.prefix(&self.graves, [key.as_str().as_bytes(), &[0]].concat()).rev();
+        rows.map(|row| log::grave_revision(&row.key().map_err(failed())?)).collect()
     }
 }

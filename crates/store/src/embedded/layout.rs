@@ -8,7 +8,7 @@ use std::{
 };
 
 /// What `layout` says in a directory that this version of the engine writes.
-const LAYOUT: &str = "tiphys store 1\n";
+const LAYOUT: &str = "tiphys store 2\n";
 
 /// Why a data directory could not be opened.
 #[derive(Debug, thiserror::Error)]
