@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use tiphys_store::{
-    Batch, Change, Error, Event, Events, Key, Outcome, Page, Range, Record, Revision, Store, Write,
+    Batch, Change, Error, Event, Events, History, Key, Outcome, Page, Range, Record, Revision, Store, Write,
 };
 
 use crate::at_rest::Transformer;
@@ -95,6 +95,16 @@ impl Store for Sealed {
         let transformer = Arc::clone(&self.transformer);
         let events = self.store.watch(prefix, after).await?;
         Ok(events.map(move |batch| open_batch(&transformer, batch?)).boxed())
+    }
+
+    async fn versions(&self, key: &Key, until: Option<Revision>, limit: usize) -> Result<History, Error> {
+        let mut history = self.store.versions(key, until, limit).await?;
+        for version in &mut history.versions {
+            if let Some(sealed) = version.value.take() {
+                version.value = Some(open(&self.transformer, key, sealed)?);
+            }
+        }
+        Ok(history)
     }
 
     async fn compact(&self, floor: Revision) -> Result<(), Error> {

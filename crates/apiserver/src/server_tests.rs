@@ -84,6 +84,7 @@ async fn what_is_stored_gets_defaults_before_it_is_compared() {
         key: Key::new("/registry/core/secrets/default/old"),
         expect: Expect::Absent,
         change: Change::Put { value: stored::encode(&object), ttl: None },
+        note: None,
     };
     server.registry().store().commit(vec![write]).await.unwrap();
     server.registry().cache().wait_newest().await.unwrap();

@@ -52,6 +52,7 @@ pub struct Options {
     /// Writes that need room are refused while less than this many bytes are free. The journal, a flush and a
     /// compaction must fit.
     pub reserve: u64,
+    /// What is kept of the past while there is room on the disk: twice the reserve.
     pub history: Retention,
     pub clock: Clock,
     pub free_space: FreeSpace,
@@ -91,7 +92,7 @@ pub struct Embedded {
     engine: Arc<Engine<Disk>>,
     writer: Writer,
     thread: Mutex<Option<JoinHandle<()>>>,
-    clock: Clock,
+    options: Options,
     /// Locks the directory against other processes for as long as the store is open.
     dir: Mutex<Option<Dir>>,
 }
@@ -119,25 +120,19 @@ impl Embedded {
                 made
             }
         };
-        let engine = Engine::new(disk, recovered, options.history);
+        let engine = Engine::new(disk, recovered);
         let thread = writer::Thread {
             engine: Arc::clone(&engine),
             space: Space::new(dir.path().to_owned(), &options),
             clock: Arc::clone(&options.clock),
-            mender: Mender::new(dir.db(), options.faults),
+            mender: Mender::new(dir.db(), Arc::clone(&options.faults)),
         };
         let (writer, thread) = thread.start().map_err(|source| OpenError::Io {
             step: "starting the writer",
             path: dir.path().into(),
             source,
         })?;
-        Ok(Self {
-            engine,
-            writer,
-            thread: Mutex::new(Some(thread)),
-            clock: options.clock,
-            dir: Mutex::new(Some(dir)),
-        })
+        Ok(Self { engine, writer, thread: Mutex::new(Some(thread)), options, dir: Mutex::new(Some(dir)) })
     }
 
     /// Finishes the commits that are under way, ends all watches and lets the directory go.
@@ -149,6 +144,15 @@ impl Embedded {
         if let Err(error) = closing.await {
             tracing::error!(%error, "closing the store");
         }
+    }
+
+    /// History makes room before writes have to be refused.
+    fn retention(&self) -> Retention {
+        let Options { history, reserve, free_space, .. } = &self.options;
+        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = dir.as_ref().and_then(|dir| free_space(dir.path()).ok());
+        let is_short = free.is_some_and(|free| free < reserve.saturating_mul(2));
+        if is_short { Retention { bytes: 0, ..*history } } else { *history }
     }
 
     fn take_dir(&self) -> Option<Dir> {
@@ -207,7 +211,7 @@ impl Store for Embedded {
     }
 
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
-        self.engine.compact(floor, (self.clock)()).await
+        self.engine.compact(floor, (self.options.clock)(), self.retention()).await
     }
 }
 

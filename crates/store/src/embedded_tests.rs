@@ -289,3 +289,36 @@ async fn the_log_is_as_long_as_its_history() {
     assert_eq!(entries(&store), 2);
     assert_eq!(names(&store, None).await, ["/b", "/lease"]);
 }
+
+/// The past outlives the process, and makes room when the disk is short.
+#[tokio::test]
+async fn history_is_kept_while_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(2000));
+    let told = Arc::clone(&free);
+    let free_space: FreeSpace = Arc::new(move |_| Ok(told.load(Ordering::SeqCst)));
+    let options = Options { reserve: 1000, free_space, ..Options::default() };
+    let noted = |mut writes: Vec<Write>| {
+        writes[0].note = crate::Note::new("n");
+        writes
+    };
+    let store = Embedded::open(dir.path(), options.clone()).unwrap();
+    let made = commit(&store, noted(put("/a", Expect::Absent, None))).await;
+    let changed = commit(&store, noted(put("/a", Expect::At(made), None))).await;
+    let end = Write { key: Key::new("/a"), expect: Expect::At(changed), change: Change::Delete, note: None };
+    let end = commit(&store, noted(vec![end])).await;
+    store.compact(end).await.unwrap();
+    store.close().await;
+    drop(store);
+
+    let store = Embedded::open(dir.path(), options).unwrap();
+    let revisions = async || {
+        let history = store.versions(&Key::new("/a"), None, 9).await.unwrap();
+        history.versions.iter().map(|version| version.revision).collect::<Vec<_>>()
+    };
+    store.compact(end).await.unwrap();
+    assert_eq!(revisions().await, [end, changed, made]);
+    free.store(1999, Ordering::SeqCst);
+    store.compact(end).await.unwrap();
+    assert!(!revisions().await.contains(&changed));
+}

@@ -112,7 +112,6 @@ pub(crate) struct Engine<M> {
     committing: Mutex<()>,
     /// Held by whoever sweeps.
     progress: tokio::sync::Mutex<Progress>,
-    retention: Retention,
 }
 
 /// Our locks guard values that are whole between any two statements, so a panic elsewhere leaves them usable.
@@ -121,7 +120,7 @@ fn unpoisoned<G>(lock: Result<G, PoisonError<G>>) -> G {
 }
 
 impl<M: Medium> Engine<M> {
-    pub(crate) fn new(medium: M, recovered: Recovered, retention: Retention) -> Arc<Self> {
+    pub(crate) fn new(medium: M, recovered: Recovered) -> Arc<Self> {
         let newest = recovered.index.newest();
         Arc::new(Self {
             medium: RwLock::new(Some(Arc::new(medium))),
@@ -131,7 +130,6 @@ impl<M: Medium> Engine<M> {
             floor: AtomicU64::new(recovered.floor.get()),
             committing: Mutex::new(()),
             progress: tokio::sync::Mutex::new(recovered.progress),
-            retention,
         })
     }
 
@@ -402,7 +400,12 @@ impl<M: Medium> Engine<M> {
 
     /// Raises the floor and removes what only the changes below it needed; then what the history need not tell
     /// any more. Should it be cut short, the next one starts where it stopped.
-    pub(crate) async fn compact(self: &Arc<Self>, floor: Revision, now: u64) -> Result<(), Error> {
+    pub(crate) async fn compact(
+        self: &Arc<Self>,
+        floor: Revision,
+        now: u64,
+        keep: Retention,
+    ) -> Result<(), Error> {
         let mut progress = self.progress.lock().await;
         let newest = self.newest()?;
         if floor > newest {
@@ -419,7 +422,7 @@ impl<M: Medium> Engine<M> {
         }
         loop {
             let from = *progress;
-            *progress = self.read(move |engine| engine.forget_past(from, now)).await??;
+            *progress = self.read(move |engine| engine.forget_past(from, now, keep)).await??;
             if progress.past == from.past {
                 return Ok(());
             }
@@ -458,9 +461,9 @@ impl<M: Medium> Engine<M> {
 
     /// One step of a sweep of the history: what was superseded or deleted too long ago goes, and the oldest
     /// where there is too much.
-    fn forget_past(&self, from: Progress, now: u64) -> Result<Progress, Error> {
+    fn forget_past(&self, from: Progress, now: u64, keep: Retention) -> Result<Progress, Error> {
         let medium = self.medium()?;
-        let Retention { period, bytes } = self.retention;
+        let Retention { period, bytes } = keep;
         let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
         let mut step = Sweep::new(from, from.past);
         let mut past = from.swept;

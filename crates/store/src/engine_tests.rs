@@ -74,7 +74,7 @@ fn show(outcome: &Result<Outcome, Error>) -> String {
 /// In a group, later transactions see what earlier ones do, and nothing of those that conflicted.
 #[test]
 fn a_group_is_judged_in_order() {
-    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default());
     let group = vec![
         put("/a", Expect::Absent),
         put("/a", Expect::Absent),
@@ -94,7 +94,7 @@ fn a_group_is_judged_in_order() {
 /// After a write of which nobody knows whether it happened, nothing is acknowledged and no watch goes on.
 #[tokio::test]
 async fn a_failed_write_stops_the_engine() {
-    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default());
     assert_eq!(show(&engine.commit(vec![put("/a", Expect::Absent)], 0)[0]), "at 1");
     let head = engine.head();
     engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
@@ -104,7 +104,7 @@ async fn a_failed_write_stops_the_engine() {
     engine.medium().unwrap().broken.store(false, Ordering::SeqCst);
     assert!(matches!(engine.commit(vec![put("/c", Expect::Absent)], 0)[0], Err(Error::Poisoned)));
     assert!(matches!(head.borrow().revision(), Err(Error::Poisoned)));
-    assert!(matches!(engine.compact(Revision(1), 0).await, Err(Error::Poisoned)));
+    assert!(matches!(engine.compact(Revision(1), 0, Retention::default()).await, Err(Error::Poisoned)));
     assert!(engine.medium().unwrap().view().iter().all(|e| e.key.as_str() == "/a"));
     engine.suspend();
     assert!(matches!(engine.get(&Key::new("/a")), Err(Error::Poisoned)));
@@ -112,7 +112,7 @@ async fn a_failed_write_stops_the_engine() {
 }
 
 fn poisoned() -> Arc<Engine<Brittle>> {
-    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default());
     engine.commit(vec![put("/a", Expect::Absent), put("/b", Expect::Absent)], 0);
     engine.medium().unwrap().broken.store(true, Ordering::SeqCst);
     engine.commit(vec![put("/c", Expect::Absent)], 0);
@@ -152,7 +152,7 @@ fn an_end_is_an_end() {
 /// What is left after a compaction is what the floor needs and what came later.
 #[tokio::test]
 async fn a_sweep_leaves_what_is_needed() {
-    let engine = Engine::new(Brittle::default(), Recovered::default(), Retention::default());
+    let engine = Engine::new(Brittle::default(), Recovered::default());
     let mut at = Expect::Absent;
     for revision in 1..=2 * SWEEP as u64 {
         engine.commit(vec![put("/a", at)], 0);
@@ -164,9 +164,9 @@ async fn a_sweep_leaves_what_is_needed() {
         let view = engine.medium().unwrap().view();
         view.iter().map(|e| format!("{}{}", e.key, e.revision)).collect::<Vec<_>>()
     };
-    engine.compact(Revision(last - 1), 0).await.unwrap();
+    engine.compact(Revision(last - 1), 0, Retention::default()).await.unwrap();
     assert_eq!(left()[..2], [format!("/a{}", last - 1), format!("/a{last}")]);
     assert_eq!(left().len(), 5);
-    engine.compact(Revision(last + 3), 0).await.unwrap();
+    engine.compact(Revision(last + 3), 0, Retention::default()).await.unwrap();
     assert_eq!(left(), [format!("/a{last}"), format!("/c{}", last + 3)]);
 }

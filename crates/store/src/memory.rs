@@ -27,6 +27,7 @@ pub struct Memory {
     clock: Clock,
     /// Rung when a record with a deadline was written.
     bell: Arc<Notify>,
+    history: Retention,
 }
 
 impl fmt::Debug for Memory {
@@ -43,10 +44,10 @@ impl Memory {
 
     /// An empty store that keeps so much history.
     pub fn keeping(history: Retention) -> Self {
-        let engine = Engine::new(Log::default(), Recovered::default(), history);
+        let engine = Engine::new(Log::default(), Recovered::default());
         let (clock, bell) = (Clock(Instant::now()), Arc::new(Notify::new()));
         tokio::spawn(expire(Arc::downgrade(&engine), clock, Arc::clone(&bell)));
-        Self { engine, clock, bell }
+        Self { engine, clock, bell, history }
     }
 }
 
@@ -143,7 +144,7 @@ impl Store for Memory {
     }
 
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
-        self.engine.compact(floor, self.clock.now()).await
+        self.engine.compact(floor, self.clock.now(), self.history).await
     }
 }
 

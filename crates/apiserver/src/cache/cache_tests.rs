@@ -550,7 +550,10 @@ async fn a_damaged_record_harms_nothing() {
     f.pod("a", "1", "x", "n").await;
     let value = bytes::Bytes::from_static(b"\xff no object");
     let change = Put::Put { value, ttl: None };
-    f.store.commit(vec![Write { key: pods().key("a", "2"), expect: Expect::Absent, change, note: None }]).await.unwrap();
+    f.store
+        .commit(vec![Write { key: pods().key("a", "2"), expect: Expect::Absent, change, note: None }])
+        .await
+        .unwrap();
     f.pod("a", "3", "x", "n").await;
     assert_eq!(f.names(Filter::default()).await, ["a/1@1", "a/3@3"]);
     let again = Cache::start(f.store.clone(), vec![pods()], Limits::default()).await.unwrap();

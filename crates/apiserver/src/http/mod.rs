@@ -29,6 +29,7 @@ mod encode;
 mod exposed;
 mod flow;
 mod health;
+mod history;
 mod links;
 pub mod listen;
 mod negotiate;
@@ -204,7 +205,7 @@ fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Tar
         group: &r.group,
         version: &r.version,
         resource: &r.resource,
-        subresource: &r.subresource,
+        subresource: if r.subresource == history::HISTORY { "" } else { &r.subresource },
         // A namespace's own requests are permitted in it, too.
         namespace: if r.resource == "namespaces" && r.group.is_empty() { &r.name } else { &r.namespace },
         name: &r.name,

@@ -13,6 +13,7 @@ use tiphys_api::status::{Reason, Status};
 use super::body::{self, Body, RequestBody};
 use super::dialect::Dialect;
 use super::encode::{Include, ListMeta, View};
+use super::history::HISTORY;
 use super::negotiate::{self, Encoding, Offer};
 use super::patch::Patch;
 use super::request_info::{ResourceRequest, Verb};
@@ -31,6 +32,8 @@ pub(super) fn is_stream(subresource: &str) -> bool {
 pub(super) fn permission(r: &ResourceRequest) -> &'static str {
     match (&*r.resource, &*r.subresource) {
         ("pods", "exec" | "attach" | "portforward") => Verb::Create.as_str(),
+        // To restore what an object was is to update it.
+        (_, HISTORY) if r.verb == Verb::Create => Verb::Update.as_str(),
         _ => r.verb.as_str(),
     }
 }
@@ -93,6 +96,10 @@ impl Handler {
                 return Err(method_not_allowed());
             }
             return self.object(r.verb, call, asked, body).await;
+        }
+        if r.subresource == HISTORY && kind.storage.is_some() {
+            let call = Call { subresource: String::new(), ..call };
+            return self.history(&r, call, asked, body).await;
         }
         let subresource = kind.subresource(&r.subresource).ok_or_else(not_here)?.clone();
         if !subresource.verbs.contains(verbs(r.verb)) || !in_scope {
@@ -203,7 +210,7 @@ impl Handler {
         let view = self.view(&call, &asked, false)?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
-        let may_create = if create { self.may_create(&call) } else { Ok(()) };
+        let may_create = if create { self.may(&call, Verb::Create) } else { Ok(()) };
         let mut make = |live: Option<&Value>| {
             if live.is_none() {
                 may_create.clone()?;
@@ -233,7 +240,7 @@ impl Handler {
             }
             let config = dialect.check_config(config)?;
             let create = call.subresource.is_empty();
-            let may_create = self.may_create(&call);
+            let may_create = self.may(&call, Verb::Create);
             let mut make = |live: Option<&Value>| {
                 if live.is_none() {
                     may_create.clone()?;
@@ -257,8 +264,8 @@ impl Handler {
         written(&view, code, &updated.object.json, &asked.head.headers)
     }
 
-    /// Whether the user may make the object that an update of it would make.
-    fn may_create(&self, call: &Call) -> Result<(), Status> {
+    /// Whether the user may do this, too, to what the request is about.
+    pub(super) fn may(&self, call: &Call, verb: Verb) -> Result<(), Status> {
         let target = authz::Target::Resource {
             group: &call.kind.group,
             version: &call.version,
@@ -268,7 +275,7 @@ impl Handler {
             name: &call.name,
             field_selector: "",
         };
-        let attributes = authz::Attributes { user: &call.user, verb: Verb::Create.as_str(), target };
+        let attributes = authz::Attributes { user: &call.user, verb: verb.as_str(), target };
         authz::require(self.security.authorizer(), &attributes)
     }
 

@@ -97,6 +97,7 @@ impl Claims {
                 key: key.clone(),
                 expect: Expect::Absent,
                 change: Change::Put { value: Bytes::new(), ttl: None },
+                note: None,
             })
             .collect();
         for key in before.difference(&after) {
@@ -105,6 +106,7 @@ impl Claims {
                     key: key.clone(),
                     expect: Expect::At(record.revision),
                     change: Change::Delete,
+                    note: None,
                 });
             }
         }

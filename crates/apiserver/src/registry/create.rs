@@ -65,7 +65,8 @@ impl Registry {
                 return Ok((!exists).then(|| Object { json: stored::encode(&object) }));
             }
             let bytes = stored::encode(&object);
-            let mut writes = vec![self.put(kind, &key, tiphys_store::Expect::Absent, bytes.clone())];
+            let mut writes =
+                vec![self.put(call, "create", &key, tiphys_store::Expect::Absent, bytes.clone())];
             writes.extend(self.claims.changes(kind, &Value::Null, &object, &self.store).await?);
             match self.store.commit(writes).await.map_err(super::store_status)? {
                 Outcome::Committed(revision) => return super::rendered(&key, &bytes, revision).map(Some),

@@ -230,7 +230,7 @@ impl Registry {
                 if call.dry_run {
                     return waiting(rendered(key, &bytes, from.revision)?);
                 }
-                let write = self.put(&call.kind, key, Expect::At(from.revision), bytes.clone());
+                let write = self.put(call, "delete", key, Expect::At(from.revision), bytes.clone());
                 match self.store.commit(vec![write]).await.map_err(store_status)? {
                     Outcome::Committed(revision) => waiting(rendered(key, &bytes, revision)?),
                     Outcome::Conflict { current: newest, .. } => Ok(Err(Current::overtook(call, newest)?)),
@@ -250,7 +250,8 @@ impl Registry {
             return Ok(Ok(()));
         }
         let expect = Expect::At(from.revision);
-        let mut writes = vec![Write { key: key.clone(), expect, change: Change::Delete }];
+        let mut writes =
+            vec![Write { key: key.clone(), expect, change: Change::Delete, note: self.note(call, "delete") }];
         writes.extend(self.claims.changes(&call.kind, &from.tree, &Value::Null, &self.store).await?);
         match self.store.commit(writes).await.map_err(store_status)? {
             Outcome::Committed(_) => Ok(Ok(())),

@@ -27,10 +27,12 @@ pub mod claims;
 mod create;
 mod delete;
 pub(crate) mod objectmeta;
+mod past;
 mod update;
 mod validate;
 
 pub use delete::{DeleteOptions, Deleted, Propagation};
+pub use past::{Author, Past, Pasts};
 pub use update::{Change as Updating, Updated};
 
 /// Where the time comes from.
@@ -261,8 +263,9 @@ impl Registry {
     }
 
     /// The write of an object's bytes.
-    fn put(&self, kind: &Kind, key: &Key, expect: store::Expect, value: Bytes) -> Write {
-        Write { key: key.clone(), expect, change: Change::Put { value, ttl: lifetime(kind) } }
+    fn put(&self, call: &Call, verb: &'static str, key: &Key, expect: store::Expect, value: Bytes) -> Write {
+        let change = Change::Put { value, ttl: lifetime(&call.kind) };
+        Write { key: key.clone(), expect, change, note: self.note(call, verb) }
     }
 
     async fn admit(

@@ -163,7 +163,7 @@ impl Registry {
                 let object = super::rendered(&key, &bytes, from.revision)?;
                 return Ok(Attempt::Done(Updated { object, created: false }));
             }
-            let mut writes = vec![self.put(kind, &key, Expect::At(from.revision), bytes.clone())];
+            let mut writes = vec![self.put(call, "update", &key, Expect::At(from.revision), bytes.clone())];
             writes.extend(self.claims.changes(kind, old, &object, &self.store).await?);
             match self.store.commit(writes).await.map_err(super::store_status)? {
                 Outcome::Committed(revision) => {
