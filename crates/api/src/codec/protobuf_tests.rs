@@ -236,16 +236,23 @@ fn watch_events_are_framed() {
 }
 
 #[test]
-fn fields_of_other_versions_are_passed_over() {
-    let mut body = MAGIC.to_vec();
-    // Pod's field 127, and of its metadata: name "a", and clusterName, which went with 1.24.
-    let raw = [0xf8, 0x07, 1, 0x0a, 5, 0x0a, 1, b'a', 0x7a, 0];
-    body.extend_from_slice(&[0x12, raw.len() as u8]);
-    body.extend_from_slice(&raw);
+fn fields_of_other_versions_are_never_lost() {
+    let read = |raw: &[u8]| {
+        let mut body = MAGIC.to_vec();
+        body.extend_from_slice(&[0x12, raw.len() as u8]);
+        body.extend_from_slice(raw);
+        decode(&body, ("v1", "Pod"))
+    };
+    // Of a Pod: field 127 unset, and metadata with name "a" and an empty clusterName, which went with 1.24.
     assert_eq!(
-        decode(&body, ("v1", "Pod")).unwrap(),
+        read(&[0xf8, 0x07, 0, 0x0a, 5, 0x0a, 1, b'a', 0x7a, 0]).unwrap(),
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}})
     );
+    let unknown = |message, number| Err(Error::UnknownField { message, number });
+    assert_eq!(read(&[0xf8, 0x07, 1]), unknown("core.v1.Pod", 127));
+    assert_eq!(read(&[0x0a, 3, 0x7a, 1, b'c']), unknown("meta.v1.ObjectMeta", 15));
+    assert_eq!(read(&[0xfd, 0x07, 0, 0, 0, 1]), unknown("core.v1.Pod", 127));
+    assert_eq!(Status::from(read(&[0xf8, 0x07, 1]).unwrap_err()).code(), 400);
 }
 
 #[test]

@@ -15,8 +15,8 @@ enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
-    /// No field of Kubernetes is a fixed32; it is only skipped over.
-    Fixed32,
+    /// No field of Kubernetes is a fixed32.
+    Fixed32(u32),
 }
 
 impl Wire<'_> {
@@ -25,7 +25,16 @@ impl Wire<'_> {
             Self::Varint(_) => 0,
             Self::Fixed64(_) => 1,
             Self::Bytes(_) => 2,
-            Self::Fixed32 => 5,
+            Self::Fixed32(_) => 5,
+        }
+    }
+
+    /// Whether this is what Go clients write for a field that nobody set.
+    fn is_zero(self) -> bool {
+        match self {
+            Self::Varint(number) | Self::Fixed64(number) => number == 0,
+            Self::Fixed32(number) => number == 0,
+            Self::Bytes(bytes) => bytes.is_empty(),
         }
     }
 }
@@ -73,7 +82,11 @@ impl<'a> Fields<'a> {
                 let length = self.varint()?;
                 Wire::Bytes(self.take(length)?)
             }
-            5 => self.take(4).map(|_| Wire::Fixed32)?,
+            5 => {
+                let mut bytes = [0; 4];
+                bytes.copy_from_slice(self.take(4)?);
+                Wire::Fixed32(u32::from_le_bytes(bytes))
+            }
             wire => return Err(Error::WireType { message: self.message, field: "?", wire: wire as u8 }),
         };
         Ok(Some((key >> 3, wire)))
@@ -168,8 +181,14 @@ fn read_message(
     }
     let mut fields = Fields { rest: bytes, message: message.name() };
     while let Some((number, wire)) = fields.next()? {
-        // Clients of other versions send fields that are gone here, such as ObjectMeta's clusterName.
-        let Some(field) = message.field(number) else { continue };
+        let Some(field) = message.field(number) else {
+            // Clients of other versions send fields that are gone here, such as ObjectMeta's clusterName; only
+            // those that say something are missed.
+            if wire.is_zero() {
+                continue;
+            }
+            return Err(Error::UnknownField { message: message.name(), number });
+        };
         let at = At { message, field, depth };
         match field.shape {
             Shape::Embedded => {

@@ -32,6 +32,9 @@ pub enum Error {
     Truncated(&'static str),
     #[error("proto: wrong wire type {wire} for field {field} of {message}")]
     WireType { message: &'static str, field: &'static str, wire: u8 },
+    /// The client set a field that this server has no name for, and would lose.
+    #[error("proto: {message} has no field {number} here")]
+    UnknownField { message: &'static str, number: u64 },
     #[error("proto: field {field} of {message}: {problem}")]
     Value { message: &'static str, field: &'static str, problem: String },
     #[error("proto: messages are nested more than {MAX_DEPTH} deep")]
@@ -58,11 +61,11 @@ pub fn knows(api_version: &str, kind: &str) -> bool {
     Table::builtin().find(api_version, kind).is_some()
 }
 
-/// Reads a body, without the fields that have no number here. The tree has `apiVersion` and `kind` where the envelope names them; otherwise it is read as
+/// Reads a body. The tree has `apiVersion` and `kind` where the envelope names them; otherwise it is read as
 /// `default`, the version and kind that the endpoint expects.
 ///
 /// # Errors
-/// 400 for a body that is no such message, 415 for a kind without field numbers.
+/// 400 for a body that is no such message, or that sets fields which are unknown here; 415 for a kind without field numbers.
 pub fn decode(body: &[u8], default: (&str, &str)) -> Result<Value, Error> {
     decode::envelope(body, Some(default), 0)
 }
