@@ -12,6 +12,7 @@ mod conformance;
 mod host;
 mod machine;
 mod protobuf;
+mod removed;
 mod schema;
 
 #[derive(Parser)]
@@ -63,6 +64,18 @@ enum Task {
         #[arg(long, default_value = "crates/api/schema/v1_37.txt")]
         out: PathBuf,
     },
+    /// Distil the structure of the versions that upstream has removed into the artefact that `tiphys-api` embeds.
+    ///
+    /// Inputs: directories with Go sources as `<group>/<version>`, the newest release first: k8s.io/api as it is, of
+    /// 1.20 and of 1.13, and `pkg/apis` of k8s.io/apiextensions-apiserver.
+    Removed {
+        #[arg(required = true)]
+        roots: Vec<PathBuf>,
+        #[arg(long, default_value = "crates/api/schema/v1_37.txt")]
+        schema: PathBuf,
+        #[arg(long, default_value = "crates/api/schema/removed.txt")]
+        out: PathBuf,
+    },
     /// Distil the field numbers of the protobuf encoding into the artefact that `tiphys-api` embeds.
     ///
     /// Inputs: checkouts of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator, whose
@@ -87,6 +100,7 @@ fn main() -> anyhow::Result<()> {
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }
+        Task::Removed { roots, schema, out } => removed::distil(&roots, &schema, &out),
         Task::Protobuf { roots, schema, out } => protobuf::distil(&roots, &schema, &out),
     }
 }

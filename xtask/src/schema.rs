@@ -48,7 +48,7 @@ fn directories(path: &Path) -> anyhow::Result<Vec<std::path::PathBuf>> {
     Ok(found)
 }
 
-fn last(path: &Path) -> String {
+pub(crate) fn last(path: &Path) -> String {
     path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
@@ -176,15 +176,15 @@ fn type_of(schema: &Value, definitions: &Map<String, Value>) -> anyhow::Result<S
 
 /// How one field of a Go struct is written to JSON.
 #[derive(Clone, Copy)]
-struct GoField {
-    pointer: bool,
-    omit_empty: bool,
-    omit_zero: bool,
+pub(crate) struct GoField {
+    pub(crate) pointer: bool,
+    pub(crate) omit_empty: bool,
+    pub(crate) omit_zero: bool,
 }
 
 impl GoField {
     /// `~`: left out when zero or empty; `=`: written even when zero; nothing: as it was given.
-    fn presence(self, ty: &str) -> &'static str {
+    pub(crate) fn presence(self, ty: &str) -> &'static str {
         let scalar = matches!(ty, "s" | "i" | "l" | "b" | "d");
         let many = ty == "y" || ty.starts_with(['[', '{']);
         match (self.pointer, self.omit_empty || self.omit_zero) {

@@ -9,6 +9,7 @@ use crate::selector::LabelSelector;
 
 pub(crate) mod autoscaling;
 pub(crate) mod devices;
+pub(crate) mod removed;
 
 /// The fields of events that are called differently: in `events.k8s.io/v1`, and in core `v1`.
 const EVENT_FIELDS: [(&str, &str); 7] = [

@@ -9,6 +9,7 @@ use crate::meta::{as_map, child_mut};
 
 mod machinery;
 mod pod;
+pub(crate) mod removed;
 mod rest;
 mod workloads;
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::{field, meta, names, table};
 
+mod removed;
 mod rows;
 
 /// A name in a row: static for built-in kinds, owned for those that a CustomResourceDefinition makes.
@@ -310,10 +311,21 @@ pub struct Kinds {
 }
 
 impl Kinds {
-    /// The kinds that every cluster has.
+    /// The kinds that every cluster has, in their current versions and those that upstream has removed.
     pub fn builtin() -> Self {
+        let mut rows = rows::all();
+        removed::add(&mut rows);
+        Self::of(rows)
+    }
+
+    /// The kinds that every cluster has, in the versions that upstream serves today.
+    pub fn current() -> Self {
+        Self::of(rows::all())
+    }
+
+    fn of(rows: Vec<Kind>) -> Self {
         let mut kinds = Self::default();
-        for row in rows::all() {
+        for row in rows {
             // Two rows of one name would be a mistake in the table, which a test of the table finds.
             kinds.insert(row).unwrap_or_else(|taken| panic!("built-in kinds: {taken}"));
         }

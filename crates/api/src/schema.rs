@@ -12,6 +12,9 @@
 //! `q` Quantity, `x` IntOrString, `o` anything, `@name` an object, `{}T` a map (`{=}T` replaced as a whole),
 //! `[]T` an atomic list, `[=]T` a set, `[a,b]T` a list that is a map by the keys a and b.
 //! Flags: `!` required, `~` left out when zero or empty, `=` written even when zero.
+//!
+//! The versions that upstream has removed stand in `schema/removed.txt`, from `cargo xtask removed`. There a `+` before
+//! a name opens a type that is known already and gets more fields.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,7 +22,7 @@ use std::sync::OnceLock;
 
 use crate::kind::Str;
 
-static ARTEFACT: &str = include_str!("../schema/v1_37.txt");
+static ARTEFACTS: [&str; 2] = [include_str!("../schema/v1_37.txt"), include_str!("../schema/removed.txt")];
 
 /// The values that stand for themselves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +211,7 @@ impl Schema {
     /// The structure of the built-in kinds, read once from the artefact.
     pub fn builtin() -> &'static Self {
         static BUILTIN: OnceLock<Schema> = OnceLock::new();
-        BUILTIN.get_or_init(|| reader::read(ARTEFACT))
+        BUILTIN.get_or_init(|| reader::read(&ARTEFACTS))
     }
 
     /// The type of a built-in kind.
@@ -368,10 +371,11 @@ mod reader {
         Cow, Field, HashMap, Node, ObjectNode, OwnedListKind, PatchStrategy, Scalar, Schema, Str, Zero,
     };
 
-    pub(super) fn read(text: &'static str) -> Schema {
+    pub(super) fn read(texts: &[&'static str]) -> Schema {
         let mut reader = Reader::default();
         // A field may name a type that stands further down, so the objects get their nodes first.
-        for line in text.lines().filter(|l| !l.starts_with(' ')) {
+        let lines = || texts.iter().flat_map(|text| text.lines());
+        for line in lines().filter(|l| !l.starts_with([' ', '+'])) {
             let mut words = line.split(' ');
             let name = words.next().unwrap_or_default();
             let mut atomic = false;
@@ -391,14 +395,17 @@ mod reader {
             reader.schema.nodes.push(Node::Object(object));
         }
         let mut object = None;
-        for line in text.lines() {
-            match line.strip_prefix(' ') {
-                Some(field) => reader.field(field),
-                None => {
-                    reader.close(object);
-                    object = Some(object.map_or(0, |o| o + 1));
-                }
+        let mut opened = 0..;
+        for line in lines() {
+            if let Some(field) = line.strip_prefix(' ') {
+                reader.field(field);
+                continue;
             }
+            reader.close(object);
+            object = match line.strip_prefix('+') {
+                Some(name) => Some(reader.reopen(name)),
+                None => opened.next(),
+            };
         }
         reader.close(object);
         reader.schema
@@ -422,6 +429,18 @@ mod reader {
                 object.index(fields);
             }
             self.first = fields_end;
+        }
+
+        /// Goes on with an object that is closed already: its fields move to where the others will stand.
+        fn reopen(&mut self, name: &str) -> usize {
+            let node = self.schema.names.get(name).map(|node| *node as usize);
+            let Some((node, Node::Object(object))) = node.and_then(|n| Some((n, self.schema.nodes.get(n)?)))
+            else {
+                unreachable!("{name} is reopened in the schema artefact before it is there")
+            };
+            let fields = self.schema.fields[object.first as usize..object.end as usize].to_vec();
+            self.schema.fields.extend(fields);
+            node
         }
 
         fn field(&mut self, line: &'static str) {

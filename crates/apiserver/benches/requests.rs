@@ -219,6 +219,7 @@ async fn main() {
         advertise: address,
         service_range: "10.96.0.0/16".parse().expect("a range"),
         node_ports: 30000..=32767,
+        removed_apis: true,
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");
     let serving = server.clone();

@@ -20,7 +20,11 @@ fn groups_name_their_versions() {
     let all = groups(&kinds);
     let apps = json!({
         "name": "apps",
-        "versions": [{"groupVersion": "apps/v1", "version": "v1"}],
+        "versions": [
+            {"groupVersion": "apps/v1", "version": "v1"},
+            {"groupVersion": "apps/v1beta2", "version": "v1beta2"},
+            {"groupVersion": "apps/v1beta1", "version": "v1beta1"},
+        ],
         "preferredVersion": {"groupVersion": "apps/v1", "version": "v1"},
     });
     assert_eq!(find(&all["groups"], "name", "apps"), &apps);

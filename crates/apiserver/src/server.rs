@@ -51,6 +51,8 @@ pub struct Config {
     pub service_range: IpNet,
     /// The ports that Services get on every node.
     pub node_ports: RangeInclusive<u16>,
+    /// Serves the versions that upstream has removed, too.
+    pub removed_apis: bool,
 }
 
 /// Why a server did not start.
@@ -85,7 +87,7 @@ impl ApiServer {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let pki = &config.pki;
         let store: Arc<dyn Store> = Arc::new(Sealed::new(store, Transformer::new(&pki.sealing)));
-        let kinds = Kinds::builtin();
+        let kinds = if config.removed_apis { Kinds::builtin() } else { Kinds::current() };
         let specs = kinds.iter().filter_map(|kind| Spec::of(kind)).collect();
         let cache = Cache::start(Arc::clone(&store), specs, Limits::default()).await.map_err(Error::Cache)?;
         let source: Arc<dyn Source> = Arc::clone(&cache) as _;

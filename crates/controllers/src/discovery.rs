@@ -1,11 +1,15 @@
 //! Which collections the API serves, for controllers that work on objects of every kind.
 
+use std::collections::HashMap;
+
 use kube::{Client, discovery::ApiResource};
 
 /// One collection, by the version its group prefers.
 #[derive(Clone, Debug)]
 pub(crate) struct Served {
     pub(crate) resource: ApiResource,
+    /// Other groups that show the same collection: Deployments were in `extensions` before they were in `apps`.
+    pub(crate) also_in: Vec<String>,
     pub(crate) namespaced: bool,
     pub(crate) verbs: Vec<String>,
 }
@@ -20,6 +24,8 @@ impl Served {
 #[derive(Debug, Default)]
 pub(crate) struct Discovered {
     pub(crate) served: Vec<Served>,
+    /// How each collection is stored, where the server tells.
+    stored: HashMap<String, usize>,
     /// Versions, as `group/version`, that did not answer, and why.
     pub(crate) failed: Vec<(String, kube::Error)>,
 }
@@ -44,7 +50,8 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovered, kube::Error>
 }
 
 impl Discovered {
-    /// Adds what a version serves, less subresources and what an earlier version of the group serves.
+    /// Adds what a version serves, less subresources, what an earlier version of the group serves, and what is another
+    /// group's under its own name.
     fn take(
         &mut self,
         group: &str,
@@ -61,7 +68,14 @@ impl Discovered {
             if resource.name.contains('/') || self.served.iter().any(known) {
                 continue;
             }
+            let hash = resource.storage_version_hash.filter(|hash| !hash.is_empty());
+            if let Some(same) = hash.as_ref().and_then(|hash| self.stored.get(hash)) {
+                self.served[*same].also_in.push(group.to_owned());
+                continue;
+            }
+            self.stored.extend(hash.map(|hash| (hash, self.served.len())));
             self.served.push(Served {
+                also_in: Vec::new(),
                 resource: ApiResource {
                     group: group.to_owned(),
                     version: version.to_owned(),
@@ -103,5 +117,22 @@ mod tests {
         assert_eq!(at, [("g/v1", "a"), ("g/v2", "b"), ("v1", "a")]);
         assert!(found.served[0].can(&["list", "watch"]) && !found.served[0].can(&["list", "delete"]));
         assert_eq!(found.failed.iter().map(|(at, _)| at.as_str()).collect::<Vec<_>>(), ["h/v1"]);
+    }
+
+    #[test]
+    fn a_collection_in_two_groups_is_one() {
+        let list = |hash: &str| {
+            let resource = json!({"name": "deployments", "singularName": "", "namespaced": true, "kind": "Deployment",
+                                  "verbs": ["list"], "storageVersionHash": hash});
+            Ok(serde_json::from_value(json!([resource])).expect("resources"))
+        };
+        let mut found = Discovered::default();
+        found.take("apps", "v1", list("abc"));
+        found.take("extensions", "v1beta1", list("abc"));
+        found.take("example.com", "v1", list(""));
+        found.take("example.org", "v1", list(""));
+        let groups: Vec<_> = found.served.iter().map(|s| &*s.resource.group).collect();
+        assert_eq!(groups, ["apps", "example.com", "example.org"]);
+        assert_eq!(found.served[0].also_in, ["extensions"]);
     }
 }

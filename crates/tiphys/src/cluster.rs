@@ -80,6 +80,7 @@ impl Cluster {
             advertise: SocketAddr::new(host, port),
             service_range: settings.service_cidr.into(),
             node_ports: 30000..=32767,
+            removed_apis: settings.removed_apis,
         };
         let server =
             ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;

@@ -35,6 +35,9 @@ pub(crate) struct Settings {
     /// The socket of another CRI runtime, such as `unix:///run/containerd/containerd.sock`.
     #[arg(long)]
     pub(crate) container_runtime_endpoint: Option<String>,
+    /// Whether the API serves the versions that Kubernetes has removed since 1.16, and initializers.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) removed_apis: bool,
 }
 
 /// The addresses and names inside of a cluster.
@@ -74,6 +77,7 @@ impl Settings {
             node_name: None,
             pod_manifest_path: None,
             container_runtime_endpoint: None,
+            removed_apis: true,
         }
     }
 

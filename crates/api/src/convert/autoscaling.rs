@@ -12,7 +12,7 @@ use crate::schema::Schema;
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
-const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+pub(crate) const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
 /// A source of metrics: its field, and the names that its flat form has for a value and a mean of values.
 struct Source {
@@ -239,7 +239,7 @@ pub(crate) fn to_v1(autoscaler: &mut Value) {
 
 /// A field of the `v2` spec or status with the structure that the schema gives it; `None` if it has another,
 /// for anyone can write annotations, or if it is empty.
-fn understood(part: &str, field: &str, value: Value) -> Option<Value> {
+pub(crate) fn understood(part: &str, field: &str, value: Value) -> Option<Value> {
     let ty = Schema::builtin().named(&format!("autoscaling.v2.HorizontalPodAutoscaler{part}"))?;
     let whole = Value::Object(Map::from_iter([(field.to_owned(), value)]));
     let (mut read, _unknown_fields) = decode::from_value(ty, whole).ok()?;
@@ -247,7 +247,7 @@ fn understood(part: &str, field: &str, value: Value) -> Option<Value> {
 }
 
 /// `scaleUp` is `ScaleUp` to Go, and the other way round.
-fn first_letters(value: Value, case: fn(&char) -> char) -> Value {
+pub(crate) fn first_letters(value: Value, case: fn(&char) -> char) -> Value {
     match value {
         Value::Object(map) => map
             .into_iter()

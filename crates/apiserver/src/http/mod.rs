@@ -254,3 +254,6 @@ fn method_not_allowed() -> Status {
 #[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod removed_tests;

@@ -43,14 +43,27 @@ impl Descriptions {
         Self(texts)
     }
 
+    /// A version that upstream has removed is described as the one that took its place.
+    fn find(&self, full: &str) -> Option<&Texts> {
+        self.0.get(full).or_else(|| {
+            let (group, rest) = full.strip_prefix("io.k8s.api.")?.split_once('.')?;
+            let (_, name) = rest.split_once('.')?;
+            let groups = if group == "extensions" { &["apps", "networking"][..] } else { &[group] };
+            let current = |group: &&str| {
+                ["v1", "v2"].iter().find_map(|v| self.0.get(&format!("io.k8s.api.{group}.{v}.{name}")))
+            };
+            groups.iter().find_map(current)
+        })
+    }
+
     /// What the schema is.
     pub(super) fn of(&self, full: &str) -> Option<&str> {
-        self.0.get(full)?.of.as_deref()
+        self.find(full)?.of.as_deref()
     }
 
     /// What the schema's field is.
     pub(super) fn of_field(&self, full: &str, field: &str) -> Option<&str> {
-        self.0.get(full)?.fields.get(field).map(String::as_str)
+        self.find(full)?.fields.get(field).map(String::as_str)
     }
 }
 

@@ -46,7 +46,8 @@ impl Catalogue {
     /// The kind that an owner reference names, whichever version it says.
     fn named(&self, api_version: &str, kind: &str) -> Option<KindId> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        self.0.iter().position(|s| s.resource.group == group && s.resource.kind == kind).map(KindId)
+        let in_group = |s: &Served| s.resource.group == group || s.also_in.iter().any(|also| also == group);
+        self.0.iter().position(|s| s.resource.kind == kind && in_group(s)).map(KindId)
     }
 }
 

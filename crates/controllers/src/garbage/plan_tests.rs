@@ -9,6 +9,7 @@ use crate::discovery::Served;
 /// Kind `Space` is cluster-scoped, kind `Thing` is not.
 fn catalogue() -> Catalogue {
     let served = |kind: &str, namespaced| Served {
+        also_in: Vec::new(),
         resource: kube::discovery::ApiResource {
             group: "x".to_owned(),
             version: "v1".to_owned(),

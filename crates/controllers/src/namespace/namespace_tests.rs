@@ -6,6 +6,7 @@ use super::*;
 
 fn served(group: &str, plural: &str) -> Served {
     Served {
+        also_in: Vec::new(),
         resource: ApiResource {
             group: group.to_owned(),
             version: "v1".to_owned(),

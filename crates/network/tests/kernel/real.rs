@@ -29,6 +29,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         advertise: SocketAddr::from(([10, 244, 0, 1], 6443)),
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30_000..=32_767,
+        removed_apis: true,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()
 }

@@ -1,0 +1,83 @@
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::testing::{ADVERTISED, ask, config, json, server};
+use tiphys_store::Memory;
+
+fn deployment(version: &str) -> Value {
+    json!({"apiVersion": version, "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": {
+        "metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+}
+
+#[tokio::test]
+async fn an_old_manifest_makes_what_todays_clients_see() {
+    let server = server().await;
+    let old = "/apis/extensions/v1beta1/namespaces/default/deployments";
+    let new = "/apis/apps/v1/namespaces/default/deployments/web";
+    let body = deployment("extensions/v1beta1").to_string();
+    let made = ask(&server, "POST", old, &[("content-type", "application/json")], body).await;
+    assert_eq!(made.code, 201, "{}", made.json());
+    assert_eq!(made.json()["apiVersion"], "extensions/v1beta1");
+    assert_eq!(
+        made.headers["warning"],
+        "299 - \"extensions/v1beta1 Deployment is deprecated in v1.8+, unavailable in v1.16+; use apps/v1 Deployment\""
+    );
+    let (code, seen) = json(&server, "GET", new, Value::Null).await;
+    assert_eq!(code, 200);
+    assert_eq!(seen["apiVersion"], "apps/v1");
+    assert_eq!(seen["spec"]["selector"], json!({"matchLabels": {"app": "web"}}));
+    assert_eq!(seen["spec"]["strategy"]["rollingUpdate"], json!({"maxSurge": 1, "maxUnavailable": 1}));
+    let shown = ask(&server, "GET", new, &[], "").await;
+    assert!(!shown.headers.contains_key("warning"));
+
+    let patch = json!({"spec": {"replicas": 3}}).to_string();
+    let headers = [("content-type", "application/strategic-merge-patch+json")];
+    let path = format!("{old}/web");
+    assert_eq!(ask(&server, "PATCH", &path, &headers, patch).await.json()["spec"]["replicas"], 3);
+    for version in ["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2", "apps/v1"] {
+        let (_, list) = json(&server, "GET", &format!("/apis/{version}/deployments"), Value::Null).await;
+        assert_eq!(list["apiVersion"], version);
+        assert_eq!(list["items"][0]["spec"]["replicas"], 3, "{version}");
+    }
+    assert_eq!(json(&server, "DELETE", &path, Value::Null).await.0, 200);
+    assert_eq!(json(&server, "GET", new, Value::Null).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_version_applies_what_it_owns() {
+    let server = server().await;
+    let path = "/apis/networking.k8s.io/v1beta1/namespaces/default/ingresses/web?fieldManager=m";
+    let headers = [("content-type", "application/apply-patch+yaml")];
+    let ingress = |port: u16| {
+        json!({"apiVersion": "networking.k8s.io/v1beta1", "kind": "Ingress", "metadata": {"name": "web"},
+            "spec": {"backend": {"serviceName": "web", "servicePort": port}}})
+        .to_string()
+    };
+    assert_eq!(ask(&server, "PATCH", path, &headers, ingress(80)).await.code, 201);
+    assert_eq!(ask(&server, "PATCH", path, &headers, ingress(81)).await.code, 200);
+    let current = "/apis/networking.k8s.io/v1/namespaces/default/ingresses/web";
+    let (_, seen) = json(&server, "GET", current, Value::Null).await;
+    assert_eq!(seen["spec"]["defaultBackend"], json!({"service": {"name": "web", "port": {"number": 81}}}));
+    assert_eq!(seen["metadata"]["managedFields"][0]["apiVersion"], "networking.k8s.io/v1beta1");
+}
+
+#[tokio::test]
+async fn protobuf_of_a_version_without_a_table_is_not_taken() {
+    let server = server().await;
+    let path = "/apis/autoscaling/v2beta1/namespaces/default/horizontalpodautoscalers";
+    let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
+    let answer = ask(&server, "POST", path, &headers, b"k8s\0".to_vec()).await;
+    assert_eq!(answer.code, 415, "{}", answer.json());
+}
+
+#[tokio::test]
+async fn without_the_switch_old_versions_are_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = std::sync::Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap());
+    let config = crate::Config { removed_apis: false, ..config(pki, ADVERTISED) };
+    let server = ApiServer::start(config, std::sync::Arc::new(Memory::new())).await.unwrap();
+    for path in ["/apis/extensions/v1beta1", "/apis/extensions/v1beta1/deployments", "/apis/apps/v1beta1"] {
+        assert_eq!(json(&server, "GET", path, Value::Null).await.0, 404, "{path}");
+    }
+    assert_eq!(json(&server, "GET", "/apis/apps/v1/deployments", Value::Null).await.0, 200);
+}
