@@ -26,7 +26,6 @@ pub(crate) enum Reference {
     /// part of its name: then it has none.
     Call {
         function: &'static Function,
-        #[expect(dead_code, reason = "prices will be estimated by signature")]
         overloads: u32,
         receiver: bool,
     },
@@ -45,6 +44,7 @@ pub(crate) fn check(expr: &Expr, nodes: u32, environment: &Environment, errors: 
         errors,
         unifier: Unifier::default(),
         scopes: Vec::new(),
+        lenient: 0,
         types: vec![Type::Error; count],
         references: vec![Reference::None; count],
     };
@@ -58,6 +58,8 @@ struct Checker<'c> {
     errors: &'c mut Errors,
     unifier: Unifier,
     scopes: Vec<(Arc<str>, Type)>,
+    /// How many calls are around that take lists of anything.
+    lenient: u32,
     types: Vec<Type>,
     references: Vec<Reference>,
 }
@@ -176,7 +178,10 @@ impl Checker<'_> {
     }
 
     fn call(&mut self, expr: &Expr, name: &str, target: Option<&Expr>, args: &[Expr]) -> Type {
+        let lenient = u32::from(name == "format");
+        self.lenient += lenient;
         let mut types: Vec<Type> = args.iter().map(|arg| self.expr(arg)).collect();
+        self.lenient -= lenient;
         let mut function = library::lookup(name);
         let mut receiver = target;
         if let Some(of) = target {
@@ -286,6 +291,9 @@ impl Checker<'_> {
         let Some(known) = known else { return next };
         if self.unifier.assignable(&next, &known) {
             return self.unifier.more_general(&known, &next);
+        }
+        if self.lenient > 0 {
+            return Type::Dyn;
         }
         let (known, next) = (self.unifier.substitute(&known, true), self.unifier.substitute(&next, true));
         self.errors.add(at.at, format!("expected type '{known}' but found '{next}'"));

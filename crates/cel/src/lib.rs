@@ -21,6 +21,7 @@
 mod check;
 mod duration;
 mod error;
+mod estimate;
 mod eval;
 mod library;
 mod price;
@@ -31,6 +32,7 @@ mod types;
 mod value;
 
 pub use error::{Errors, EvalError, Issue};
+pub use estimate::{Range, Sizes};
 pub use library::{Ask, Authorizer, Decision, Opaque};
 pub use program::{
     Bindings, Budget, Constructor, Environment, MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, Program,
