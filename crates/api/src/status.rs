@@ -84,6 +84,17 @@ pub struct Status {
     pub details: Option<Box<Details>>,
     /// A continue token that goes on where an expired one ended: `metadata.continue`.
     pub next: Option<String>,
+    /// What somebody else decided, where that is not one of ours.
+    pub foreign: Option<Box<Foreign>>,
+}
+
+/// The code and the reason of a failure that a webhook has named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foreign {
+    /// 400 to 599.
+    pub code: u16,
+    /// May be empty.
+    pub reason: String,
 }
 
 /// What the failure is about.
@@ -113,7 +124,7 @@ fn qualified(resource: &str, group: &str) -> String {
 
 impl Status {
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), details: None, next: None }
+        Self { reason, message: message.into(), details: None, next: None, foreign: None }
     }
 
     #[must_use]
@@ -126,6 +137,17 @@ impl Status {
     pub fn with_continue(mut self, next: String) -> Self {
         self.next = Some(next);
         self
+    }
+
+    /// A failure that somebody else has named: answered with this code and reason. A code that is no failure's is
+    /// taken for the nearest that is.
+    pub fn foreign(code: u16, reason: String, message: String, details: Option<Details>) -> Self {
+        let foreign = Foreign { code: code.clamp(400, 599), reason };
+        Self {
+            details: details.map(Box::new),
+            foreign: Some(Box::new(foreign)),
+            ..Self::new(Reason::Forbidden, message)
+        }
     }
 
     /// The server's own fault.
@@ -196,15 +218,23 @@ impl Status {
     }
 
     pub fn code(&self) -> u16 {
-        self.reason.code()
+        self.foreign.as_ref().map_or_else(|| self.reason.code(), |foreign| foreign.code)
+    }
+
+    /// The reason on the wire; empty where a webhook gave none.
+    pub fn reason_text(&self) -> &str {
+        self.foreign.as_ref().map_or_else(|| self.reason.as_str(), |foreign| &foreign.reason)
     }
 
     /// The object on the wire.
     pub fn to_value(&self) -> Value {
         let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason.as_str(), "code": self.code(),
+            "message": self.message, "code": self.code(),
         });
+        if !self.reason_text().is_empty() {
+            body["reason"] = self.reason_text().into();
+        }
         if let Some(next) = &self.next {
             body["metadata"]["continue"] = next.as_str().into();
         }

@@ -66,9 +66,9 @@ impl Security {
 
     /// The admission plug-ins that are on by default, in the order to run them in; `kinds` are all rows, as they
     /// are at any time.
-    pub fn plugins(&self, _: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
+    pub fn plugins(&self, kinds: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
-        let mut plugins = admission::standard(&self.source);
+        let mut plugins = admission::standard(&self.source, &self.outgoing, kinds);
         plugins.push(Arc::new(escalation));
         plugins
     }

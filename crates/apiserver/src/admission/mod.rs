@@ -13,12 +13,14 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
+mod webhooks;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
-use tiphys_api::{meta, status::Status};
+use tiphys_api::{kind::Kinds, meta, status::Status};
+use tokio::sync::watch;
 
 pub use self::{
     limit_ranger::LimitRanger,
@@ -33,10 +35,12 @@ pub use self::{
     service_account::ServiceAccount,
     storage::{DefaultStorageClass, StorageObjectInUseProtection},
     tolerations::DefaultTolerationSeconds,
+    webhooks::{Phase, Webhooks},
 };
 use crate::{
     audit::Annotations,
     identity::Identity,
+    outgoing::Outgoing,
     registry::{DeleteOptions, Warnings},
     source::Source,
 };
@@ -141,7 +145,12 @@ fn list_mut<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Vec<Value> {
 }
 
 /// The plug-ins that are on by default, in upstream's order.
-pub fn standard(source: &Arc<dyn Source>) -> Vec<Arc<dyn Plugin>> {
+pub fn standard(
+    source: &Arc<dyn Source>,
+    outgoing: &Arc<Outgoing>,
+    kinds: &watch::Receiver<Arc<Kinds>>,
+) -> Vec<Arc<dyn Plugin>> {
+    let webhooks = |phase| Webhooks::new(phase, Arc::clone(source), Arc::clone(outgoing), kinds.clone());
     let source = || Arc::clone(source);
     vec![
         Arc::new(NamespaceLifecycle::new(source())),
@@ -155,6 +164,8 @@ pub fn standard(source: &Arc<dyn Source>) -> Vec<Arc<dyn Plugin>> {
         Arc::new(DefaultStorageClass::new(source())),
         Arc::new(StorageObjectInUseProtection),
         Arc::new(RuntimeClass::new(source())),
+        Arc::new(webhooks(Phase::Mutating)),
+        Arc::new(webhooks(Phase::Validating)),
         Arc::new(ResourceQuota),
     ]
 }

@@ -446,7 +446,9 @@ async fn no_shape_of_object_makes_a_plugin_panic() {
         ("coordination.k8s.io", "leases"),
         ("scheduling.k8s.io", "priorityclasses"),
     ];
-    for plugin in standard(&table) {
+    let outgoing = Arc::new(Outgoing::new(Arc::clone(&table), None));
+    let (_rows, kinds) = watch::channel(Arc::new(Kinds::builtin()));
+    for plugin in standard(&table, &outgoing, &kinds) {
         for (group, resource) in resources {
             for operation in [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect] {
                 for user in

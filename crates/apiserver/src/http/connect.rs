@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::OnUpgrade;
 use rand::Rng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
 
@@ -44,7 +44,10 @@ impl Handler {
         asked: Asked,
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
-        self.registry.admit_connect(&call).await?;
+        // A log is only read.
+        if r.subresource != "log" {
+            self.registry.admit_connect(&call, connect_options(r, &call, &asked.query)).await?;
+        }
         match (&*r.resource, &*r.subresource) {
             ("pods", "log") if r.verb == Verb::Get => self.log(&call, asked).await,
             ("pods", "exec" | "attach" | "portforward") => self.attach(r, &call, asked).await,
@@ -230,6 +233,33 @@ impl Handler {
         let (address, port) = &found[rand::rng().random_range(0..found.len())];
         reachable(address, *port)
     }
+}
+
+/// What a connection is asked for with, as the object that admission sees: `PodExecOptions` and its like.
+fn connect_options(r: &ResourceRequest, call: &Call, query: &Query) -> Value {
+    let speaks = call.kind.subresource(&r.subresource).and_then(|s| s.speaks.as_ref());
+    let mut options = json!({"kind": speaks.map_or("", |s| &*s.kind), "apiVersion": "v1"});
+    for flag in ["stdin", "stdout", "stderr", "tty"] {
+        if query.flag(flag) {
+            options[flag] = true.into();
+        }
+    }
+    match &*r.subresource {
+        "proxy" if !r.rest.is_empty() => options["path"] = r.rest.as_str().into(),
+        "exec" | "attach" if !query.text("container").is_empty() => {
+            options["container"] = query.text("container").into();
+        }
+        _ => {}
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if !command.is_empty() {
+        options["command"] = command.into();
+    }
+    let ports: Vec<u16> = query.all("ports").filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        options["ports"] = ports.into();
+    }
+    options
 }
 
 fn moved(to: &str) -> Result<Response<Body>, Status> {

@@ -26,6 +26,7 @@ impl Registry {
         }
         let name = meta::name(&object).to_owned();
         self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
+        objectmeta::place(&mut object, &call.namespace)?;
         (kind.hooks.default)(&storage(kind)?.version, &mut object);
 
         let exists = |name: &str| Status::already_exists(&kind.group, &kind.resource, name);

@@ -100,21 +100,32 @@ impl Call {
 pub struct Warnings(Mutex<Vec<String>>);
 
 impl Warnings {
-    /// A response carries at most this many; headers are bounded.
-    const MAX: usize = 32;
+    /// All warnings of a response together; headers are bounded. Upstream's bounds, in characters.
+    const MAX: usize = 4096;
+    /// Once they are longer than that together, each is cut to this.
+    const MAX_EACH: usize = 256;
 
     /// Adds a warning that is not there yet.
     pub fn add(&self, warning: impl Into<String>) {
         let warning = warning.into();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < Self::MAX && !all.contains(&warning) {
+        let cut: usize = all.iter().map(|text| text.chars().take(Self::MAX_EACH).count()).sum();
+        if !warning.is_empty() && cut < Self::MAX && !all.contains(&warning) {
             all.push(warning);
         }
     }
 
     /// The warnings so far.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if all.iter().map(|text| text.chars().count()).sum::<usize>() > Self::MAX {
+            for text in &mut all {
+                if let Some((at, _)) = text.char_indices().nth(Self::MAX_EACH) {
+                    text.truncate(at);
+                }
+            }
+        }
+        all
     }
 }
 
@@ -299,11 +310,11 @@ impl Registry {
         self.validate_admission(&attributes, object, &Value::Null).await
     }
 
-    /// Admits a connection to an object.
-    pub(crate) async fn admit_connect(&self, call: &Call) -> Result<(), Status> {
+    /// Admits a connection to an object; `options` is what the connection is asked for with.
+    pub(crate) async fn admit_connect(&self, call: &Call, mut options: Value) -> Result<(), Status> {
         let attributes = call.attributes(Operation::Connect, &call.name);
-        self.admit(&attributes, &mut Value::Null, &Value::Null).await?;
-        self.validate_admission(&attributes, &Value::Null, &Value::Null).await
+        self.admit(&attributes, &mut options, &Value::Null).await?;
+        self.validate_admission(&attributes, &options, &Value::Null).await
     }
 
     /// Lets plug-ins tell the client about an object that they have let through.
@@ -402,3 +413,7 @@ pub fn cache_status(error: cache::Error) -> Status {
         cache::Error::Damaged { .. } => Status::internal(message),
     }
 }
+
+#[cfg(test)]
+#[path = "warnings_tests.rs"]
+mod warnings_tests;

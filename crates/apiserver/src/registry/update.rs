@@ -94,10 +94,10 @@ impl Registry {
                 "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             )));
         }
-        objectmeta::named(&mut object, &call.name)?;
-        objectmeta::place(&mut object, &call.namespace)?;
+        in_place(call, &mut object)?;
         meta::metadata_mut(&mut object).remove("resourceVersion");
         self.admit(&call.attributes(Operation::Create, &call.name), &mut object, &Value::Null).await?;
+        in_place(call, &mut object)?;
         (call.kind.hooks.default)(&storage(&call.kind)?.version, &mut object);
         Ok(match self.insert(call, object).await? {
             Some(object) => Attempt::Done(Updated { object, created: true }),
@@ -117,12 +117,12 @@ impl Registry {
     ) -> Result<Attempt, Status> {
         let (kind, old) = (&call.kind, &from.tree);
         let mut object = (change.make)(Some(old))?;
-        objectmeta::named(&mut object, &call.name)?;
-        objectmeta::place(&mut object, &call.namespace)?;
+        in_place(call, &mut object)?;
         self.check_identity(call, &mut object, old)?;
 
         let attributes = call.attributes(Operation::Update, &call.name);
         self.admit(&attributes, &mut object, old).await?;
+        in_place(call, &mut object)?;
         (kind.hooks.default)(&storage(kind)?.version, &mut object);
         objectmeta::keep(&mut object, old);
         (change.rules.prepare)(&mut object, old);
@@ -205,4 +205,10 @@ impl Registry {
             )),
         }
     }
+}
+
+/// Makes sure that the object has the name and the namespace of the request: admission may have changed them.
+fn in_place(call: &Call, object: &mut Value) -> Result<(), Status> {
+    objectmeta::named(object, &call.name)?;
+    objectmeta::place(object, &call.namespace)
 }

@@ -1,0 +1,255 @@
+//! `AdmissionReview`: what a webhook is asked, and what it answers.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tiphys_api::status::{Details, StatusCause};
+
+use super::Reviews;
+use crate::admission::matching::Matched;
+use crate::admission::{Attributes, Operation};
+use crate::registry::Propagation;
+
+impl Reviews {
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "admission.k8s.io/v1",
+            Self::V1Beta1 => "admission.k8s.io/v1beta1",
+        }
+    }
+}
+
+fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
+    }
+}
+
+/// The body of a review of the object and of what it was, as the webhook wants to see them.
+pub(super) fn request(
+    reviews: Reviews,
+    uid: &str,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    [object, old]: [&Value; 2],
+) -> Bytes {
+    let a = attributes;
+    let kind = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let resource = |group: &str, version: &str, resource: &str| json!({"group": group, "version": version, "resource": resource});
+    let itself = Matched { row: std::sync::Arc::clone(&matched.row), version: a.version.to_owned() };
+    // A subresource's own kind has one version, the object itself the request's.
+    let (_, version, _) = itself.kind(a.subresource);
+    let own = matched.row.group == a.group && matched.row.resource == a.resource;
+    let asked = if own { itself.kind(a.subresource) } else { (a.group, version, a.kind) };
+    let mut user = json!({"username": a.user.name()});
+    if !a.user.uid().is_empty() {
+        user["uid"] = a.user.uid().into();
+    }
+    if !a.user.groups().is_empty() {
+        user["groups"] = a.user.groups().into();
+    }
+    if !a.user.extra().is_empty() {
+        user["extra"] = json!(a.user.extra());
+    }
+    let mut request = json!({
+        "uid": uid,
+        "kind": kind(matched.kind(a.subresource)),
+        "resource": resource(&matched.row.group, &matched.version, &matched.row.resource),
+        "requestKind": kind(asked),
+        "requestResource": resource(a.group, a.version, a.resource),
+        "operation": operation(a.operation),
+        "userInfo": user,
+        "object": object,
+        "oldObject": old,
+        "dryRun": a.dry_run,
+        "options": options(a),
+    });
+    // A namespace is said to be in itself.
+    let namespace = if a.group.is_empty() && a.resource == "namespaces" { a.name } else { a.namespace };
+    for (field, text) in [
+        ("name", a.name),
+        ("namespace", namespace),
+        ("subResource", a.subresource),
+        ("requestSubResource", a.subresource),
+    ] {
+        if !text.is_empty() {
+            request[field] = text.into();
+        }
+    }
+    let review = json!({"kind": "AdmissionReview", "apiVersion": reviews.api_version(), "request": request});
+    Bytes::from(review.to_string())
+}
+
+/// The options of the operation.
+fn options(a: &Attributes<'_>) -> Value {
+    let kind = match a.operation {
+        Operation::Create => "CreateOptions",
+        Operation::Update => "UpdateOptions",
+        Operation::Delete => "DeleteOptions",
+        Operation::Connect => return Value::Null,
+    };
+    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+    if a.dry_run {
+        options["dryRun"] = json!(["All"]);
+    }
+    match a.delete {
+        None if !a.field_manager.is_empty() => options["fieldManager"] = a.field_manager.into(),
+        None => {}
+        Some(delete) => {
+            if let Some(seconds) = delete.grace {
+                options["gracePeriodSeconds"] = seconds.into();
+            }
+            if let Some(propagation) = delete.propagation {
+                options["propagationPolicy"] = match propagation {
+                    Propagation::Orphan => "Orphan",
+                    Propagation::Background => "Background",
+                    Propagation::Foreground => "Foreground",
+                }
+                .into();
+            }
+            for (field, value) in [("uid", &delete.uid), ("resourceVersion", &delete.resource_version)] {
+                if let Some(value) = value {
+                    options["preconditions"][field] = value.as_str().into();
+                }
+            }
+        }
+    }
+    options
+}
+
+/// What a webhook has answered.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Answer {
+    pub(super) rejected: Option<Rejected>,
+    /// A JSON patch that is still to be checked.
+    pub(super) patch: Option<Value>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The status of a refusal.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Rejected {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    pub(super) message: String,
+    pub(super) details: Option<Details>,
+}
+
+/// Why an answer is none.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum Error {
+    #[error("webhook response was absent")]
+    Absent,
+    #[error("expected response.uid={expected:?}, got {got:?}")]
+    Uid { expected: String, got: String },
+    #[error("expected webhook response of {expected}, got {got}")]
+    Kind { expected: String, got: String },
+    #[error("webhook returned response.patch but not response.patchType")]
+    NoPatchType,
+    #[error("webhook returned response.patchType but not response.patch")]
+    NoPatch,
+    #[error("unsupported patch type {0:?}")]
+    PatchType(String),
+    #[error("validating webhook may not return response.patch")]
+    ValidatingPatch,
+    #[error("validating webhook may not return response.patchType")]
+    ValidatingPatchType,
+    #[error("received undecodable patch in webhook response: {0}")]
+    Patch(String),
+}
+
+fn text(from: &Value, field: &str) -> String {
+    from[field].as_str().unwrap_or_default().to_owned()
+}
+
+/// Reads an answer. In v1beta1 neither the uid nor the kind nor the patch's type was ever checked.
+pub(super) fn answer(
+    reviews: Reviews,
+    uid: &str,
+    mutating: bool,
+    mut review: Value,
+) -> Result<Answer, Error> {
+    let (version, kind) = (text(&review, "apiVersion"), text(&review, "kind"));
+    let mut response = match review.get_mut("response").map(Value::take) {
+        Some(Value::Object(response)) => Value::Object(response),
+        _ => return Err(Error::Absent),
+    };
+    if reviews == Reviews::V1 {
+        let got = text(&response, "uid");
+        if got != uid {
+            return Err(Error::Uid { expected: uid.to_owned(), got });
+        }
+        if version != reviews.api_version() || kind != "AdmissionReview" {
+            let named = |version: &str, kind: &str| format!("{version}, Kind={kind}");
+            let expected = named(reviews.api_version(), "AdmissionReview");
+            return Err(Error::Kind { expected, got: named(&version, &kind) });
+        }
+    }
+    let strings = |field: &str| -> Vec<(String, String)> {
+        let map = response[field].as_object().into_iter().flatten();
+        map.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+    };
+    let warnings = response["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    Ok(Answer {
+        annotations: strings("auditAnnotations").into_iter().collect(),
+        warnings: warnings.map(str::to_owned).collect(),
+        rejected: (response["allowed"] != true).then(|| rejected(&response["status"])),
+        patch: patch(reviews, mutating, &mut response)?,
+    })
+}
+
+fn patch(reviews: Reviews, mutating: bool, response: &mut Value) -> Result<Option<Value>, Error> {
+    let encoded = response["patch"].as_str().filter(|patch| !patch.is_empty());
+    let ty = response["patchType"].as_str();
+    match (reviews, mutating) {
+        (Reviews::V1, true) => match (encoded, ty) {
+            (Some(_), None) => return Err(Error::NoPatchType),
+            (None, Some(_)) => return Err(Error::NoPatch),
+            (Some(_), Some(ty)) if ty != "JSONPatch" => return Err(Error::PatchType(ty.to_owned())),
+            _ => {}
+        },
+        (Reviews::V1, false) if encoded.is_some() => return Err(Error::ValidatingPatch),
+        (Reviews::V1, false) if ty.is_some() => return Err(Error::ValidatingPatchType),
+        (_, false) => return Ok(None),
+        (Reviews::V1Beta1, true) => {}
+    }
+    let Some(encoded) = encoded else { return Ok(None) };
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|e| Error::Patch(e.to_string()))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| Error::Patch(e.to_string()))
+}
+
+fn rejected(status: &Value) -> Rejected {
+    let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
+    let details = status["details"].as_object().map(details);
+    Rejected { code, reason: text(status, "reason"), message: text(status, "message"), details }
+}
+
+fn details(from: &Map<String, Value>) -> Details {
+    let from = Value::Object(from.clone());
+    let causes = from["causes"].as_array().into_iter().flatten();
+    Details {
+        name: text(&from, "name"),
+        group: text(&from, "group"),
+        kind: text(&from, "kind"),
+        uid: text(&from, "uid"),
+        causes: causes
+            .map(|cause| StatusCause {
+                reason: text(cause, "reason"),
+                message: text(cause, "message"),
+                field: text(cause, "field"),
+            })
+            .collect(),
+        retry_after_seconds: from["retryAfterSeconds"].as_u64().and_then(|s| s.try_into().ok()).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+#[path = "review_tests.rs"]
+mod tests;
