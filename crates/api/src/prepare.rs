@@ -245,6 +245,26 @@ pub fn create_pending(object: &mut Value) {
     as_map(object).insert("status".to_owned(), json!({"phase": "Pending"}));
 }
 
+/// As [`create_pending`]; where the data comes from has two names, of which the older knows only two kinds.
+pub fn create_claim(claim: &mut Value) {
+    create_pending(claim);
+    let spec = child_mut(as_map(claim), "spec");
+    let old_enough = |source: &Value| {
+        let (group, kind) = (meta::text(source, &["apiGroup"]), meta::text(source, &["kind"]));
+        matches!((group, kind), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+    };
+    if spec.get("dataSource").is_some_and(|source| !old_enough(source)) {
+        spec.remove("dataSource");
+    }
+    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
+        (Some(source), None) => drop(spec.insert("dataSourceRef".to_owned(), source)),
+        (None, Some(source)) if old_enough(&source) && source.get("namespace").is_none() => {
+            spec.insert("dataSource".to_owned(), source);
+        }
+        _ => {}
+    }
+}
+
 /// How long a pod may still live when it is deleted: as long as the caller says, else as long as the pod
 /// says; not at all when nothing of it runs. The kubelet gets one second where a negative time was asked for.
 pub fn pod_grace(pod: &Value, asked: Option<i64>) -> i64 {

@@ -18,6 +18,7 @@ mod resources;
 mod scheduling;
 mod security;
 pub(crate) mod service;
+pub(crate) mod storage;
 mod volume;
 pub(crate) mod workload;
 

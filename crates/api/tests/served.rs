@@ -173,9 +173,12 @@ fn groups_come_in_upstreams_order() {
         }
     }
     let kinds = Kinds::builtin();
-    let named = |name| if name == "" { "core" } else { name };
     let groups = kinds.groups();
-    let served: Vec<&str> = groups.iter().map(|g| named(g.name)).filter(|g| wanted.contains(g)).collect();
+    let served: Vec<&str> = groups
+        .iter()
+        .map(|g| if g.name.is_empty() { "core" } else { g.name })
+        .filter(|g| wanted.contains(g))
+        .collect();
     assert_eq!(served, wanted);
 }
 

@@ -7,7 +7,9 @@ use super::{Update, Verbs, Version};
 use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
-use crate::validate::{access, admission, cluster as rules_of, machinery as machine, pod, service, workload};
+use crate::validate::{
+    access, admission, cluster as rules_of, machinery as machine, pod, service, storage as volume, workload,
+};
 use crate::{convert, defaults, meta, prepare};
 
 mod devices;
@@ -243,6 +245,9 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "ConfigMap") => (rules_of::config_map, rules_of::config_map_update),
         (_, "ControllerRevision") => (|_| Vec::new(), workload::revision_update),
         (_, "CronJob") => (workload::cron_job, workload::cron_job_update),
+        (_, "CSIDriver") => (volume::csi_driver, volume::csi_driver_update),
+        (_, "CSINode") => (volume::csi_node, volume::csi_node_update),
+        (_, "CSIStorageCapacity") => (volume::csi_capacity, volume::csi_capacity_update),
         (_, "DaemonSet") => (workload::daemon_set, workload::daemon_set_update),
         (_, "Deployment") => (workload::deployment, workload::deployment_update),
         (_, "Endpoints") => (service::endpoints, service::endpoints_update),
@@ -264,6 +269,8 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         }
         (_, "Namespace") => (rules_of::namespace, |_, _| Vec::new()),
         (_, "Node") => (rules_of::node, rules_of::node_update),
+        (_, "PersistentVolume") => (volume::persistent_volume, volume::persistent_volume_update),
+        (_, "PersistentVolumeClaim") => (volume::claim, volume::claim_update),
         (_, "Pod") => (pod::create, pod::update),
         (_, "PodDisruptionBudget") => (workload::disruption_budget, workload::disruption_budget_update),
         (_, "PodTemplate") => (workload::pod_template, workload::pod_template_update),
@@ -279,6 +286,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "Secret") => (rules_of::secret, rules_of::secret_update),
         (_, "SelfSubjectAccessReview") => (access::self_access_review, |_, _| Vec::new()),
         (_, "Service") => (service::service, service::service_update),
+        (_, "StorageClass") => (volume::class, volume::class_update),
         (_, "StatefulSet") => (workload::stateful_set, workload::stateful_set_update),
         (_, "SubjectAccessReview") => (access::access_review, |_, _| Vec::new()),
         (_, "ValidatingAdmissionPolicy") => {
@@ -287,6 +295,8 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "ValidatingAdmissionPolicyBinding") => {
             (admission::validating_binding, admission::validating_binding_update)
         }
+        (_, "VolumeAttachment") => (volume::attachment, volume::attachment_update),
+        (_, "VolumeAttributesClass") => (volume::attributes, volume::attributes_update),
         _ => return None,
     })
 }
@@ -300,6 +310,8 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("Namespace", "finalize") => rules_of::namespace_finalize,
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,
+        ("PersistentVolumeClaim", "status") => volume::claim_status,
+        ("VolumeAttachment", "status") => volume::attachment_status_update,
         ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
         ("Pod", "resize") => pod::update_resize,
         ("Pod", "status") => pod::update_status,
@@ -386,7 +398,7 @@ fn core(rows: &mut Vec<Kind>) {
         row("", "PersistentVolumeClaim", "persistentvolumeclaims")
             .short(&["pvc"])
             .status()
-            .create(prepare::create_pending)
+            .create(prepare::create_claim)
             .default(defaults::persistent_volume_claim),
         row("", "PersistentVolume", "persistentvolumes")
             .cluster()

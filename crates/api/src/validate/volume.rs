@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{At, NEGATIVE, container, dns_label};
+use super::{At, NEGATIVE, container, dns_label, storage};
 use crate::field::{Error, Errors};
 use crate::quantity::Quantity;
 
@@ -69,21 +69,26 @@ fn source(volume: &At<'_>, errors: &mut Errors) {
         }
         "projected" => projected(&at, errors),
         "persistentVolumeClaim" => drop(at.get("claimName").needed(errors)),
-        "nfs" => {
-            at.get("server").needed(errors);
-            let path = at.get("path");
-            if path.needed(errors).is_some_and(|p| !p.starts_with('/')) {
-                path.invalid(errors, "must be an absolute path");
-            }
-        }
+        "nfs" => nfs(&at, errors),
         "csi" => drop(at.get("driver").needed(errors)),
-        "ephemeral" if !at.has("volumeClaimTemplate") => at.get("volumeClaimTemplate").required(errors, ""),
+        "ephemeral" => match at.opt("volumeClaimTemplate") {
+            Some(template) => storage::claim_spec(&template.get("spec"), errors),
+            None => at.get("volumeClaimTemplate").required(errors, ""),
+        },
         "image" => drop(at.get("reference").needed(errors)),
         _ => {}
     }
 }
 
-fn host_path(at: &At<'_>, errors: &mut Errors) {
+pub(super) fn nfs(at: &At<'_>, errors: &mut Errors) {
+    at.get("server").needed(errors);
+    let path = at.get("path");
+    if path.needed(errors).is_some_and(|p| !p.starts_with('/')) {
+        path.invalid(errors, "must be an absolute path");
+    }
+}
+
+pub(super) fn host_path(at: &At<'_>, errors: &mut Errors) {
     let path = at.get("path");
     if path.needed(errors).is_some() {
         no_backsteps(&path, errors);
@@ -109,7 +114,7 @@ fn mode(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn no_backsteps(at: &At<'_>, errors: &mut Errors) {
+pub(super) fn no_backsteps(at: &At<'_>, errors: &mut Errors) {
     if at.text().split('/').any(|part| part == "..") {
         at.invalid(errors, "must not contain '..'");
     }
