@@ -96,7 +96,7 @@ fn any_of(ty: TypeRef<'_>, depth: usize, dice: &mut Dice) -> Value {
 }
 
 /// What of an object protobuf can say. It has no empty lists, upstream's messages have no types inside of
-/// other objects, and fields that came to 1.37 last have no published number.
+/// other objects, and neither fields that came to 1.37 last nor initializers have a number there.
 fn on_the_wire(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -109,7 +109,8 @@ fn on_the_wire(value: Value) -> Value {
                         template.retain(|key, _| key != "apiVersion" && key != "kind");
                     }
                 }
-                let unnumbered = matches!(&*key, "runningInUserNamespace" | "derivedAttributes");
+                let unnumbered =
+                    matches!(&*key, "runningInUserNamespace" | "derivedAttributes" | "initializers");
                 (value != json!([]) && !unnumbered).then_some((key, value))
             };
             Value::Object(map.into_iter().filter_map(said).collect())
@@ -143,11 +144,16 @@ proptest! {
                 prop_assert_eq!(&again.unwrap().object, &read.object, "{}: read twice", row.kind);
 
                 let api_version = api_version(&row.group, &version.name);
-                prop_assert!(protobuf::knows(&api_version, &row.kind), "{api_version} {}: no protobuf", row.kind);
-                let bytes = protobuf::encode(&read.object).unwrap();
-                let tree = protobuf::decode(&bytes, ("", "")).unwrap();
-                let crossed = decode_tree(&target, tree, FieldValidation::Strict).unwrap().object;
-                prop_assert_eq!(on_the_wire(crossed), on_the_wire(read.object.clone()), "{}: in protobuf", row.kind);
+                if protobuf::knows(&api_version, &row.kind) {
+                    let bytes = protobuf::encode(&read.object).unwrap();
+                    let tree = protobuf::decode(&bytes, ("", "")).unwrap();
+                    let crossed = decode_tree(&target, tree, FieldValidation::Strict).unwrap().object;
+                    let (crossed, read) = (on_the_wire(crossed), on_the_wire(read.object.clone()));
+                    prop_assert_eq!(crossed, read, "{} {}: in protobuf", api_version, row.kind);
+                } else {
+                    // Upstream has forgotten some of what it no longer serves.
+                    prop_assert!(version.warning.is_some(), "{} {}: no protobuf", api_version, row.kind);
+                }
 
                 let mut object = read.object;
                 (row.hooks.default)(&version.name, &mut object);
