@@ -79,12 +79,12 @@ enum Task {
     /// Distil the field numbers of the protobuf encoding into the artefact that `tiphys-api` embeds.
     ///
     /// Inputs: checkouts of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator, whose
-    /// `generated.proto` files are read for names, numbers and types, and the schema artefact.
+    /// `generated.proto` files are read for names, numbers and types, and the schema artefacts.
     Protobuf {
         #[arg(required = true)]
         roots: Vec<PathBuf>,
-        #[arg(long, default_value = "crates/api/schema/v1_37.txt")]
-        schema: PathBuf,
+        #[arg(long, default_values = ["crates/api/schema/v1_37.txt", "crates/api/schema/removed.txt"])]
+        schema: Vec<PathBuf>,
         #[arg(long, default_value = "crates/api/schema/protobuf.txt")]
         out: PathBuf,
     },

@@ -17,17 +17,38 @@ struct Field {
     ty: String,
 }
 
-/// Reads every `generated.proto` below `roots` and the schema artefact, and writes the numbers to `out`.
-pub(crate) fn distil(roots: &[PathBuf], schema: &Path, out: &Path) -> anyhow::Result<()> {
+/// What 1.13 had in the metadata of every object, in the form of `generated.proto`.
+const INITIALIZERS: &str = "
+package k8s.io.apimachinery.pkg.apis.meta.v1;
+message Initializer {
+  optional string name = 1;
+}
+message Initializers {
+  repeated Initializer pending = 1;
+  optional Status result = 2;
+}
+";
+
+/// Reads every `generated.proto` below `roots` and the schema artefacts, and writes the numbers to `out`.
+pub(crate) fn distil(roots: &[PathBuf], schemas: &[PathBuf], out: &Path) -> anyhow::Result<()> {
     let mut files = Vec::new();
     for root in roots {
         find(root, &mut files)?;
     }
     let mut messages = BTreeMap::new();
     for file in &files {
-        read(file, &mut messages).with_context(|| format!("read {}", file.display()))?;
+        let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+        read(&text, &mut messages).with_context(|| format!("read {}", file.display()))?;
     }
-    let schema = fs::read_to_string(schema).with_context(|| format!("read {}", schema.display()))?;
+    read(INITIALIZERS, &mut messages)?;
+    if let Some(metadata) = messages.get_mut("meta.v1.ObjectMeta") {
+        let field = Field { name: "initializers".to_owned(), ty: "@meta.v1.Initializers".to_owned() };
+        metadata.insert(16, field);
+    }
+    let mut schema = String::new();
+    for path in schemas {
+        schema += &fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    }
     let properties = properties(&schema);
     rename(&mut messages, &properties);
     embed(&mut messages, &properties);
@@ -64,8 +85,7 @@ fn find(directory: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(file: &Path, messages: &mut BTreeMap<String, Message>) -> anyhow::Result<()> {
-    let text = fs::read_to_string(file)?;
+fn read(text: &str, messages: &mut BTreeMap<String, Message>) -> anyhow::Result<()> {
     let mut package = String::new();
     let mut current: Option<(String, Message)> = None;
     for line in text.lines().map(str::trim) {
@@ -178,7 +198,7 @@ fn properties(schema: &str) -> BTreeMap<&str, BTreeSet<&str>> {
             Some(field) => {
                 properties.entry(object).or_default().insert(field.split(' ').next().unwrap_or_default());
             }
-            None => object = line.split(' ').next().unwrap_or_default(),
+            None => object = line.trim_start_matches('+').split(' ').next().unwrap_or_default(),
         }
     }
     properties

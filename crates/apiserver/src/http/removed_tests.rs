@@ -62,15 +62,6 @@ async fn a_version_applies_what_it_owns() {
 }
 
 #[tokio::test]
-async fn protobuf_of_a_version_without_a_table_is_not_taken() {
-    let server = server().await;
-    let path = "/apis/autoscaling/v2beta1/namespaces/default/horizontalpodautoscalers";
-    let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
-    let answer = ask(&server, "POST", path, &headers, b"k8s\0".to_vec()).await;
-    assert_eq!(answer.code, 415, "{}", answer.json());
-}
-
-#[tokio::test]
 async fn without_the_switch_old_versions_are_not_found() {
     let dir = tempfile::tempdir().unwrap();
     let pki = std::sync::Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap());
