@@ -14,6 +14,7 @@ pub(crate) mod cluster;
 mod container;
 pub(crate) mod machinery;
 pub(crate) mod pod;
+pub(crate) mod quota;
 mod resources;
 mod scheduling;
 mod security;

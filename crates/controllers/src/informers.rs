@@ -4,7 +4,10 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
     coordination::v1::Lease,
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Service, ServiceAccount},
+    core::v1::{
+        ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+        ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -44,6 +47,7 @@ pub(crate) struct Informers {
     pub(crate) node_leases: Kept<Lease>,
     pub(crate) namespaces: Kept<Namespace>,
     pub(crate) service_accounts: Kept<ServiceAccount>,
+    pub(crate) resource_quotas: Kept<ResourceQuota>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -78,6 +82,7 @@ impl Informers {
             ),
             namespaces: all(client, slim),
             service_accounts: all(client, slim),
+            resource_quotas: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -100,6 +105,7 @@ impl Informers {
         tasks.spawn(self.node_leases.run());
         tasks.spawn(self.namespaces.run());
         tasks.spawn(self.service_accounts.run());
+        tasks.spawn(self.resource_quotas.run());
         tasks.spawn(self.root_cas.run());
     }
 }

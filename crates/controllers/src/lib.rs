@@ -19,6 +19,7 @@ mod pod_control;
 mod pod_gc;
 mod pods;
 mod replica_set;
+mod resource_quota;
 mod service_account;
 
 pub use manager::{Config, ControllerManager, Error};

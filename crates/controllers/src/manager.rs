@@ -15,6 +15,7 @@ use crate::{
     node_lifecycle::{NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
     replica_set::{ReplicaSets, ReplicationControllers},
+    resource_quota::ResourceQuotas,
     service_account::{RootCa, ServiceAccounts},
 };
 
@@ -57,6 +58,7 @@ impl ControllerManager {
         start.controller(TaintEviction::new);
         start.controller(PodGc::new);
         start.controller(Namespaces::new);
+        start.controller(ResourceQuotas::new);
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

@@ -18,19 +18,16 @@ use serde_json::Value;
 use tiphys_testkit::Cluster;
 
 /// Words in the names of cases that need what is not built yet.
-const LATER: [(&str, &str); 12] = [
+const LATER: [(&str, &str); 9] = [
     ("AdmissionWebhook", "the whole API"),
     ("Aggregator", "the whole API"),
     ("Certificates API", "the whole API"),
     ("CustomResource", "the whole API"),
-    ("LimitRange", "the whole API"),
-    ("ResourceQuota", "the whole API"),
     ("Daemon set", "all controllers"),
     ("StatefulSet", "all controllers"),
     ("PreemptionExecutionPath", "all of the scheduler"),
     ("validates basic preemption", "all of the scheduler"),
     ("validates lower priority pod preemption", "all of the scheduler"),
-    ("exceeded quota", "the whole API"),
 ];
 
 /// What cases assert that upstream itself has changed by 1.37.

@@ -10,7 +10,7 @@ use crate::table::{Printer, cluster, network, pods, storage as volumes, workload
 use crate::validate::{
     access, admission, cluster as rules_of, machinery as machine, pod, service, storage as volume, workload,
 };
-use crate::{convert, defaults, meta, prepare};
+use crate::{convert, defaults, meta, prepare, validate};
 
 mod devices;
 mod machinery;
@@ -280,7 +280,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "ReplicationController") => {
             (workload::replication_controller, workload::replication_controller_update)
         }
-        (_, "ResourceQuota") => (rules_of::quota, rules_of::quota_update),
+        (_, "ResourceQuota") => (validate::quota::quota, validate::quota::quota_update),
         (_, "Role") => (access::role, access::role_update),
         (_, "RoleBinding") => (access::role_binding, access::role_binding_update),
         (_, "Secret") => (rules_of::secret, rules_of::secret_update),
@@ -315,6 +315,7 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
         ("Pod", "resize") => pod::update_resize,
         ("Pod", "status") => pod::update_status,
+        ("ResourceQuota", "status") => validate::quota::quota_status,
         ("Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet", "status") => {
             workload::counts_status
         }

@@ -392,21 +392,6 @@ pub(crate) fn priority_class_update(new: &Value, old: &Value) -> Errors {
     errors
 }
 
-pub(crate) fn quota(object: &Value) -> Errors {
-    let root = At::root(object);
-    let mut errors = Vec::new();
-    resources::amounts(&root.get("spec").get("hard"), &mut errors);
-    errors
-}
-
-pub(crate) fn quota_update(new: &Value, old: &Value) -> Errors {
-    let mut errors = quota(new);
-    let root = At::root(new);
-    let spec = root.get("spec");
-    spec.get("scopes").unchanged(&mut errors, &old["spec"]["scopes"]);
-    errors
-}
-
 pub(crate) fn limit_range(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");

@@ -1,70 +1,22 @@
 //! LimitRanger: gives containers the requests and limits that their namespace prescribes, and keeps pods and claims
 //! within its bounds.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tiphys_api::{meta, quantity::Quantity, status::Status};
+use tiphys_api::{
+    meta,
+    quantity::Quantity,
+    quota::{Amounts, Needs, amounts},
+    status::Status,
+};
 
 use super::{Attributes, Operation, Plugin};
 use crate::source::{Entry, Source};
 
 pub struct LimitRanger {
     source: Arc<dyn Source>,
-}
-
-/// Amounts by the name of the resource.
-type Amounts = BTreeMap<String, Quantity>;
-
-/// What a container, a pod or a claim asks for and is held to.
-#[derive(Clone, Debug, Default)]
-struct Usage {
-    requests: Amounts,
-    limits: Amounts,
-}
-
-fn amounts(list: &Value) -> Amounts {
-    let entries = list.as_object().into_iter().flatten();
-    entries
-        .filter_map(|(name, amount)| Some((name.clone(), Quantity::parse(amount.as_str()?).ok()?)))
-        .collect()
-}
-
-impl Usage {
-    fn of(container: &Value) -> Self {
-        let resources = &container["resources"];
-        Self { requests: amounts(&resources["requests"]), limits: amounts(&resources["limits"]) }
-    }
-
-    /// A pod's: what its containers have together, or an init container alone if that is more. A resource that a
-    /// container does not mention has no sum.
-    fn of_pod(pod: &Value) -> Self {
-        let all: Vec<Self> = meta::items(pod, &["spec", "containers"]).iter().map(Self::of).collect();
-        let mut usage = Self {
-            requests: sum(all.iter().map(|u| &u.requests)),
-            limits: sum(all.iter().map(|u| &u.limits)),
-        };
-        for init in meta::items(pod, &["spec", "initContainers"]).iter().map(Self::of) {
-            raise(&mut usage.requests, init.requests);
-            raise(&mut usage.limits, init.limits);
-        }
-        usage
-    }
-}
-
-fn sum<'a>(all: impl Iterator<Item = &'a Amounts> + Clone) -> Amounts {
-    let names = all.clone().flat_map(BTreeMap::keys).cloned();
-    let total =
-        |name: &String| all.clone().map(|amounts| amounts.get(name).copied()).sum::<Option<Quantity>>();
-    names.filter_map(|name| total(&name).map(|total| (name, total))).collect()
-}
-
-fn raise(amounts: &mut Amounts, others: Amounts) {
-    for (name, other) in others {
-        let amount = amounts.entry(name).or_insert(other);
-        *amount = (*amount).max(other);
-    }
 }
 
 /// One entry of `spec.limits`.
@@ -86,7 +38,7 @@ impl Limit {
     }
 
     /// Notes where `usage` is out of bounds.
-    fn check(&self, usage: &Usage, wrong: &mut Vec<String>) {
+    fn check(&self, usage: &Needs, wrong: &mut Vec<String>) {
         let kind = &self.kind;
         let given = |amounts: &Amounts, name: &str| amounts.get(name).copied();
         for (name, min) in &self.min {
@@ -187,7 +139,9 @@ fn fill(container: &mut Value, defaults: &[&Value], what: &str) -> Vec<String> {
 }
 
 fn is_pod(request: &Attributes<'_>) -> bool {
+    let resized = request.operation == Operation::Update && request.subresource == "resize";
     request.is(Operation::Create, "", "pods")
+        || (resized && request.group.is_empty() && request.resource == "pods")
 }
 
 #[async_trait]
@@ -230,13 +184,13 @@ impl Plugin for LimitRanger {
         for limit in self.limits(request.namespace).iter().map(Limit::of) {
             match (limit.kind.as_str(), claim) {
                 ("PersistentVolumeClaim", true) => {
-                    limit.check(&Usage { limits: Amounts::new(), ..Usage::of(&object["spec"]) }, &mut wrong);
+                    limit.check(&Needs { limits: Amounts::new(), ..Needs::of(&object["spec"]) }, &mut wrong);
                 }
-                ("Pod", false) => limit.check(&Usage::of_pod(object), &mut wrong),
+                ("Pod", false) => limit.check(&Needs::declared(object), &mut wrong),
                 ("Container", false) => {
                     for list in ["containers", "initContainers"] {
                         for container in meta::items(object, &["spec", list]) {
-                            limit.check(&Usage::of(container), &mut wrong);
+                            limit.check(&Needs::of(container), &mut wrong);
                         }
                     }
                 }

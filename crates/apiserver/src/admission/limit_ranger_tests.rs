@@ -107,7 +107,19 @@ async fn bounds_hold_for_containers_pods_and_ratios() {
             json!({ "type": "Pod", "max": { "cpu": "1" } }),
             json!([container(cpu("1m"), cpu("600m")), container(cpu("1m"), json!({}))]),
             none(),
+            Ok(()),
+        ),
+        (
+            json!({ "type": "Pod", "max": { "cpu": "1" } }),
+            one(cpu("1m"), json!({})),
+            none(),
             Err("maximum cpu usage per Pod is 1.  No limit is specified"),
+        ),
+        (
+            json!({ "type": "Pod", "max": { "cpu": "1" } }),
+            one(cpu("1m"), cpu("600m")),
+            json!([{ "name": "s", "restartPolicy": "Always", "resources": { "limits": cpu("500m") } }]),
+            Err("maximum cpu usage per Pod is 1, but limit is 1100m"),
         ),
         (
             json!({ "type": "Container", "maxLimitRequestRatio": { "cpu": "2" } }),
@@ -155,6 +167,16 @@ async fn claims_are_bounded_by_what_they_ask_for() {
         assert!(
             large.contains("maximum storage usage per PersistentVolumeClaim is 10Gi, but request is 11Gi")
         );
+    }
+}
+
+#[tokio::test]
+async fn a_resize_stays_within_bounds() {
+    let plugin = plugin(json!([{ "type": "Container", "max": { "cpu": "1" } }]));
+    let pod = json!({ "metadata": { "name": "p" }, "spec": { "containers": [container(json!({}), json!({ "cpu": "2" }))] } });
+    for (subresource, want) in [("pods/resize", false), ("pods/status", true), ("pods", true)] {
+        let case = Case::new(Operation::Update, subresource, "p");
+        assert_eq!(case.run(&plugin, pod.clone(), pod.clone()).await.is_ok(), want, "{subresource}");
     }
 }
 

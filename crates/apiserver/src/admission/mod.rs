@@ -7,7 +7,6 @@ mod node_restriction;
 mod nodes;
 pub mod pod_security;
 mod priority;
-mod resource_quota;
 mod round;
 mod runtime_class;
 mod service_account;
@@ -29,7 +28,6 @@ pub use self::{
     nodes::TaintNodesByCondition,
     pod_security::PodSecurity,
     priority::{Priority, system_classes},
-    resource_quota::ResourceQuota,
     round::Round,
     runtime_class::RuntimeClass,
     service_account::ServiceAccount,
@@ -144,7 +142,8 @@ fn list_mut<'a>(object: &'a mut Value, path: &[&str]) -> &'a mut Vec<Value> {
     }
 }
 
-/// The plug-ins that are on by default, in upstream's order.
+/// The plug-ins that are on by default, in upstream's order. ResourceQuota, the last of them, is none of these: what
+/// it charges belongs into the transaction of the write, so that the registry does it.
 pub fn standard(
     source: &Arc<dyn Source>,
     outgoing: &Arc<Outgoing>,
@@ -166,7 +165,6 @@ pub fn standard(
         Arc::new(RuntimeClass::new(source())),
         Arc::new(webhooks(Phase::Mutating)),
         Arc::new(webhooks(Phase::Validating)),
-        Arc::new(ResourceQuota),
     ]
 }
 

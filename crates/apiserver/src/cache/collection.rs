@@ -110,6 +110,11 @@ impl Collection {
         state.root.get(&format!("{namespace}/{name}")).cloned()
     }
 
+    /// Whether there is no object at all now, without waiting.
+    pub fn is_empty(&self) -> bool {
+        self.read_state().root.is_empty()
+    }
+
     /// All objects (of one namespace) now, in key order, without waiting.
     pub fn iter(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Object>> + Send + use<> {
         let filter = Filter { namespace: namespace.map(Arc::from), ..Filter::default() };

@@ -38,6 +38,10 @@ impl Root {
         Self { namespaced: spec.namespaced, objects: Tree::default(), indexes }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.len() == 0
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Arc<Object>> {
         self.objects.get(key)
     }

@@ -43,18 +43,22 @@ pub struct Claims {
 
 /// Keys that turned out to be taken while an object was being written.
 #[derive(Default)]
-pub(super) struct Claimed(BTreeSet<Key>);
+pub(super) struct Claimed {
+    keys: BTreeSet<Key>,
+    attempts: usize,
+}
 
 impl Claimed {
     /// More than this many unlucky choices are no bad luck.
     const MAX: usize = 64;
 
     pub(super) fn add(&mut self, key: Key) -> Result<(), Status> {
-        if self.0.len() >= Self::MAX {
+        self.attempts += 1;
+        if self.attempts > Self::MAX {
             let message = "no free value could be found for the object in time; try again";
             return Err(Status::new(Reason::ServerTimeout, message));
         }
-        self.0.insert(key);
+        self.keys.insert(key);
         Ok(())
     }
 }
@@ -76,7 +80,7 @@ impl Claims {
         claimed: &Claimed,
     ) -> Result<(), Status> {
         let Some(claimant) = self.of(kind) else { return Ok(()) };
-        claimant.assign(object, old, &|key| claimed.0.contains(key)).map_err(|errors| {
+        claimant.assign(object, old, &|key| claimed.keys.contains(key)).map_err(|errors| {
             Status::invalid(&kind.group, &kind.kind, tiphys_api::meta::name(object), &errors)
         })
     }

@@ -59,6 +59,7 @@ impl Registry {
             let attributes = call.attributes(Operation::Create, name);
             self.validate_admission(&attributes, &object, &Value::Null).await?;
             self.warn(call, &attributes, &object, &Value::Null);
+            let charge = self.charge(call, Operation::Create, &object, &Value::Null).await?;
 
             let key = collection.spec().key(&call.namespace, name);
             if call.dry_run {
@@ -69,10 +70,17 @@ impl Registry {
             let mut writes =
                 vec![self.put(call, "create", &key, tiphys_store::Expect::Absent, bytes.clone())];
             writes.extend(self.claims.changes(kind, &Value::Null, &object, &self.store).await?);
+            writes.extend(charge.writes());
             match self.store.commit(writes).await.map_err(super::store_status)? {
-                Outcome::Committed(revision) => return super::rendered(&key, &bytes, revision).map(Some),
+                Outcome::Committed(revision) => {
+                    charge.done(revision);
+                    return super::rendered(&key, &bytes, revision).map(Some);
+                }
                 Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),
-                Outcome::Conflict { key: taken, .. } => claimed.add(taken)?,
+                Outcome::Conflict { key: taken, .. } => {
+                    charge.overtaken(&taken, &self.cache).await?;
+                    claimed.add(taken)?;
+                }
             }
         }
     }

@@ -23,6 +23,7 @@ use crate::stored;
 
 use claims::Claims;
 
+mod charges;
 pub mod claims;
 mod create;
 mod delete;
@@ -188,6 +189,7 @@ pub struct Registry {
     cache: Arc<Cache>,
     admission: Vec<Arc<dyn admission::Plugin>>,
     claims: Claims,
+    turns: charges::Turns,
     clock: Clock,
     admission_times: AdmissionTimes,
 }
@@ -202,7 +204,8 @@ impl Registry {
         claims: Claims,
         clock: Clock,
     ) -> Self {
-        Self { kinds, store, cache, admission, claims, clock, admission_times: AdmissionTimes::new() }
+        let turns = charges::Turns::default();
+        Self { kinds, store, cache, admission, claims, turns, clock, admission_times: AdmissionTimes::new() }
     }
 
     /// The rows as they are now.

@@ -158,6 +158,7 @@ impl Registry {
                     }
                 });
             }
+            let charge = self.charge(call, Operation::Update, &object, old).await?;
             let bytes = stored::encode(&object);
             if call.dry_run {
                 let object = super::rendered(&key, &bytes, from.revision)?;
@@ -165,15 +166,20 @@ impl Registry {
             }
             let mut writes = vec![self.put(call, "update", &key, Expect::At(from.revision), bytes.clone())];
             writes.extend(self.claims.changes(kind, old, &object, &self.store).await?);
+            writes.extend(charge.writes());
             match self.store.commit(writes).await.map_err(super::store_status)? {
                 Outcome::Committed(revision) => {
+                    charge.done(revision);
                     let object = super::rendered(&key, &bytes, revision)?;
                     return Ok(Attempt::Done(Updated { object, created: false }));
                 }
                 Outcome::Conflict { key: at, current: newest } if at == key => {
                     return Ok(Attempt::Overtaken(Current::overtook(call, newest)?));
                 }
-                Outcome::Conflict { key: taken, .. } => claimed.add(taken)?,
+                Outcome::Conflict { key: taken, .. } => {
+                    charge.overtaken(&taken, &self.cache).await?;
+                    claimed.add(taken)?;
+                }
             }
         }
     }

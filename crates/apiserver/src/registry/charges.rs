@@ -1,0 +1,143 @@
+//! Quotas: what a write uses is charged in the same transaction that makes it.
+//!
+//! So a write that does not happen costs nothing, two writers can't both take the last of something, and what is
+//! used never passes what a quota's status allows. What is given back, [`tiphys_api::quota::Recount`] finds.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use tiphys_api::quota::{self, Meter, Quota, Request};
+use tiphys_api::status::Status;
+use tiphys_store::{Change, Expect, Key, Revision, Write};
+use tokio::sync::OwnedMutexGuard;
+
+use super::{Call, Registry};
+use crate::admission::Operation;
+use crate::cache::{Cache, Collection};
+use crate::stored;
+
+/// Who charges a namespace's quotas takes turns: each starts from what the one before has left. What holds across
+/// processes is the transaction; turns only save attempts.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<String, Turn>>);
+
+/// The revision of the last charge, once the turn is one's own.
+type Turn = Arc<tokio::sync::Mutex<Revision>>;
+
+impl Turns {
+    /// Beyond so many namespaces, those that nobody charges now are forgotten.
+    const MANY: usize = 1024;
+
+    async fn take(&self, namespace: &str) -> OwnedMutexGuard<Revision> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() > Self::MANY {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            Arc::clone(turns.entry(namespace.to_owned()).or_default())
+        };
+        turn.lock_owned().await
+    }
+}
+
+/// What goes into the transaction of the write that is charged, if anything.
+pub(super) struct Charge(Option<Held>);
+
+struct Held {
+    turn: OwnedMutexGuard<Revision>,
+    writes: Vec<Write>,
+}
+
+impl Charge {
+    pub(super) fn writes(&self) -> impl Iterator<Item = Write> + '_ {
+        self.0.iter().flat_map(|held| held.writes.iter().cloned())
+    }
+
+    fn has(&self, key: &Key) -> bool {
+        self.0.as_ref().is_some_and(|held| held.writes.iter().any(|write| write.key == *key))
+    }
+
+    /// The transaction happened.
+    pub(super) fn done(self, revision: Revision) {
+        if let Some(mut held) = self.0 {
+            *held.turn = revision;
+        }
+    }
+
+    /// There was a conflict at `key`. If that is a quota, waits until the next attempt finds it as it is now.
+    ///
+    /// # Errors
+    /// The cache is too far behind.
+    pub(super) async fn overtaken(&self, key: &Key, cache: &Cache) -> Result<(), Status> {
+        if self.has(key) {
+            cache.wait_newest().await.map_err(super::cache_status)?;
+        }
+        Ok(())
+    }
+}
+
+impl Registry {
+    /// What it costs to make `object` of `old`, which is `Null` for a new object. To be asked last, when nothing
+    /// but the write is left to do.
+    ///
+    /// # Errors
+    /// 403 if a quota of the namespace can't bear it.
+    pub(super) async fn charge(
+        &self,
+        call: &Call,
+        operation: Operation,
+        object: &Value,
+        old: &Value,
+    ) -> Result<Charge, Status> {
+        let nothing = Ok(Charge(None));
+        if call.namespace.is_empty() {
+            return nothing;
+        }
+        let Some(meter) = Meter::of(&call.kind.group, &call.kind.resource) else { return nothing };
+        if !meter.handles(operation == Operation::Create, &call.subresource) {
+            return nothing;
+        }
+        let Some(quotas) = self.cache.collection("", "resourcequotas") else { return nothing };
+        if quotas.is_empty() || quotas.iter(Some(&call.namespace)).next().is_none() {
+            return nothing;
+        }
+        let turn = self.turns.take(&call.namespace).await;
+        self.cache.wait(*turn).await.map_err(super::cache_status)?;
+        let status = call.subresource == "status";
+        let request = Request { meter, object, old, status, now: self.now() };
+        let writes = writes(&quotas, call, &request)?;
+        Ok(Charge((!writes.is_empty()).then_some(Held { turn, writes })))
+    }
+}
+
+/// The new status of each quota that the request concerns.
+fn writes(quotas: &Collection, call: &Call, request: &Request<'_>) -> Result<Vec<Write>, Status> {
+    let mut found = Vec::new();
+    for object in quotas.iter(Some(&call.namespace)) {
+        let tree: Value = serde_json::from_slice(object.json()).map_err(Status::internal)?;
+        found.push((object.name().to_owned(), object.revision(), tree));
+    }
+    let compiled: Vec<Quota> = found.iter().map(|(_, _, tree)| Quota::read(tree)).collect();
+    let charges = quota::charge(&compiled, request).map_err(|refusal| {
+        let name = match tiphys_api::meta::name(request.object) {
+            "" => &call.name,
+            name => name,
+        };
+        Status::forbidden(&call.kind.group, &call.kind.resource, name, &refusal.to_string())
+    })?;
+    let write = |(at, used): (usize, quota::Amounts)| {
+        let (name, revision, tree) = &mut found[at];
+        tree["status"]["used"] = quota::render(&used);
+        Write {
+            key: quotas.spec().key(&call.namespace, name),
+            expect: Expect::At(*revision),
+            change: Change::Put { value: stored::encode(tree), ttl: None },
+        }
+    };
+    Ok(charges.into_iter().map(write).collect())
+}
+
+#[cfg(test)]
+#[path = "charges_tests.rs"]
+mod tests;

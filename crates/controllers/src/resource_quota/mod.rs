@@ -1,0 +1,228 @@
+//! What is used of each quota, counted anew when its spec changes and when something that it counts goes.
+//!
+//! The API server charges a write in the transaction that makes it, so a quota changes with every object that it
+//! counts. A look takes the quota that the informer has, then lists what it counts, then writes the status if the quota is
+//! still the same: nothing can have come into being in between that is not in the list, so no recount forgets a charge.
+
+mod watches;
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
+use kube::{
+    Api, Client, Resource,
+    api::{DynamicObject, ListParams, PostParams},
+    core::Request,
+    discovery::ApiResource,
+};
+use serde_json::Value;
+use tiphys_api::{
+    meta,
+    quota::{Meter, Recount},
+};
+use tiphys_client::{Change, ObjectKey, Queue, Reader, Verdict};
+
+use self::watches::Watches;
+use crate::{
+    controller::{Controller, Tools},
+    discovery::discover,
+    informers::Informers,
+    object::Object,
+    pods::phase,
+};
+
+/// Of many objects that go one after the other, not each is worth a recount.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Objects of one page of a list.
+const PAGE: u32 = 500;
+
+pub(crate) struct ResourceQuotas {
+    client: Client,
+    queue: Queue<ObjectKey>,
+    quotas: Reader<ResourceQuota>,
+    watches: Watches,
+    /// Where resources are served, as learned when one was first needed.
+    served: Mutex<Vec<ApiResource>>,
+}
+
+/// The quotas of a namespace, to be counted anew.
+#[derive(Clone)]
+struct Replenish {
+    queue: Queue<ObjectKey>,
+    quotas: Reader<ResourceQuota>,
+}
+
+impl Replenish {
+    /// Something that is counted has gone from the namespace, or uses less.
+    fn namespace(&self, namespace: &str, group: &str, resource: &str) {
+        let Some(meter) = Meter::of(group, resource) else { return };
+        for quota in self.quotas.list_in(namespace) {
+            if bounds(&quota).any(|name| meter.tracks(name)) {
+                self.queue.add_after(quota.key(), SETTLE);
+            }
+        }
+    }
+
+    fn all(&self) {
+        self.quotas.list().iter().for_each(|quota| self.queue.add(quota.key()));
+    }
+}
+
+/// What a quota bounds.
+fn bounds(quota: &ResourceQuota) -> impl Iterator<Item = &str> {
+    let hard = quota.spec.as_ref().and_then(|spec| spec.hard.as_ref());
+    hard.into_iter().flat_map(|hard| hard.keys().map(String::as_str))
+}
+
+/// Whether the pod uses less than before, or may: it is gone, has ended, is about to, or was resized.
+fn frees(change: &Change<Pod>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return change.new.is_none() };
+    let is_over = |pod| matches!(phase(pod), "Succeeded" | "Failed");
+    is_over(new) != is_over(old)
+        || new.is_going() != old.is_going()
+        || new.metadata.generation != old.metadata.generation
+}
+
+fn shrinks(change: &Change<Service>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return change.new.is_none() };
+    old.spec != new.spec
+}
+
+/// Whether a change of the quota itself asks for a recount: not one of its status.
+fn is_new_wish(change: &Change<ResourceQuota>) -> bool {
+    match (&change.old, &change.new) {
+        (Some(old), Some(new)) => old.spec != new.spec,
+        _ => true,
+    }
+}
+
+impl ResourceQuotas {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let queue = Queue::new();
+        let quotas = informers.resource_quotas.reader();
+        let replenish = Replenish { queue: queue.clone(), quotas: quotas.clone() };
+        informers.resource_quotas.on_change({
+            let queue = queue.clone();
+            move |change| {
+                if is_new_wish(change) {
+                    queue.add(change.key.clone());
+                }
+            }
+        });
+        informers.pods.on_change({
+            let replenish = replenish.clone();
+            move |change| {
+                if frees(change) {
+                    replenish.namespace(&change.key.namespace, "", "pods");
+                }
+            }
+        });
+        informers.services.on_change({
+            let replenish = replenish.clone();
+            move |change| {
+                if shrinks(change) {
+                    replenish.namespace(&change.key.namespace, "", "services");
+                }
+            }
+        });
+        let watches = Watches::new(tools.client.clone(), replenish);
+        Self { client: tools.client, queue, quotas, watches, served: Mutex::default() }
+    }
+
+    /// Where a resource is served; `None` if it is not.
+    async fn served(&self, group: &str, resource: &str) -> Result<Option<ApiResource>, kube::Error> {
+        let find = |all: &[ApiResource]| {
+            all.iter().find(|known| known.group == group && known.plural == resource).cloned()
+        };
+        let known = find(&self.served.lock().unwrap_or_else(PoisonError::into_inner));
+        if known.is_some() {
+            return Ok(known);
+        }
+        let found = discover(&self.client).await?.served.into_iter();
+        let found = found.filter(|served| served.namespaced && served.can(&["list", "watch"]));
+        let found: Vec<ApiResource> = found.map(|served| served.resource).collect();
+        let answer = find(&found);
+        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(answer)
+    }
+
+    /// Counts what there is of one resource.
+    async fn count(
+        &self,
+        recount: &mut Recount,
+        namespace: &str,
+        resource: &ApiResource,
+    ) -> Result<(), kube::Error> {
+        let only_number = Meter::of(&resource.group, &resource.plural).is_none_or(Meter::is_number);
+        let path = DynamicObject::url_path(resource, Some(namespace));
+        let mut page = ListParams::default().limit(if only_number { 1 } else { PAGE });
+        loop {
+            let request = Request::new(&path).list(&page).map_err(kube::Error::BuildRequest)?;
+            let list: Value = self.client.request(request).await?;
+            let items = meta::items(&list, &["items"]);
+            if only_number {
+                let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
+                let number = items.len().saturating_add(usize::try_from(rest).unwrap_or(usize::MAX));
+                recount.count_all(&resource.group, &resource.plural, number);
+            }
+            for object in items.iter().filter(|_| !only_number) {
+                recount.count(&resource.group, &resource.plural, object);
+            }
+            let next = meta::text(&list, &["metadata", "continue"]);
+            if only_number || next.is_empty() {
+                recount.saw(&resource.group, &resource.plural);
+                return Ok(());
+            }
+            page = page.continue_token(next);
+        }
+    }
+}
+
+impl Controller for ResourceQuotas {
+    const NAME: &'static str = "resourcequota-controller";
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.queue.clone()
+    }
+
+    async fn synced(&self) {
+        self.quotas.synced().await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        let Some(quota) = self.quotas.get(key) else {
+            self.watches.keep(&self.quotas.list());
+            return Ok(Verdict::Done);
+        };
+        let tree = serde_json::to_value(&*quota).map_err(kube::Error::SerdeError)?;
+        let mut recount = Recount::new(&tree, Timestamp::now());
+        let resources: Vec<(String, String)> = {
+            let named = recount.meters().into_iter().map(Meter::resource);
+            named.map(|(group, resource)| (group.to_owned(), resource.to_owned())).collect()
+        };
+        for (group, resource) in resources {
+            // What is not served is not counted, and what is known of it stays.
+            let Some(served) = self.served(&group, &resource).await? else { continue };
+            // From before the list on, so that nothing goes unseen.
+            self.watches.follow(&served);
+            self.count(&mut recount, &key.namespace, &served).await?;
+        }
+        let Some(status) = recount.status(&tree) else { return Ok(Verdict::Done) };
+        let mut counted = (*quota).clone();
+        counted.status = serde_json::from_value(status).map_err(kube::Error::SerdeError)?;
+        let api: Api<ResourceQuota> = Api::namespaced(self.client.clone(), &key.namespace);
+        match api.replace_status(&key.name, &PostParams::default(), &counted).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(Verdict::Again),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Verdict::Done),
+            result => result.map(|_| Verdict::Done),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "resource_quota_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Watches of what quotas count, so that a quota is counted anew when something of it goes.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::ResourceQuota;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, PartialObjectMeta},
+    discovery::ApiResource,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event},
+    },
+};
+use tiphys_api::quota::Meter;
+use tokio::task::AbortHandle;
+use tracing::debug;
+
+use super::{Replenish, bounds};
+
+/// A group and a resource.
+type Name = (String, String);
+
+/// One watch for each resource that some quota counts, of nothing but metadata. Pods and Services are followed by
+/// all controllers together.
+pub(super) struct Watches {
+    client: Client,
+    replenish: Replenish,
+    running: Mutex<HashMap<Name, AbortHandle>>,
+}
+
+impl Drop for Watches {
+    fn drop(&mut self) {
+        self.retain(|_| false);
+    }
+}
+
+impl Watches {
+    pub(super) fn new(client: Client, replenish: Replenish) -> Self {
+        Self { client, replenish, running: Mutex::default() }
+    }
+
+    fn retain(&self, keep: impl Fn(&Name) -> bool) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.retain(|name, task| {
+            let keep = keep(name);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+    }
+
+    /// Keeps only those that these quotas need.
+    pub(super) fn keep(&self, quotas: &[Arc<ResourceQuota>]) {
+        let needed = |(group, resource): &Name| {
+            let Some(meter) = Meter::of(group, resource) else { return false };
+            quotas.iter().any(|quota| bounds(quota).any(|name| meter.tracks(name)))
+        };
+        self.retain(needed);
+    }
+
+    /// Follows the resource from now on.
+    pub(super) fn follow(&self, resource: &ApiResource) {
+        if resource.group.is_empty() && matches!(resource.plural.as_str(), "pods" | "services") {
+            return;
+        }
+        let name = (resource.group.clone(), resource.plural.clone());
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.entry(name).or_insert_with(|| {
+            let watch = watch(self.client.clone(), resource.clone(), self.replenish.clone());
+            tokio::spawn(watch).abort_handle()
+        });
+    }
+}
+
+async fn watch(client: Client, resource: ApiResource, replenish: Replenish) {
+    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
+    let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    pin_mut!(events);
+    // A claim may use less without going; all others use something as long as they are.
+    let may_shrink = Meter::of(&resource.group, &resource.plural) == Some(Meter::Claims);
+    while let Some(event) = events.next().await {
+        let object = match event {
+            Ok(Event::Delete(object)) => object,
+            Ok(Event::Apply(object)) if may_shrink => object,
+            // What went before the list, no event will tell.
+            Ok(Event::InitDone) => {
+                replenish.all();
+                continue;
+            }
+            Ok(_) => continue,
+            Err(error) => {
+                debug!(resource = resource.plural, %error, "watch interrupted");
+                continue;
+            }
+        };
+        let namespace = object.metadata.namespace.unwrap_or_default();
+        replenish.namespace(&namespace, &resource.group, &resource.plural);
+    }
+}
