@@ -197,11 +197,11 @@ fn a_quota_bears_only_what_it_bounds() {
     let silent =
         pod(json!({"containers": [{"name": "c"}, {"name": "b"}], "initContainers": [{"name": "a"}]}));
     let bounded = quota(json!({"hard": {"limits.cpu": "1", "memory": "1Gi", "pods": "1"}}), json!({}));
-    let refused = charge(&[bounded.clone()], &new(Meter::Pods, &silent)).unwrap_err();
+    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &silent)).unwrap_err();
     assert_eq!(refused.to_string(), "failed quota: q: must specify limits.cpu for: a,b,c; memory for: a,b,c");
     let mut said = silent.clone();
     said["spec"]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"memory": "1Gi"}});
-    let refused = charge(&[bounded], &new(Meter::Pods, &said)).unwrap_err();
+    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &said)).unwrap_err();
     assert_eq!(refused.to_string(), "status unknown for quota: q, resources: limits.cpu,memory,pods");
 
     let secrets = Meter::behind("secrets").unwrap();

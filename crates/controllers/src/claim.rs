@@ -110,6 +110,14 @@ where
     Ok(owned)
 }
 
+/// What to tell people of an error: of the server's answers, their message.
+pub(crate) fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// An object that went or was replaced meanwhile needs nothing more.
 pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match result {

@@ -22,7 +22,7 @@ use tiphys_client::{
 };
 
 use crate::{
-    claim::{self, Owns, claim, namespace_goes},
+    claim::{self, Owns, claim, namespace_goes, said},
     controller::Tools,
     informers::Kept,
     object::Object,
@@ -140,7 +140,11 @@ impl<O: RunsPods> PodControl<O> {
                     Err(error) => {
                         self.expectations.created(&key);
                         if !namespace_goes(&error) {
-                            self.events.warning(&about, "FailedCreate", format!("Error creating: {error}"));
+                            self.events.warning(
+                                &about,
+                                "FailedCreate",
+                                format!("Error creating: {}", said(&error)),
+                            );
                         }
                         failed = Some(error);
                     }
@@ -177,7 +181,11 @@ impl<O: RunsPods> PodControl<O> {
                 Err(error) => {
                     self.expectations.deleted(&key, pod.uid());
                     if let Err(error) = claim::gone_is_fine(Err::<(), _>(error)) {
-                        self.events.warning(&about, "FailedDelete", format!("Error deleting: {error}"));
+                        self.events.warning(
+                            &about,
+                            "FailedDelete",
+                            format!("Error deleting: {}", said(&error)),
+                        );
                         failed = Some(error);
                     }
                 }

@@ -133,6 +133,8 @@ fn writes(quotas: &Collection, call: &Call, request: &Request<'_>) -> Result<Vec
             key: quotas.spec().key(&call.namespace, name),
             expect: Expect::At(*revision),
             change: Change::Put { value: stored::encode(tree), ttl: None },
+            // A charge is nobody's change of the quota.
+            note: None,
         }
     };
     Ok(charges.into_iter().map(write).collect())

@@ -17,7 +17,7 @@ use tiphys_client::{ObjectKey, Queue, Verdict, key::controller_of};
 
 use self::plan::{Plan, Step, differs, plan, tell_failure};
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, said},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers, Kept},
     object::Object,
@@ -106,10 +106,14 @@ impl<O: Replicates> Controller for Replicas<O> {
             Step::Create(count) => self.create(&owner, &set, count).await.map_err(|e| ("FailedCreate", e)),
             Step::Delete(doomed) => self.0.delete(&owner, &doomed).await.map_err(|e| ("FailedDelete", e)),
         };
-        let failure = result.as_ref().err().map(|(reason, error)| (*reason, error.to_string()));
+        let failure = result.as_ref().err().map(|(reason, error)| (*reason, said(error)));
         tell_failure(&mut status, failure, now);
         if differs(set.status.as_ref(), &status) {
-            let patch = json!({"metadata": {"uid": set.uid()}, "status": status});
+            let mut patch = json!({"metadata": {"uid": set.uid()}, "status": status});
+            // A merge patch keeps what it does not name.
+            if status.conditions.is_none() {
+                patch["status"]["conditions"] = serde_json::Value::Null;
+            }
             gone_is_fine(owners.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
         }
         result.map_err(|(_, error)| error)?;
