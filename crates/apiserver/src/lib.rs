@@ -27,5 +27,6 @@ pub mod source;
 pub mod stored;
 #[cfg(test)]
 mod testing;
+mod why;
 
 pub use server::{ApiServer, Config};

@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use crate::{
     pod::PodInfo,
     snapshot::{NodeFacts, NodeInfo},
@@ -100,6 +102,17 @@ impl Unfit {
         plugins.sort_unstable();
         plugins.dedup();
         plugins
+    }
+
+    /// Each node's answer as `why.tiphys.io/v1` `Report` has it: plugin, node, reasons. Of many nodes, the first.
+    pub fn report(&self, uid: &str) -> Value {
+        const NODES: usize = 200;
+        let causes = self.nodes.iter().take(NODES).map(|(node, rejection)| {
+            let message = format!("{node}: {}", rejection.reasons.join(", "));
+            json!({"reason": rejection.plugin, "by": "default-scheduler", "message": message})
+        });
+        json!({"apiVersion": "why.tiphys.io/v1", "kind": "Report", "uid": uid, "explains": "PodScheduled",
+               "causes": causes.collect::<Vec<_>>()})
     }
 
     /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}.`

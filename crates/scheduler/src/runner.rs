@@ -261,6 +261,13 @@ impl Shared {
         {
             debug!(pod = %key, %error, "telling why a pod has no node");
         }
+        let report = unfit.report(&pod.reference.uid);
+        let told: Result<serde_json::Value, _> =
+            pods.create_subresource("why", &key.name, &PostParams::default(), &report).await;
+        // Only a Tiphys server takes reports; the condition tells the same of all nodes together.
+        if let Err(error) = told {
+            debug!(pod = %key, %error, "reporting each node's answer");
+        }
     }
 }
 

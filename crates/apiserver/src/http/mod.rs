@@ -45,6 +45,7 @@ mod scale;
 mod selection;
 mod stream;
 mod websocket;
+mod why;
 
 use body::{Body, RequestBody};
 use flow::{Class, Flow};
@@ -205,7 +206,7 @@ fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Tar
         group: &r.group,
         version: &r.version,
         resource: &r.resource,
-        subresource: if r.subresource == history::HISTORY { "" } else { &r.subresource },
+        subresource: resource::permitted_by(r),
         // A namespace's own requests are permitted in it, too.
         namespace: if r.resource == "namespaces" && r.group.is_empty() { &r.name } else { &r.namespace },
         name: &r.name,

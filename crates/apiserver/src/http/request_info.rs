@@ -72,7 +72,7 @@ pub(crate) enum Error {
 }
 
 /// The subresources of a Namespace; anything else after its name is a resource in it.
-const NAMESPACE_SUBRESOURCES: [&str; 3] = ["status", "finalize", "history"];
+const NAMESPACE_SUBRESOURCES: [&str; 4] = ["status", "finalize", "history", "why"];
 
 /// Reads what a request is for from its method, path and query.
 pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Result<Target, Error> {

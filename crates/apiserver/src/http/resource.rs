@@ -17,6 +17,7 @@ use super::history::HISTORY;
 use super::negotiate::{self, Encoding, Offer};
 use super::patch::Patch;
 use super::request_info::{ResourceRequest, Verb};
+use super::why::WHY;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
 use crate::authz;
 use crate::cache::{At, Filter, ListOptions};
@@ -33,8 +34,18 @@ pub(super) fn permission(r: &ResourceRequest) -> &'static str {
     match (&*r.resource, &*r.subresource) {
         ("pods", "exec" | "attach" | "portforward") => Verb::Create.as_str(),
         // To restore what an object was is to update it.
-        (_, HISTORY) if r.verb == Verb::Create => Verb::Update.as_str(),
+        (_, HISTORY | WHY) if r.verb == Verb::Create => Verb::Update.as_str(),
         _ => r.verb.as_str(),
+    }
+}
+
+/// The subresource that a request needs permission to. What tells of an object is read by who may read the
+/// object; who may write its status may say why it is so.
+pub(super) fn permitted_by(r: &ResourceRequest) -> &str {
+    match (&*r.subresource, r.verb) {
+        (HISTORY, _) | (WHY, Verb::Get) => "",
+        (WHY, _) => "status",
+        (subresource, _) => subresource,
     }
 }
 
@@ -100,6 +111,9 @@ impl Handler {
         if r.subresource == HISTORY && kind.storage.is_some() {
             let call = Call { subresource: String::new(), ..call };
             return self.history(&r, call, asked, body).await;
+        }
+        if r.subresource == WHY && kind.storage.is_some() {
+            return self.why(&r, call, asked, body).await;
         }
         let subresource = kind.subresource(&r.subresource).ok_or_else(not_here)?.clone();
         if !subresource.verbs.contains(verbs(r.verb)) || !in_scope {

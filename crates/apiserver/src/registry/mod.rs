@@ -313,6 +313,14 @@ impl Registry {
         self.validate_admission(&attributes, object, &Value::Null).await
     }
 
+    /// Admits what is said of an object, as a change of its status that changes nothing.
+    pub(crate) async fn admit_report(&self, call: &Call, object: &Value) -> Result<(), Status> {
+        let call = Call { subresource: "status".to_owned(), ..call.clone() };
+        let attributes = call.attributes(Operation::Update, &call.name);
+        self.admit(&attributes, &mut object.clone(), object).await?;
+        self.validate_admission(&attributes, object, object).await
+    }
+
     /// Admits a connection to an object; `options` is what the connection is asked for with.
     pub(crate) async fn admit_connect(&self, call: &Call, mut options: Value) -> Result<(), Status> {
         let attributes = call.attributes(Operation::Connect, &call.name);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    framework::Unfit,
+    framework::{Rejection, Unfit},
     pod::PodInfo,
     snapshot::{NodeFacts, NodeInfo, Snapshot},
 };
@@ -196,4 +196,18 @@ fn the_message_counts_reasons_as_upstream_does() {
     );
     assert_eq!(unfit.plugins(), ["NodeResourcesFit", "NodeUnschedulable"]);
     assert_eq!(Unfit::default().message(), "no nodes available to schedule pods");
+}
+
+/// Each node's own answer can be reported, with the condition that it explains.
+#[test]
+fn a_report_has_each_nodes_answer() {
+    let unfit = Unfit {
+        nodes: [("a".into(), Rejection::new("P", "too small")), ("b".into(), Rejection::new("Q", "tainted"))]
+            .into(),
+    };
+    let report = unfit.report("u");
+    assert_eq!((&report["uid"], &report["explains"]), (&"u".into(), &"PodScheduled".into()));
+    let causes: Vec<_> =
+        report["causes"].as_array().unwrap().iter().map(|c| (&c["reason"], &c["message"])).collect();
+    assert_eq!(causes, [(&"P".into(), &"a: too small".into()), (&"Q".into(), &"b: tainted".into())]);
 }
