@@ -2,7 +2,7 @@
 //! the same stack that answers at once with what it has at hand. The last column is what a request costs when it
 //! comes from the same process: processor time, which other work on the host hardly changes.
 //!
-//! `cargo bench -p tiphys-apiserver --bench requests [-- SECONDS ["Pod create"]]`; the clients run on the same processors.
+//! `cargo bench -p tiphys-apiserver --bench requests [-- SECONDS ["Pod create"] [unaudited]]`; the clients run on the same processors.
 
 use std::convert::Infallible;
 use std::fmt::Debug;
@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use tiphys_apiserver::audit;
 use tiphys_apiserver::identity::Component;
 use tiphys_apiserver::server::Connector;
 use tiphys_apiserver::{ApiServer, Config};
@@ -201,6 +202,18 @@ async fn echo(listener: TcpListener, tls: Arc<rustls::ServerConfig>, prepared: P
     }
 }
 
+/// The audit that a cluster has by default.
+fn audited(dir: &std::path::Path) -> audit::Config {
+    let log = audit::LogOptions {
+        path: dir.join("audit.log"),
+        max_size: 16 << 20,
+        max_backups: 3,
+        max_age: Duration::ZERO,
+    };
+    let policy = audit::Policy::parse(audit::Policy::DEFAULT.as_bytes()).expect("a policy");
+    audit::Config { policy, log: Some(log), webhook: None }
+}
+
 #[tokio::main]
 async fn main() {
     let seconds = std::env::args().filter_map(|a| a.parse().ok()).next().unwrap_or(3);
@@ -220,6 +233,11 @@ async fn main() {
         service_range: "10.96.0.0/16".parse().expect("a range"),
         node_ports: 30000..=32767,
         removed_apis: true,
+        audit: if std::env::args().any(|a| a == "unaudited") {
+            Default::default()
+        } else {
+            audited(dir.path())
+        },
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");
     let serving = server.clone();

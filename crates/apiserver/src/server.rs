@@ -22,6 +22,7 @@ use tower_service::Service;
 
 use crate::alloc::Services;
 use crate::at_rest::Transformer;
+use crate::audit::{self, Auditor};
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::http::body::Body;
@@ -53,6 +54,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Serves the versions that upstream has removed, too.
     pub removed_apis: bool,
+    /// What is recorded of requests, and where.
+    pub audit: audit::Config,
 }
 
 /// Why a server did not start.
@@ -66,6 +69,8 @@ pub enum Error {
     Bootstrap(#[from] bootstrap::Error),
     #[error(transparent)]
     Service(#[from] kubernetes_service::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
 }
 
 /// A running API server. Clones are the same server.
@@ -107,7 +112,8 @@ impl ApiServer {
         let claims = Claims::new(vec![Arc::new(services)]);
         let kinds = watch::Sender::new(Arc::new(kinds));
         let plugins = security.plugins(&kinds.subscribe());
-        let registry = Arc::new(Registry::new(kinds, store, cache, plugins, claims, config.clock));
+        let registry =
+            Arc::new(Registry::new(kinds, store, cache, plugins, claims, Arc::clone(&config.clock)));
         bootstrap::run(&registry, &security, pki).await?;
         let place = kubernetes_service::Place { service, server: config.advertise };
         kubernetes_service::publish(&registry, place).await?;
@@ -115,7 +121,9 @@ impl ApiServer {
         let to_nodes = tiphys_pki::client_config(pki.cluster.certificate(), Some(certificate))?;
         let nodes = Arc::new(Nodes::new(Arc::clone(registry.cache()), to_nodes));
         let stop = CancellationToken::new();
-        let handler = Handler::new(Arc::clone(&registry), security, Arc::clone(&nodes), stop.clone());
+        let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;
+        let handler =
+            Handler::new(Arc::clone(&registry), security, Arc::clone(&nodes), auditor, stop.clone());
         Ok(Self { handler: Arc::new(handler), registry, nodes, tls, stop })
     }
 

@@ -81,6 +81,7 @@ impl Cluster {
             service_range: settings.service_cidr.into(),
             node_ports: 30000..=32767,
             removed_apis: settings.removed_apis,
+            audit: settings.audit.config(data.join("audit").join("audit.log"))?,
         };
         let server =
             ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;

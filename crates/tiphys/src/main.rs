@@ -28,7 +28,7 @@ enum Command {
     /// Run the cluster in the foreground.
     ///
     /// Ctrl-C stops the server and leaves pods running, as a crash would; the next `up` takes them over.
-    Up(settings::Settings),
+    Up(Box<settings::Settings>),
     /// Stop the cluster and remove everything that it made, except its data: also after a crash.
     Down(data_dir::Flag),
     /// Start a cluster, run an example application on it, show both, and clean up.
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     let result = match command {
-        Command::Up(settings) => up::run(settings),
+        Command::Up(settings) => up::run(*settings),
         Command::Down(flag) => down::run(&flag),
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Demo(command) => demo::run(command),

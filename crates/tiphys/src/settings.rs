@@ -1,12 +1,15 @@
 //! The flags of a cluster, and what follows from them.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
+use tiphys_apiserver::audit::{self, Policy};
 
 use crate::data_dir;
 
@@ -38,6 +41,84 @@ pub(crate) struct Settings {
     /// Whether the API serves the versions that Kubernetes has removed since 1.16, and initializers.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) removed_apis: bool,
+    #[command(flatten)]
+    pub(crate) audit: AuditFlags,
+}
+
+/// What is recorded of requests to the API, and where.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Audit")]
+pub(crate) struct AuditFlags {
+    /// An audit.k8s.io/v1 Policy; by default changes of objects are recorded, without their contents.
+    #[arg(long)]
+    pub(crate) audit_policy_file: Option<PathBuf>,
+    /// The log; `-` is the standard output. By default `audit/audit.log` in the data directory.
+    #[arg(long)]
+    pub(crate) audit_log_path: Option<PathBuf>,
+    /// A log of this many megabytes is put aside.
+    #[arg(long, default_value_t = 16)]
+    pub(crate) audit_log_maxsize: u64,
+    /// How many logs that were put aside stay; 0: all.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) audit_log_maxbackup: usize,
+    /// For how many days they stay; 0: without end.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) audit_log_maxage: u64,
+    /// A file like a kubeconfig that names a server which takes events, too.
+    #[arg(long)]
+    pub(crate) audit_webhook_config_file: Option<PathBuf>,
+    /// Events that wait for that server; what comes on top is dropped.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) audit_webhook_batch_buffer_size: usize,
+    /// The most events in one request to it.
+    #[arg(long, default_value_t = 400)]
+    pub(crate) audit_webhook_batch_max_size: usize,
+    /// The most seconds that an event waits for others to be sent with.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) audit_webhook_batch_max_wait: u64,
+}
+
+impl Default for AuditFlags {
+    /// What the flags say that nobody gives.
+    fn default() -> Self {
+        Self {
+            audit_policy_file: None,
+            audit_log_path: None,
+            audit_log_maxsize: 16,
+            audit_log_maxbackup: 3,
+            audit_log_maxage: 0,
+            audit_webhook_config_file: None,
+            audit_webhook_batch_buffer_size: 10_000,
+            audit_webhook_batch_max_size: 400,
+            audit_webhook_batch_max_wait: 30,
+        }
+    }
+}
+
+impl AuditFlags {
+    /// What the API server is told; `log` is where the log is by default.
+    pub(crate) fn config(&self, log: PathBuf) -> Result<audit::Config> {
+        let policy = match &self.audit_policy_file {
+            None => Policy::DEFAULT.as_bytes().to_vec(),
+            Some(file) => {
+                fs::read(file).with_context(|| format!("reading the audit policy {}", file.display()))?
+            }
+        };
+        let policy = Policy::parse(&policy).context("the audit policy (--audit-policy-file)")?;
+        let log = audit::LogOptions {
+            path: self.audit_log_path.clone().unwrap_or(log),
+            max_size: self.audit_log_maxsize << 20,
+            max_backups: self.audit_log_maxbackup,
+            max_age: Duration::from_secs(self.audit_log_maxage * 24 * 3600),
+        };
+        let webhook = self.audit_webhook_config_file.clone().map(|config| audit::WebhookOptions {
+            config,
+            buffer: self.audit_webhook_batch_buffer_size,
+            batch: self.audit_webhook_batch_max_size,
+            wait: Duration::from_secs(self.audit_webhook_batch_max_wait),
+        });
+        Ok(audit::Config { policy, log: Some(log), webhook })
+    }
 }
 
 /// The addresses and names inside of a cluster.
@@ -78,6 +159,7 @@ impl Settings {
             pod_manifest_path: None,
             container_runtime_endpoint: None,
             removed_apis: true,
+            audit: AuditFlags::default(),
         }
     }
 

@@ -1,13 +1,19 @@
 //! What the steps of a request note for its audit event.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// The annotations of one request's audit event. Clones are the same; cheap, and free where nothing is recorded.
 ///
 /// A key names its author, such as `authorization.k8s.io/decision`; values are short. What is noted first stays.
 #[derive(Clone, Debug, Default)]
-pub struct Annotations(Option<Arc<Mutex<BTreeMap<String, String>>>>);
+pub struct Annotations(Option<Arc<Notes>>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    notes: Mutex<BTreeMap<String, String>>,
+    name: OnceLock<String>,
+}
 
 static SILENT: Annotations = Annotations(None);
 
@@ -35,7 +41,7 @@ impl Annotations {
     /// Notes a value, which is made only if somebody will read it.
     pub fn add<V: Into<String>>(&self, key: &str, value: impl FnOnce() -> V) {
         let Some(notes) = &self.0 else { return };
-        let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = notes.notes.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.len() < Self::MAX && !notes.contains_key(key) {
             let mut value = value().into();
             value.truncate(value.floor_char_boundary(Self::MAX_VALUE));
@@ -46,7 +52,19 @@ impl Annotations {
     /// What was noted so far.
     pub fn read(&self) -> BTreeMap<String, String> {
         let Some(notes) = &self.0 else { return BTreeMap::new() };
-        notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        notes.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what an object is called that the request makes: its path does not say.
+    pub fn named(&self, name: &str) {
+        if let Some(notes) = &self.0 {
+            notes.name.get_or_init(|| name.to_owned());
+        }
+    }
+
+    /// The name that was noted.
+    pub(super) fn name(&self) -> Option<String> {
+        self.0.as_ref()?.name.get().cloned()
     }
 }
 

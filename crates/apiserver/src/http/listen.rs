@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Handler;
+use super::record::Remote;
 
 /// A client has this long to finish its handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -64,7 +66,7 @@ pub async fn serve(
         };
         let (acceptor, handler, stop) = (acceptor.clone(), Arc::clone(&handler), stop.clone());
         connections.spawn(async move {
-            if let Err(e) = connection(stream, acceptor, handler, stop).await {
+            if let Err(e) = connection(stream, address.ip(), acceptor, handler, stop).await {
                 tracing::debug!(%address, error = %e, "connection ended");
             }
             drop(slot);
@@ -97,6 +99,7 @@ enum Error {
 
 async fn connection(
     stream: TcpStream,
+    address: IpAddr,
     acceptor: TlsAcceptor,
     handler: Arc<Handler>,
     stop: CancellationToken,
@@ -116,6 +119,7 @@ async fn connection(
         async move {
             let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             request.extensions_mut().insert(proven);
+            request.extensions_mut().insert(Remote(address));
             Ok::<_, Infallible>(handler.handle(request).await)
         }
     });

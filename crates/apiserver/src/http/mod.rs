@@ -12,7 +12,7 @@ use tiphys_api::decode::FieldValidation;
 use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::Annotations;
+use crate::audit::{Annotations, Auditor};
 use crate::authn::{self, Connection};
 use crate::authz;
 use crate::identity::Identity;
@@ -62,6 +62,7 @@ pub struct Handler {
     security: Arc<Security>,
     nodes: Arc<Nodes>,
     metrics: Arc<Metrics>,
+    auditor: Arc<Auditor>,
     flow: Flow,
     /// Ends watches and other long answers.
     stop: CancellationToken,
@@ -90,9 +91,10 @@ impl Handler {
         registry: Arc<Registry>,
         security: Arc<Security>,
         nodes: Arc<Nodes>,
+        auditor: Arc<Auditor>,
         stop: CancellationToken,
     ) -> Self {
-        Self { registry, security, nodes, metrics: Metrics::new(), flow: Flow::new(), stop }
+        Self { registry, security, nodes, metrics: Metrics::new(), auditor, flow: Flow::new(), stop }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -110,8 +112,17 @@ impl Handler {
         let accept = head.headers.get(header::ACCEPT).cloned();
         let mut record = Record::new(&self.metrics, &head.headers);
         let warnings = Arc::new(Warnings::default());
-        let answer = unpanicked(self.answer(head, body, &warnings, &mut record)).await;
-        let mut response = answer.unwrap_or_else(|status| respond::error(&status, accept));
+        let answer = match unpanicked(self.answer(head, body, &warnings, &mut record)).await {
+            Some(answer) => answer,
+            None => {
+                record.panicked();
+                Err(Status::internal("the request's handler failed"))
+            }
+        };
+        let mut response = answer.unwrap_or_else(|status| {
+            record.refused(&status);
+            respond::error(&status, accept)
+        });
         respond::warn(&mut response, &warnings.take());
         record.answered(response)
     }
@@ -131,14 +142,19 @@ impl Handler {
         })?;
         let class = class(&head.method, &target);
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
-        let user = self.identify(&mut head)?;
+        let (verb, about) = words(&head.method, &target, &query);
+        let user = self.authenticate(&mut head);
+        record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
+        let user = self.impersonate(user?, &mut head)?;
+        record.acts_as(&user);
         let _place = self.flow.enter(class).await?;
-        self.permit(&user, &head.method, &target, &query)?;
+        self.permit(&user, verb, &about, record.annotations())?;
+        let body = record.reads(class, &head.headers, body).await?;
         let options = match &target {
             Target::Resource(resource) => resource.verb.options(),
             Target::Path(_) => Verb::Get.options(),
         };
-        let (warnings, annotations) = (Arc::clone(warnings), Annotations::default());
+        let (warnings, annotations) = (Arc::clone(warnings), record.annotations().clone());
         let asked = Asked { user, head, query, options, warnings, annotations };
         let answer = async {
             match target {
@@ -148,22 +164,25 @@ impl Handler {
         };
         match class {
             Class::Long => answer.await,
-            Class::Read | Class::Write => tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
-                let message = "Timeout: request did not complete within the allotted timeout";
-                Err(Status::new(Reason::Timeout, message))
-            }),
+            Class::Read | Class::Write => {
+                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(too_slow()))
+            }
         }
     }
 
-    /// Who asks, or who that user asks to be taken for.
-    fn identify(&self, head: &mut Parts) -> Result<Identity, Status> {
-        let user = match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
+    /// Who asks.
+    fn authenticate(&self, head: &mut Parts) -> Result<Identity, Status> {
+        Ok(match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
             (Some(component), _) => component,
             (None, Some(connection)) => {
                 self.security.authenticator().authenticate(connection, &head.headers, head.uri.path())?
             }
             (None, None) => return Err(authn::Unauthenticated::NoCredentials.into()),
-        };
+        })
+    }
+
+    /// Whom the user asks to be taken for. What was said about identities ends here.
+    fn impersonate(&self, user: Identity, head: &mut Parts) -> Result<Identity, Status> {
         let user = authn::impersonate(self.security.authorizer(), user, &head.headers)?;
         authn::strip_impersonation(&mut head.headers);
         head.headers.remove(header::AUTHORIZATION);
@@ -171,16 +190,25 @@ impl Handler {
     }
 
     /// Whether the user may do what the request asks.
-    fn permit(&self, user: &Identity, method: &Method, target: &Target, query: &Query) -> Result<(), Status> {
-        let lower;
-        let (verb, target) = match target {
-            Target::Resource(r) => (resource::permission(r), authorized_target(r, query)),
-            Target::Path(path) => {
-                lower = method.as_str().to_ascii_lowercase();
-                (lower.as_str(), authz::Target::Path(path))
-            }
+    fn permit(
+        &self,
+        user: &Identity,
+        verb: &str,
+        target: &authz::Target<'_>,
+        annotations: &Annotations,
+    ) -> Result<(), Status> {
+        let attributes = authz::Attributes { user, verb, target: target.clone() };
+        let decision = self.security.authorizer().authorize(&attributes);
+        let (word, reason) = match &decision {
+            authz::Decision::Allow { reason } => ("allow", reason),
+            authz::Decision::Deny { reason } | authz::Decision::NoOpinion { reason } => ("forbid", reason),
         };
-        authz::require(self.security.authorizer(), &authz::Attributes { user, verb, target })
+        annotations.add("authorization.k8s.io/decision", || word);
+        annotations.add("authorization.k8s.io/reason", || reason.as_str());
+        match word {
+            "allow" => Ok(()),
+            _ => Err(attributes.forbidden(reason)),
+        }
     }
 
     /// Answers what is not about a resource.
@@ -197,6 +225,30 @@ impl Handler {
             },
             _ => Err(not_here()),
         }
+    }
+}
+
+/// What a request does, and to what, as permissions name both.
+fn words<'a>(method: &Method, target: &'a Target, query: &'a Query) -> (&'static str, authz::Target<'a>) {
+    match target {
+        Target::Resource(r) => (resource::permission(r), authorized_target(r, query)),
+        Target::Path(path) => (method_verb(method), authz::Target::Path(path)),
+    }
+}
+
+/// A method as permissions on paths name it. Those that nobody can be permitted have one name.
+fn method_verb(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "get",
+        Method::HEAD => "head",
+        Method::POST => "post",
+        Method::PUT => "put",
+        Method::PATCH => "patch",
+        Method::DELETE => "delete",
+        Method::OPTIONS => "options",
+        Method::TRACE => "trace",
+        Method::CONNECT => "connect",
+        _ => "unknown",
     }
 }
 
@@ -221,14 +273,10 @@ fn server(head: &Parts) -> String {
     format!("https://{}", host.unwrap_or("localhost"))
 }
 
-/// A panic in a handler is the failure of one request.
-async fn unpanicked(
-    answer: impl Future<Output = Result<Response<Body>, Status>>,
-) -> Result<Response<Body>, Status> {
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("a request made its handler panic");
-        Err(Status::internal("the request's handler failed"))
-    })
+/// What the handler answers; `None` if it panicked, which is the failure of one request.
+async fn unpanicked<T>(answer: impl Future<Output = T>) -> Option<T> {
+    let caught = AssertUnwindSafe(answer).catch_unwind().await;
+    caught.inspect_err(|_| tracing::error!("a request made its handler panic")).ok()
 }
 
 fn class(method: &Method, target: &Target) -> Class {
@@ -239,6 +287,11 @@ fn class(method: &Method, target: &Target) -> Class {
         Target::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Class::Read,
         Target::Resource(_) => Class::Write,
     }
+}
+
+/// 504 for what was not done in time.
+fn too_slow() -> Status {
+    Status::new(Reason::Timeout, "Timeout: request did not complete within the allotted timeout")
 }
 
 /// 404 for a path that leads nowhere.

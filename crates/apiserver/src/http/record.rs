@@ -1,5 +1,6 @@
 //! What is kept about a request while it is answered, and told when its answer has gone out.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,17 +10,29 @@ use bytes::Bytes;
 use futures::Stream;
 use futures::stream::BoxStream;
 use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tiphys_api::codec::protobuf;
 use tiphys_api::kind::Kinds;
+use tiphys_api::status::Status;
 use uuid::Uuid;
 
-use super::body::{Body, BoxError};
+use super::body::{self, Body, BoxError, RequestBody};
 use super::flow::Class;
 use super::query::Query;
 use super::request_info::{ResourceRequest, Target, Verb};
-use super::{health, resource};
+use super::{PATIENCE, health, negotiate, resource, too_slow};
+use crate::audit::{Annotations, Auditor, Begun, Stage, Trail};
+use crate::authz;
+use crate::identity::Identity;
 use crate::metrics::{Counted, Metrics, Requests, Route};
+
+/// The address that a connection comes from, among the extensions of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Remote(pub(super) IpAddr);
 
 /// A request from its head to the last byte of its answer.
 pub(super) struct Record {
@@ -32,6 +45,9 @@ pub(super) struct Record {
     pub(super) waited: Duration,
     /// Counts it among those under way.
     under_way: Option<Counted>,
+    /// What is recorded of it, where the policy asks for that.
+    trail: Option<Box<Trail>>,
+    long: bool,
 }
 
 impl Record {
@@ -43,6 +59,8 @@ impl Record {
             requests: None,
             waited: Duration::ZERO,
             under_way: None,
+            trail: None,
+            long: false,
         }
     }
 
@@ -56,17 +74,98 @@ impl Record {
     ) {
         let route = route(kinds, method, headers, target, query);
         self.requests = Some(self.metrics.requests(&route));
+        self.long = class == Class::Long;
         self.under_way = Some(match class {
             Class::Long => self.metrics.long(&route),
             Class::Read | Class::Write => self.metrics.in_flight(class == Class::Write),
         });
     }
 
+    /// Begins to record the request, if it is to be recorded; `user` is missing where nobody has proven anything.
+    pub(super) fn audit(
+        &mut self,
+        auditor: &Arc<Auditor>,
+        head: &Parts,
+        user: Option<&Identity>,
+        verb: &str,
+        target: &authz::Target<'_>,
+    ) {
+        self.trail = auditor.begin(Begun {
+            audit_id: self.audit_id.to_str().unwrap_or_default(),
+            uri: &head.uri,
+            headers: &head.headers,
+            remote: head.extensions.get::<Remote>().map(|remote| remote.0),
+            user,
+            verb,
+            target,
+        });
+    }
+
+    /// The user is taken for somebody.
+    pub(super) fn acts_as(&mut self, user: &Identity) {
+        if let Some(trail) = &mut self.trail {
+            trail.acts_as(user);
+        }
+    }
+
+    /// Where steps note what the audit event shall tell.
+    pub(super) fn annotations(&self) -> &Annotations {
+        self.trail.as_ref().map_or_else(|| Annotations::silent(), |trail| trail.annotations())
+    }
+
+    /// The body of a request, read already if it is recorded.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) async fn reads(
+        &mut self,
+        class: Class,
+        headers: &HeaderMap,
+        body: RequestBody,
+    ) -> Result<RequestBody, Status> {
+        match &mut self.trail {
+            Some(trail) if class == Class::Write && trail.wants_request() => {
+                let bytes =
+                    tokio::time::timeout(PATIENCE, body::read(body)).await.map_err(|_| too_slow())??;
+                if let Some(object) = tree(negotiate::content_type(headers), &bytes) {
+                    trail.request(object);
+                }
+                Ok(Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
+            }
+            _ => Ok(body),
+        }
+    }
+
+    /// The request is not granted.
+    pub(super) fn refused(&mut self, status: &Status) {
+        if let Some(trail) = &mut self.trail {
+            trail.refused(status);
+        }
+    }
+
+    /// The request has made its handler panic.
+    pub(super) fn panicked(&mut self) {
+        if let Some(trail) = &self.trail {
+            trail.tell(Stage::Panic, Some(500));
+        }
+    }
+
     /// Counts the answer when it has gone out.
-    pub(super) fn answered(self, mut response: Response<Body>) -> Response<Body> {
+    pub(super) fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
         response.headers_mut().insert(HeaderName::from_static("audit-id"), self.audit_id.clone());
         let code = response.status().as_u16();
         tracing::debug!(audit = ?self.audit_id, code, "answered");
+        if let Some(trail) = &mut self.trail {
+            if let (Body::Full(bytes), true) = (response.body(), trail.wants_response()) {
+                let media = negotiate::content_type(response.headers());
+                if let Some(object) = tree(media, bytes) {
+                    trail.response(object);
+                }
+            }
+            if self.long {
+                trail.tell(Stage::ResponseStarted, Some(code));
+            }
+        }
         let length = response.body().size_hint().exact();
         let mut end = End { record: self, code, bytes: length.unwrap_or(0) };
         match std::mem::replace(response.body_mut(), Body::empty()) {
@@ -93,6 +192,9 @@ impl Drop for End {
         if let Some(requests) = requests {
             requests.answered(self.code, begun.elapsed(), *waited, self.bytes);
         }
+        if let Some(trail) = &self.record.trail {
+            trail.tell(Stage::ResponseComplete, Some(self.code));
+        }
     }
 }
 
@@ -111,6 +213,18 @@ impl Stream for Observed {
             self.end.bytes += piece.len() as u64;
         }
         next
+    }
+}
+
+/// A body as a tree, where it is an object in an encoding that objects have.
+fn tree(media: &str, bytes: &Bytes) -> Option<Value> {
+    match media {
+        _ if bytes.is_empty() => None,
+        "application/vnd.kubernetes.protobuf" => protobuf::decode(bytes, ("", "")).ok(),
+        "application/yaml" | "application/apply-patch+yaml" => {
+            serde_json::from_slice(&super::dialect::yaml_to_json(bytes).ok()?).ok()
+        }
+        _ => serde_json::from_slice(bytes).ok(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! anybody keeps it, so that what is known of it survives a new revision of its configuration.
 
 mod breaker;
+pub mod kubeconfig;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod stranger;
@@ -270,6 +271,25 @@ impl Endpoint {
     /// # Errors
     /// What keeps the answer from being there within `timeout`.
     pub async fn ask(&self, query: &str, body: Bytes, timeout: Duration) -> Result<Value, Error> {
+        let json = |body: Bytes| serde_json::from_slice(&body).map_err(|e| Step::NotJson(Arc::new(e)));
+        self.post(query, body, timeout, json).await
+    }
+
+    /// Posts JSON to the endpoint's own path; of a 2xx nothing is read.
+    ///
+    /// # Errors
+    /// What keeps that from happening within `timeout`.
+    pub async fn tell(&self, body: Bytes, timeout: Duration) -> Result<(), Error> {
+        self.post("", body, timeout, |_| Ok(())).await
+    }
+
+    async fn post<T>(
+        &self,
+        query: &str,
+        body: Bytes,
+        timeout: Duration,
+        understand: impl FnOnce(Bytes) -> Result<T, Step>,
+    ) -> Result<T, Error> {
         let mark = if query.is_empty() { "" } else { "?" };
         let path = format!("{}{mark}{query}", self.path);
         let request = Request::builder()
@@ -288,7 +308,7 @@ impl Endpoint {
                 let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_TEXT)]).into_owned();
                 return Err(Step::Code { code, text });
             }
-            serde_json::from_slice(&body).map_err(|e| Step::NotJson(Arc::new(e)))
+            understand(body)
         });
         asked.await.map_err(named)
     }

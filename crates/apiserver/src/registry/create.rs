@@ -25,6 +25,9 @@ impl Registry {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         let name = meta::name(&object).to_owned();
+        if !name.is_empty() {
+            call.annotations.named(&name);
+        }
         self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
         objectmeta::place(&mut object, &call.namespace)?;
         (kind.hooks.default)(&storage(kind)?.version, &mut object);
@@ -37,8 +40,9 @@ impl Registry {
         for _ in 0..NAMES {
             let mut candidate = object.clone();
             let name = meta::generated_name(&prefix, |below| rand::rng().random_range(0..below));
-            meta::metadata_mut(&mut candidate).insert("name".into(), name.into());
+            meta::metadata_mut(&mut candidate).insert("name".into(), name.as_str().into());
             if let Some(created) = self.insert(call, candidate).await? {
+                call.annotations.named(&name);
                 return Ok(created);
             }
         }

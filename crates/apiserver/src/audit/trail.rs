@@ -1,0 +1,232 @@
+//! What is recorded of one request.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use tiphys_api::status::Status;
+
+use super::event::{Event, Moment, ObjectRef, User};
+use super::{Annotations, Auditor, Decision, Level, Stage};
+use crate::authz::Target;
+use crate::identity::Identity;
+
+/// What is known of a request as soon as its client has proven who it is.
+pub(crate) struct Begun<'a> {
+    pub(crate) audit_id: &'a str,
+    pub(crate) uri: &'a http::Uri,
+    pub(crate) headers: &'a HeaderMap,
+    /// The address that the connection comes from; none for a component of this process.
+    pub(crate) remote: Option<std::net::IpAddr>,
+    /// Missing where nobody has proven anything.
+    pub(crate) user: Option<&'a Identity>,
+    pub(crate) verb: &'a str,
+    pub(crate) target: &'a Target<'a>,
+}
+
+/// A request that is recorded.
+pub(crate) struct Trail {
+    auditor: Arc<Auditor>,
+    decision: Decision,
+    received: Moment,
+    audit_id: String,
+    uri: String,
+    verb: String,
+    user: Option<Identity>,
+    impersonated: Option<Identity>,
+    sources: Vec<String>,
+    agent: String,
+    object: Option<Object>,
+    request: Option<Value>,
+    response: Option<Value>,
+    refusal: Option<Value>,
+    annotations: Annotations,
+}
+
+struct Object {
+    resource: String,
+    namespace: String,
+    name: String,
+    group: String,
+    version: String,
+    subresource: String,
+}
+
+/// A `X-Forwarded-For` with more addresses than this tells nothing.
+const MAX_SOURCES: usize = 16;
+/// Clients choose these; what is longer is cut.
+const MAX_TEXT: usize = 4096;
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
+}
+
+impl Auditor {
+    /// Begins to record a request; `None` if the policy does not ask for it.
+    pub(crate) fn begin(self: &Arc<Self>, begun: Begun<'_>) -> Option<Box<Trail>> {
+        if self.sinks.is_empty() {
+            return None;
+        }
+        let decision = self.policy.decide(begun.user, begun.verb, begun.target);
+        if decision.level == Level::None {
+            return None;
+        }
+        let header = |name: &str| {
+            let value = begun.headers.get(name).and_then(|value| value.to_str().ok());
+            cut(value.unwrap_or_default().to_owned())
+        };
+        let object = match *begun.target {
+            Target::Path(_) => None,
+            Target::Resource { group, version, resource, subresource, namespace, name, .. } => Some(Object {
+                resource: resource.to_owned(),
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                group: group.to_owned(),
+                version: version.to_owned(),
+                subresource: subresource.to_owned(),
+            }),
+        };
+        let trail = Trail {
+            auditor: Arc::clone(self),
+            decision,
+            received: self.now(),
+            audit_id: begun.audit_id.to_owned(),
+            uri: cut(begun.uri.path_and_query().map_or("/", |uri| uri.as_str()).to_owned()),
+            verb: begun.verb.to_owned(),
+            user: begun.user.cloned(),
+            impersonated: None,
+            sources: sources(&header("x-forwarded-for"), &header("x-real-ip"), begun.remote),
+            agent: header("user-agent"),
+            object,
+            request: None,
+            response: None,
+            refusal: None,
+            annotations: Annotations::recording(),
+        };
+        trail.tell(Stage::RequestReceived, None);
+        Some(Box::new(trail))
+    }
+}
+
+/// The addresses that a request has come by: what proxies say, then who is connected.
+fn sources(forwarded: &str, real: &str, remote: Option<std::net::IpAddr>) -> Vec<String> {
+    let said = forwarded.split(',').map(str::trim).take(MAX_SOURCES);
+    let said = said.filter_map(|address| address.parse::<std::net::IpAddr>().ok());
+    let mut all: Vec<std::net::IpAddr> = said.collect();
+    if let Ok(real) = real.trim().parse()
+        && !all.contains(&real)
+    {
+        all.push(real);
+    }
+    all.extend(remote.filter(|remote| all.last() != Some(remote)));
+    all.into_iter().map(|address| address.to_string()).collect()
+}
+
+impl Trail {
+    pub(crate) fn annotations(&self) -> &Annotations {
+        &self.annotations
+    }
+
+    /// Whom the user is taken for.
+    pub(crate) fn acts_as(&mut self, user: &Identity) {
+        self.impersonated = Some(user.clone()).filter(|user| Some(user) != self.user.as_ref());
+    }
+
+    /// Whether the bodies of requests are recorded.
+    pub(crate) fn wants_request(&self) -> bool {
+        self.decision.level >= Level::Request
+    }
+
+    /// Whether the bodies of answers are recorded.
+    pub(crate) fn wants_response(&self) -> bool {
+        self.decision.level >= Level::RequestResponse
+    }
+
+    pub(crate) fn request(&mut self, object: Value) {
+        self.request = Some(self.shown(object));
+    }
+
+    pub(crate) fn response(&mut self, object: Value) {
+        self.response = Some(self.shown(object));
+    }
+
+    /// The request was not granted.
+    pub(crate) fn refused(&mut self, status: &Status) {
+        let mut status = status.to_value();
+        if let Some(status) = status.as_object_mut() {
+            status.remove("kind");
+            status.remove("apiVersion");
+        }
+        self.refusal = Some(status);
+    }
+
+    fn shown(&self, mut object: Value) -> Value {
+        if self.decision.omit_managed_fields {
+            let strip = |object: &mut Value| {
+                if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+                    metadata.remove("managedFields");
+                }
+            };
+            strip(&mut object);
+            object.get_mut("items").and_then(Value::as_array_mut).into_iter().flatten().for_each(strip);
+        }
+        object
+    }
+
+    /// Tells an event, where the policy asks for the stage. `code` is the answer's, once there is one.
+    pub(crate) fn tell(&self, stage: Stage, code: Option<u16>) {
+        if !self.decision.tells(stage) {
+            return;
+        }
+        let made = self.annotations.name();
+        let object_ref = self.object.as_ref().map(|object| ObjectRef {
+            resource: &object.resource,
+            namespace: &object.namespace,
+            name: if object.name.is_empty() { made.as_deref().unwrap_or_default() } else { &object.name },
+            api_group: &object.group,
+            api_version: &object.version,
+            subresource: &object.subresource,
+        });
+        let response_status =
+            code.map(|code| self.refusal.clone().unwrap_or_else(|| json!({"metadata": {}, "code": code})));
+        let event = Event {
+            kind: "Event",
+            api_version: "audit.k8s.io/v1",
+            level: self.decision.level.as_str(),
+            audit_id: &self.audit_id,
+            stage: stage.as_str(),
+            request_uri: &self.uri,
+            verb: &self.verb,
+            user: self.user.as_ref().map(User::from).unwrap_or_default(),
+            impersonated_user: self.impersonated.as_ref().map(User::from),
+            source_ips: &self.sources,
+            user_agent: &self.agent,
+            object_ref,
+            response_status,
+            request_object: self.request.as_ref(),
+            response_object: self.response.as_ref(),
+            request_received_timestamp: self.received,
+            stage_timestamp: self.auditor.now(),
+            annotations: self.annotations.read(),
+        };
+        match serde_json::to_vec(&event) {
+            Ok(event) => self.auditor.tell(self.decision.level, event),
+            Err(error) => tracing::error!(%error, "an audit event could not be written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_what_proxies_say_and_who_is_connected() {
+        let remote = Some("10.0.0.1".parse().unwrap());
+        assert_eq!(sources("", "", remote), ["10.0.0.1"]);
+        assert_eq!(sources("1.2.3.4, x, 10.0.0.1", "1.2.3.4", remote), ["1.2.3.4", "10.0.0.1"]);
+        assert_eq!(sources("", "5.6.7.8", None), ["5.6.7.8"]);
+        assert_eq!(sources(&"1.1.1.1,".repeat(99), "", None).len(), MAX_SOURCES);
+    }
+}
