@@ -8,7 +8,8 @@ use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
 use crate::validate::{
-    access, admission, cluster as rules_of, machinery as machine, pod, service, storage as volume, workload,
+    access, admission, cluster as rules_of, devices as device, machinery as machine, network as net, pod,
+    service, storage as volume, workload,
 };
 use crate::{convert, defaults, meta, prepare, validate};
 
@@ -250,12 +251,16 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "CSIStorageCapacity") => (volume::csi_capacity, volume::csi_capacity_update),
         (_, "DaemonSet") => (workload::daemon_set, workload::daemon_set_update),
         (_, "Deployment") => (workload::deployment, workload::deployment_update),
+        (_, "DeviceClass") => (device::class, device::class_update),
+        (_, "DeviceTaintRule") => (device::taint_rule, device::taint_rule_update),
         (_, "Endpoints") => (service::endpoints, service::endpoints_update),
         (_, "EndpointSlice") => (service::endpoint_slice, service::endpoint_slice_update),
         (_, "Event") => (rules_of::event, rules_of::event_update),
         (_, "FlowSchema") => (machine::flow_schema, machine::flow_schema_update),
         (_, "HorizontalPodAutoscaler") => (workload::autoscaler, workload::autoscaler_update),
         (_, "Ingress") => (service::ingress, service::ingress_update),
+        (_, "IngressClass") => (net::ingress_class, net::ingress_class_update),
+        (_, "IPAddress") => (net::ip_address, net::ip_address_update),
         (_, "Job") => (workload::job, workload::job_update),
         (_, "Lease") => (rules_of::lease, rules_of::lease_update),
         (_, "LimitRange") => (rules_of::limit_range, rules_of::limit_range_update),
@@ -268,6 +273,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
             (admission::webhooks, admission::webhooks_update)
         }
         (_, "Namespace") => (rules_of::namespace, |_, _| Vec::new()),
+        (_, "NetworkPolicy") => (net::policy, net::policy_update),
         (_, "Node") => (rules_of::node, rules_of::node_update),
         (_, "PersistentVolume") => (volume::persistent_volume, volume::persistent_volume_update),
         (_, "PersistentVolumeClaim") => (volume::claim, volume::claim_update),
@@ -280,13 +286,18 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "ReplicationController") => {
             (workload::replication_controller, workload::replication_controller_update)
         }
+        (_, "ResourceClaim") => (device::claim, device::claim_update),
+        (_, "ResourceClaimTemplate") => (device::template, device::template_update),
+        (_, "ResourceSlice") => (device::slice, device::slice_update),
         (_, "ResourceQuota") => (validate::quota::quota, validate::quota::quota_update),
         (_, "Role") => (access::role, access::role_update),
         (_, "RoleBinding") => (access::role_binding, access::role_binding_update),
+        (_, "RuntimeClass") => (net::runtime_class, net::runtime_class_update),
         (_, "Secret") => (rules_of::secret, rules_of::secret_update),
         (_, "SelfSubjectAccessReview") => (access::self_access_review, |_, _| Vec::new()),
         (_, "Service") => (service::service, service::service_update),
         (_, "StorageClass") => (volume::class, volume::class_update),
+        (_, "ServiceCIDR") => (net::service_cidr, net::service_cidr_update),
         (_, "StatefulSet") => (workload::stateful_set, workload::stateful_set_update),
         (_, "SubjectAccessReview") => (access::access_review, |_, _| Vec::new()),
         (_, "ValidatingAdmissionPolicy") => {
@@ -311,6 +322,7 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,
         ("PersistentVolumeClaim", "status") => volume::claim_status,
+        ("ResourceClaim", "status") => device::claim_status,
         ("VolumeAttachment", "status") => volume::attachment_status_update,
         ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
         ("Pod", "resize") => pod::update_resize,
@@ -629,7 +641,11 @@ fn networking(rows: &mut Vec<Kind>) {
     rows.extend([
         row(group, "IngressClass", "ingressclasses").cluster().counted().default(defaults::ingress_class),
         row(group, "Ingress", "ingresses").short(&["ing"]).status().counted(),
-        row(group, "IPAddress", "ipaddresses").cluster().short(&["ip"]).field("spec.parentRef"),
+        row(group, "IPAddress", "ipaddresses")
+            .cluster()
+            .short(&["ip"])
+            .named(net::address_name)
+            .field("spec.parentRef"),
         row(group, "NetworkPolicy", "networkpolicies")
             .short(&["netpol"])
             .counted()

@@ -414,7 +414,7 @@ pub(crate) fn attributes_update(new: &Value, old: &Value) -> Errors {
 }
 
 /// The name of a CSI driver.
-fn driver_name(name: &At<'_>, errors: &mut Errors) {
+pub(super) fn driver_name(name: &At<'_>, errors: &mut Errors) {
     name.needed(errors);
     if name.text().len() > 63 {
         errors.push(Error::too_long(&name.path(), 63));
