@@ -10,7 +10,7 @@ use tiphys_testkit::examples;
 use crate::{
     objects,
     side::Side,
-    table::{CPU, MEMORY, MEMORY_PODS, MEMORY_SERVERS, POD_OVERHEAD},
+    table::{Goal, Measure, measure as named},
 };
 
 /// Until what a start or a rollout has stirred up has settled.
@@ -34,7 +34,7 @@ pub(crate) async fn run_example(side: &dyn Side, client: &Client) -> Result<()> 
     bail!("the example does not get ready on {}", side.name())
 }
 
-pub(crate) async fn measure(side: &dyn Side, tell: &mut impl FnMut(&'static str, f64)) -> Result<()> {
+pub(crate) async fn measure(side: &dyn Side, tell: &mut impl FnMut(Measure, f64)) -> Result<()> {
     tokio::time::sleep(SETTLE).await;
     let processes = side.processes()?;
     let ours = [&processes.servers[..], &processes.shims, &processes.pauses].concat();
@@ -44,18 +44,27 @@ pub(crate) async fn measure(side: &dyn Side, tell: &mut impl FnMut(&'static str,
     let servers = memory(&processes.servers)?;
     let pods = memory(&processes.shims)? + memory(&processes.pauses)?;
     if side.has_node() {
-        tell(MEMORY, servers + pods);
-        tell(MEMORY_PODS, pods);
+        tell(
+            named("memory (PSS), cluster idle with the example, shims included", "MB", Goal::Under(64.)),
+            servers + pods,
+        );
+        tell(named("of it the pods' shims and pauses", "MB", Goal::None), pods);
         // A pod has one pause; some runtimes share a shim among pods.
-        tell(POD_OVERHEAD, pods / processes.pauses.len().max(1) as f64);
+        tell(
+            named("one pod's own overhead (PSS of shim and pause)", "MB", Goal::Under(2.)),
+            pods / processes.pauses.len().max(1) as f64,
+        );
     }
-    tell(MEMORY_SERVERS, servers);
-    tell(CPU, ticks as f64 / ticks_a_second()? / WATCHED.as_secs_f64() * 100.);
+    tell(named("of it the servers", "MB", Goal::None), servers);
+    tell(
+        named("CPU of the idle cluster, of a core, over 20 s", "%", Goal::Under(1.)),
+        ticks as f64 / ticks_a_second()? / WATCHED.as_secs_f64() * 100.,
+    );
     Ok(())
 }
 
 /// The processes' proportional set size, in MB.
-fn memory(pids: &[u32]) -> Result<f64> {
+pub(crate) fn memory(pids: &[u32]) -> Result<f64> {
     let mut kib = 0.;
     for pid in pids {
         let path = format!("/proc/{pid}/smaps_rollup");

@@ -10,13 +10,16 @@ use futures::future::try_join_all;
 use http::Request;
 use kube::Client;
 
-use crate::objects;
+use crate::{
+    objects,
+    table::{Goal, Measure, measure as named},
+};
 
 const LASTS: Duration = Duration::from_secs(4);
 const WARM_UP: Duration = Duration::from_millis(500);
 const LISTED: usize = 500;
 
-pub(crate) async fn measure(client: &Client, tell: &mut impl FnMut(&'static str, f64)) -> Result<()> {
+pub(crate) async fn measure(client: &Client, tell: &mut impl FnMut(Measure, f64)) -> Result<()> {
     for (name, plural, clients) in [
         ("creates of ConfigMaps, 1 client", "configmaps", 1),
         ("creates of ConfigMaps, 16 clients", "configmaps", 16),
@@ -31,7 +34,7 @@ pub(crate) async fn measure(client: &Client, tell: &mut impl FnMut(&'static str,
                 if plural == "pods" { objects::pod(&object, false) } else { objects::config_map(&object) };
             objects::create(&namespace, plural, &object)
         });
-        tell(name, rate.await.context(name)?);
+        tell(named(name, "/s", Goal::None), rate.await.context(name)?);
     }
     let namespace = "bench-reads";
     objects::namespace(client, namespace).await?;
@@ -44,12 +47,13 @@ pub(crate) async fn measure(client: &Client, tell: &mut impl FnMut(&'static str,
     for (name, clients) in [("gets of one ConfigMap, 1 client", 1), ("gets of one ConfigMap, 16 clients", 16)]
     {
         let one = |n| read(format!("/api/v1/namespaces/{namespace}/configmaps/object-{}", n * 7919 % LISTED));
-        tell(name, rate(client, clients, one).await.context(name)?);
+        tell(named(name, "/s", Goal::None), rate(client, clients, one).await.context(name)?);
     }
     for (name, clients) in
         [("lists of 500 ConfigMaps, 1 client", 1), ("lists of 500 ConfigMaps, 16 clients", 16)]
     {
-        tell(name, rate(client, clients, |_| read(list.clone())).await.context(name)?);
+        let rate = rate(client, clients, |_| read(list.clone())).await.context(name)?;
+        tell(named(name, "/s", Goal::None), rate);
     }
     Ok(())
 }

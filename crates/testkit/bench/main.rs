@@ -1,9 +1,11 @@
 //! How Tiphys measures up: one table, beside upstream's own programs where they are installed.
 //!
-//! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods` and `load`. Both sides get the same requests
-//! from the same client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says
+//! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods`, `load`, `api` and `storage`; `pods=N` says how many
+//! Pods `storage` stores, and `server=KUBECONFIG` sends the requests of `api` to any server instead. Both sides get
+//! the same requests from the same client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says
 //! more than the numbers, and no number is a test.
 
+mod api;
 mod host;
 mod idle;
 mod load;
@@ -14,17 +16,24 @@ mod side;
 mod start;
 mod table;
 
-use anyhow::{Result, bail};
+use std::path::PathBuf;
 
-use crate::{side::Side, table::Table};
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    side::Side,
+    table::{Measure, Table, Who},
+};
 
 /// The groups of measures, in the order they run.
-const GROUPS: [&str; 4] = ["start", "idle", "pods", "load"];
+const GROUPS: [&str; 6] = ["start", "idle", "pods", "load", "api", "storage"];
 
 fn main() -> Result<()> {
     // Cargo adds flags of its own.
-    let wanted: Vec<String> =
+    let mut wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let foreign = take(&mut wanted, "server=").map(PathBuf::from);
+    let pods = take(&mut wanted, "pods=").map_or(Ok(100_000), |pods| pods.parse()).context("pods=")?;
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
     }
@@ -33,14 +42,24 @@ fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let size = api::Size { pods };
     let work = async {
+        if let Some(kubeconfig) = foreign {
+            return api::requests(&kubeconfig, &mut |what, value| table.tell(Who::Tiphys, what, value)).await;
+        }
         let mut tiphys = side::Tiphys::new()?;
-        measure(&mut tiphys, wants, &mut |name, value| table.tiphys(name, value)).await?;
+        measure(&mut tiphys, wants, size, &mut |what, value| table.tell(Who::Tiphys, what, value)).await?;
         drop(tiphys);
         if let Some(mut reference) = reference::find()? {
             let name = reference.name();
-            measure(&mut reference, wants, &mut |name, value| table.reference(name, value)).await?;
+            let tell = &mut |what, value| table.tell(Who::Reference, what, value);
+            measure(&mut reference, wants, size, tell).await?;
             table.beside(name);
+        }
+        if wants("api") {
+            let nothing = api::Nothing::start().await?;
+            let tell = &mut |what, value| table.tell(Who::Nothing, what, value);
+            api::requests(&nothing.kubeconfig(), tell).await?;
         }
         anyhow::Ok(())
     };
@@ -55,16 +74,19 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The value of an argument that begins so.
+fn take(arguments: &mut Vec<String>, prefix: &str) -> Option<String> {
+    let at = arguments.iter().position(|argument| argument.starts_with(prefix))?;
+    arguments.remove(at).strip_prefix(prefix).map(str::to_owned)
+}
+
 /// Takes every measure that is wanted and that the side can be asked for.
 async fn measure(
     side: &mut dyn Side,
     wants: impl Fn(&str) -> bool,
-    tell: &mut dyn FnMut(&'static str, f64),
+    size: api::Size,
+    mut tell: &mut (dyn FnMut(Measure, f64) + Send),
 ) -> Result<()> {
-    let mut tell = |name, value| {
-        eprintln!("{name}: {value:.2}");
-        tell(name, value);
-    };
     if side.has_node() && GROUPS[..3].iter().any(|group| wants(group)) {
         let client =
             if wants("start") { start::empty(side, &mut tell).await? } else { start::once(side).await? };
@@ -85,6 +107,16 @@ async fn measure(
     if wants("load") {
         // On a cluster of its own, where nothing goes on.
         load::measure(&start::once(side).await?, &mut tell).await?;
+        side.wipe()?;
+    }
+    if wants("api") {
+        start::once(side).await?;
+        api::requests(&side.kubeconfig(), tell).await?;
+        side.wipe()?;
+    }
+    if wants("storage") {
+        start::once(side).await?;
+        api::storage(side, size, tell).await?;
     }
     Ok(())
 }

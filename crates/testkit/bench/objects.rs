@@ -80,6 +80,74 @@ pub(crate) fn config_map(name: &str) -> Value {
     })
 }
 
+/// A Deployment that wants no Pods, and says something else each time.
+pub(crate) fn deployment(name: &str, n: usize) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "labels": {"app": "bench"}, "annotations": {"bench/n": n.to_string()}},
+        "spec": {
+            "replicas": 0, "paused": true, "selector": {"matchLabels": {"app": "bench"}},
+            "template": {
+                "metadata": {"labels": {"app": "bench"}},
+                "spec": {"containers": [{
+                    "name": "main", "image": IMAGE, "command": COMMAND, "env": [{"name": "A", "value": "b"}],
+                    "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "10m"}},
+                }]},
+            },
+        },
+    })
+}
+
+/// A Pod of about 4 KB as it is stored.
+pub(crate) fn large_pod(n: usize) -> Value {
+    let mut pod = pod(&format!("pod-{n:06}"), false);
+    let annotations = (0..10).map(|i| (format!("bench/note-{i}"), "x".repeat(200).into()));
+    pod["metadata"]["annotations"] = Value::Object(annotations.collect());
+    pod
+}
+
+/// One of many custom kinds, with a schema of a few fields.
+pub(crate) fn definition(n: usize) -> Value {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "size": {"type": "integer", "minimum": 0, "default": 1},
+            "mode": {"type": "string", "enum": ["a", "b"]},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+        }},
+        "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+    }});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("things{n}.bench.example.com")},
+        "spec": {
+            "group": "bench.example.com", "scope": "Namespaced",
+            "names": {"plural": format!("things{n}"), "singular": format!("thing{n}"),
+                      "kind": format!("Thing{n}"), "listKind": format!("Thing{n}List")},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
+                          "subresources": {"status": {}}}],
+        },
+    })
+}
+
+/// Where the objects of a definition are.
+pub(crate) fn custom_collection(n: usize) -> String {
+    format!("/apis/bench.example.com/v1/namespaces/default/things{n}")
+}
+
+/// A namespace and its default account, each with the collection that it belongs to.
+pub(crate) fn namespace_and_account(name: &str) -> [(String, Value); 2] {
+    [
+        (
+            "/api/v1/namespaces".to_owned(),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
+        ),
+        (
+            format!("/api/v1/namespaces/{name}/serviceaccounts"),
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
+        ),
+    ]
+}
+
 /// A request to create an object.
 pub(crate) fn create(namespace: &str, plural: &str, object: &Value) -> Request<Vec<u8>> {
     request("POST", &format!("/api/v1/namespaces/{namespace}/{plural}"), object.to_string().into_bytes())

@@ -2,93 +2,102 @@
 
 use std::collections::BTreeMap;
 
-/// A measure's goal; rates have none of their own, but that the reference's.
-pub(crate) struct Row {
-    name: &'static str,
-    unit: &'static str,
-    goal: Option<f64>,
+/// What is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Measure {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) goal: Goal,
 }
 
-const fn row(name: &'static str, unit: &'static str, goal: Option<f64>) -> Row {
-    Row { name, unit, goal }
+/// What a number is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    None,
+    Under(f64),
+    /// At least so many times what the reference reaches, but no more than four fifths of what a server that
+    /// does nothing does.
+    Times(f64),
+    /// At most this part of what the reference needs.
+    Part(f64),
 }
 
-pub(crate) const START_EMPTY: &str = "process start to node Ready, data directory empty, p50";
-pub(crate) const START_EXISTING: &str = "process start to node Ready, data directory existing, p50";
-pub(crate) const MEMORY: &str = "memory (PSS), cluster idle with the example, shims included";
-pub(crate) const MEMORY_SERVERS: &str = "of it the servers";
-pub(crate) const MEMORY_PODS: &str = "of it the pods' shims and pauses";
-pub(crate) const POD_OVERHEAD: &str = "one pod's own overhead (PSS of shim and pause)";
-pub(crate) const CPU: &str = "CPU of the idle cluster, of a core, over 20 s";
-pub(crate) const CREATE_TO_RUNNING: &str = "create to Running of one pod, image present, p50";
-pub(crate) const HUNDRED: &str = "100 pods created at once, all Ready";
+pub(crate) fn measure(name: impl Into<String>, unit: &'static str, goal: Goal) -> Measure {
+    Measure { name: name.into(), unit, goal }
+}
 
-const ROWS: [Row; 17] = [
-    row(START_EMPTY, "ms", Some(1000.)),
-    row(START_EXISTING, "ms", Some(500.)),
-    row(MEMORY, "MB", Some(64.)),
-    row(MEMORY_SERVERS, "MB", None),
-    row(MEMORY_PODS, "MB", None),
-    row(POD_OVERHEAD, "MB", Some(2.)),
-    row(CPU, "%", Some(1.)),
-    row(CREATE_TO_RUNNING, "ms", Some(150.)),
-    row(HUNDRED, "s", Some(10.)),
-    row("creates of ConfigMaps, 1 client", "/s", None),
-    row("creates of ConfigMaps, 16 clients", "/s", None),
-    row("creates of Pods, 1 client", "/s", None),
-    row("creates of Pods, 16 clients", "/s", None),
-    row("gets of one ConfigMap, 1 client", "/s", None),
-    row("gets of one ConfigMap, 16 clients", "/s", None),
-    row("lists of 500 ConfigMaps, 1 client", "/s", None),
-    row("lists of 500 ConfigMaps, 16 clients", "/s", None),
-];
+/// Whose number it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    Tiphys,
+    Reference,
+    Nothing,
+}
 
-/// What was measured of each side, by the measure's name.
+/// What was measured, in the order in which it was first told.
 #[derive(Default)]
 pub(crate) struct Table {
-    tiphys: BTreeMap<&'static str, f64>,
-    reference: BTreeMap<&'static str, f64>,
-    reference_name: Option<String>,
+    rows: Vec<Measure>,
+    numbers: BTreeMap<(String, Who), f64>,
+    reference: Option<String>,
 }
 
 impl Table {
-    pub(crate) fn tiphys(&mut self, name: &'static str, value: f64) {
-        self.tiphys.insert(name, value);
-    }
-
-    pub(crate) fn reference(&mut self, name: &'static str, value: f64) {
-        self.reference.insert(name, value);
+    pub(crate) fn tell(&mut self, who: Who, measure: Measure, value: f64) {
+        eprintln!("{who:?}: {}: {} {}", measure.name, rounded(value), measure.unit);
+        self.numbers.insert((measure.name.clone(), who), value);
+        if self.rows.iter().all(|row| row.name != measure.name) {
+            self.rows.push(measure);
+        }
     }
 
     /// Says what the reference was.
     pub(crate) fn beside(&mut self, name: String) {
-        self.reference_name = Some(name);
+        self.reference = Some(name);
     }
 
     /// The table in Markdown. The ratio is Tiphys' number over the reference's.
     pub(crate) fn render(&self) -> String {
-        let mut out = match &self.reference_name {
+        let mut out = match &self.reference {
             Some(name) => format!("The reference: {name}.\n\n"),
             None => "No reference is installed (see CONTRIBUTING.md).\n\n".to_owned(),
         };
-        out.push_str("| measure | Tiphys | reference | ratio | goal |\n|---|---|---|---|---|\n");
-        for Row { name, unit, goal } in &ROWS {
-            let Some(ours) = self.tiphys.get(name) else { continue };
-            let theirs = self.reference.get(name);
+        out.push_str(
+            "| measure | Tiphys | reference | ratio | nothing | goal |\n|---|---|---|---|---|---|\n",
+        );
+        for Measure { name, unit, goal } in &self.rows {
+            let number = |who| self.numbers.get(&(name.clone(), who)).copied();
+            let (ours, theirs, nothing) = (number(Who::Tiphys), number(Who::Reference), number(Who::Nothing));
             let shown =
-                |value: Option<&f64>| value.map_or("–".to_owned(), |v| format!("{} {unit}", rounded(*v)));
-            let ratio = theirs.map_or("–".to_owned(), |theirs| rounded(ours / theirs));
-            let goal = goal.map_or("–".to_owned(), |goal| {
-                let verdict = if *ours < goal { "met" } else { "**missed**" };
-                format!("under {goal} {unit}: {verdict}")
-            });
+                |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{} {unit}", rounded(v)));
+            let ratio = ours.zip(theirs).map_or("–".to_owned(), |(ours, theirs)| rounded(ours / theirs));
+            let goal = ours.map_or("–".to_owned(), |ours| goal.judge(ours, theirs, nothing, unit));
             out.push_str(&format!(
-                "| {name} | {} | {} | {ratio} | {goal} |\n",
-                shown(Some(ours)),
-                shown(theirs)
+                "| {name} | {} | {} | {ratio} | {} | {goal} |\n",
+                shown(ours),
+                shown(theirs),
+                shown(nothing),
             ));
         }
         out
+    }
+}
+
+impl Goal {
+    fn judge(self, ours: f64, theirs: Option<f64>, nothing: Option<f64>, unit: &str) -> String {
+        let verdict = |met: bool| if met { "met" } else { "**missed**" };
+        match (self, theirs) {
+            (Self::Under(most), _) => format!("under {most} {unit}: {}", verdict(ours < most)),
+            (Self::Times(times), Some(theirs)) => {
+                let least = nothing.map_or(f64::INFINITY, |nothing| nothing * 0.8).min(times * theirs);
+                format!("at least {} {unit}: {}", rounded(least), verdict(ours >= least))
+            }
+            (Self::Part(part), Some(theirs)) => {
+                let most = part * theirs;
+                format!("at most {} {unit}: {}", rounded(most), verdict(ours <= most))
+            }
+            _ => "–".to_owned(),
+        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! The API server under load: HTTP/2 over TLS, each client with a connection of its own.
+//!
+//! The same requests go to every side, and to a server that does nothing: what that one reaches is what this
+//! client and these processors allow.
+
+mod load;
+mod nothing;
+mod watchers;
+mod wire;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use http::Method;
+use serde_json::json;
+
+use self::{
+    load::{Load, rate},
+    wire::Dialer,
+};
+use crate::{
+    idle, objects,
+    side::Side,
+    start,
+    table::{Goal, Measure, measure},
+};
+
+pub(crate) use self::nothing::Nothing;
+
+const NAMESPACE: &str = "/api/v1/namespaces/bench-api";
+const CLIENTS: [usize; 3] = [1, 16, 64];
+const WATCHERS: [usize; 3] = [100, 1_000, 10_000];
+const CRDS: usize = 2_000;
+
+/// How much is stored for the measures of large clusters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) pods: usize,
+}
+
+type Tell<'a> = dyn FnMut(Measure, f64) + Send + 'a;
+
+/// What can be asked of any server, a foreign one too.
+pub(crate) async fn requests(kubeconfig: &Path, tell: &mut Tell<'_>) -> Result<()> {
+    let dialer = Dialer::new(kubeconfig).await?;
+    let mut wire = dialer.connect().await?;
+    wire.prepare("bench-api").await?;
+    for (plural, what) in [("configmaps", "ConfigMaps"), ("pods", "Pods")] {
+        for clients in CLIENTS {
+            let collection = format!("{NAMESPACE}/{plural}");
+            let make = |n: usize| {
+                let name = format!("c{clients}-{n}");
+                let object =
+                    if plural == "pods" { objects::pod(&name, false) } else { objects::config_map(&name) };
+                wire::request(Method::POST, &collection, "application/json", object.to_string())
+            };
+            let name = format!("creates of {what}, {}", plural_of(clients));
+            rate(&dialer, clients, make).await.with_context(|| name.clone())?.tell(&name, tell);
+        }
+    }
+    let one = format!("{NAMESPACE}/configmaps/c1-0");
+    for clients in CLIENTS {
+        let name = format!("gets of one object, {}", plural_of(clients));
+        let get = |_| wire::request(Method::GET, &one, "application/json", String::new());
+        rate(&dialer, clients, get).await.with_context(|| name.clone())?.tell(&name, tell);
+    }
+    let patch = |n: usize| {
+        let body = json!({"metadata": {"annotations": {"bench/n": n.to_string()}}}).to_string();
+        wire::request(Method::PATCH, &one, "application/merge-patch+json", body)
+    };
+    let name = "patches of one object, 16 clients";
+    rate(&dialer, 16, patch).await.context(name)?.tell(name, tell);
+    let path = "/apis/apps/v1/namespaces/bench-api/deployments/applied?fieldManager=bench&force=true";
+    let apply = |n: usize| {
+        let body = objects::deployment("applied", n).to_string();
+        wire::request(Method::PATCH, path, "application/apply-patch+yaml", body)
+    };
+    let name = "server-side applies of one Deployment, 1 client";
+    rate(&dialer, 1, apply).await.context(name)?.tell(name, tell);
+    for count in WATCHERS {
+        let name = format!("events to {count} watchers");
+        watchers::measure(&dialer, count).await.with_context(|| name.clone())?.tell(&name, tell);
+    }
+    Ok(())
+}
+
+fn plural_of(clients: usize) -> String {
+    format!("{clients} client{}", if clients == 1 { "" } else { "s" })
+}
+
+/// What a server holds, and how it starts with that.
+pub(crate) async fn storage(side: &mut dyn Side, size: Size, tell: &mut Tell<'_>) -> Result<()> {
+    let kubeconfig = side.kubeconfig();
+    let dialer = Dialer::new(&kubeconfig).await?;
+    let mut wire = dialer.connect().await?;
+    wire.prepare("bench-size").await?;
+    let mut stored = 0;
+    for pods in [size.pods / 20, size.pods] {
+        Load::fill(&dialer, "/api/v1/namespaces/bench-size/pods", stored..pods, objects::large_pod).await?;
+        stored = pods;
+        let servers = side.processes()?.servers;
+        let before = idle::memory(&servers)?;
+        tell(measure(format!("memory with {pods} Pods of 4 KB"), "MB", Goal::Part(0.2)), before);
+        let (seconds, bytes, peak) =
+            load::list(&dialer, &servers, "/api/v1/namespaces/bench-size/pods").await?;
+        anyhow::ensure!(bytes > pods * 3_000, "the list of {pods} Pods has {bytes} bytes");
+        tell(measure(format!("list of {pods} Pods, to the last byte"), "ms", Goal::Part(0.1)), seconds * 1e3);
+        tell(
+            measure(format!("list of {pods} Pods, extra memory"), "MB", Goal::Part(0.1)),
+            (peak - before).max(0.),
+        );
+    }
+    drop(wire);
+    side.kill()?;
+    tell(
+        measure(format!("start to ready with {stored} Pods"), "ms", Goal::Part(0.2)),
+        start::again(side).await?,
+    );
+    side.wipe()?;
+    start::once(side).await?;
+    let dialer = Dialer::new(&side.kubeconfig()).await?;
+    let servers = side.processes()?.servers;
+    let before = idle::memory(&servers)?;
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let seconds = Load::fill(&dialer, path, 0..CRDS, objects::definition).await?;
+    load::until_served(&dialer, &objects::custom_collection(CRDS - 1)).await?;
+    tell(measure(format!("{CRDS} CustomResourceDefinitions created"), "s", Goal::Part(0.1)), seconds);
+    tell(
+        measure(format!("{CRDS} CustomResourceDefinitions, memory"), "MB", Goal::Part(0.1)),
+        idle::memory(&servers)? - before,
+    );
+    Ok(())
+}

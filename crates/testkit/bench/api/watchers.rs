@@ -1,0 +1,142 @@
+//! Many watchers of one busy resource.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use futures::future::try_join_all;
+use http::Method;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::{
+    NAMESPACE,
+    load::Load,
+    wire::{self, Dialer},
+};
+use crate::objects;
+
+/// A connection carries no more watches than servers allow streams.
+const PER_CONNECTION: usize = 100;
+/// Of how many watchers one tells its delays; all count what they get.
+const SAMPLED: usize = 20;
+const LASTS: Duration = Duration::from_secs(5);
+/// Marks the moment in an object at which it was sent, in microseconds.
+const MARK: &[u8] = b"sent-at-";
+
+/// Changes one object over and over while so many watch it.
+pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
+    let name = format!("watched-{count}");
+    let collection = format!("{NAMESPACE}/configmaps");
+    let mut writer = dialer.connect().await?;
+    let object = objects::config_map(&name).to_string();
+    writer.ask(wire::request(Method::POST, &collection, "application/json", object)).await?;
+    let watch = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}");
+
+    let epoch = Instant::now();
+    let received = Arc::new(AtomicUsize::new(0));
+    let mut watchers = JoinSet::new();
+    for begin in (0..count).step_by(PER_CONNECTION) {
+        let wire = dialer.connect().await?;
+        let opened = (begin..count.min(begin + PER_CONNECTION)).map(|_| {
+            let mut wire = wire.clone();
+            let request = wire::request(Method::GET, &watch, "application/json", String::new());
+            async move { wire.open(request).await }
+        });
+        for (n, answer) in try_join_all(opened).await?.into_iter().enumerate() {
+            let follow = Follow {
+                body: answer.into_body(),
+                epoch,
+                received: Arc::clone(&received),
+                delays: n.is_multiple_of(SAMPLED).then(Vec::new),
+            };
+            watchers.spawn(follow.run());
+        }
+    }
+    // The first event of each is the object as it was.
+    while received.load(Ordering::Relaxed) < count {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let path = format!("{collection}/{name}");
+    let before = received.load(Ordering::Relaxed);
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < LASTS {
+        let mark = format!("sent-at-{}.", epoch.elapsed().as_micros());
+        let body = json!({"metadata": {"annotations": {"bench/mark": mark}}}).to_string();
+        writer.ask(wire::request(Method::PATCH, &path, "application/merge-patch+json", body)).await?;
+        sent += 1;
+        // All that was sent is received before more is sent than a watcher may lag behind.
+        while received.load(Ordering::Relaxed) + 20 * count < before + sent * count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    while received.load(Ordering::Relaxed) < before + sent * count && begun.elapsed() < 4 * LASTS {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let (lasted, events) = (begun.elapsed(), received.load(Ordering::Relaxed) - before);
+    let delete = wire::request(Method::DELETE, &path, "application/json", String::new());
+    writer.ask(delete).await?;
+    let mut delays = Vec::new();
+    // Each ends at the deletion.
+    while let Some(told) = watchers.join_next().await {
+        delays.extend(told.context("a watcher")??);
+    }
+    Ok(Load::new(events, lasted, &mut delays))
+}
+
+struct Follow {
+    body: Incoming,
+    epoch: Instant,
+    received: Arc<AtomicUsize>,
+    delays: Option<Vec<u32>>,
+}
+
+impl Follow {
+    /// Reads until the object is deleted; answers the delays in microseconds, where they are wanted.
+    async fn run(mut self) -> Result<Vec<u32>> {
+        let mut line = Vec::new();
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.context("reading a watch")?;
+            let Some(data) = frame.data_ref() else { continue };
+            if self.event(data, &mut line) {
+                break;
+            }
+        }
+        Ok(self.delays.unwrap_or_default())
+    }
+
+    /// Takes in bytes; whether the last event was reached.
+    fn event(&mut self, data: &Bytes, line: &mut Vec<u8>) -> bool {
+        for part in data.split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(part);
+            if part.last() != Some(&b'\n') {
+                continue;
+            }
+            if line.starts_with(b"{\"type\":\"DELETED\"") {
+                return true;
+            }
+            self.received.fetch_add(1, Ordering::Relaxed);
+            if let (Some(delays), Some(sent)) = (&mut self.delays, sent_at(line)) {
+                let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
+                delays.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
+            }
+            line.clear();
+        }
+        false
+    }
+}
+
+fn sent_at(line: &[u8]) -> Option<u64> {
+    let at = line.windows(MARK.len()).position(|window| window == MARK)? + MARK.len();
+    let digits = line[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    std::str::from_utf8(&line[at..at + digits]).ok()?.parse().ok()
+}
