@@ -7,6 +7,7 @@ use crate::meta;
 use crate::selector::LabelSelector;
 
 pub(crate) mod cluster;
+pub(crate) mod machinery;
 pub(crate) mod network;
 pub(crate) mod pods;
 pub(crate) mod storage;

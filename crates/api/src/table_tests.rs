@@ -251,3 +251,74 @@ fn durations_are_short() {
         assert_eq!(human_duration(seconds), want, "{seconds}");
     }
 }
+
+#[test]
+fn what_configures_the_server_is_told_in_columns() {
+    let admission = "admissionregistration.k8s.io";
+    let kind = json!({"apiVersion": "x.io/v1", "kind": "Limit"});
+    let policy = json!({"spec": {"validations": [{}, {}], "mutations": [{}], "paramKind": kind}});
+    let select = json!({"matchLabels": {"a": "b"}});
+    let binding = |reference: Value| json!({"spec": {"policyName": "p", "paramRef": reference}});
+    let conditions =
+        |kind: &str, status: &str| json!({"conditions": [{"type": kind, "status": status, "reason": "R"}]});
+    let flow = json!({"spec": {"matchingPrecedence": 7, "priorityLevelConfiguration": {"name": "low"},
+        "distinguisherMethod": {"type": "ByUser"}}, "status": conditions("Dangling", "False")});
+    let level = json!({"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 5,
+        "limitResponse": {"queuing": {"queues": 64, "handSize": 6, "queueLengthLimit": 50}}}}});
+    let service = json!({"spec": {"service": {"namespace": "n", "name": "s"}}, "status": conditions("Available", "False")});
+    let claim = |status: Value| json!({"status": status});
+    let healthy = json!({"conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]});
+    let cases: Vec<(&str, &str, &str, Value, Vec<Value>)> = vec![
+        (admission, "v1", "MutatingWebhookConfiguration", json!({"webhooks": [{}]}), vec![json!(1)]),
+        (
+            admission,
+            "v1",
+            "ValidatingAdmissionPolicy",
+            policy.clone(),
+            vec![json!(2), json!("x.io/v1/Limit")],
+        ),
+        (admission, "v1", "MutatingAdmissionPolicy", policy, vec![json!(1), json!("x.io/v1/Limit")]),
+        (
+            admission,
+            "v1",
+            "ValidatingAdmissionPolicyBinding",
+            binding(json!({"name": "x"})),
+            vec![json!("p"), json!("*/x")],
+        ),
+        (
+            admission,
+            "v1",
+            "MutatingAdmissionPolicyBinding",
+            binding(json!({"selector": select})),
+            vec![json!("p"), json!("a=b")],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io",
+            "v1",
+            "FlowSchema",
+            flow,
+            vec![json!("low"), json!(7), json!("ByUser"), json!("False")],
+        ),
+        (
+            "flowcontrol.apiserver.k8s.io",
+            "v1",
+            "PriorityLevelConfiguration",
+            level,
+            vec![json!("Limited"), json!(5), json!(64), json!(6), json!(50)],
+        ),
+        ("apiregistration.k8s.io", "v1", "APIService", service, vec![json!("n/s"), json!("False (R)")]),
+        ("apiregistration.k8s.io", "v1", "APIService", json!({}), vec![json!("Local"), json!("Unknown")]),
+        ("resource.k8s.io", "v1", "ResourceClaim", json!({}), vec![json!("pending")]),
+        (
+            "resource.k8s.io",
+            "v1",
+            "ResourceClaim",
+            claim(json!({"allocation": {}, "reservedFor": [{}]})),
+            vec![json!("allocated,reserved")],
+        ),
+        ("", "v1", "ComponentStatus", healthy, vec![json!("Healthy"), json!("ok"), json!("")]),
+    ];
+    for (group, version, kind, object, wanted) in cases {
+        assert_eq!(cells(group, version, kind, object), wanted, "{kind}");
+    }
+}

@@ -6,7 +6,7 @@ use super::{Action, Hooks, Kind, Posted, Scale, Scope, SelectableField, Speaks, 
 use super::{Update, Verbs, Version};
 use crate::field::Errors;
 use crate::names::{self, NameRule};
-use crate::table::{Printer, cluster, network, pods, storage as volumes, workloads};
+use crate::table::{Printer, cluster, machinery as machines, network, pods, storage as volumes, workloads};
 use crate::validate::{
     access, admission, cluster as rules_of, devices as device, machinery as machine, network as net, pod,
     service, storage as volume, workload,
@@ -188,6 +188,9 @@ const DIAL: Verbs = Verbs::CREATE.and(Verbs::GET);
 /// The columns of each kind; the others show their name and when they were made.
 fn printer(kind: &str) -> Option<&'static Printer> {
     Some(match kind {
+        "APIService" => &machines::API_SERVICE,
+        "ClusterTrustBundle" => &machines::TRUST_BUNDLE,
+        "ComponentStatus" => &machines::COMPONENT,
         "ConfigMap" => &cluster::CONFIG_MAP,
         "ControllerRevision" => &workloads::CONTROLLER_REVISION,
         "CronJob" => &workloads::CRON_JOB,
@@ -198,15 +201,21 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "CSIStorageCapacity" => &volumes::CSI_CAPACITY,
         "DaemonSet" => &workloads::DAEMON_SET,
         "Deployment" => &workloads::DEPLOYMENT,
+        "DeviceClass" | "DeviceTaintRule" | "ResourceClaimTemplate" => &machines::NAME_AND_AGE,
         "Endpoints" => &network::ENDPOINTS,
         "EndpointSlice" => &network::ENDPOINT_SLICE,
         "Event" => &cluster::EVENT,
+        "FlowSchema" => &machines::FLOW_SCHEMA,
         "HorizontalPodAutoscaler" => &workloads::AUTOSCALER,
         "Ingress" => &network::INGRESS,
         "IngressClass" => &network::INGRESS_CLASS,
         "IPAddress" => &network::IP_ADDRESS,
         "Job" => &workloads::JOB,
         "Lease" => &cluster::LEASE,
+        "LeaseCandidate" => &machines::LEASE_CANDIDATE,
+        "MutatingAdmissionPolicy" => &machines::MUTATING_POLICY,
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => &machines::POLICY_BINDING,
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => &machines::WEBHOOKS,
         "Namespace" => &cluster::NAMESPACE,
         "NetworkPolicy" => &network::NETWORK_POLICY,
         "Node" => &cluster::NODE,
@@ -216,8 +225,11 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "PodDisruptionBudget" => &workloads::DISRUPTION_BUDGET,
         "PodTemplate" => &pods::POD_TEMPLATE,
         "PriorityClass" => &cluster::PRIORITY_CLASS,
+        "PriorityLevelConfiguration" => &machines::PRIORITY_LEVEL,
         "ReplicaSet" => &workloads::REPLICA_SET,
         "ReplicationController" => &workloads::REPLICATION_CONTROLLER,
+        "ResourceClaim" => &machines::CLAIM,
+        "ResourceSlice" => &machines::SLICE,
         "ResourceQuota" => &cluster::RESOURCE_QUOTA,
         "RuntimeClass" => &cluster::RUNTIME_CLASS,
         "Secret" => &cluster::SECRET,
@@ -226,6 +238,7 @@ fn printer(kind: &str) -> Option<&'static Printer> {
         "ServiceCIDR" => &network::SERVICE_CIDR,
         "StatefulSet" => &workloads::STATEFUL_SET,
         "StorageClass" => &volumes::CLASS,
+        "ValidatingAdmissionPolicy" => &machines::VALIDATING_POLICY,
         "VolumeAttachment" => &volumes::ATTACHMENT,
         "VolumeAttributesClass" => &volumes::ATTRIBUTES_CLASS,
         _ => return None,

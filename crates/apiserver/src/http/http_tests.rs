@@ -415,6 +415,32 @@ async fn events_are_seen_by_both_of_their_names() {
     assert_eq!(list["items"][0]["note"], "hello");
 }
 
+/// A client that knows one version reads, changes and writes back what another wrote in its own.
+#[tokio::test]
+async fn versions_of_a_kind_are_one_object() {
+    let server = server().await;
+    let at =
+        |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
+    let newer = json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3, "metrics": [
+            {"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "2"}}}]},
+    });
+    let (code, made) = send(&server, "POST", &at("v2"), newer).await;
+    assert_eq!(code, 201, "{made}");
+    let (_, mut older) = send(&server, "GET", &format!("{}/h", at("v1")), Value::Null).await;
+    assert_eq!((&older["apiVersion"], older["spec"].get("metrics")), (&json!("autoscaling/v1"), None));
+    older["spec"]["maxReplicas"] = 5.into();
+    let (code, put) = send(&server, "PUT", &format!("{}/h", at("v1")), older).await;
+    assert_eq!(code, 200, "{put}");
+    let (_, changed) = send(&server, "GET", &format!("{}/h", at("v2")), Value::Null).await;
+    assert_eq!(
+        (&changed["spec"]["maxReplicas"], &changed["spec"]["metrics"]),
+        (&json!(5), &made["spec"]["metrics"])
+    );
+    assert_eq!(changed["metadata"].get("annotations"), None);
+}
+
 #[tokio::test]
 async fn services_have_addresses_of_their_own() {
     let server = server().await;
