@@ -284,6 +284,15 @@ pub fn percent(text: &str) -> Vec<String> {
     ]
 }
 
+/// What is wrong with the name of an initializer, which is a domain of at least three parts.
+pub fn initializer(name: &str) -> Vec<String> {
+    let mut wrong = dns_subdomain(name, false);
+    if wrong.is_empty() && name.split('.').count() < 3 {
+        wrong.push("should be a domain with at least three segments separated by dots".to_owned());
+    }
+    wrong
+}
+
 #[cfg(test)]
 #[path = "names_tests.rs"]
 mod tests;

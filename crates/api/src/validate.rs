@@ -13,6 +13,7 @@ pub(crate) mod admission;
 pub(crate) mod cluster;
 mod container;
 pub(crate) mod devices;
+pub(crate) mod initializers;
 pub(crate) mod machinery;
 pub(crate) mod network;
 pub(crate) mod pod;

@@ -103,6 +103,7 @@ impl Boot<'_> {
             namespace: meta::namespace(object).to_owned(),
             name: meta::name(object).to_owned(),
             subresource: String::new(),
+            uninitialized: true,
             dry_run: false,
             field_manager: "kube-apiserver".to_owned(),
             warnings: Arc::new(Warnings::default()),

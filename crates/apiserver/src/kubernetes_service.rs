@@ -62,6 +62,7 @@ async fn set(
         namespace: "default".to_owned(),
         name: "kubernetes".to_owned(),
         subresource: String::new(),
+        uninitialized: true,
         dry_run: false,
         field_manager: "kube-apiserver".to_owned(),
         warnings: Arc::new(Warnings::default()),

@@ -9,7 +9,7 @@ use tiphys_pki::{Clock, Leaf, Pki, Rotating};
 use tokio::sync::watch;
 
 use crate::{
-    admission::{self, Plugin},
+    admission::{self, Initializers, Plugin},
     authn::{self, Authenticator, Tokens},
     authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
     identity::Identity,
@@ -70,6 +70,8 @@ impl Security {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
         let mut plugins = admission::standard(&self.source, &self.outgoing, kinds);
         plugins.push(Arc::new(escalation));
+        let authorizer = Arc::clone(&self.authorizer);
+        plugins.push(Arc::new(Initializers::new(Arc::clone(&self.source), authorizer, kinds.clone())));
         plugins
     }
 

@@ -72,7 +72,8 @@ impl From<&Object> for Entry {
 #[async_trait]
 impl Source for Cache {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
-        self.collection(group, resource)?.get(namespace, name).as_deref().map(Entry::from)
+        let found = self.collection(group, resource)?.get(namespace, name)?;
+        (!found.is_uninitialized()).then(|| Entry::from(&*found))
     }
 
     fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry> {

@@ -3,10 +3,11 @@
 //! They are stored as the current version is. What they call differently stands in [`crate::convert::removed`], what
 //! they fill in differently in [`crate::defaults::removed`].
 
-use super::{Kind, Version};
+use super::{Kind, Storage, Version, rows};
 use crate::convert::removed::{autoscaling, others, workloads};
 use crate::defaults::removed as defaults;
-use crate::validate::workload;
+use crate::validate::{initializers, workload};
+use crate::{meta, prepare};
 
 /// A version of a kind: since which minor release it was deprecated, with which one it went, and what is said to
 /// take its place.
@@ -135,6 +136,22 @@ const EXTENSIONS: &[(Removed, &str)] = &[
     (row("extensions", "v1beta1", "ReplicaSet", (8, 16), "apps/v1 ReplicaSet"), "apps"),
 ];
 
+const INITIALIZERS: Removed = row(ADMISSION, "v1alpha1", "InitializerConfiguration", (13, 14), "");
+
+/// The configuration of initializers, which upstream has dropped as a whole.
+fn initializer_configuration() -> Kind {
+    let Removed { group, version, kind, .. } = INITIALIZERS;
+    let mut row = rows::row(group, kind, "initializerconfigurations").cluster().conditional_update();
+    row.storage =
+        Some(Storage { group: group.into(), version: version.into(), resource: row.resource.clone() });
+    row.versions = vec![INITIALIZERS.version()];
+    row.hooks.prepare_create = meta::start_generation;
+    row.hooks.update.prepare = prepare::update_whole_counted;
+    row.hooks.validate_create = initializers::configuration;
+    row.hooks.update.validate = |new, _| initializers::configuration(new);
+    row
+}
+
 /// Adds what has been removed to the current rows.
 pub(super) fn add(rows: &mut Vec<Kind>) {
     for removed in VERSIONS {
@@ -144,6 +161,7 @@ pub(super) fn add(rows: &mut Vec<Kind>) {
             speak(kind);
         }
     }
+    rows.push(initializer_configuration());
     // Ingresses are looked for in the group where they are now before they are in this one.
     let behind = rows.iter().rposition(|k| k.group == "networking.k8s.io").map_or(rows.len(), |at| at + 1);
     let moved: Vec<Kind> = EXTENSIONS

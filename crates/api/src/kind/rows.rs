@@ -21,7 +21,7 @@ const READ_WRITE: Verbs = Verbs::GET.and(Verbs::PATCH).and(Verbs::UPDATE);
 const PROXY: Verbs = Verbs::CREATE.and(Verbs::DELETE).and(READ_WRITE);
 
 /// A namespaced row that is served and stored as `group/v1`.
-fn row(group: &'static str, kind: &'static str, resource: &'static str) -> Kind {
+pub(super) fn row(group: &'static str, kind: &'static str, resource: &'static str) -> Kind {
     let singular = kind.to_lowercase();
     Kind {
         group: group.into(),
@@ -51,7 +51,7 @@ fn review(group: &'static str, kind: &'static str, resource: &'static str) -> Ki
 
 /// The words that the table below is written in.
 impl Kind {
-    fn cluster(self) -> Self {
+    pub(super) fn cluster(self) -> Self {
         Self { scope: Scope::Cluster, ..self }
     }
     /// Served in these versions, the preferred one first, and stored in that one.
@@ -98,7 +98,7 @@ impl Kind {
     fn create_on_update(self) -> Self {
         Self { create_on_update: true, ..self }
     }
-    fn conditional_update(self) -> Self {
+    pub(super) fn conditional_update(self) -> Self {
         Self { unconditional_update: false, ..self }
     }
     fn named(mut self, rule: NameRule) -> Self {

@@ -1,5 +1,6 @@
 //! The checks and changes between authorization and the store.
 
+mod initializers;
 mod limit_ranger;
 pub mod matching;
 mod namespace_lifecycle;
@@ -22,6 +23,7 @@ use tiphys_api::{kind::Kinds, meta, status::Status};
 use tokio::sync::watch;
 
 pub use self::{
+    initializers::Initializers,
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction,

@@ -17,19 +17,22 @@ pub struct Filter {
     pub labels: Arc<LabelSelector>,
     /// Names only fields that the collection has; any other field is empty everywhere.
     pub fields: Arc<FieldSelector>,
+    /// Also those that initializers have yet to see.
+    pub uninitialized: bool,
 }
 
-/// Everything.
+/// Everything that is initialized.
 impl Default for Filter {
     fn default() -> Self {
         let labels = Arc::new(LabelSelector::everything());
-        Self { namespace: None, labels, fields: Arc::default() }
+        Self { namespace: None, labels, fields: Arc::default(), uninitialized: false }
     }
 }
 
 impl Filter {
     pub fn matches(&self, object: &Object) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| object.namespace() == namespace)
+        (self.uninitialized || !object.is_uninitialized())
+            && self.namespace.as_deref().is_none_or(|namespace| object.namespace() == namespace)
             && self.labels.matches_by(|key| object.labels().get(key))
             && self.fields.matches(|field| object.field(field).unwrap_or_default())
     }

@@ -87,6 +87,10 @@ impl Object {
     pub fn labels(&self) -> &Labels {
         &self.projected.labels
     }
+    /// Initializers have yet to see it, so that only those who ask for such objects do.
+    pub fn is_uninitialized(&self) -> bool {
+        self.projected.uninitialized
+    }
     /// The value of a selectable field, `metadata.name` and `metadata.namespace` among them; `None` for a
     /// field that the kind can't be selected by.
     pub fn field(&self, label: &str) -> Option<&str> {

@@ -21,6 +21,8 @@ struct Step {
     /// Fields that may stand here: which one, and the rank of this path among the field's paths.
     fields: Vec<(usize, usize)>,
     labels: bool,
+    /// What stands here holds the object back.
+    initializers: bool,
 }
 
 impl Step {
@@ -46,12 +48,15 @@ pub(super) struct Projected {
     pub(super) labels: Labels,
     /// In the order of [`Projection::labels`].
     pub(super) fields: Box<[Box<str>]>,
+    /// Initializers have yet to see the object: it is hidden from those who do not ask for such.
+    pub(super) uninitialized: bool,
 }
 
 impl Projection {
     pub(super) fn new(fields: &[SelectableField]) -> Self {
         let mut paths = Step::default();
         paths.at(["metadata", "labels"]).labels = true;
+        paths.at(["metadata", "initializers"]).initializers = true;
         for (field, selectable) in fields.iter().enumerate() {
             for (rank, path) in selectable.paths.iter().enumerate() {
                 paths.at(path).fields.push((field, rank));
@@ -68,13 +73,15 @@ impl Projection {
     /// # Errors
     /// The bytes are no JSON object.
     pub(super) fn read(&self, json: &[u8]) -> Result<Projected, serde_json::Error> {
-        let mut found = Found { labels: Vec::new(), fields: vec![None; self.fields.len()] };
+        let mut found =
+            Found { labels: Vec::new(), fields: vec![None; self.fields.len()], uninitialized: false };
         let mut json = serde_json::Deserializer::from_slice(json);
         Reader { step: &self.paths, found: &mut found }.deserialize(&mut json)?;
         json.end()?;
         let fields = found.fields.into_iter().zip(&self.fields);
         Ok(Projected {
             labels: Labels::new(found.labels),
+            uninitialized: found.uninitialized,
             fields: fields
                 .map(|(found, field)| found.map_or_else(|| (*field.absent).into(), |(_, text)| text))
                 .collect(),
@@ -87,6 +94,7 @@ struct Found {
     labels: Vec<(Box<str>, Box<str>)>,
     /// The value and the rank of the path that led to it.
     fields: Vec<Option<(usize, Box<str>)>>,
+    uninitialized: bool,
 }
 
 /// Reads the value at one step.
@@ -123,6 +131,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        self.found.uninitialized |= self.step.initializers;
         while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             if self.step.labels {
                 let mut label = Label(None);

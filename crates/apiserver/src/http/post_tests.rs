@@ -17,6 +17,7 @@ fn call() -> Call {
         namespace: "default".to_owned(),
         name: "p".to_owned(),
         subresource: "binding".to_owned(),
+        uninitialized: false,
         dry_run: false,
         field_manager: String::new(),
         warnings: Arc::new(Warnings::default()),

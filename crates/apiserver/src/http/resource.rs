@@ -94,6 +94,7 @@ impl Handler {
             namespace: r.namespace.clone(),
             name: r.name.clone(),
             subresource: r.subresource.clone(),
+            uninitialized: asked.query.flag("includeUninitialized"),
             dry_run: options::dry_run(asked.options, asked.query.all("dryRun"))?,
             field_manager: manager(&asked)?,
             warnings: Arc::clone(&asked.warnings),
@@ -172,8 +173,8 @@ impl Handler {
         let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
         let collection = self.registry.collection(&call.kind)?;
         let object = collection.read(at, &call.namespace, &call.name).await.map_err(cache_status)?;
-        let object =
-            object.ok_or_else(|| Status::not_found(&call.kind.group, &call.kind.resource, &call.name))?;
+        let visible = object.filter(|object| call.uninitialized || !object.is_uninitialized());
+        let object = visible.ok_or_else(|| call.not_found())?;
         answer(&view, StatusCode::OK, object.json(), asked)
     }
 
@@ -210,7 +211,9 @@ impl Handler {
             return Ok(respond::whole(StatusCode::CREATED, view.content_type(), bytes, &asked.head.headers));
         }
         let Object { json } = self.registry.create(&call, dialect.written(None, object)).await?;
-        written(&view, StatusCode::CREATED, &json, &asked.head.headers)
+        let waits = call.uninitialized && is_uninitialized(&json);
+        let code = if waits { StatusCode::ACCEPTED } else { StatusCode::CREATED };
+        written(&view, code, &json, &asked.head.headers)
     }
 
     async fn put(
@@ -322,7 +325,7 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         options::list(Verb::DeleteCollection, &asked.query)?;
-        let filter = filter(&call, &asked)?;
+        let filter = Filter { uninitialized: true, ..filter(&call, &asked)? };
         let body = read_options(body, &asked.head.headers).await?;
         let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
         call.dry_run |= dry_run;
@@ -394,6 +397,11 @@ fn written(
     headers: &http::HeaderMap,
 ) -> Result<Response<Body>, Status> {
     Ok(respond::whole(code, view.content_type(), view.object(stored)?, headers))
+}
+
+/// Whether initializers have yet to see an object.
+fn is_uninitialized(json: &[u8]) -> bool {
+    serde_json::from_slice(json).is_ok_and(|object: Value| object["metadata"]["initializers"].is_object())
 }
 
 /// Kinds whose delete answers with what was deleted, as upstream's do.

@@ -31,5 +31,6 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
         fields.requirements.push(FieldRequirement { field, value, equal: true });
     }
     let namespace = (!call.namespace.is_empty()).then(|| Arc::from(call.namespace.as_str()));
-    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields) })
+    let uninitialized = call.uninitialized;
+    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), uninitialized })
 }

@@ -40,6 +40,9 @@ impl Descriptions {
                 texts.insert(name.clone(), Texts::take(schema.take()));
             }
         }
+        for (name, text) in OWN {
+            texts.insert((*name).to_owned(), Texts { of: Some((*text).to_owned()), fields: HashMap::new() });
+        }
         Self(texts)
     }
 
@@ -85,6 +88,12 @@ impl Texts {
 fn kind<T: JsonSchema>(generator: &mut SchemaGenerator) {
     generator.subschema_for::<T>();
 }
+
+/// Kinds that `k8s-openapi` no longer has.
+const OWN: &[(&str, &str)] = &[(
+    "io.k8s.api.admissionregistration.v1alpha1.InitializerConfiguration",
+    "Which initializers have to see new objects of which resources before everybody else does.",
+)];
 
 const KINDS: &[fn(&mut SchemaGenerator)] = &[
     kind::<admissionregistration::v1::MutatingAdmissionPolicy>,

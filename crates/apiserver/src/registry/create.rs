@@ -6,6 +6,7 @@ use tiphys_api::status::Status;
 use tiphys_api::{field, meta};
 use tiphys_store::Outcome;
 
+use super::initialization::is_pending;
 use super::{Call, Object, Registry, claims::Claimed, objectmeta, storage};
 use crate::admission::Operation;
 use crate::stored;
@@ -78,6 +79,9 @@ impl Registry {
             match self.store.commit(writes).await.map_err(super::store_status)? {
                 Outcome::Committed(revision) => {
                     charge.done(revision);
+                    if is_pending(&object) && !call.uninitialized {
+                        return self.initialized(call, name, revision).await.map(Some);
+                    }
                     return super::rendered(&key, &bytes, revision).map(Some);
                 }
                 Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),

@@ -27,6 +27,7 @@ mod charges;
 pub mod claims;
 mod create;
 mod delete;
+mod initialization;
 pub(crate) mod objectmeta;
 mod past;
 mod update;
@@ -52,6 +53,8 @@ pub struct Call {
     pub name: String,
     /// Empty for the object itself.
     pub subresource: String,
+    /// The caller deals with objects that initializers have yet to see, and does not wait for them.
+    pub uninitialized: bool,
     /// Everything is done but the write.
     pub dry_run: bool,
     /// Who owns the fields that the request sets.

@@ -170,7 +170,9 @@ impl Registry {
             match self.store.commit(writes).await.map_err(super::store_status)? {
                 Outcome::Committed(revision) => {
                     charge.done(revision);
+                    let tree = object;
                     let object = super::rendered(&key, &bytes, revision)?;
+                    self.discard_rejected(call, &key, tree, &object, revision).await?;
                     return Ok(Attempt::Done(Updated { object, created: false }));
                 }
                 Outcome::Conflict { key: at, current: newest } if at == key => {
