@@ -53,9 +53,10 @@ pub struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    /// A row's objects in one version, by the built-in schema.
+    /// A row's objects in one version, by the built-in schema or the row's own.
     pub fn of(row: &'a Kind, version: &'a str) -> Option<Self> {
-        Self::builtin(&row.group, version, &row.kind)
+        let Some(custom) = &row.custom else { return Self::builtin(&row.group, version, &row.kind) };
+        Some(Self { group: &row.group, version, kind: &row.kind, ty: custom.ty(version)? })
     }
 
     pub fn builtin(group: &'a str, version: &'a str, kind: &'a str) -> Option<Self> {
@@ -337,6 +338,9 @@ fn go_type(ty: TypeRef<'_>) -> String {
 
 /// What a value of the type is before anything is read into it.
 fn zero(ty: TypeRef<'_>) -> Value {
+    if ty.is_lenient() {
+        return Value::Null;
+    }
     match ty.shape() {
         Shape::Scalar(Scalar::String) => "".into(),
         Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double | Scalar::IntOrString) => 0.into(),
@@ -385,7 +389,10 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
 
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Self::Value, D::Error> {
         match self.ty.shape() {
-            Shape::Any => Value::deserialize(source).map(|v| if v.is_null() { None } else { Some(v) }),
+            Shape::Any => {
+                let nullable = self.ty.is_nullable();
+                Value::deserialize(source).map(|v| if v.is_null() && !nullable { None } else { Some(v) })
+            }
             _ => source.deserialize_any(self),
         }
     }
@@ -399,16 +406,17 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        Ok(self.ty.is_nullable().then_some(Value::Null))
     }
 
     fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
-        Ok(None)
+        self.visit_unit()
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
         match self.ty.shape() {
             Shape::Scalar(Scalar::Bool) => Ok(Some(value.into())),
+            _ if self.ty.is_lenient() => Ok(Some(value.into())),
             _ => Err(self.context.wrong_type("bool", self.ty)),
         }
     }
@@ -421,6 +429,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
                 Err(_) => Err(self.context.wrong_type(format!("number {value}"), self.ty)),
             },
             Shape::Scalar(Scalar::Quantity) => self.quantity(&value.to_string()),
+            _ if self.ty.is_lenient() => Ok(Some(value.into())),
             _ => Err(self.context.wrong_type("number", self.ty)),
         }
     }
@@ -431,6 +440,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             Err(_) if matches!(self.ty.shape(), Shape::Scalar(Scalar::Quantity)) => {
                 self.quantity(&value.to_string())
             }
+            Err(_) if self.ty.is_lenient() => Ok(Some(value.into())),
             Err(_) => Err(self.context.wrong_type(format!("number {value}"), self.ty)),
         }
     }
@@ -439,23 +449,31 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.ty.shape() {
             Shape::Scalar(Scalar::Double) => Ok(Some(value.into())),
             Shape::Scalar(Scalar::Quantity) => self.quantity(&value.to_string()),
+            _ if self.ty.is_lenient() => Ok(Some(value.into())),
             _ => Err(self.context.wrong_type(format!("number {value}"), self.ty)),
         }
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        if self.ty.is_lenient() {
+            return Ok(Some(text.into()));
+        }
         self.text(text, || text.to_owned())
     }
 
     fn visit_string<E: de::Error>(self, text: String) -> Result<Self::Value, E> {
         match self.ty.shape() {
             Shape::Scalar(Scalar::String | Scalar::IntOrString) => Ok(Some(Value::String(text))),
+            _ if self.ty.is_lenient() => Ok(Some(Value::String(text))),
             _ => self.visit_str(&text),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut source: A) -> Result<Self::Value, A::Error> {
         let Shape::List(list) = self.ty.shape() else {
+            if self.ty.is_lenient() {
+                return Value::deserialize(de::value::SeqAccessDeserializer::new(source)).map(Some);
+            }
             return Err(self.context.wrong_type("array", self.ty));
         };
         let mut items = Vec::with_capacity(source.size_hint().unwrap_or(0).min(1024));
@@ -474,6 +492,9 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.ty.shape() {
             Shape::Object(object) => self.object(object, source).map(Some),
             Shape::Map(map) => self.map(map.value, source).map(Some),
+            _ if self.ty.is_lenient() => {
+                Value::deserialize(de::value::MapAccessDeserializer::new(source)).map(Some)
+            }
             _ => Err(self.context.wrong_type("object", self.ty)),
         }
     }
@@ -489,6 +510,14 @@ impl<'s> Seed<'_, 's> {
         while let Some(found) = source.next_key_seed(FieldName(object))? {
             let at = match found {
                 Ok(at) => at,
+                Err(unknown) if object.open() => {
+                    let value = source.next_value::<Value>()?;
+                    if map.contains_key(&unknown) {
+                        context.problem("duplicate", &unknown);
+                    }
+                    map.insert(unknown, value);
+                    continue;
+                }
                 Err(unknown) => {
                     context.problem("unknown", &unknown);
                     source.next_value::<de::IgnoredAny>()?;
@@ -528,7 +557,8 @@ impl<'s> Seed<'_, 's> {
             if nested {
                 context.path.pop();
             }
-            let value = value.unwrap_or_else(|| zero(ty));
+            // Null is no value where the type does not allow it; a built-in type has its zero instead.
+            let Some(value) = value.or_else(|| (!ty.is_lenient()).then(|| zero(ty))) else { continue };
             match map.entry(key) {
                 Entry::Vacant(entry) => drop(entry.insert(value)),
                 Entry::Occupied(mut entry) => {

@@ -46,6 +46,8 @@ pub enum Cause {
     Required,
     Duplicate,
     Invalid,
+    /// As `Invalid`, without the value.
+    InvalidWhole,
     NotSupported,
     Forbidden,
     TooLong,
@@ -61,7 +63,7 @@ impl Cause {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidWhole => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -76,7 +78,7 @@ impl Cause {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidWhole | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -105,6 +107,10 @@ impl Error {
     }
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> Self {
         Self { path: path.clone(), cause: Cause::Invalid, value: value.into(), detail: detail.into() }
+    }
+    /// What is wrong with a value that is too large to be shown.
+    pub fn invalid_whole(path: &Path, detail: impl Into<String>) -> Self {
+        Self { path: path.clone(), cause: Cause::InvalidWhole, value: Value::Null, detail: detail.into() }
     }
     pub fn duplicate(path: &Path, value: impl Into<Value>) -> Self {
         Self { path: path.clone(), cause: Cause::Duplicate, value: value.into(), detail: String::new() }
@@ -145,7 +151,9 @@ impl Error {
     /// The message without the path, as `causes[].message` carries it.
     pub fn body(&self) -> String {
         let shown = match self.cause {
-            Cause::Required | Cause::Forbidden | Cause::TooLong | Cause::Internal => None,
+            Cause::Required | Cause::InvalidWhole | Cause::Forbidden | Cause::TooLong | Cause::Internal => {
+                None
+            }
             _ => Some(match &self.value {
                 Value::String(s) => format!("{s:?}"),
                 other => other.to_string(),

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::custom::Custom;
+use crate::tree::Tree;
 use crate::{field, meta, names, table};
 
 mod removed;
@@ -45,6 +47,8 @@ pub struct Kind {
     /// Fields besides `metadata.name` and `metadata.namespace` that field selectors can name.
     pub fields: Vec<SelectableField>,
     pub hooks: Hooks,
+    /// What a CustomResourceDefinition says of its objects; `None` for built-in kinds.
+    pub custom: Option<Arc<Custom>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +207,12 @@ pub struct Hooks {
     pub prepare_create: fn(&mut Value),
     pub validate_create: fn(&Value) -> field::Errors,
     pub update: Update,
+    /// Changes an object that is about to be deleted for the first time; the second argument is the time.
+    pub prepare_delete: fn(&mut Value, &str),
     /// What is wrong with a name; each line continues the sentence `Invalid value: "x": `.
     pub validate_name: names::NameRule,
+    /// What a client should be told of an object that it writes; the second is the stored one.
+    pub warnings: fn(&Value, &Value) -> Vec<String>,
     /// For kinds that are deleted gracefully: the seconds that the object may still live, from the stored
     /// object and the caller's wish. `None`: deleted at once.
     pub grace: Option<fn(&Value, Option<i64>) -> i64>,
@@ -221,7 +229,9 @@ impl Hooks {
         prepare_create: |_| {},
         validate_create: |_| Vec::new(),
         update: Update::PLAIN,
+        prepare_delete: |_, _| {},
         validate_name: names::dns_subdomain,
+        warnings: |_, _| Vec::new(),
         grace: None,
         printer: &table::PLAIN,
     };
@@ -272,6 +282,64 @@ impl Kind {
         self.subresources.iter().find(|s| s.name == name)
     }
 
+    /// The subresource, if the version has it.
+    pub fn subresource_in(&self, version: &str, name: &str) -> Option<&Subresource> {
+        let served = self.custom.as_ref().is_none_or(|custom| custom.has_subresource(version, name));
+        self.subresource(name).filter(|_| served)
+    }
+
+    /// Fills in the defaults of an object that is written in `version`.
+    pub fn fill_defaults(&self, version: &str, object: &mut Value) {
+        match &self.custom {
+            None => (self.hooks.default)(version, object),
+            Some(custom) => custom.fill_defaults(version, object),
+        }
+    }
+
+    /// What is wrong with a new object beside its metadata. It is in the storage version; `version` is the
+    /// one that it was written in.
+    pub fn validate_create(&self, version: &str, object: &Value) -> field::Errors {
+        match &self.custom {
+            None => (self.hooks.validate_create)(object),
+            Some(custom) => custom.validate(version, object, None),
+        }
+    }
+
+    /// What is wrong with a changed object beside its metadata, by the rules of this way of updating.
+    pub fn validate_update(
+        &self,
+        rules: &Update,
+        version: &str,
+        object: &Value,
+        old: &Value,
+    ) -> field::Errors {
+        match &self.custom {
+            None => (rules.validate)(object, old),
+            Some(custom) => custom.validate(version, object, Some(old)),
+        }
+    }
+
+    /// The columns of `kubectl get`, as a `Table` defines them.
+    pub fn columns(&self, version: &str) -> Vec<Value> {
+        match &self.custom {
+            None => self.hooks.printer.columns.iter().map(table::Column::definition).collect(),
+            Some(custom) => custom.columns(version),
+        }
+    }
+
+    /// The cells of an object, one a column. It is in the storage version.
+    pub fn cells(&self, version: &str, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        match &self.custom {
+            None => (self.hooks.printer.cells)(object, now),
+            Some(custom) => custom.cells(version, object, now),
+        }
+    }
+
+    /// Whether what is stored may lack defaults that the kind has now.
+    pub fn is_completed_on_read(&self) -> bool {
+        self.custom.as_ref().is_some_and(|custom| custom.has_defaults())
+    }
+
     pub fn is_namespaced(&self) -> bool {
         self.scope == Scope::Namespaced
     }
@@ -302,12 +370,51 @@ pub struct Group<'a> {
     pub kinds: Vec<&'a Arc<Kind>>,
 }
 
-/// All rows. Cheap to clone; a changed registry is a new value, so readers keep a consistent one.
+/// All rows. Cheap to clone and to change; a changed registry is a new value, so readers keep a consistent one.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds {
+    builtin: Arc<Builtin>,
+    /// Those that CustomResourceDefinitions made, by group and resource, and by group and kind.
+    custom: Tree<Arc<Kind>>,
+    custom_kinds: Tree<Arc<Kind>>,
+}
+
+/// The rows that do not change while the program runs.
+#[derive(Debug, Default)]
+struct Builtin {
     rows: Vec<Arc<Kind>>,
     by_resource: HashMap<(Str, Str), usize>,
     by_kind: HashMap<(Str, Str), usize>,
+}
+
+impl Builtin {
+    fn insert(&mut self, row: Kind) -> Result<(), Taken> {
+        let resource = (row.group.clone(), row.resource.clone());
+        let kind = (row.group.clone(), row.kind.clone());
+        for (taken, (group, name)) in
+            [(self.by_resource.contains_key(&resource), &resource), (self.by_kind.contains_key(&kind), &kind)]
+        {
+            if taken {
+                return Err(Taken { group: group.to_string(), name: name.to_string() });
+            }
+        }
+        self.by_resource.insert(resource, self.rows.len());
+        self.by_kind.insert(kind, self.rows.len());
+        self.rows.push(Arc::new(row));
+        Ok(())
+    }
+
+    fn resource(&self, group: &str, resource: &str) -> Option<&Arc<Kind>> {
+        Some(&self.rows[*self.by_resource.get(&key(group, resource) as &dyn PairKey)?])
+    }
+
+    fn kind(&self, group: &str, kind: &str) -> Option<&Arc<Kind>> {
+        Some(&self.rows[*self.by_kind.get(&key(group, kind) as &dyn PairKey)?])
+    }
+}
+
+fn joined(group: &str, name: &str) -> String {
+    format!("{group}/{name}")
 }
 
 impl Kinds {
@@ -324,75 +431,79 @@ impl Kinds {
     }
 
     fn of(rows: Vec<Kind>) -> Self {
-        let mut kinds = Self::default();
+        let mut builtin = Builtin::default();
         for row in rows {
             // Two rows of one name would be a mistake in the table, which a test of the table finds.
-            kinds.insert(row).unwrap_or_else(|taken| panic!("built-in kinds: {taken}"));
+            builtin.insert(row).unwrap_or_else(|taken| panic!("built-in kinds: {taken}"));
         }
-        kinds
+        Self { builtin: Arc::new(builtin), ..Self::default() }
     }
 
-    /// Adds a row.
+    /// Adds a row to the built-in ones.
     ///
     /// # Errors
     /// Another row of the same group has the resource or the kind.
-    pub fn insert(&mut self, row: Kind) -> Result<(), Taken> {
-        let resource = (row.group.clone(), row.resource.clone());
-        let kind = (row.group.clone(), row.kind.clone());
-        for (taken, (group, name)) in
-            [(self.by_resource.contains_key(&resource), &resource), (self.by_kind.contains_key(&kind), &kind)]
+    pub fn insert(&mut self, row: impl Into<Arc<Kind>>) -> Result<(), Taken> {
+        let row: Arc<Kind> = row.into();
+        let (resource, kind) = (joined(&row.group, &row.resource), joined(&row.group, &row.kind));
+        let taken = |name: &str| Taken { group: row.group.to_string(), name: name.to_owned() };
+        if self.builtin.resource(&row.group, &row.resource).is_some() || self.custom.get(&resource).is_some()
         {
-            if taken {
-                return Err(Taken { group: group.to_string(), name: name.to_string() });
-            }
+            return Err(taken(&row.resource));
         }
-        self.by_resource.insert(resource, self.rows.len());
-        self.by_kind.insert(kind, self.rows.len());
-        self.rows.push(Arc::new(row));
+        if self.builtin.kind(&row.group, &row.kind).is_some() || self.custom_kinds.get(&kind).is_some() {
+            return Err(taken(&row.kind));
+        }
+        self.custom.insert(resource.into(), Arc::clone(&row));
+        self.custom_kinds.insert(kind.into(), row);
         Ok(())
     }
 
-    /// Takes a row away and returns it.
+    /// Takes away a row that was added, and returns it.
     pub fn remove(&mut self, group: &str, resource: &str) -> Option<Arc<Kind>> {
-        let at = self.rows.iter().position(|k| k.group == group && k.resource == resource)?;
-        let row = self.rows.remove(at);
-        let rest = std::mem::take(&mut self.rows);
-        *self = Self::default();
-        for (i, k) in rest.into_iter().enumerate() {
-            self.by_resource.insert((k.group.clone(), k.resource.clone()), i);
-            self.by_kind.insert((k.group.clone(), k.kind.clone()), i);
-            self.rows.push(k);
-        }
+        let row = self.custom.remove(&joined(group, resource))?;
+        self.custom_kinds.remove(&joined(group, &row.kind));
         Some(row)
     }
 
     /// The row of a path: served in this version, under this plural.
     pub fn resource(&self, group: &str, version: &str, resource: &str) -> Option<&Arc<Kind>> {
-        let row = &self.rows[*self.by_resource.get(&key(group, resource) as &dyn PairKey)?];
-        row.version(version).map(|_| row)
+        self.group_resource(group, resource).filter(|row| row.version(version).is_some())
     }
 
     /// The row of an object that says `apiVersion` and `kind`.
     pub fn kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Kind>> {
-        let row = &self.rows[*self.by_kind.get(&key(group, kind) as &dyn PairKey)?];
-        row.version(version).map(|_| row)
+        let row = match self.builtin.kind(group, kind) {
+            None if !self.custom_kinds.is_empty() => self.custom_kinds.get(&joined(group, kind)),
+            found => found,
+        };
+        row.filter(|row| row.version(version).is_some())
     }
 
     /// The row that `group` and `resource` name, whatever the version.
     pub fn group_resource(&self, group: &str, resource: &str) -> Option<&Arc<Kind>> {
-        Some(&self.rows[*self.by_resource.get(&key(group, resource) as &dyn PairKey)?])
+        match self.builtin.resource(group, resource) {
+            None if !self.custom.is_empty() => self.custom.get(&joined(group, resource)),
+            found => found,
+        }
     }
 
     /// Every row, in the order of discovery.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
-        self.rows.iter()
+        self.builtin.rows.iter().chain(self.custom.values())
+    }
+
+    /// The rows of one group.
+    pub fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Arc<Kind>> {
+        self.iter().filter(move |row| row.group == group)
     }
 
     /// The groups in the order of discovery (core first), each with its served versions by priority.
     pub fn groups(&self) -> Vec<Group<'_>> {
         let mut groups: Vec<Group<'_>> = Vec::new();
-        for row in &self.rows {
-            let at = groups.iter().position(|g| g.name == row.group).unwrap_or_else(|| {
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for row in self.iter().filter(|row| row.versions.iter().any(|v| v.served)) {
+            let at = *places.entry(&row.group).or_insert_with(|| {
                 groups.push(Group { name: &row.group, versions: Vec::new(), kinds: Vec::new() });
                 groups.len() - 1
             });

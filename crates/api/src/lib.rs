@@ -7,9 +7,11 @@
 
 pub mod codec;
 pub mod convert;
+pub mod custom;
 pub mod decode;
 pub mod defaults;
 pub mod field;
+pub mod jsonpath;
 pub mod kind;
 pub mod meta;
 pub mod names;
@@ -21,4 +23,5 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod table;
+pub mod tree;
 mod validate;

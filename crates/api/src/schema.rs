@@ -20,7 +20,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use serde_json::Value;
+
 use crate::kind::Str;
+
+mod build;
+
+pub use build::{Builder, Described};
 
 static ARTEFACTS: [&str; 2] = [include_str!("../schema/v1_37.txt"), include_str!("../schema/removed.txt")];
 
@@ -137,14 +143,38 @@ enum Node {
     Scalar(Scalar),
     Any,
     Object(ObjectNode),
-    Map { value: u32, atomic: bool },
-    List { item: u32, kind: OwnedListKind },
+    Map {
+        value: u32,
+        atomic: bool,
+    },
+    List {
+        item: u32,
+        kind: OwnedListKind,
+    },
+    /// A type of the built-in schema in another one: `ObjectMeta`.
+    Builtin(TypeRef<'static>),
+}
+
+/// How the values of one type are read in a schema that a CustomResourceDefinition brings: what has the wrong
+/// type is kept, for validation to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lenience {
+    /// As those of built-in types.
+    Strict,
+    /// Null is as good as absent.
+    Absent,
+    /// Null is a value.
+    Nullable,
 }
 
 #[derive(Debug, Default)]
 struct ObjectNode {
     name: Str,
     atomic: bool,
+    /// Fields that it does not name are kept.
+    open: bool,
+    /// What a field is that is left out, where it is a key of list items.
+    key_defaults: Vec<(Str, Value)>,
     /// Its part of the schema's fields.
     first: u32,
     end: u32,
@@ -205,6 +235,8 @@ pub struct Schema {
     /// By kind, so that a look-up borrows its key: group, version and node of each.
     roots: HashMap<Str, Vec<(Str, Str, u32)>>,
     names: HashMap<Str, u32>,
+    /// Of each node; empty for the built-in schema, all of whose types are strict.
+    lenience: Vec<Lenience>,
 }
 
 impl Schema {
@@ -244,6 +276,7 @@ impl<'s> TypeRef<'s> {
         match &self.schema.nodes[self.node as usize] {
             Node::Scalar(s) => Shape::Scalar(*s),
             Node::Any => Shape::Any,
+            Node::Builtin(ty) => ty.shape(),
             Node::Object(_) => Shape::Object(Object { schema: self.schema, node: self.node }),
             Node::Map { value, atomic } => Shape::Map(MapType { value: at(*value), atomic: *atomic }),
             Node::List { item, kind } => Shape::List(List {
@@ -255,6 +288,20 @@ impl<'s> TypeRef<'s> {
                 },
             }),
         }
+    }
+
+    /// Whether values of a wrong type are kept, for validation to tell.
+    pub fn is_lenient(self) -> bool {
+        self.lenience() != Lenience::Strict
+    }
+
+    /// Whether null is a value, and not the absence of one.
+    pub fn is_nullable(self) -> bool {
+        self.lenience() == Lenience::Nullable
+    }
+
+    fn lenience(self) -> Lenience {
+        self.schema.lenience.get(self.node as usize).copied().unwrap_or(Lenience::Strict)
     }
 
     /// The object, where this is one.
@@ -316,6 +363,11 @@ impl<'s> Object<'s> {
         self.node().atomic
     }
 
+    /// Fields that it does not name are kept as they are.
+    pub fn open(self) -> bool {
+        self.node().open
+    }
+
     /// All fields, sorted by name.
     pub fn fields(self) -> &'s [Field] {
         let node = self.node();
@@ -351,10 +403,10 @@ impl<'s> Object<'s> {
     }
 
     /// The value that an item's key has when the item leaves it out: a port without protocol is a TCP port.
-    pub fn key_default(self, key: &str) -> Option<&'static str> {
+    pub fn key_default(self, key: &str) -> Option<Value> {
         match (self.name(), key) {
-            ("core.v1.ContainerPort" | "core.v1.ServicePort", "protocol") => Some("TCP"),
-            _ => None,
+            ("core.v1.ContainerPort" | "core.v1.ServicePort", "protocol") => Some("TCP".into()),
+            _ => self.node().key_defaults.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()),
         }
     }
 }

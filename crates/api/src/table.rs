@@ -1,7 +1,7 @@
 //! Server-side printing: the columns of `kubectl get` and the cells of a row.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::meta;
 use crate::selector::LabelSelector;
@@ -26,6 +26,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// As a `Table` defines it.
+    pub fn definition(&self) -> Value {
+        let Self { name, kind, format, priority } = self;
+        json!({"name": name, "type": kind, "format": format, "description": name, "priority": priority})
+    }
     const fn typed(name: &'static str, kind: &'static str) -> Self {
         Self { name, kind, format: "", priority: 0 }
     }
@@ -146,7 +151,7 @@ fn containers(template: &Value) -> (Value, Value) {
 }
 
 /// How long ago a time was.
-fn since(time: &str, now: Timestamp) -> String {
+pub(crate) fn since(time: &str, now: Timestamp) -> String {
     match time.parse::<Timestamp>() {
         Ok(time) => human_duration(now.as_second() - time.as_second()),
         Err(_) => UNKNOWN.to_owned(),

@@ -127,7 +127,7 @@ impl Boot<'_> {
         if there {
             return Ok(());
         }
-        (call.kind.hooks.default)(&call.version, &mut object);
+        call.kind.fill_defaults(&call.version, &mut object);
         match self.registry.create(&Call { name: String::new(), ..call.clone() }, object).await {
             Ok(_) => Ok(()),
             Err(status) if status.reason == Reason::AlreadyExists => Ok(()),

@@ -75,7 +75,9 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
     for kind in served(kinds, group, version)? {
         resources.push(describe_resource(kind));
-        for subresource in &kind.subresources {
+        for subresource in
+            kind.subresources.iter().filter(|s| kind.subresource_in(version, &s.name).is_some())
+        {
             resources.push(describe_subresource(kind, subresource));
         }
     }
@@ -185,7 +187,8 @@ fn discover(kind: &Kind, version: &str) -> Value {
         "verbs": names(kind.verbs),
     });
     add_names(kind, &mut resource);
-    let subresources = kind.subresources.iter().map(|subresource| {
+    let served = kind.subresources.iter().filter(|s| kind.subresource_in(version, &s.name).is_some());
+    let subresources = served.map(|subresource| {
         let speaks = match &subresource.speaks {
             None => response(&kind.group, version, &kind.kind),
             // Named by its kind alone, it belongs to the version that serves it.

@@ -9,6 +9,7 @@ pub mod authz;
 pub mod bootstrap;
 mod bounded;
 pub mod cache;
+pub mod definitions;
 pub mod discovery;
 pub mod http;
 pub mod identity;

@@ -8,6 +8,7 @@ use tiphys_api::{kind::Kinds, status::Status};
 use tiphys_pki::{Clock, Leaf, Pki, Rotating};
 use tokio::sync::watch;
 
+use crate::definitions;
 use crate::{
     admission::{self, Initializers, Plugin},
     authn::{self, Authenticator, Tokens},
@@ -72,6 +73,7 @@ impl Security {
         plugins.push(Arc::new(escalation));
         let authorizer = Arc::clone(&self.authorizer);
         plugins.push(Arc::new(Initializers::new(Arc::clone(&self.source), authorizer, kinds.clone())));
+        plugins.push(Arc::new(definitions::rules::Plugin));
         plugins
     }
 

@@ -25,6 +25,7 @@ use crate::at_rest::Transformer;
 use crate::audit::{self, Auditor};
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
+use crate::definitions::{self, Definitions};
 use crate::http::body::Body;
 use crate::http::{Handler, listen};
 use crate::identity::{Component, Identity};
@@ -61,6 +62,8 @@ pub struct Config {
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("reading the stored definitions: {0}")]
+    Definitions(#[source] tiphys_store::Error),
     #[error("loading the store into the cache: {0}")]
     Cache(#[source] cache::Error),
     #[error("preparing the server's certificate: {0}")]
@@ -92,7 +95,8 @@ impl ApiServer {
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let pki = &config.pki;
         let store: Arc<dyn Store> = Arc::new(Sealed::new(store, Transformer::new(&pki.sealing)));
-        let kinds = if config.removed_apis { Kinds::builtin() } else { Kinds::current() };
+        let mut kinds = if config.removed_apis { Kinds::builtin() } else { Kinds::current() };
+        let definitions = Definitions::restore(&*store, &mut kinds).await.map_err(Error::Definitions)?;
         let specs = kinds.iter().filter_map(|kind| Spec::of(kind)).collect();
         let cache = Cache::start(Arc::clone(&store), specs, Limits::default()).await.map_err(Error::Cache)?;
         let source: Arc<dyn Source> = Arc::clone(&cache) as _;
@@ -121,6 +125,8 @@ impl ApiServer {
         let to_nodes = tiphys_pki::client_config(pki.cluster.certificate(), Some(certificate))?;
         let nodes = Arc::new(Nodes::new(Arc::clone(registry.cache()), to_nodes));
         let stop = CancellationToken::new();
+        // It ends with the token.
+        let _task = tokio::spawn(definitions::run(Arc::clone(&registry), definitions, stop.clone()));
         let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;
         let handler =
             Handler::new(Arc::clone(&registry), security, Arc::clone(&nodes), auditor, stop.clone());

@@ -62,7 +62,7 @@ fn a_selector_of_extensions_may_change() {
     let kinds = Kinds::builtin();
     for (group, allowed) in [("extensions", true), ("apps", false)] {
         for kind in ["DaemonSet", "Deployment", "ReplicaSet"] {
-            let row = kinds.rows.iter().find(|k| k.group == group && k.kind == kind).unwrap();
+            let row = kinds.iter().find(|k| k.group == group && k.kind == kind).unwrap();
             let of = |app: &str| {
                 let mut object = json!({"metadata": {"name": "a"}, "spec": {
                     "selector": {"matchLabels": {"app": app}},

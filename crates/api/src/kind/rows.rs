@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{Action, Hooks, Kind, Posted, Scale, Scope, SelectableField, Speaks, Storage, Str, Subresource};
 use super::{Update, Verbs, Version};
+use crate::custom::definition;
 use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, machinery as machines, network, pods, storage as volumes, workloads};
@@ -41,6 +42,7 @@ pub(super) fn row(group: &'static str, kind: &'static str, resource: &'static st
         orphan_by_default: false,
         fields: Vec::new(),
         hooks: Hooks::PLAIN,
+        custom: None,
     }
 }
 
@@ -258,6 +260,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "ClusterRoleBinding") => (access::cluster_role_binding, access::cluster_role_binding_update),
         (_, "ConfigMap") => (rules_of::config_map, rules_of::config_map_update),
         (_, "ControllerRevision") => (|_| Vec::new(), workload::revision_update),
+        (_, "CustomResourceDefinition") => (definition::validate_create, definition::validate_update),
         (_, "CronJob") => (workload::cron_job, workload::cron_job_update),
         (_, "CSIDriver") => (volume::csi_driver, volume::csi_driver_update),
         (_, "CSINode") => (volume::csi_node, volume::csi_node_update),
@@ -329,6 +332,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
 fn part_rules(kind: &str, part: &str) -> Option<Change> {
     Some(match (kind, part) {
         ("APIService", "status") => machine::api_service_status,
+        ("CustomResourceDefinition", "status") => definition::validate_status,
         ("FlowSchema" | "PriorityLevelConfiguration", "status") => machine::flow_status,
         ("ValidatingAdmissionPolicy", "status") => admission::policy_status,
         ("Namespace", "finalize") => rules_of::namespace_finalize,

@@ -94,7 +94,7 @@ pub(super) struct Granular<'s> {
 
 impl<'s> Granular<'s> {
     /// What a key field is when an item leaves it out.
-    pub(super) fn key_default(self, key: &str) -> Option<&'static str> {
+    pub(super) fn key_default(self, key: &str) -> Option<serde_json::Value> {
         self.object?.key_default(key)
     }
 }

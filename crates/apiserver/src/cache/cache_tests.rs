@@ -512,7 +512,7 @@ async fn collections_come_and_go() {
     f.write(&widgets, "", "new", widget()).await;
     assert_eq!(next(&mut watch, 2).await, ["Added /old@1", "Added /new@2"]);
     f.cache.remove("example.com", "widgets").await;
-    assert!(matches!(watch.next().await, Err(Error::Unavailable)));
+    assert!(matches!(watch.next().await, Err(Error::Removed)));
     assert!(matches!(collection.watch(options).await, Err(Error::Unavailable)));
     assert!(f.cache.collection("example.com", "widgets").is_none());
 }

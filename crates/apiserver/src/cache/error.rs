@@ -35,6 +35,9 @@ pub enum Error {
     /// The collection is being loaded anew, or was removed.
     #[error("the collection is not available")]
     Unavailable,
+    /// The collection was taken away, because its kind is no more.
+    #[error("the server could not find the requested resource")]
+    Removed,
     #[error("reading the store: {0}")]
     Store(#[from] tiphys_store::Error),
     /// What lies in the store is no object.

@@ -251,7 +251,7 @@ impl Feed {
             }
             Command::Remove(prefix, answer) => {
                 if let Some(collection) = self.remove(&prefix) {
-                    collection.end(&Error::Unavailable);
+                    collection.end(&Error::Removed);
                 }
                 // Whoever asked may have gone.
                 let _ = answer.send(());

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use tiphys_api::selector::{FieldSelector, LabelSelector};
 use tiphys_store::Revision;
 
-use super::{Error, Object, tree};
+use tiphys_api::tree;
+
+use super::{Error, Object};
 
 /// Which objects of a collection.
 #[derive(Clone, Debug)]

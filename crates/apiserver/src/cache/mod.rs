@@ -21,7 +21,7 @@ mod list;
 mod object;
 mod projection;
 mod state;
-mod tree;
+
 mod watch;
 
 pub use collection::Collection;

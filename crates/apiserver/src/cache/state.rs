@@ -6,14 +6,11 @@ use std::{
     time::Duration,
 };
 
+use tiphys_api::tree::{Iter, Tree};
 use tiphys_store::Revision;
 use tokio::time::Instant;
 
-use super::{
-    Change, Filter, Frames, Notice, Object, Spec,
-    list::Matching,
-    tree::{Iter, Tree},
-};
+use super::{Change, Filter, Frames, Notice, Object, Spec, list::Matching};
 
 /// All objects as of one revision, by key and by the values of indexed fields. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -10,7 +10,6 @@ use tiphys_api::convert;
 use tiphys_api::decode::{self, FieldValidation, Target};
 use tiphys_api::kind::{Action, api_version, split_api_version};
 use tiphys_api::patch::apply::{self, Set, Types, Writer};
-use tiphys_api::schema::Schema;
 use tiphys_api::status::{Reason, Status};
 
 use super::negotiate::Encoding;
@@ -108,7 +107,7 @@ impl<'a> Dialect<'a> {
     /// How an object that the client wrote as a whole is stored: with its defaults, and a note of who owns
     /// what. `live` is the stored object that it takes the place of.
     pub(super) fn written(&self, live: Option<&Value>, mut object: Value) -> Value {
-        (self.call.kind.hooks.default)(&self.call.version, &mut object);
+        self.call.kind.fill_defaults(&self.call.version, &mut object);
         let live = live.map(|live| self.spoken(live));
         self.with_types(|writer, types| apply::updated(live.as_ref(), &mut object, writer, types));
         convert::to_storage(&self.call.kind, &self.call.version, &mut object);
@@ -124,7 +123,7 @@ impl<'a> Dialect<'a> {
         let merged =
             self.with_types(|writer, types| apply::applied(live.as_ref(), config, writer, force, types))?;
         let mut object = self.check(merged)?;
-        (self.call.kind.hooks.default)(&self.call.version, &mut object);
+        self.call.kind.fill_defaults(&self.call.version, &mut object);
         convert::to_storage(&self.call.kind, &self.call.version, &mut object);
         Ok(object)
     }
@@ -133,13 +132,14 @@ impl<'a> Dialect<'a> {
         let kind = &self.call.kind;
         let convert = |object: &Value, wanted: &str| {
             let (group, version) = split_api_version(wanted);
-            if group != kind.group || kind.version(version).is_none() {
+            if group != kind.group {
                 return None;
             }
+            let served = &*kind.version(version)?.name;
             let mut object = object.clone();
             convert::to_storage(kind, &self.call.version, &mut object);
             convert::from_storage(kind, version, &mut object);
-            Some((object, Schema::of(group, version, &kind.kind)?))
+            Some((object, Target::of(kind, served)?.ty))
         };
         let ignored = match (&*self.call.subresource, kind.subresource("status").map(|s| &s.action)) {
             ("status", _) => &*SPEC,

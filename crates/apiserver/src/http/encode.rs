@@ -88,7 +88,7 @@ impl View {
     /// An object's JSON in the view's version and shape, from its JSON in the storage version.
     fn shaped(&self, stored: &Bytes) -> Result<Bytes, Status> {
         match self.accepted.shape {
-            Shape::Whole if convert::is_stored_as(&self.kind, &self.version) => Ok(stored.clone()),
+            Shape::Whole if self.shown_as_stored() => Ok(stored.clone()),
             Shape::Whole => to_json(&self.in_version(stored)?),
             Shape::Metadata { beta } => metadata_of(stored, beta),
             Shape::Table { beta } => {
@@ -98,15 +98,29 @@ impl View {
         }
     }
 
-    fn in_version(&self, stored: &Bytes) -> Result<Value, Status> {
+    /// Whether stored bytes can go out as they are.
+    fn shown_as_stored(&self) -> bool {
+        convert::is_stored_as(&self.kind, &self.version) && !self.kind.is_completed_on_read()
+    }
+
+    /// A stored object with the defaults that it may lack.
+    fn complete(&self, stored: &Bytes) -> Result<Value, Status> {
         let mut tree = parse(stored)?;
+        if let Some(storage) = self.kind.storage.as_ref().filter(|_| self.kind.is_completed_on_read()) {
+            self.kind.fill_defaults(&storage.version, &mut tree);
+        }
+        Ok(tree)
+    }
+
+    fn in_version(&self, stored: &Bytes) -> Result<Value, Status> {
+        let mut tree = self.complete(stored)?;
         convert::from_storage(&self.kind, &self.version, &mut tree);
         Ok(tree)
     }
 
     fn row(&self, stored: &Bytes) -> Result<Value, Status> {
-        let mut tree = parse(stored)?;
-        let cells = (self.kind.hooks.printer.cells)(&tree, self.now);
+        let mut tree = self.complete(stored)?;
+        let cells = self.kind.cells(&self.version, &tree, self.now);
         let mut row = Map::new();
         row.insert("cells".into(), cells.into());
         let beta = matches!(self.accepted.shape, Shape::Table { beta: true });
@@ -124,17 +138,7 @@ impl View {
     }
 
     fn table(&self, beta: bool, rows: Vec<Value>, metadata: &Value) -> Value {
-        let columns: Vec<Value> = self
-            .kind
-            .hooks
-            .printer
-            .columns
-            .iter()
-            .map(|c| {
-                json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.name,
-                       "priority": c.priority})
-            })
-            .collect();
+        let columns = self.kind.columns(&self.version);
         json!({"kind": "Table", "apiVersion": meta_version(beta), "metadata": metadata,
                "columnDefinitions": columns, "rows": rows})
     }
@@ -216,7 +220,7 @@ impl View {
                 let object = json!({
                     "kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": metadata,
                 });
-                let row = json!({"cells": vec![Value::Null; self.kind.hooks.printer.columns.len()], "object": object});
+                let row = json!({"cells": vec![Value::Null; self.kind.columns(&self.version).len()], "object": object});
                 self.table(beta, vec![row], &json!({"resourceVersion": revision}))
             }
         };

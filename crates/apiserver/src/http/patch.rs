@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
+use tiphys_api::kind::Kind;
 use tiphys_api::patch::{json, merge, strategic};
 use tiphys_api::schema::TypeRef;
 use tiphys_api::status::Status;
@@ -33,8 +34,9 @@ impl Patch {
     /// Reads a patch by the media type of its body.
     ///
     /// # Errors
-    /// 415 for another media type, 400 for what cannot be read.
-    pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Self, Status> {
+    /// 415 for another media type, 400 for what cannot be read. The structure of a custom kind does not tell how
+    /// its lists merge strategically, so that is another media type for it.
+    pub(super) fn read(headers: &HeaderMap, body: &Bytes, kind: &Kind) -> Result<Self, Status> {
         let parse = || -> Result<Value, Status> {
             serde_json::from_slice(body)
                 .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))
@@ -42,13 +44,14 @@ impl Patch {
         match negotiate::content_type(headers) {
             JSON => parse().map(Self::Json),
             MERGE => parse().map(Self::Merge),
-            STRATEGIC => parse().map(Self::Strategic),
+            STRATEGIC if kind.custom.is_none() => parse().map(Self::Strategic),
             APPLY => {
                 let json = dialect::yaml_to_json(body)?;
                 serde_json::from_slice(&json)
                     .map(Self::Apply)
                     .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
             }
+            _ if kind.custom.is_some() => Err(negotiate::unsupported(&[JSON, MERGE, APPLY])),
             _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, STRATEGIC])),
         }
     }

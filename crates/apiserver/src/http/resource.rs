@@ -116,7 +116,7 @@ impl Handler {
         if r.subresource == WHY && kind.storage.is_some() {
             return self.why(&r, call, asked, body).await;
         }
-        let subresource = kind.subresource(&r.subresource).ok_or_else(not_here)?.clone();
+        let subresource = kind.subresource_in(&r.version, &r.subresource).ok_or_else(not_here)?.clone();
         if !subresource.verbs.contains(verbs(r.verb)) || !in_scope {
             return Err(method_not_allowed());
         }
@@ -248,7 +248,7 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
-        let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
+        let patch = Patch::read(&asked.head.headers, &body::read(body).await?, &call.kind)?;
         let force = asked.query.optional_flag("force");
         let updated = if let Patch::Apply(config) = &patch {
             if asked.query.text("fieldManager").is_empty() {

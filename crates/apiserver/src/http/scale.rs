@@ -45,7 +45,7 @@ impl Handler {
                 self.rescale(&call, scale, &dialect, &mut |_| Ok(wanted.clone())).await?
             }
             _ => {
-                let patch = Patch::read(&asked.head.headers, &body::read(body).await?)?;
+                let patch = Patch::read(&asked.head.headers, &body::read(body).await?, &call.kind)?;
                 let validation = asked.validation()?;
                 let mut make = |now: Value| {
                     let patched = patch.of(&now, target.ty)?;

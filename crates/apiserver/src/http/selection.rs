@@ -18,7 +18,10 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
     let mut fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
     for FieldRequirement { field, .. } in &fields.requirements {
         let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
-            || kind.fields.iter().any(|known| known.label == *field);
+            || match &kind.custom {
+                None => kind.fields.iter().any(|known| known.label == *field),
+                Some(custom) => custom.is_selectable(&call.version, field),
+            };
         if !known {
             return Err(Status::bad_request(format!("field label not supported: {field}")));
         }

@@ -15,7 +15,7 @@ use super::body::Body;
 use super::encode::{ListMeta, View};
 use super::request_info::Verb;
 use super::{Asked, Handler, respond};
-use crate::cache::{Change, Notice, Start, Watch, WatchOptions};
+use crate::cache::{Change, Error as Gone, Notice, Start, Watch, WatchOptions};
 use crate::registry::{Call, cache_status};
 
 /// Small items are sent together in pieces of about this size.
@@ -128,6 +128,8 @@ impl Running {
                     self.events.fetch_add(notices.len() as u64, Relaxed);
                     self.frames(&notices)
                 }
+                // The kind is no more, and its objects went before it.
+                Err(Gone::Removed) => return None,
                 Err(error) => Err(cache_status(error)),
             };
             match frames {

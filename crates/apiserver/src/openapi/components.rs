@@ -1,11 +1,12 @@
 //! Schemas of objects, from the schema artefact.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
+use tiphys_api::kind::Kind;
 use tiphys_api::schema::{Field, List, ListKind, Object, Scalar, Schema, Shape, TypeRef};
 
-use super::{Dialect, Texts, descriptions::Descriptions};
+use super::{Dialect, Texts, custom, descriptions::Descriptions};
 
 /// The schemas that a document needs: those asked for, and all that they refer to.
 pub(super) struct Components {
@@ -14,6 +15,8 @@ pub(super) struct Components {
     /// Names in the artefact's form that have been referred to and not yet described.
     wanted: Vec<&'static str>,
     seen: BTreeSet<&'static str>,
+    /// The full names of custom kinds, by group, version and kind.
+    custom: HashMap<(String, String, String), String>,
     schemas: Texts,
 }
 
@@ -24,12 +27,42 @@ impl Components {
             descriptions: Descriptions::load(),
             wanted: Vec::new(),
             seen: BTreeSet::new(),
+            custom: HashMap::new(),
             schemas: Texts::default(),
         }
     }
 
+    /// Describes a custom kind, so that [`Self::kind`] knows it.
+    pub(super) fn add_custom(&mut self, row: &Kind, version: &str) {
+        let key = |kind: &str| (row.group.to_string(), version.to_owned(), kind.to_owned());
+        let (name, list_name) = (
+            custom::full_name(&row.group, version, &row.kind),
+            custom::full_name(&row.group, version, &row.list_kind),
+        );
+        let mut meta = |name: &str, text: &str| {
+            let mut reference = self.named(name).unwrap_or_else(|| json!({"type": "object"}));
+            describe_property(&mut reference, text, self.dialect);
+            reference
+        };
+        let of_object =
+            meta("meta.v1.ObjectMeta", "What every object has: its name, its labels, who owns it.");
+        let of_list = meta("meta.v1.ListMeta", "What every list has.");
+        let object = custom::object(row, version, self.dialect, of_object);
+        let list = custom::list(row, version, self.reference(&name), of_list);
+        self.schemas.insert(name.clone(), &object);
+        self.schemas.insert(list_name.clone(), &list);
+        self.custom.insert(key(&row.kind), name);
+        self.custom.insert(key(&row.list_kind), list_name);
+    }
+
     /// A reference to the schema of a kind; `None` if it has none.
     pub(super) fn kind(&mut self, group: &str, version: &str, kind: &str) -> Option<Value> {
+        if !self.custom.is_empty() {
+            let key = (group.to_owned(), version.to_owned(), kind.to_owned());
+            if let Some(name) = self.custom.get(&key) {
+                return Some(self.reference(name));
+            }
+        }
         let object = Schema::of(group, version, kind)?.object()?;
         Some(self.object(object))
     }

@@ -1,10 +1,11 @@
 //! The API's description of itself: OpenAPI v3 for each group and version, and v2 for all in one.
 //!
-//! Structure (types, list types, merge keys, which kind an object is) comes from the schema artefact, paths
-//! from the registry's rows, and descriptions from `k8s-openapi`. Documents are built when they are asked for
+//! Structure (types, list types, merge keys, which kind an object is) comes from the schema artefact, that of
+//! custom kinds from their definitions, paths from the registry's rows, and descriptions from `k8s-openapi`. Documents are built when they are asked for
 //! and not kept; clients keep them by their hash.
 
 mod components;
+mod custom;
 mod descriptions;
 mod paths;
 mod protobuf;
@@ -72,6 +73,9 @@ fn fingerprint(rows: &[&Kind], version: &str) -> String {
         }
         for subresource in &kind.subresources {
             hash.update(subresource.name.as_ref());
+        }
+        if let Some(custom) = &kind.custom {
+            hash.update(custom.fingerprint().to_le_bytes());
         }
     }
     format!("{:X}", hash.finalize())

@@ -138,6 +138,9 @@ struct Target<'a> {
 
 /// Adds every path of a kind in one version.
 pub(super) fn of_kind(kind: &Kind, version: &str, components: &mut Components, paths: &mut Texts) {
+    if kind.custom.is_some() {
+        components.add_custom(kind, version);
+    }
     let root = root(&kind.group, version);
     let collection = format!("{root}/{}", kind.resource);
     let target = |speaks, suffix: &str, namespaced| Target {
@@ -161,7 +164,7 @@ pub(super) fn of_kind(kind: &Kind, version: &str, components: &mut Components, p
     add(paths, inner.clone(), ON_COLLECTION, kind.verbs, &plain, components);
     let object = format!("{inner}/{{name}}");
     add(paths, object.clone(), ON_OBJECT, kind.verbs, &plain, components);
-    for subresource in &kind.subresources {
+    for subresource in kind.subresources.iter().filter(|s| kind.subresource_in(version, &s.name).is_some()) {
         let target =
             target(spoken(kind, version, subresource), &capitalized(&subresource.name), kind.is_namespaced());
         let path = format!("{object}/{}", subresource.name);

@@ -31,7 +31,7 @@ impl Registry {
         }
         self.admit(&call.attributes(Operation::Create, &name), &mut object, &Value::Null).await?;
         objectmeta::place(&mut object, &call.namespace)?;
-        (kind.hooks.default)(&storage(kind)?.version, &mut object);
+        kind.fill_defaults(&storage(kind)?.version, &mut object);
 
         let exists = |name: &str| Status::already_exists(&kind.group, &kind.resource, name);
         let prefix = meta::text(&object, &["metadata", "generateName"]).to_owned();
@@ -59,7 +59,7 @@ impl Registry {
         let mut claimed = Claimed::default();
         loop {
             self.claims.assign(kind, &mut object, &Value::Null, &claimed)?;
-            invalid(call, &object, super::validate::created(kind, &object))?;
+            invalid(call, &object, super::validate::created(call, &object))?;
             let name = meta::name(&object);
             let attributes = call.attributes(Operation::Create, name);
             self.validate_admission(&attributes, &object, &Value::Null).await?;

@@ -142,12 +142,15 @@ fn graceful(kind: &Kind, object: &mut Value, wish: Option<i64>, now: Timestamp) 
 /// Decides what a delete does to an object.
 pub(super) fn plan(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     let mut marked = object.clone();
+    if objectmeta::deletion_time(object).is_none() {
+        (kind.hooks.prepare_delete)(&mut marked, &objectmeta::time(now));
+    }
     let graceful = match graceful(kind, &mut marked, options.grace, now) {
         Some(Err(())) => return Plan::Wait,
         Some(Ok(seconds)) => Some(seconds),
         None => None,
     };
-    let finalizers = finalizers(kind, object, options);
+    let finalizers = finalizers(kind, &marked, options);
     if finalizers.is_empty() {
         meta::metadata_mut(&mut marked).remove("finalizers");
     } else {

@@ -165,7 +165,7 @@ impl Current {
         fresh: bool,
     ) -> Result<Self, Status> {
         let mut tree = serde_json::from_slice(&json).map_err(|e| damaged(&key(), e))?;
-        (kind.hooks.default)(&storage(kind)?.version, &mut tree);
+        kind.fill_defaults(&storage(kind)?.version, &mut tree);
         Ok(Self { tree, json, revision, fresh })
     }
 
@@ -214,6 +214,14 @@ impl Registry {
     /// The rows as they are now.
     pub fn kinds(&self) -> Arc<Kinds> {
         Arc::clone(&self.kinds.borrow())
+    }
+
+    /// Changes the rows.
+    pub(crate) fn change_kinds<T>(&self, change: impl FnOnce(&mut Kinds) -> T) -> T {
+        let mut result = None;
+        self.kinds.send_modify(|kinds| result = Some(change(Arc::make_mut(kinds))));
+        // `send_modify` calls its argument once.
+        result.unwrap_or_else(|| unreachable!("the rows were changed"))
     }
 
     /// The rows, and each change of them.
@@ -333,6 +341,7 @@ impl Registry {
 
     /// Lets plug-ins tell the client about an object that they have let through.
     fn warn(&self, call: &Call, attributes: &admission::Attributes<'_>, object: &Value, old: &Value) {
+        (call.kind.hooks.warnings)(object, old).into_iter().for_each(|text| call.warnings.add(text));
         for plugin in &self.admission {
             plugin.warnings(attributes, object, old).into_iter().for_each(|text| call.warnings.add(text));
         }
@@ -422,6 +431,7 @@ pub fn cache_status(error: cache::Error) -> Status {
                 field: String::new(),
             }],
         ),
+        cache::Error::Removed => Status::new(Reason::NotFound, message),
         cache::Error::Unavailable => retry(Reason::TooManyRequests, message, Vec::new()),
         cache::Error::Store(source) => store_status(source),
         cache::Error::Damaged { .. } => Status::internal(message),

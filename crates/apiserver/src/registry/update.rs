@@ -98,7 +98,7 @@ impl Registry {
         meta::metadata_mut(&mut object).remove("resourceVersion");
         self.admit(&call.attributes(Operation::Create, &call.name), &mut object, &Value::Null).await?;
         in_place(call, &mut object)?;
-        (call.kind.hooks.default)(&storage(&call.kind)?.version, &mut object);
+        call.kind.fill_defaults(&storage(&call.kind)?.version, &mut object);
         Ok(match self.insert(call, object).await? {
             Some(object) => Attempt::Done(Updated { object, created: true }),
             None => {
@@ -123,13 +123,13 @@ impl Registry {
         let attributes = call.attributes(Operation::Update, &call.name);
         self.admit(&attributes, &mut object, old).await?;
         in_place(call, &mut object)?;
-        (kind.hooks.default)(&storage(kind)?.version, &mut object);
+        kind.fill_defaults(&storage(kind)?.version, &mut object);
         objectmeta::keep(&mut object, old);
         (change.rules.prepare)(&mut object, old);
         let mut claimed = Claimed::default();
         loop {
             self.claims.assign(kind, &mut object, old, &claimed)?;
-            let errors = validate::updated(&change.rules, &object, old);
+            let errors = validate::updated(call, &change.rules, &object, old);
             create::invalid(call, &object, errors)?;
             self.validate_admission(&attributes, &object, old).await?;
             self.warn(call, &attributes, &object, old);

@@ -1,6 +1,7 @@
 //! The kinds that tell the API server itself what to do.
 
 use super::{Kind, row};
+use crate::custom::definition;
 use crate::{defaults, meta, prepare};
 
 /// Parts of the API that other servers answer.
@@ -51,15 +52,18 @@ pub(super) fn admission(rows: &mut Vec<Kind>) {
 
 /// Kinds that users define.
 pub(super) fn extensions(rows: &mut Vec<Kind>) {
-    rows.push(
-        row("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions")
-            .cluster()
-            .short(&["crd", "crds"])
-            .category(EXTENSIONS)
-            .status()
-            .counted()
-            .conditional_update(),
-    );
+    let mut definition = row("apiextensions.k8s.io", "CustomResourceDefinition", "customresourcedefinitions")
+        .cluster()
+        .short(&["crd", "crds"])
+        .category(EXTENSIONS)
+        .status()
+        .default(definition::default)
+        .create(definition::prepare_create)
+        .update(definition::prepare_update)
+        .conditional_update();
+    definition.hooks.prepare_delete = definition::prepare_delete;
+    definition.hooks.warnings = definition::warnings;
+    rows.push(definition);
 }
 
 /// Which requests wait for which.

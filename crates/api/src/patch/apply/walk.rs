@@ -49,7 +49,7 @@ fn element(item: &Value, list: Granular<'_>) -> Result<String, ItemError> {
     for key in names {
         let value = match item.get(key.as_ref()) {
             Some(value) if !value.is_null() => value.clone(),
-            _ => list.key_default(key).ok_or_else(|| ItemError::MissingKey(key.to_string()))?.into(),
+            _ => list.key_default(key).ok_or_else(|| ItemError::MissingKey(key.to_string()))?,
         };
         keys.insert(key.to_string(), value);
     }

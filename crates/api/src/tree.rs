@@ -24,7 +24,7 @@ struct Child<V> {
 
 /// An ordered map from text to `V`.
 #[derive(Clone, Debug)]
-pub(super) struct Tree<V> {
+pub struct Tree<V> {
     root: Arc<Node<V>>,
     count: usize,
 }
@@ -36,11 +36,15 @@ impl<V> Default for Tree<V> {
 }
 
 impl<V: Clone> Tree<V> {
-    pub(super) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.count
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<&V> {
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub fn get(&self, key: &str) -> Option<&V> {
         let mut node = &self.root;
         loop {
             match &**node {
@@ -51,7 +55,7 @@ impl<V: Clone> Tree<V> {
     }
 
     /// Sets a key's value; returns the one before.
-    pub(super) fn insert(&mut self, key: Arc<str>, value: V) -> Option<V> {
+    pub fn insert(&mut self, key: Arc<str>, value: V) -> Option<V> {
         let (old, split) = Arc::make_mut(&mut self.root).insert(key, value);
         if let Some(right) = split {
             let left = std::mem::replace(&mut self.root, Arc::new(Node::Leaf(Vec::new())));
@@ -63,7 +67,7 @@ impl<V: Clone> Tree<V> {
     }
 
     /// Removes a key; returns its value.
-    pub(super) fn remove(&mut self, key: &str) -> Option<V> {
+    pub fn remove(&mut self, key: &str) -> Option<V> {
         // Nothing is copied for a key that is not there.
         self.get(key)?;
         let old = Arc::make_mut(&mut self.root).remove(key)?;
@@ -76,8 +80,30 @@ impl<V: Clone> Tree<V> {
         Some(old)
     }
 
+    /// All values in the order of their keys.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        let mut path = vec![(&*self.root, 0)];
+        std::iter::from_fn(move || {
+            loop {
+                let (node, at) = path.last_mut()?;
+                let next = *at;
+                *at += 1;
+                match *node {
+                    Node::Leaf(entries) => match entries.get(next) {
+                        Some((_, value)) => return Some(value),
+                        None => drop(path.pop()),
+                    },
+                    Node::Branch(children) => match children.get(next) {
+                        Some(child) => path.push((&*child.node, 0)),
+                        None => drop(path.pop()),
+                    },
+                }
+            }
+        })
+    }
+
     /// How many keys are smaller.
-    pub(super) fn rank(&self, key: &str) -> usize {
+    pub fn rank(&self, key: &str) -> usize {
         let (mut node, mut rank) = (&self.root, 0);
         loop {
             match &**node {
@@ -92,7 +118,7 @@ impl<V: Clone> Tree<V> {
     }
 
     /// The entries from `key` on, in order. The iterator holds this version of the tree.
-    pub(super) fn iter_from(&self, key: &str) -> Iter<V> {
+    pub fn iter_from(&self, key: &str) -> Iter<V> {
         let mut path = Vec::new();
         let mut node = &self.root;
         loop {
@@ -223,7 +249,7 @@ fn join<V: Clone>(children: &mut Vec<Child<V>>, at: usize) {
 
 /// The entries of one version of a tree.
 #[derive(Debug)]
-pub(super) struct Iter<V> {
+pub struct Iter<V> {
     /// From the root to a leaf: each node and what comes next in it.
     path: Vec<(Arc<Node<V>>, usize)>,
 }

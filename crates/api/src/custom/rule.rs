@@ -1,0 +1,48 @@
+//! `x-kubernetes-validations`: rules in CEL.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Structural;
+use crate::field::Errors;
+
+/// The rules of a version, compiled by whoever can run them.
+pub trait Rules: std::fmt::Debug + Send + Sync {
+    /// Judges an object that fits its schema otherwise. `old` is what it is to replace.
+    fn judge(&self, object: &Value, old: Option<&Value>, errors: &mut Errors);
+}
+
+/// Compiles the rules of a schema; `None` where it has none.
+pub type Compile = fn(&Structural) -> Option<Arc<dyn Rules>>;
+
+/// One rule, as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub rule: String,
+    pub message: String,
+    pub message_expression: String,
+    pub reason: String,
+    pub field_path: String,
+    pub optional_old_self: bool,
+}
+
+impl Rule {
+    /// Reads a schema's rules.
+    pub(super) fn read(rules: Option<&Value>) -> Vec<Arc<Self>> {
+        let rules = rules.and_then(Value::as_array).into_iter().flatten();
+        rules
+            .map(|rule| {
+                let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+                Arc::new(Self {
+                    rule: text("rule"),
+                    message: text("message"),
+                    message_expression: text("messageExpression"),
+                    reason: text("reason"),
+                    field_path: text("fieldPath"),
+                    optional_old_self: rule["optionalOldSelf"].as_bool().unwrap_or(false),
+                })
+            })
+            .collect()
+    }
+}
