@@ -6,6 +6,7 @@ mod input;
 mod logs;
 mod manifests;
 mod objects;
+mod past;
 mod quickstart;
 mod registry;
 mod rollouts;
