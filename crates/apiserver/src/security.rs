@@ -69,7 +69,7 @@ impl Security {
     /// are at any time.
     pub fn plugins(&self, kinds: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
-        let mut plugins = admission::standard(&self.source, &self.outgoing, kinds);
+        let mut plugins = admission::standard(&self.source, &self.outgoing, kinds, &self.authorizer);
         plugins.push(Arc::new(escalation));
         let authorizer = Arc::clone(&self.authorizer);
         plugins.push(Arc::new(Initializers::new(Arc::clone(&self.source), authorizer, kinds.clone())));

@@ -24,6 +24,7 @@ mod error;
 mod estimate;
 mod eval;
 mod library;
+mod patch;
 mod price;
 mod program;
 mod syntax;
@@ -34,6 +35,7 @@ mod value;
 pub use error::{Errors, EvalError, Issue};
 pub use estimate::{Range, Sizes};
 pub use library::{Ask, Authorizer, Decision, Opaque};
+pub use patch::patch_type;
 pub use program::{
     Bindings, Budget, Constructor, Environment, MATCH_CONDITIONS_BUDGET, PER_CALL_LIMIT, Program,
     RUNTIME_BUDGET,

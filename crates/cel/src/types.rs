@@ -236,6 +236,17 @@ impl Declared {
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         Arc::new(Self { name: name.to_owned(), fields })
     }
+
+    /// A type whose fields are called in expressions as in JSON, such as `namespace`.
+    pub fn plain<N: Into<Arc<str>>>(name: &str, fields: impl IntoIterator<Item = (N, Type)>) -> Arc<Self> {
+        let field = |(name, ty): (N, Type)| {
+            let name = name.into();
+            (name.to_string(), Field { name, ty })
+        };
+        let mut fields: Vec<_> = fields.into_iter().map(field).collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Arc::new(Self { name: name.to_owned(), fields })
+    }
 }
 
 impl ObjectType for Declared {

@@ -1,5 +1,6 @@
 //! The checks and changes between authorization and the store.
 
+mod expressions;
 mod initializers;
 mod limit_ranger;
 pub mod matching;
@@ -7,7 +8,9 @@ mod namespace_lifecycle;
 mod node_restriction;
 mod nodes;
 pub mod pod_security;
+mod policies;
 mod priority;
+mod request;
 mod round;
 mod runtime_class;
 mod service_account;
@@ -29,6 +32,7 @@ pub use self::{
     node_restriction::NodeRestriction,
     nodes::TaintNodesByCondition,
     pod_security::PodSecurity,
+    policies::Policies,
     priority::{Priority, system_classes},
     round::Round,
     runtime_class::RuntimeClass,
@@ -39,6 +43,7 @@ pub use self::{
 };
 use crate::{
     audit::Annotations,
+    authz::Authorizer,
     identity::Identity,
     outgoing::Outgoing,
     registry::{DeleteOptions, Warnings},
@@ -150,7 +155,9 @@ pub fn standard(
     source: &Arc<dyn Source>,
     outgoing: &Arc<Outgoing>,
     kinds: &watch::Receiver<Arc<Kinds>>,
+    authorizer: &Arc<dyn Authorizer>,
 ) -> Vec<Arc<dyn Plugin>> {
+    let policies = |phase| Policies::new(phase, Arc::clone(source), Arc::clone(authorizer), kinds.clone());
     let webhooks = |phase| Webhooks::new(phase, Arc::clone(source), Arc::clone(outgoing), kinds.clone());
     let source = || Arc::clone(source);
     vec![
@@ -165,7 +172,9 @@ pub fn standard(
         Arc::new(DefaultStorageClass::new(source())),
         Arc::new(StorageObjectInUseProtection),
         Arc::new(RuntimeClass::new(source())),
+        Arc::new(policies(Phase::Mutating)),
         Arc::new(webhooks(Phase::Mutating)),
+        Arc::new(policies(Phase::Validating)),
         Arc::new(webhooks(Phase::Validating)),
     ]
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    authz::Rbac,
     identity::{Component, Identity},
     source::fake::Table,
 };
@@ -440,7 +441,8 @@ async fn no_shape_of_object_makes_a_plugin_panic() {
     ];
     let outgoing = Arc::new(Outgoing::new(Arc::clone(&table), None));
     let (_rows, kinds) = watch::channel(Arc::new(Kinds::builtin()));
-    for plugin in standard(&table, &outgoing, &kinds) {
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Rbac::new(Arc::clone(&table)));
+    for plugin in standard(&table, &outgoing, &kinds, &authorizer) {
         for (group, resource) in resources {
             for operation in [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect] {
                 for user in

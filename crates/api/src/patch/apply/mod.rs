@@ -247,6 +247,24 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
+/// `object` with `config` merged into it as an apply would, whoever owns what: how policies change objects.
+///
+/// # Errors
+/// `config` does not fit the type, or sets a map or list that is only replaced as a whole.
+pub fn overlaid(object: &Value, config: &Value, ty: TypeRef<'_>) -> Result<Value, String> {
+    walk::fields(config, ty).map_err(|e| format!("failed to convert patch object to typed object: {e}"))?;
+    let atomics = walk::atomics(config, ty);
+    if !atomics.is_empty() {
+        let places = atomics.join(", ");
+        return Err(format!(
+            "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {places}"
+        ));
+    }
+    let mut merged = object.clone();
+    walk::merge(&mut merged, config, Some(ty.into()));
+    Ok(merged)
+}
+
 /// Merges `config`, what `writer` wants, into `live` (`None`: the apply creates the object).
 ///
 /// Without `force`, fields that others own and that would change are [`Error::Conflicts`]. The result carries

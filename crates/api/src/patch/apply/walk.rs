@@ -105,6 +105,40 @@ fn below(value: &Value, place: At<'_>, path: &mut String) -> Result<Node, Config
     Ok(set)
 }
 
+/// The places where a configuration sets a map or list that is only replaced as a whole.
+pub(super) fn atomics(config: &Value, ty: TypeRef<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_atomics(config, Some(ty.into()), &mut String::new(), &mut found);
+    found
+}
+
+fn collect_atomics(value: &Value, place: At<'_>, path: &mut String, found: &mut Vec<String>) {
+    let length = path.len();
+    match value {
+        Value::Object(_) if atomic(place) => found.push(path.clone()),
+        Value::Object(map) => {
+            for (key, value) in map {
+                path.push('.');
+                path.push_str(key);
+                collect_atomics(value, entry(place, key), path, found);
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) => match granular(place) {
+            Some(list) => {
+                for (index, item) in items.iter().enumerate() {
+                    path.push_str(&format!("[{index}]"));
+                    collect_atomics(item, Some(list.item), path, found);
+                    path.truncate(length);
+                }
+            }
+            None if place.is_some() => found.push(path.clone()),
+            None => {}
+        },
+        _ => {}
+    }
+}
+
 /// Whether the value is owned as one.
 fn leaf(value: &Value, place: At<'_>) -> bool {
     match value {

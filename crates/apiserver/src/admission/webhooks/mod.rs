@@ -346,9 +346,9 @@ impl Webhooks {
     }
 }
 
-/// Kinds that no webhook is asked about: those that configure admission, of which a bad one could not be mended
+/// Kinds that neither webhooks nor policies are asked about: those that configure admission, of which a bad one could not be mended
 /// otherwise, and those that ask who somebody is and what he may, which a webhook may have to ask itself.
-fn is_exempt(attributes: &Attributes<'_>) -> bool {
+pub(super) fn is_exempt(attributes: &Attributes<'_>) -> bool {
     match attributes.group {
         GROUP => matches!(
             attributes.resource,
@@ -393,7 +393,7 @@ fn denied(webhook: &str, rejected: &Rejected) -> Status {
 }
 
 /// `metadata.managedFields` as plug-ins have left it: what cannot be read any more becomes what it was.
-fn keep_managed_fields(before: Option<Value>, object: &mut Value, attributes: &Attributes<'_>) {
+pub(super) fn keep_managed_fields(before: Option<Value>, object: &mut Value, attributes: &Attributes<'_>) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let now = metadata.get("managedFields");
     if now == before.as_ref() {

@@ -10,8 +10,7 @@ use tiphys_api::status::{Details, StatusCause};
 
 use super::Reviews;
 use crate::admission::matching::Matched;
-use crate::admission::{Attributes, Operation};
-use crate::registry::Propagation;
+use crate::admission::{Attributes, request};
 
 impl Reviews {
     fn api_version(self) -> &'static str {
@@ -19,15 +18,6 @@ impl Reviews {
             Self::V1 => "admission.k8s.io/v1",
             Self::V1Beta1 => "admission.k8s.io/v1beta1",
         }
-    }
-}
-
-fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
     }
 }
 
@@ -39,88 +29,12 @@ pub(super) fn request(
     matched: &Matched,
     [object, old]: [&Value; 2],
 ) -> Bytes {
-    let a = attributes;
-    let kind = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
-    let resource = |group: &str, version: &str, resource: &str| json!({"group": group, "version": version, "resource": resource});
-    let itself = Matched { row: std::sync::Arc::clone(&matched.row), version: a.version.to_owned() };
-    // A subresource's own kind has one version, the object itself the request's.
-    let (_, version, _) = itself.kind(a.subresource);
-    let own = matched.row.group == a.group && matched.row.resource == a.resource;
-    let asked = if own { itself.kind(a.subresource) } else { (a.group, version, a.kind) };
-    let mut user = json!({"username": a.user.name()});
-    if !a.user.uid().is_empty() {
-        user["uid"] = a.user.uid().into();
-    }
-    if !a.user.groups().is_empty() {
-        user["groups"] = a.user.groups().into();
-    }
-    if !a.user.extra().is_empty() {
-        user["extra"] = json!(a.user.extra());
-    }
-    let mut request = json!({
-        "uid": uid,
-        "kind": kind(matched.kind(a.subresource)),
-        "resource": resource(&matched.row.group, &matched.version, &matched.row.resource),
-        "requestKind": kind(asked),
-        "requestResource": resource(a.group, a.version, a.resource),
-        "operation": operation(a.operation),
-        "userInfo": user,
-        "object": object,
-        "oldObject": old,
-        "dryRun": a.dry_run,
-        "options": options(a),
-    });
-    // A namespace is said to be in itself.
-    let namespace = if a.group.is_empty() && a.resource == "namespaces" { a.name } else { a.namespace };
-    for (field, text) in [
-        ("name", a.name),
-        ("namespace", namespace),
-        ("subResource", a.subresource),
-        ("requestSubResource", a.subresource),
-    ] {
-        if !text.is_empty() {
-            request[field] = text.into();
-        }
-    }
+    let mut request = request::describe(attributes, matched);
+    request["uid"] = uid.into();
+    request["object"] = object.clone();
+    request["oldObject"] = old.clone();
     let review = json!({"kind": "AdmissionReview", "apiVersion": reviews.api_version(), "request": request});
     Bytes::from(review.to_string())
-}
-
-/// The options of the operation.
-fn options(a: &Attributes<'_>) -> Value {
-    let kind = match a.operation {
-        Operation::Create => "CreateOptions",
-        Operation::Update => "UpdateOptions",
-        Operation::Delete => "DeleteOptions",
-        Operation::Connect => return Value::Null,
-    };
-    let mut options = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
-    if a.dry_run {
-        options["dryRun"] = json!(["All"]);
-    }
-    match a.delete {
-        None if !a.field_manager.is_empty() => options["fieldManager"] = a.field_manager.into(),
-        None => {}
-        Some(delete) => {
-            if let Some(seconds) = delete.grace {
-                options["gracePeriodSeconds"] = seconds.into();
-            }
-            if let Some(propagation) = delete.propagation {
-                options["propagationPolicy"] = match propagation {
-                    Propagation::Orphan => "Orphan",
-                    Propagation::Background => "Background",
-                    Propagation::Foreground => "Foreground",
-                }
-                .into();
-            }
-            for (field, value) in [("uid", &delete.uid), ("resourceVersion", &delete.resource_version)] {
-                if let Some(value) = value {
-                    options["preconditions"][field] = value.as_str().into();
-                }
-            }
-        }
-    }
-    options
 }
 
 /// What a webhook has answered.

@@ -3,8 +3,10 @@ use std::sync::Arc;
 use tiphys_api::kind::Kinds;
 
 use super::*;
+use crate::admission::Operation;
 use crate::admission::tests::Case;
 use crate::registry::DeleteOptions;
+use crate::registry::Propagation;
 
 fn matched(group: &str, resource: &str) -> Matched {
     let row = Arc::clone(Kinds::builtin().group_resource(group, resource).unwrap());
