@@ -82,6 +82,38 @@ fn keep(new: &mut Value, old: &Value, field: &str) {
     }
 }
 
+/// What is asked for stays, and so does the answer.
+pub fn update_signing_request(new: &mut Value, old: &Value) {
+    keep(new, old, "spec");
+    keep(new, old, "status");
+}
+
+/// Only the conditions change.
+pub fn update_approval(new: &mut Value, old: &Value) {
+    let conditions = new["status"].get("conditions").cloned();
+    update_signing_request(new, old);
+    let status = child_mut(as_map(new), "status");
+    match conditions {
+        Some(conditions) => drop(status.insert("conditions".to_owned(), conditions)),
+        None => drop(status.remove("conditions")),
+    }
+}
+
+/// Everything changes but what was approved or denied.
+pub fn update_signing_status(new: &mut Value, old: &Value) {
+    update_status(new, old);
+    let Some(conditions) = new["status"].get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    for kind in ["Approved", "Denied"] {
+        let before = meta::items(old, &["status", "conditions"]).iter().filter(|c| c["type"] == kind);
+        let places: Vec<usize> =
+            conditions.iter().enumerate().filter(|(_, c)| c["type"] == kind).map(|(at, _)| at).collect();
+        // Where some were added or taken away, that is for validation to refuse.
+        if before.clone().count() == places.len() {
+            before.zip(places).for_each(|(old, at)| conditions[at] = old.clone());
+        }
+    }
+}
+
 /// A pod starts pending, in the class that its resources give it.
 pub fn create_pod(pod: &mut Value) {
     let qos = defaults::qos(&pod["spec"]);

@@ -69,7 +69,11 @@ impl Security {
     /// are at any time.
     pub fn plugins(&self, kinds: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
-        let mut plugins = admission::standard(&self.source, &self.outgoing, kinds, &self.authorizer);
+        let mut plugins: Vec<Arc<dyn Plugin>> = vec![
+            Arc::new(admission::SigningRequests::new(self.authenticator.clock())),
+            Arc::new(admission::Signers::new(Arc::clone(&self.authorizer))),
+        ];
+        plugins.extend(admission::standard(&self.source, &self.outgoing, kinds, &self.authorizer));
         plugins.push(Arc::new(escalation));
         let authorizer = Arc::clone(&self.authorizer);
         plugins.push(Arc::new(Initializers::new(Arc::clone(&self.source), authorizer, kinds.clone())));

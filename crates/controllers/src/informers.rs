@@ -3,12 +3,14 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
+    certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
         ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    rbac::v1::ClusterRole,
 };
 use kube::{Api, Client, runtime::watcher};
 use serde::de::DeserializeOwned;
@@ -48,6 +50,8 @@ pub(crate) struct Informers {
     pub(crate) namespaces: Kept<Namespace>,
     pub(crate) service_accounts: Kept<ServiceAccount>,
     pub(crate) resource_quotas: Kept<ResourceQuota>,
+    pub(crate) cluster_roles: Kept<ClusterRole>,
+    pub(crate) signing_requests: Kept<CertificateSigningRequest>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -83,6 +87,8 @@ impl Informers {
             namespaces: all(client, slim),
             service_accounts: all(client, slim),
             resource_quotas: all(client, slim),
+            cluster_roles: all(client, slim),
+            signing_requests: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -106,6 +112,8 @@ impl Informers {
         tasks.spawn(self.namespaces.run());
         tasks.spawn(self.service_accounts.run());
         tasks.spawn(self.resource_quotas.run());
+        tasks.spawn(self.cluster_roles.run());
+        tasks.spawn(self.signing_requests.run());
         tasks.spawn(self.root_cas.run());
     }
 }

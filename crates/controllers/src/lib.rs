@@ -3,6 +3,7 @@
 //! Every controller is a client of the API and of nothing else. It reads from the shared
 //! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
 
+mod certificates;
 mod claim;
 mod controller;
 mod deployment;
@@ -20,6 +21,7 @@ mod pod_gc;
 mod pods;
 mod replica_set;
 mod resource_quota;
+mod role_aggregation;
 mod service_account;
 
 pub use manager::{Config, ControllerManager, Error};

@@ -1,10 +1,14 @@
 //! All controllers of a cluster, together.
 
+use std::sync::Arc;
+
 use kube::Client;
 use tiphys_client::events::Recorder;
+use tiphys_pki::Authority;
 use tokio::task::JoinSet;
 
 use crate::{
+    certificates::Certificates,
     controller::{Controller, Tools},
     deployment::Deployments,
     endpoints::{EndpointSliceMirroring, EndpointSlices, LegacyEndpoints},
@@ -16,6 +20,7 @@ use crate::{
     pod_gc::PodGc,
     replica_set::{ReplicaSets, ReplicationControllers},
     resource_quota::ResourceQuotas,
+    role_aggregation::RoleAggregation,
     service_account::{RootCa, ServiceAccounts},
 };
 
@@ -32,10 +37,12 @@ pub struct ControllerManager {
 }
 
 /// What controllers are told of their cluster.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// The certificates, in PEM, by which pods know the API server.
     pub root_ca: String,
+    /// Signs the certificates that are asked for in the cluster.
+    pub authority: Arc<Authority>,
 }
 
 impl ControllerManager {
@@ -59,6 +66,8 @@ impl ControllerManager {
         start.controller(PodGc::new);
         start.controller(Namespaces::new);
         start.controller(ResourceQuotas::new);
+        start.controller(RoleAggregation::new);
+        start.controller(|tools, informers| Certificates::new(tools, informers, config.authority));
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

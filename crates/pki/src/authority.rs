@@ -23,12 +23,14 @@ use crate::{
 };
 
 /// Certificates start this long before they are made, for peers whose clocks are behind.
-const BACKDATE: Duration = Duration::from_secs(300);
+pub(crate) const BACKDATE: Duration = Duration::from_secs(300);
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Issues certificates. Its private key never leaves the process but into its own file.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    /// The issuer's key once more, for what it does not sign by itself.
+    key: KeyPair,
     certificate: CertificateDer<'static>,
     pem: String,
 }
@@ -86,17 +88,23 @@ impl Authority {
             why: e.to_string(),
         })?;
         check(&certificate_path, &certificate, &key, now)?;
+        let own = KeyPair::from_pem(&key.serialize_pem())
+            .map_err(|source| Error::Issue { step: "read an authority's key", source })?;
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|e| Error::Corrupt {
             path: certificate_path,
             what: "an authority's certificate",
             why: e.to_string(),
         })?;
-        Ok(Self { issuer, certificate, pem })
+        Ok(Self { issuer, key: own, certificate, pem })
     }
 
     /// The authority's certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    pub(crate) fn key(&self) -> &KeyPair {
+        &self.key
     }
 
     /// The same in PEM, as `ca.crt` is handed to clients and pods.

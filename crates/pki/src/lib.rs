@@ -4,11 +4,13 @@
 //! made in memory, live a day, and renew themselves ([`Rotating`]); only a person's kubeconfig is a file.
 
 mod authority;
+mod der;
 mod error;
 mod file;
 mod kubeconfig;
 mod leaf;
 mod peer;
+mod request;
 mod rotating;
 mod sealing_keys;
 mod tls;
@@ -24,6 +26,7 @@ pub use file::write_private;
 pub use kubeconfig::Kubeconfig;
 pub use leaf::{LONG, Leaf, SHORT, ServingNames, Usage};
 pub use peer::{ClientTrust, Peer, Rejected};
+pub use request::{KeyUsage, NotARequest, SigningRequest, expiry};
 pub use rotating::{Clock, Rotating};
 pub use sealing_keys::SealingKey;
 pub use tls::{client_config, server_config};

@@ -19,7 +19,7 @@ use tiphys_cri::v1::{
 };
 use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
 use tiphys_node::{Kubelet, names::ClusterDns};
-use tiphys_pki::{Leaf, Pki};
+use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
 use tiphys_scheduler::Scheduler;
 use tiphys_store::{Embedded, Store};
@@ -93,7 +93,7 @@ impl Cluster {
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
         let server = cluster.server.clone();
         cluster.spawn(async move { Err(server.failed().await).context("the API has lost its store") });
-        cluster.start_control_plane(pki.cluster.pem().to_owned());
+        cluster.start_control_plane(&pki.cluster);
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
             cluster.stop().await;
@@ -115,14 +115,15 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    fn start_control_plane(&mut self, root_ca: String) {
+    fn start_control_plane(&mut self, authority: &Arc<Authority>) {
         let scheduler = Scheduler::new(self.client(&Component::Scheduler), &Default::default());
         self.spawn(async move {
             scheduler.run().await;
             Ok(())
         });
         let server = self.server.clone();
-        let config = tiphys_controllers::Config { root_ca };
+        let (root_ca, authority) = (authority.pem().to_owned(), Arc::clone(authority));
+        let config = tiphys_controllers::Config { root_ca, authority };
         let reads = self.client(&Component::ControllerManager);
         let controllers = ControllerManager::start(config, &reads, move |name| {
             Client::new(server.connector(&Component::Controller(name)), "default")

@@ -256,6 +256,9 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         ("events.k8s.io", "Event") => (rules_of::dated_event, rules_of::dated_event_update),
         (_, "APIService") => (machine::api_service, machine::api_service_update),
         (_, "Binding") => (access::pod_binding, |_, _| Vec::new()),
+        (_, "CertificateSigningRequest") => {
+            (validate::certificates::request, validate::certificates::request_update)
+        }
         (_, "ClusterRole") => (access::cluster_role, access::cluster_role_update),
         (_, "ClusterRoleBinding") => (access::cluster_role_binding, access::cluster_role_binding_update),
         (_, "ConfigMap") => (rules_of::config_map, rules_of::config_map_update),
@@ -335,6 +338,8 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("CustomResourceDefinition", "status") => definition::validate_status,
         ("FlowSchema" | "PriorityLevelConfiguration", "status") => machine::flow_status,
         ("ValidatingAdmissionPolicy", "status") => admission::policy_status,
+        ("CertificateSigningRequest", "approval") => validate::certificates::approval_update,
+        ("CertificateSigningRequest", "status") => validate::certificates::status_update,
         ("Namespace", "finalize") => rules_of::namespace_finalize,
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,
@@ -630,8 +635,10 @@ fn certificates(rows: &mut Vec<Kind>) {
         row(group, "CertificateSigningRequest", "certificatesigningrequests")
             .cluster()
             .short(&["csr"])
-            .part("approval", READ_WRITE, prepare::update_status)
-            .status()
+            .create(prepare::create)
+            .update(prepare::update_signing_request)
+            .part("approval", READ_WRITE, prepare::update_approval)
+            .status_by(prepare::update_signing_status)
             .field("spec.signerName"),
         row(group, "ClusterTrustBundle", "clustertrustbundles")
             .in_versions(&["v1", "v1beta1"])

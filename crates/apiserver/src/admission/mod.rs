@@ -1,6 +1,8 @@
 //! The checks and changes between authorization and the store.
 
+mod certificates;
 mod expressions;
+mod ingress;
 mod initializers;
 mod limit_ranger;
 pub mod matching;
@@ -26,18 +28,20 @@ use tiphys_api::{kind::Kinds, meta, status::Status};
 use tokio::sync::watch;
 
 pub use self::{
+    certificates::{Signers, SigningRequests},
+    ingress::DefaultIngressClass,
     initializers::Initializers,
     limit_ranger::LimitRanger,
     namespace_lifecycle::NamespaceLifecycle,
     node_restriction::NodeRestriction,
-    nodes::TaintNodesByCondition,
+    nodes::{PodTopologyLabels, TaintNodesByCondition},
     pod_security::PodSecurity,
     policies::Policies,
     priority::{Priority, system_classes},
     round::Round,
     runtime_class::RuntimeClass,
     service_account::ServiceAccount,
-    storage::{DefaultStorageClass, StorageObjectInUseProtection},
+    storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection},
     tolerations::DefaultTolerationSeconds,
     webhooks::{Phase, Webhooks},
 };
@@ -171,7 +175,10 @@ pub fn standard(
         Arc::new(DefaultTolerationSeconds),
         Arc::new(DefaultStorageClass::new(source())),
         Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize::new(source())),
         Arc::new(RuntimeClass::new(source())),
+        Arc::new(DefaultIngressClass::new(source())),
+        Arc::new(PodTopologyLabels::new(source())),
         Arc::new(policies(Phase::Mutating)),
         Arc::new(webhooks(Phase::Mutating)),
         Arc::new(policies(Phase::Validating)),

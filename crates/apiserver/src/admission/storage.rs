@@ -1,10 +1,11 @@
-//! DefaultStorageClass and StorageObjectInUseProtection: what volumes and claims get at birth.
+//! DefaultStorageClass, StorageObjectInUseProtection and PersistentVolumeClaimResize: what volumes and claims get at
+//! birth, and how claims grow.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
-use tiphys_api::{meta, status::Status};
+use tiphys_api::{meta, quantity::Quantity, status::Status};
 
 use super::{Attributes, Operation, Plugin};
 use crate::source::{Entry, Source};
@@ -45,6 +46,55 @@ impl Plugin for DefaultStorageClass {
         defaults.sort_by(|a, b| born(b).cmp(&born(a)).then_with(|| meta::name(a).cmp(meta::name(b))));
         if let Some(class) = defaults.first() {
             super::spec_mut(claim).insert("storageClassName".to_owned(), meta::name(class).into());
+        }
+        Ok(())
+    }
+}
+
+/// Lets claims grow only where their class can make them.
+pub struct PersistentVolumeClaimResize {
+    source: Arc<dyn Source>,
+}
+
+impl PersistentVolumeClaimResize {
+    pub fn new(source: Arc<dyn Source>) -> Self {
+        Self { source }
+    }
+}
+
+/// The class that a claim names.
+fn class_of(claim: &Value) -> &str {
+    meta::annotation(claim, "volume.beta.kubernetes.io/storage-class")
+        .unwrap_or_else(|| meta::text(claim, &["spec", "storageClassName"]))
+}
+
+#[async_trait]
+impl Plugin for PersistentVolumeClaimResize {
+    fn name(&self) -> &'static str {
+        "PersistentVolumeClaimResize"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Update, "", "persistentvolumeclaims")
+    }
+
+    async fn validate(&self, request: &Attributes<'_>, claim: &Value, old: &Value) -> Result<(), Status> {
+        let asks = |claim: &Value| {
+            Quantity::parse(meta::text(claim, &["spec", "resources", "requests", "storage"])).ok()
+        };
+        if !self.handles(request) || asks(claim) <= asks(old) {
+            return Ok(());
+        }
+        if meta::text(old, &["status", "phase"]) != "Bound" {
+            return Err(request.forbidden(claim, "Only bound persistent volume claims can be expanded"));
+        }
+        let name = class_of(claim);
+        let class = self.source.get("storage.k8s.io", "storageclasses", "", name);
+        let grows = class.is_some_and(|class| class.tree()["allowVolumeExpansion"] == true);
+        if !grows || name.is_empty() || name != class_of(old) {
+            let why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the \
+                 pvc must support resize";
+            return Err(request.forbidden(claim, why));
         }
         Ok(())
     }

@@ -124,6 +124,11 @@ impl Authenticator {
         }
     }
 
+    /// Where the time comes from.
+    pub fn clock(&self) -> Clock {
+        Arc::clone(&self.clock)
+    }
+
     /// The time that credentials are judged at.
     pub fn now(&self) -> SystemTime {
         (self.clock)()

@@ -159,6 +159,11 @@ fn bound(call: &Call, pod: &Value, binding: &Value, node: &str, now: &str) -> Re
     for (key, value) in binding["metadata"]["annotations"].as_object().into_iter().flatten() {
         pod["metadata"]["annotations"][key] = value.clone();
     }
+    // Labels that the pod has already are its own.
+    for (key, value) in binding["metadata"]["labels"].as_object().into_iter().flatten() {
+        let labels = meta::child_mut(meta::metadata_mut(&mut pod), "labels");
+        labels.entry(key.as_str()).or_insert_with(|| value.clone());
+    }
     let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
                            "lastTransitionTime": now});
     let conditions = &mut pod["status"]["conditions"];
