@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use tiphys_api::{kind::Kinds, status::Status};
-use tiphys_pki::{Clock, Leaf, Pki, Rotating};
+use tiphys_pki::{ClientTrust, Clock, Leaf, Pki, Rotating};
 use tokio::sync::watch;
 
 use crate::definitions;
 use crate::{
     admission::{self, Initializers, Plugin},
-    authn::{self, Authenticator, Tokens},
+    authn::{self, Authenticator, Bearers, BootstrapTokens, FrontProxy, Tokens},
     authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
     identity::Identity,
     outgoing::Outgoing,
@@ -42,9 +42,16 @@ impl Security {
         let front_proxy =
             Rotating::new(Arc::clone(&pki.front_proxy), Leaf::front_proxy_client(), Arc::clone(&clock))?;
         let outgoing = Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy)));
+        let front_proxies = FrontProxy {
+            trust: ClientTrust::new([pki.front_proxy.certificate()])?,
+            names: vec![Leaf::front_proxy_client().common_name],
+        };
+        let bearers: Vec<Arc<dyn Bearers>> = vec![Arc::new(BootstrapTokens::new(Arc::clone(&source)))];
         let nodes = Arc::new(NodeAuthorizer::new(Arc::clone(&source), policy::node_rules()));
         Ok(Self {
-            authenticator: Authenticator::new(pki.client_trust()?, tokens, clock),
+            authenticator: Authenticator::new(pki.client_trust()?, tokens, clock)
+                .with_front_proxy(front_proxies)
+                .with_bearers(bearers),
             authorizer: Arc::new(Chain::new(vec![nodes, Arc::clone(&rbac) as _])),
             rbac,
             source,
@@ -82,7 +89,7 @@ impl Security {
     }
 
     /// Answers an object of a kind that is only asked: the object with its status. `None` for other kinds.
-    pub fn review(
+    pub async fn review(
         &self,
         group: &str,
         resource: &str,
@@ -93,7 +100,7 @@ impl Security {
         let authorizer = self.authorizer();
         Some(match (group, resource) {
             ("authentication.k8s.io", "tokenreviews") => {
-                authn::token_review(self.authenticator.tokens(), asked, self.authenticator.now())
+                authn::token_review(&self.authenticator, asked).await
             }
             ("authentication.k8s.io", "selfsubjectreviews") => Ok(review::self_subject(user, asked)),
             ("authorization.k8s.io", "subjectaccessreviews") => review::subject_access(authorizer, asked),

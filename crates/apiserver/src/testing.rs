@@ -15,6 +15,11 @@ use tower_service::Service;
 use crate::identity::Component;
 use crate::{ApiServer, Config};
 
+/// Runs what a test that is not itself asynchronous waits for.
+pub(crate) fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 /// An answer that has come to its end.
 pub(crate) struct Answer {
     pub(crate) code: u16,

@@ -6,7 +6,7 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Service,
+        ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Secret, Service,
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
@@ -50,6 +50,10 @@ pub(crate) struct Informers {
     pub(crate) namespaces: Kept<Namespace>,
     pub(crate) service_accounts: Kept<ServiceAccount>,
     pub(crate) resource_quotas: Kept<ResourceQuota>,
+    /// Bootstrap tokens.
+    pub(crate) bootstrap_tokens: Kept<Secret>,
+    /// What whoever wants to join the cluster reads first: one ConfigMap.
+    pub(crate) cluster_info: Kept<ConfigMap>,
     pub(crate) cluster_roles: Kept<ClusterRole>,
     pub(crate) signing_requests: Kept<CertificateSigningRequest>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
@@ -87,6 +91,16 @@ impl Informers {
             namespaces: all(client, slim),
             service_accounts: all(client, slim),
             resource_quotas: all(client, slim),
+            bootstrap_tokens: Informer::new(
+                Api::namespaced(client.clone(), "kube-system"),
+                watcher::Config::default().fields("type=bootstrap.kubernetes.io/token"),
+                slim,
+            ),
+            cluster_info: Informer::new(
+                Api::namespaced(client.clone(), "kube-public"),
+                watcher::Config::default().fields("metadata.name=cluster-info"),
+                slim,
+            ),
             cluster_roles: all(client, slim),
             signing_requests: all(client, slim),
             root_cas: Informer::new(
@@ -112,6 +126,8 @@ impl Informers {
         tasks.spawn(self.namespaces.run());
         tasks.spawn(self.service_accounts.run());
         tasks.spawn(self.resource_quotas.run());
+        tasks.spawn(self.bootstrap_tokens.run());
+        tasks.spawn(self.cluster_info.run());
         tasks.spawn(self.cluster_roles.run());
         tasks.spawn(self.signing_requests.run());
         tasks.spawn(self.root_cas.run());

@@ -3,6 +3,7 @@
 //! Every controller is a client of the API and of nothing else. It reads from the shared
 //! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
 
+mod bootstrap;
 mod certificates;
 mod claim;
 mod controller;

@@ -8,6 +8,7 @@ use tiphys_pki::Authority;
 use tokio::task::JoinSet;
 
 use crate::{
+    bootstrap::{BootstrapSigner, TokenCleaner},
     certificates::Certificates,
     controller::{Controller, Tools},
     deployment::Deployments,
@@ -67,6 +68,8 @@ impl ControllerManager {
         start.controller(Namespaces::new);
         start.controller(ResourceQuotas::new);
         start.controller(RoleAggregation::new);
+        start.controller(TokenCleaner::new);
+        start.controller(BootstrapSigner::new);
         start.controller(|tools, informers| Certificates::new(tools, informers, config.authority));
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;

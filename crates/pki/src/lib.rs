@@ -5,6 +5,7 @@
 
 mod authority;
 mod der;
+mod detached;
 mod error;
 mod file;
 mod kubeconfig;
@@ -21,6 +22,7 @@ mod validity;
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 pub use authority::{Authority, Credential};
+pub use detached::detached_signature;
 pub use error::Error;
 pub use file::write_private;
 pub use kubeconfig::Kubeconfig;

@@ -118,7 +118,7 @@ impl Asked {
 }
 
 /// Undoes percent-encoding; what is not well-formed stays as it is.
-fn unescape(key: &str) -> String {
+pub(super) fn unescape(key: &str) -> String {
     let mut out = Vec::with_capacity(key.len());
     let mut rest = key.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use async_trait::async_trait;
 use http::{HeaderMap, header::AUTHORIZATION};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -16,16 +17,20 @@ use tiphys_pki::{ClientTrust, Clock, Peer, Rejected};
 
 use crate::identity::Identity;
 
+mod bootstrap;
 mod claims;
 mod impersonation;
 mod issuer_documents;
+mod request_header;
 mod review;
 mod token_request;
 mod tokens;
 
 pub use self::{
+    bootstrap::BootstrapTokens,
     impersonation::{impersonate, strip as strip_impersonation},
     issuer_documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, jwks, openid_configuration},
+    request_header::FrontProxy,
     review::token_review,
     token_request::token_request,
     tokens::{InvalidToken, Tokens},
@@ -43,12 +48,24 @@ pub const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/versi
 #[derive(Clone, Debug)]
 pub struct Connection {
     peer: Result<Peer, Rejected>,
+    /// It is a front proxy's.
+    proxy: Option<Peer>,
+}
+
+/// A way to tell who holds a bearer token that is no service account's.
+#[async_trait]
+pub trait Bearers: Send + Sync + 'static {
+    /// `None`: it does not know the token, or does not accept it.
+    async fn holder(&self, token: &str, now: SystemTime) -> Option<Identity>;
 }
 
 /// Turns credentials into identities.
 pub struct Authenticator {
     trust: ClientTrust,
     tokens: Arc<Tokens>,
+    front_proxy: Option<FrontProxy>,
+    /// Asked in order for tokens that `tokens` does not know.
+    bearers: Vec<Arc<dyn Bearers>>,
     clock: Clock,
 }
 
@@ -88,7 +105,19 @@ impl From<Unauthenticated> for Status {
 impl Authenticator {
     /// `trust` verifies client certificates, `tokens` service-account tokens.
     pub fn new(trust: ClientTrust, tokens: Arc<Tokens>, clock: Clock) -> Self {
-        Self { trust, tokens, clock }
+        Self { trust, tokens, front_proxy: None, bearers: Vec::new(), clock }
+    }
+
+    /// The same, that believes a front proxy, too.
+    #[must_use]
+    pub fn with_front_proxy(self, front_proxy: FrontProxy) -> Self {
+        Self { front_proxy: Some(front_proxy), ..self }
+    }
+
+    /// The same, that takes more sorts of tokens.
+    #[must_use]
+    pub fn with_bearers(self, bearers: Vec<Arc<dyn Bearers>>) -> Self {
+        Self { bearers, ..self }
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -97,19 +126,29 @@ impl Authenticator {
 
     /// Judges the certificates of a new connection: `chain` is what rustls' `peer_certificates()` returns.
     pub fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
-        Connection { peer: self.trust.verify(chain.unwrap_or_default(), (self.clock)()) }
+        let (chain, now) = (chain.unwrap_or_default(), (self.clock)());
+        let peer = self.trust.verify(chain, now);
+        let proxy =
+            self.front_proxy.as_ref().filter(|_| !chain.is_empty()).and_then(|proxies| {
+                proxies.trust.verify(chain, now).ok().filter(|peer| proxies.is_proxy(peer))
+            });
+        Connection { peer, proxy }
     }
 
     /// Who makes a request of `path` on `connection`.
     ///
-    /// A valid certificate wins over a token. Impersonation is a step of its own: see [`impersonate`].
-    pub fn authenticate(
+    /// What a front proxy says wins over a certificate, and that over a token. Impersonation is a step of its own: see [`impersonate`].
+    pub async fn authenticate(
         &self,
         connection: &Connection,
         headers: &HeaderMap,
         path: &str,
     ) -> Result<Identity, Unauthenticated> {
         let now = (self.clock)();
+        let vouched = connection.proxy.as_ref().filter(|proxy| now <= proxy.not_after);
+        if let Some(user) = vouched.and_then(|_| request_header::named(headers)) {
+            return Ok(user);
+        }
         let certificate = match &connection.peer {
             Ok(peer) if now <= peer.not_after => return Ok(peer_identity(peer)),
             Ok(_) => Some(Unauthenticated::CertificateExpired),
@@ -117,11 +156,29 @@ impl Authenticator {
             Err(rejected) => Some(rejected.clone().into()),
         };
         match (bearer(headers)?, certificate) {
-            (Some(token), _) => Ok(self.tokens.authenticate(token, now)?),
+            (Some(token), _) => self.holder(token, now).await,
             (None, Some(rejected)) => Err(rejected),
             (None, None) if ANONYMOUS_PATHS.contains(&path) => Ok(Identity::anonymous()),
             (None, None) => Err(Unauthenticated::NoCredentials),
         }
+    }
+
+    /// Who holds a token.
+    async fn holder(&self, token: &str, now: SystemTime) -> Result<Identity, Unauthenticated> {
+        match self.tokens.authenticate(token, now) {
+            Ok(user) => Ok(user),
+            Err(error) => self.other_holder(token, now).await.ok_or(Unauthenticated::Token(error)),
+        }
+    }
+
+    /// Who holds a token that is no service account's.
+    pub(super) async fn other_holder(&self, token: &str, now: SystemTime) -> Option<Identity> {
+        for bearers in &self.bearers {
+            if let Some(user) = bearers.holder(token, now).await {
+                return Some(user);
+            }
+        }
+        None
     }
 
     /// Where the time comes from.

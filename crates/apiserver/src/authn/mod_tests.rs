@@ -51,7 +51,8 @@ impl Fixture {
         if let Some(header) = header {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(header.as_bytes()).unwrap());
         }
-        match self.authenticator.authenticate(connection, &headers, path) {
+        let asked = self.authenticator.authenticate(connection, &headers, path);
+        match crate::testing::wait(asked) {
             Ok(user) => Ok(user.name().to_owned()),
             Err(error) => {
                 let status = Status::from(error);
@@ -118,6 +119,35 @@ fn what_expires_is_told_so_on_open_connections_too() {
         fixture.ask(&[], Some(&format!("Bearer {}", fixture.token)), "/api"),
         Err("Unauthorized: the token has expired".to_owned())
     );
+}
+
+#[test]
+fn a_front_proxy_says_whom_it_speaks_for() {
+    let mut fixture = Fixture::new();
+    let dir = tempfile::tempdir().unwrap();
+    let proxies = Authority::open(dir.path(), "front-proxy-ca", "front-proxy-ca", start()).unwrap();
+    let trust = ClientTrust::new([proxies.certificate()]).unwrap();
+    let names = vec!["front-proxy-client".to_owned()];
+    fixture.authenticator = fixture.authenticator.with_front_proxy(FrontProxy { trust, names });
+    let proxy = proxies.issue(&Leaf::front_proxy_client(), start()).unwrap();
+    let other = proxies.issue(&Leaf::scheduler(), start()).unwrap();
+    let own = fixture.certificate();
+    let ask = |credential: &Credential, user: &str| {
+        let connection =
+            fixture.authenticator.connection(Some(std::slice::from_ref(&credential.certificate)));
+        let mut headers = HeaderMap::new();
+        if !user.is_empty() {
+            headers.insert("x-remote-user", HeaderValue::from_str(user).unwrap());
+        }
+        let asked = fixture.authenticator.authenticate(&connection, &headers, "/api");
+        crate::testing::wait(asked).map(|user| user.name().to_owned()).ok()
+    };
+    assert_eq!(ask(&proxy, "jane"), Some("jane".to_owned()));
+    assert_eq!(ask(&proxy, ""), None, "it is nobody itself");
+    assert_eq!(ask(&other, "jane"), None, "not every certificate of the authority is a proxy's");
+    assert_eq!(ask(&own, "jane"), Some("kubernetes-admin".to_owned()), "only proxies are believed");
+    *fixture.now.lock().unwrap() = start() + SHORT + Duration::from_secs(1);
+    assert_eq!(ask(&proxy, "jane"), None);
 }
 
 #[test]

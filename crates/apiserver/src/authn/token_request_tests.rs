@@ -24,6 +24,26 @@ fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
 
+/// Knows one token, whose holder is `foreign`.
+struct Foreign;
+
+#[async_trait::async_trait]
+impl super::super::Bearers for Foreign {
+    async fn holder(&self, token: &str, _: SystemTime) -> Option<crate::identity::Identity> {
+        let user = crate::identity::Identity::authenticated("foreign", "", Vec::new(), Default::default());
+        (token == "foreign-token").then_some(user)
+    }
+}
+
+fn review(tokens: &Arc<Tokens>, review: Value) -> Result<Value, Status> {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = tiphys_pki::Authority::open(dir.path(), "ca", "kubernetes", now()).unwrap();
+    let trust = tiphys_pki::ClientTrust::new([ca.certificate()]).unwrap();
+    let authenticator = super::super::Authenticator::new(trust, Arc::clone(tokens), Arc::new(now))
+        .with_bearers(vec![Arc::new(Foreign)]);
+    crate::testing::wait(super::super::token_review(&authenticator, review))
+}
+
 #[test]
 fn hands_out_what_was_asked_for() {
     let tokens = tokens();
@@ -77,9 +97,9 @@ fn refuses_what_cannot_be() {
 
 #[test]
 fn a_review_tells_who_holds_a_token() {
-    let tokens = tokens();
+    let tokens = Arc::new(tokens());
     let answer = token_request(&tokens, "ns", "sa", json!({}), now()).unwrap();
-    let review = |spec: Value| super::super::token_review(&tokens, json!({ "spec": spec }), now());
+    let review = |spec: Value| review(&tokens, json!({ "spec": spec }));
     let good = review(json!({ "token": answer["status"]["token"] })).unwrap();
     assert_eq!(good["status"]["authenticated"], true);
     assert_eq!(good["status"]["user"]["username"], "system:serviceaccount:ns:sa");
@@ -88,15 +108,20 @@ fn a_review_tells_who_holds_a_token() {
     assert!(bad["status"]["authenticated"].is_null());
     assert!(!bad["status"]["error"].as_str().unwrap().is_empty());
     assert_eq!(review(json!({})).unwrap_err().code(), 400);
+    let foreign = review(json!({ "token": "foreign-token" })).unwrap();
+    assert_eq!(foreign["status"]["user"]["username"], "foreign");
+    assert_eq!(foreign["status"]["audiences"], json!(["https://issuer"]));
+    let elsewhere = review(json!({ "token": "foreign-token", "audiences": ["other"] })).unwrap();
+    assert!(elsewhere["status"]["authenticated"].is_null(), "it is for this server alone");
 }
 
 #[test]
 fn odd_requests_get_an_answer_too() {
-    let tokens = tokens();
+    let tokens = Arc::new(tokens());
     for odd in [json!(null), json!(7), json!([]), json!({ "spec": 7 }), json!({ "spec": { "audiences": 7 } })]
     {
         let answer = token_request(&tokens, "ns", "sa", odd.clone(), now()).unwrap();
         assert!(answer["status"]["token"].is_string(), "{odd}");
-        assert!(super::super::token_review(&tokens, odd, now()).is_err());
+        assert!(review(&tokens, odd).is_err());
     }
 }

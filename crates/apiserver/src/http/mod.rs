@@ -143,7 +143,7 @@ impl Handler {
         let class = class(&head.method, &target);
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
         let (verb, about) = words(&head.method, &target, &query);
-        let user = self.authenticate(&mut head);
+        let user = self.authenticate(&mut head).await;
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
         let user = self.impersonate(user?, &mut head)?;
         record.acts_as(&user);
@@ -171,11 +171,11 @@ impl Handler {
     }
 
     /// Who asks.
-    fn authenticate(&self, head: &mut Parts) -> Result<Identity, Status> {
+    async fn authenticate(&self, head: &mut Parts) -> Result<Identity, Status> {
         Ok(match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
             (Some(component), _) => component,
             (None, Some(connection)) => {
-                self.security.authenticator().authenticate(connection, &head.headers, head.uri.path())?
+                self.security.authenticator().authenticate(connection, &head.headers, head.uri.path()).await?
             }
             (None, None) => return Err(authn::Unauthenticated::NoCredentials.into()),
         })

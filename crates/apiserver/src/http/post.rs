@@ -56,7 +56,7 @@ impl Handler {
         }
         self.registry.admit_asked(call, &mut object).await?;
         let Kind { group, resource, .. } = &*call.kind;
-        let answer = self.security.review(group, resource, &call.namespace, &call.user, object);
+        let answer = self.security.review(group, resource, &call.namespace, &call.user, object).await;
         answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))?
     }
 
