@@ -18,6 +18,7 @@ use crate::{
     admission::system_classes,
     audit::Annotations,
     authz::policy::Change,
+    fairness,
     identity::Component,
     registry::{Call, DeleteOptions, Registry, Updating, Warnings},
     security::Security,
@@ -49,6 +50,7 @@ pub async fn run(registry: &Registry, security: &Security, pki: &Pki) -> Result<
 
     let classes = system_classes().map(|object| ("scheduling.k8s.io", "priorityclasses", object));
     boot.each(classes).await?;
+    boot.each(fairness::bootstrap()).await?;
     boot.publish(request_header_trust(pki)).await?;
     let changes = security.policy();
     stream::iter(changes)

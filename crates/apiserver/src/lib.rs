@@ -11,6 +11,7 @@ mod bounded;
 pub mod cache;
 pub mod definitions;
 pub mod discovery;
+mod fairness;
 pub mod http;
 pub mod identity;
 pub mod kubernetes_service;

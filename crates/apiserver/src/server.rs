@@ -18,6 +18,7 @@ use tiphys_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
 use crate::alloc::Services;
@@ -26,6 +27,7 @@ use crate::audit::{self, Auditor};
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::definitions::{self, Definitions};
+use crate::fairness::{self, Fairness};
 use crate::http::body::Body;
 use crate::http::{Handler, listen};
 use crate::identity::{Component, Identity};
@@ -84,6 +86,8 @@ pub struct ApiServer {
     nodes: Arc<Nodes>,
     tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
+    /// Keeps the objects of priority and fairness.
+    _keeper: Arc<AbortOnDropHandle<()>>,
 }
 
 impl ApiServer {
@@ -128,9 +132,19 @@ impl ApiServer {
         // It ends with the token.
         let _task = tokio::spawn(definitions::run(Arc::clone(&registry), definitions, stop.clone()));
         let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;
-        let handler =
-            Handler::new(Arc::clone(&registry), security, Arc::clone(&nodes), auditor, stop.clone());
-        Ok(Self { handler: Arc::new(handler), registry, nodes, tls, stop })
+        let fairness = Fairness::new();
+        let seen = fairness::look(&fairness, &registry).await;
+        let handler = Handler::new(
+            Arc::clone(&registry),
+            security,
+            Arc::clone(&nodes),
+            auditor,
+            Arc::clone(&fairness),
+            stop.clone(),
+        );
+        let keeper = tokio::spawn(fairness::keep(fairness, Arc::clone(&registry), seen, stop.clone()));
+        let keeper = Arc::new(AbortOnDropHandle::new(keeper));
+        Ok(Self { handler: Arc::new(handler), registry, nodes, tls, stop, _keeper: keeper })
     }
 
     /// Serves connections until [`Self::stop`]; returns once the last request is answered.

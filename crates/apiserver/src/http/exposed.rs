@@ -15,6 +15,7 @@ impl Handler {
         let mut text = Exposition::new(format);
         self.metrics.expose(&mut text);
         self.auditor.expose(&mut text);
+        self.fairness.expose(&mut text);
         self.registry.admission_times().expose(&mut text);
         self.stored(&mut text);
         build_info(&mut text);

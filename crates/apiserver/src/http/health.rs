@@ -68,11 +68,14 @@ impl Check {
 }
 
 /// What a start has done before it answers anybody.
-const STARTED: [&str; 4] = [
+const STARTED: [&str; 7] = [
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
     "poststarthook/start-system-namespaces-controller",
     "poststarthook/start-cluster-authentication-info-controller",
     "poststarthook/rbac/bootstrap-roles",
     "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
 ];
 
 /// A store that takes longer to tell its revision is no store to rely on.

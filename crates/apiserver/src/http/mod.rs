@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{Annotations, Auditor};
 use crate::authn::{self, Connection};
 use crate::authz;
+use crate::fairness::Fairness;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
@@ -27,11 +28,11 @@ mod dialect;
 mod documents;
 mod encode;
 mod exposed;
-mod flow;
 mod health;
 mod history;
 mod links;
 pub mod listen;
+mod load;
 mod negotiate;
 mod options;
 mod patch;
@@ -48,7 +49,7 @@ mod websocket;
 mod why;
 
 use body::{Body, RequestBody};
-use flow::{Class, Flow};
+use load::Class;
 use query::Query;
 use record::Record;
 use request_info::{ResourceRequest, Target, Verb};
@@ -63,7 +64,7 @@ pub struct Handler {
     nodes: Arc<Nodes>,
     metrics: Arc<Metrics>,
     auditor: Arc<Auditor>,
-    flow: Flow,
+    fairness: Arc<Fairness>,
     /// Ends watches and other long answers.
     stop: CancellationToken,
 }
@@ -92,9 +93,10 @@ impl Handler {
         security: Arc<Security>,
         nodes: Arc<Nodes>,
         auditor: Arc<Auditor>,
+        fairness: Arc<Fairness>,
         stop: CancellationToken,
     ) -> Self {
-        Self { registry, security, nodes, metrics: Metrics::new(), auditor, flow: Flow::new(), stop }
+        Self { registry, security, nodes, metrics: Metrics::new(), auditor, fairness, stop }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -140,14 +142,17 @@ impl Handler {
             request_info::Error::Method => method_not_allowed(),
             other => Status::bad_request(other.to_string()),
         })?;
-        let class = class(&head.method, &target);
+        let class = load::class(&head.method, &target);
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
         let (verb, about) = words(&head.method, &target, &query);
         let user = self.authenticate(&mut head).await;
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
         let user = self.impersonate(user?, &mut head)?;
         record.acts_as(&user);
-        let _place = self.flow.enter(class).await?;
+        let _seat = match load::seats(class, &target, &query, &self.registry) {
+            Some(seats) => Some(record.admitted(self.fairness.enter(&user, verb, &about, seats).await)?),
+            None => None,
+        };
         self.permit(&user, verb, &about, record.annotations())?;
         let body = record.reads(class, &head.headers, body).await?;
         let options = match &target {
@@ -277,16 +282,6 @@ fn server(head: &Parts) -> String {
 async fn unpanicked<T>(answer: impl Future<Output = T>) -> Option<T> {
     let caught = AssertUnwindSafe(answer).catch_unwind().await;
     caught.inspect_err(|_| tracing::error!("a request made its handler panic")).ok()
-}
-
-fn class(method: &Method, target: &Target) -> Class {
-    match target {
-        Target::Resource(r) if r.verb == Verb::Watch || resource::is_stream(&r.subresource) => Class::Long,
-        Target::Path(path) if health::is_check(path) => Class::Long,
-        Target::Path(_) => Class::Read,
-        Target::Resource(_) if matches!(*method, Method::GET | Method::HEAD) => Class::Read,
-        Target::Resource(_) => Class::Write,
-    }
 }
 
 /// 504 for what was not done in time.

@@ -21,14 +21,18 @@ use tiphys_api::status::Status;
 use uuid::Uuid;
 
 use super::body::{self, Body, BoxError, RequestBody};
-use super::flow::Class;
+use super::load::Class;
 use super::query::Query;
 use super::request_info::{ResourceRequest, Target, Verb};
 use super::{PATIENCE, health, negotiate, resource, too_slow};
 use crate::audit::{Annotations, Auditor, Begun, Stage, Trail};
 use crate::authz;
+use crate::fairness::{Flow, Seat};
 use crate::identity::Identity;
 use crate::metrics::{Counted, Metrics, Requests, Route};
+
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// The address that a connection comes from, among the extensions of its requests.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +45,8 @@ pub(super) struct Record {
     metrics: Arc<Metrics>,
     /// The counters of its route, once that is known.
     requests: Option<Arc<Requests>>,
-    /// How long it waited for its turn.
-    pub(super) waited: Duration,
+    /// The flow that it was found to be of.
+    flow: Option<Flow>,
     /// Counts it among those under way.
     under_way: Option<Counted>,
     /// What is recorded of it, where the policy asks for that.
@@ -57,7 +61,7 @@ impl Record {
             begun: Instant::now(),
             metrics: Arc::clone(metrics),
             requests: None,
-            waited: Duration::ZERO,
+            flow: None,
             under_way: None,
             trail: None,
             long: false,
@@ -99,6 +103,15 @@ impl Record {
             verb,
             target,
         });
+    }
+
+    /// Its turn has come, or it is turned away.
+    ///
+    /// # Errors
+    /// It is turned away.
+    pub(super) fn admitted(&mut self, (flow, seat): (Flow, Result<Seat, Status>)) -> Result<Seat, Status> {
+        self.flow = Some(flow);
+        seat
     }
 
     /// The user is taken for somebody.
@@ -152,7 +165,12 @@ impl Record {
 
     /// Counts the answer when it has gone out.
     pub(super) fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
-        response.headers_mut().insert(HeaderName::from_static("audit-id"), self.audit_id.clone());
+        let headers = response.headers_mut();
+        headers.insert(HeaderName::from_static("audit-id"), self.audit_id.clone());
+        if let Some(Flow { schema_uid, level_uid, .. }) = &self.flow {
+            headers.insert(FLOW_SCHEMA, schema_uid.clone());
+            headers.insert(PRIORITY_LEVEL, level_uid.clone());
+        }
         let code = response.status().as_u16();
         tracing::debug!(audit = ?self.audit_id, code, "answered");
         if let Some(trail) = &mut self.trail {
@@ -188,9 +206,10 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Record { begun, requests, waited, .. } = &self.record;
+        let Record { begun, requests, flow, .. } = &self.record;
         if let Some(requests) = requests {
-            requests.answered(self.code, begun.elapsed(), *waited, self.bytes);
+            let waited = flow.as_ref().map_or(Duration::ZERO, |flow| flow.waited);
+            requests.answered(self.code, begun.elapsed(), waited, self.bytes);
         }
         if let Some(trail) = &self.record.trail {
             trail.tell(Stage::ResponseComplete, Some(self.code));
