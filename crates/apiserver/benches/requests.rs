@@ -238,6 +238,7 @@ async fn main() {
         } else {
             audited(dir.path())
         },
+        trace: None,
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");
     let serving = server.clone();

@@ -29,6 +29,7 @@ pub mod source;
 pub mod stored;
 #[cfg(test)]
 mod testing;
+pub mod trace;
 mod why;
 
 pub use server::{ApiServer, Config};

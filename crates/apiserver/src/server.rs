@@ -39,6 +39,7 @@ use crate::registry::{Clock, Registry};
 use crate::sealed::Sealed;
 use crate::security::Security;
 use crate::source::Source;
+use crate::trace::{self, Tracer};
 
 /// What an API server is started with.
 pub struct Config {
@@ -59,6 +60,8 @@ pub struct Config {
     pub removed_apis: bool,
     /// What is recorded of requests, and where.
     pub audit: audit::Config,
+    /// Which requests are traced, and who is told; none if absent.
+    pub trace: Option<trace::Config>,
 }
 
 /// Why a server did not start.
@@ -76,6 +79,8 @@ pub enum Error {
     Service(#[from] kubernetes_service::Error),
     #[error(transparent)]
     Audit(#[from] audit::Error),
+    #[error("the collector of traces: {0}")]
+    Trace(#[source] crate::outgoing::SpecError),
 }
 
 /// A running API server. Clones are the same server.
@@ -132,13 +137,14 @@ impl ApiServer {
         // It ends with the token.
         let _task = tokio::spawn(definitions::run(Arc::clone(&registry), definitions, stop.clone()));
         let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;
+        let tracer = Tracer::new(config.trace, security.outgoing()).map_err(Error::Trace)?;
         let fairness = Fairness::new();
         let seen = fairness::look(&fairness, &registry).await;
         let handler = Handler::new(
             Arc::clone(&registry),
             security,
             Arc::clone(&nodes),
-            auditor,
+            (auditor, tracer),
             Arc::clone(&fairness),
             stop.clone(),
         );

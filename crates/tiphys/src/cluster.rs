@@ -82,6 +82,7 @@ impl Cluster {
             node_ports: 30000..=32767,
             removed_apis: settings.removed_apis,
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
+            trace: settings.trace()?,
         };
         let server =
             ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;

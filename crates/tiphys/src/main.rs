@@ -19,8 +19,19 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "tiphys", version, about = "A whole Kubernetes cluster in one program")]
 struct Cli {
+    /// How the log on standard error is written; `TIPHYS_LOG` says how much of it.
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    logging_format: LoggingFormat,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LoggingFormat {
+    /// A line for people.
+    Text,
+    /// A line of JSON for programs.
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -51,16 +62,19 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|command| command == "shim") {
         return tiphys_runtime::shim::main(arguments);
     }
-    let command = Cli::parse().command;
+    let Cli { command, logging_format } = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("TIPHYS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_runtime=error"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         // Standard error may be a file on a full disk, where complaining about it would panic.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match logging_format {
+        LoggingFormat::Text => log.init(),
+        LoggingFormat::Json => log.json().flatten_event(true).init(),
+    }
     let result = match command {
         Command::Up(settings) => up::run(*settings),
         Command::Down(flag) => down::run(&flag),

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
-use tiphys_apiserver::audit::{self, Policy};
+use tiphys_apiserver::{
+    audit::{self, Policy},
+    trace,
+};
 
 use crate::data_dir;
 
@@ -43,6 +46,9 @@ pub(crate) struct Settings {
     pub(crate) removed_apis: bool,
     #[command(flatten)]
     pub(crate) audit: AuditFlags,
+    /// A TracingConfiguration: which requests are traced, and the collector (OTLP over HTTP) that is told.
+    #[arg(long)]
+    pub(crate) tracing_config_file: Option<PathBuf>,
 }
 
 /// What is recorded of requests to the API, and where.
@@ -160,6 +166,7 @@ impl Settings {
             container_runtime_endpoint: None,
             removed_apis: true,
             audit: AuditFlags::default(),
+            tracing_config_file: None,
         }
     }
 
@@ -190,6 +197,14 @@ impl Settings {
             self.service_cidr
         );
         Ok(())
+    }
+
+    /// Which requests are traced.
+    pub(crate) fn trace(&self) -> Result<Option<trace::Config>> {
+        let Some(file) = &self.tracing_config_file else { return Ok(None) };
+        let named = || format!("the tracing configuration {}", file.display());
+        let text = fs::read(file).with_context(named)?;
+        trace::Config::parse(&text).with_context(named).map(Some)
     }
 
     pub(crate) fn dns_address(&self) -> Ipv4Addr {

@@ -394,14 +394,11 @@ impl Pool {
     /// Adds the seats of each level.
     pub(super) fn expose(&self, text: &mut Exposition) {
         type Read = fn(&Member) -> u32;
-        let families: [(&str, &str, Read); 5] = [
+        let families: [(&str, &str, Read); 4] = [
             ("nominal_limit_seats", "Seats that are a level's own.", |m| m.level.nominal.load(Relaxed)),
             ("lower_limit_seats", "Seats that a level never lends.", |m| m.level.reserved.load(Relaxed)),
             ("upper_limit_seats", "The most seats that a level may have.", |m| m.most),
             ("current_limit_seats", "Seats that others leave to a level now.", Member::claim),
-            ("demand_seats", "Seats in use and waited for.", |m| {
-                m.used() + m.queues.as_ref().map_or(0, Queues::waiting_seats)
-            }),
         ];
         for (name, help, read) in families {
             text.family(&format!("apiserver_flowcontrol_{name}"), Kind::Gauge, help);

@@ -16,6 +16,7 @@ impl Handler {
         self.metrics.expose(&mut text);
         self.auditor.expose(&mut text);
         self.fairness.expose(&mut text);
+        self.tracer.expose(&mut text);
         self.registry.admission_times().expose(&mut text);
         self.stored(&mut text);
         build_info(&mut text);

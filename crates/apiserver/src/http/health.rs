@@ -140,16 +140,19 @@ impl Handler {
         respond::text(StatusCode::OK, report)
     }
 
+    /// Whether the store can be read.
+    pub(super) async fn store_health(&self) -> Result<(), String> {
+        match tokio::time::timeout(STORE_PATIENCE, self.registry.store().revision()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the store does not answer".to_owned()),
+        }
+    }
+
     async fn check(&self, check: Check) -> Result<(), String> {
         match check {
             Check::Ping | Check::Log | Check::Started(_) => Ok(()),
-            Check::Store(_) => {
-                match tokio::time::timeout(STORE_PATIENCE, self.registry.store().revision()).await {
-                    Ok(Ok(_)) => Ok(()),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("the store does not answer".to_owned()),
-                }
-            }
+            Check::Store(_) => self.store_health().await,
             Check::Cache => match futures::FutureExt::now_or_never(self.registry.cache().ended()) {
                 None => Ok(()),
                 Some(error) => Err(error.to_string()),

@@ -21,8 +21,10 @@ use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
+use crate::trace::{self, Tracer};
 
 pub mod body;
+mod components;
 mod connect;
 mod dialect;
 mod documents;
@@ -64,6 +66,7 @@ pub struct Handler {
     nodes: Arc<Nodes>,
     metrics: Arc<Metrics>,
     auditor: Arc<Auditor>,
+    tracer: Tracer,
     fairness: Arc<Fairness>,
     /// Ends watches and other long answers.
     stop: CancellationToken,
@@ -92,11 +95,11 @@ impl Handler {
         registry: Arc<Registry>,
         security: Arc<Security>,
         nodes: Arc<Nodes>,
-        auditor: Arc<Auditor>,
+        (auditor, tracer): (Arc<Auditor>, Tracer),
         fairness: Arc<Fairness>,
         stop: CancellationToken,
     ) -> Self {
-        Self { registry, security, nodes, metrics: Metrics::new(), auditor, fairness, stop }
+        Self { registry, security, nodes, metrics: Metrics::new(), auditor, tracer, fairness, stop }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -113,8 +116,13 @@ impl Handler {
         let (head, body) = request.into_parts();
         let accept = head.headers.get(header::ACCEPT).cloned();
         let mut record = Record::new(&self.metrics, &head.headers);
+        let trace = self.tracer.begin(&head);
         let warnings = Arc::new(Warnings::default());
-        let answer = match unpanicked(self.answer(head, body, &warnings, &mut record)).await {
+        let answered = {
+            let answer = std::pin::pin!(unpanicked(self.answer(head, body, &warnings, &mut record)));
+            trace::within(trace.clone(), answer).await
+        };
+        let answer = match answered {
             Some(answer) => answer,
             None => {
                 record.panicked();
@@ -126,6 +134,10 @@ impl Handler {
             respond::error(&status, accept)
         });
         respond::warn(&mut response, &warnings.take());
+        // Who has not proven who it is gets nothing told.
+        if let Some(trace) = trace.filter(|_| response.status() != StatusCode::UNAUTHORIZED) {
+            self.tracer.end(&trace, response.status());
+        }
         record.answered(response)
     }
 
@@ -146,6 +158,8 @@ impl Handler {
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
         let (verb, about) = words(&head.method, &target, &query);
         let user = self.authenticate(&mut head).await;
+        trace::names(verb, &about);
+        let user = self.authenticate(&mut head);
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
         let user = self.impersonate(user?, &mut head)?;
         record.acts_as(&user);

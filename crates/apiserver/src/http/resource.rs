@@ -131,6 +131,9 @@ impl Handler {
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
         match verb {
+            Verb::Get | Verb::List if call.kind.storage.is_none() => {
+                self.component_statuses(&call, &asked).await
+            }
             Verb::Get => self.get(&call, &asked).await,
             Verb::List => self.list(&call, &asked).await,
             Verb::Watch => stream::watch(self, &call, &asked).await,
@@ -338,8 +341,8 @@ impl Handler {
     pub(super) fn view(&self, call: &Call, asked: &Asked, stream: bool) -> Result<View, Status> {
         let pretty = asked.query.optional_flag("pretty");
         let version = api_version(&call.kind.group, &call.version);
-        // What is never kept has no metadata to show.
-        let shapes = call.kind.storage.is_some();
+        // What is only asked has no metadata to show.
+        let shapes = call.kind.verbs.contains(Verbs::GET);
         let offer = Offer { stream, shapes, protobuf: protobuf::knows(&version, &call.kind.kind) };
         Ok(View {
             kind: Arc::clone(&call.kind),

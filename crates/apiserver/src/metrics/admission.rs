@@ -5,6 +5,7 @@ use std::time::Instant;
 use tiphys_metrics::{Exposition, Histogram, Kind, Table};
 
 use crate::admission::Operation;
+use crate::trace;
 
 const SECONDS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
 /// Plug-ins by phase, operation and outcome.
@@ -30,6 +31,7 @@ pub(crate) struct Step<'a> {
     operation: &'static str,
     begun: Instant,
     lap: Instant,
+    traced: Option<trace::Step>,
 }
 
 fn seconds() -> Histogram {
@@ -53,7 +55,7 @@ impl Admission {
             Operation::Delete => "DELETE",
             Operation::Connect => "CONNECT",
         };
-        Step { admission: self, phase, operation, begun, lap: begun }
+        Step { admission: self, phase, operation, begun, lap: begun, traced: trace::step(phase) }
     }
 
     pub(crate) fn expose(&self, text: &mut Exposition) {
@@ -88,5 +90,8 @@ impl Step<'_> {
     pub(crate) fn end(self, rejected: bool) {
         let labels = [self.phase, self.operation, word(rejected)];
         self.admission.steps.entry(labels, seconds).observe_time(self.lap - self.begun);
+        if let Some(traced) = self.traced {
+            traced.end(rejected);
+        }
     }
 }

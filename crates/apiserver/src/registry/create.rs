@@ -76,7 +76,7 @@ impl Registry {
                 vec![self.put(call, "create", &key, tiphys_store::Expect::Absent, bytes.clone())];
             writes.extend(self.claims.changes(kind, &Value::Null, &object, &self.store).await?);
             writes.extend(charge.writes());
-            match self.store.commit(writes).await.map_err(super::store_status)? {
+            match self.commit(writes).await? {
                 Outcome::Committed(revision) => {
                     charge.done(revision);
                     if is_pending(&object) && !call.uninitialized {

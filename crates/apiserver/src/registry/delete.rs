@@ -7,7 +7,7 @@ use tiphys_api::meta;
 use tiphys_api::status::Status;
 use tiphys_store::{Change, Expect, Key, Outcome, Write};
 
-use super::{Call, Current, Object, Registry, objectmeta, rendered, store_status};
+use super::{Call, Current, Object, Registry, objectmeta, rendered};
 use crate::admission::{Attributes, Operation};
 use crate::cache::{At, Filter, ListOptions};
 use crate::stored;
@@ -234,7 +234,7 @@ impl Registry {
                     return waiting(rendered(key, &bytes, from.revision)?);
                 }
                 let write = self.put(call, "delete", key, Expect::At(from.revision), bytes.clone());
-                match self.store.commit(vec![write]).await.map_err(store_status)? {
+                match self.commit(vec![write]).await? {
                     Outcome::Committed(revision) => waiting(rendered(key, &bytes, revision)?),
                     Outcome::Conflict { current: newest, .. } => Ok(Err(Current::overtook(call, newest)?)),
                 }
@@ -256,7 +256,7 @@ impl Registry {
         let mut writes =
             vec![Write { key: key.clone(), expect, change: Change::Delete, note: self.note(call, "delete") }];
         writes.extend(self.claims.changes(&call.kind, &from.tree, &Value::Null, &self.store).await?);
-        match self.store.commit(writes).await.map_err(store_status)? {
+        match self.commit(writes).await? {
             Outcome::Committed(_) => Ok(Ok(())),
             // Somebody may have been faster with a claim, too; then the object itself is still as it was, and
             // the next attempt finds the claim as it is now.

@@ -20,6 +20,7 @@ use crate::cache::{self, Cache, Collection};
 use crate::identity::Identity;
 use crate::metrics::{Admission as AdmissionTimes, Phase};
 use crate::stored;
+use crate::trace;
 
 use claims::Claims;
 
@@ -285,6 +286,16 @@ impl Registry {
             .map_err(store_status)?
             .map(|record| Current::fresh(kind, record))
             .transpose()
+    }
+
+    /// Writes all or nothing.
+    async fn commit(&self, writes: Vec<Write>) -> Result<store::Outcome, Status> {
+        let traced = trace::step("commit");
+        let outcome = self.store.commit(writes).await;
+        if let Some(traced) = traced {
+            traced.end(outcome.is_err());
+        }
+        outcome.map_err(store_status)
     }
 
     /// The write of an object's bytes.

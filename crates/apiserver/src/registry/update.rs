@@ -167,7 +167,7 @@ impl Registry {
             let mut writes = vec![self.put(call, "update", &key, Expect::At(from.revision), bytes.clone())];
             writes.extend(self.claims.changes(kind, old, &object, &self.store).await?);
             writes.extend(charge.writes());
-            match self.store.commit(writes).await.map_err(super::store_status)? {
+            match self.commit(writes).await? {
                 Outcome::Committed(revision) => {
                     charge.done(revision);
                     let tree = object;
