@@ -5,6 +5,7 @@
 //! API server in the same process, which has done both already.
 
 mod access;
+mod exposed;
 mod log;
 mod stats;
 mod streaming;
@@ -202,8 +203,16 @@ async fn route(inner: Arc<Inner>, request: Request<Incoming>) -> Answer {
             streaming::run(&inner, namespace, pod, last_of(rest)?, &query).await
         }
         ["stats", "summary"] if reading => Ok(json(&stats::summary(&inner).await)),
-        ["metrics"] if reading => Ok(plain(stats::own_metrics(&inner))),
-        ["metrics", "resource"] if reading => Ok(plain(stats::resource_metrics(&inner).await)),
+        ["metrics", below @ ..] if reading => {
+            let (format, mut text) = exposed::begun(request.headers());
+            match below {
+                [] => exposed::own(&inner, &mut text).await,
+                ["resource"] => exposed::resource(&inner, &mut text).await,
+                ["cadvisor"] => exposed::cadvisor(&inner, &mut text).await,
+                _ => return Err(Refusal::not_found("404 page not found")),
+            }
+            Ok(self::text(StatusCode::OK, format.content_type(), text.finish()))
+        }
         [
             "healthz" | "pods" | "containerLogs" | "exec" | "attach" | "portForward" | "run" | "stats"
             | "metrics",

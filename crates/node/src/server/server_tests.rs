@@ -74,6 +74,35 @@ fn pods_logs_and_refusals_are_answered() {
 }
 
 #[test]
+fn prometheus_reads_what_the_node_and_its_pods_use() {
+    isolated(|| async {
+        let world = World::start();
+        let path = world.create("web", json!({"containers": [{"name": "c", "image": "i"}]}));
+        world.ready(&path).await;
+        let mut door = connect(&world.kubelet, Access::Trusted, Caller::default()).await;
+        let (_, own) = get(&mut door, "/metrics", None).await;
+        for line in ["kubelet_desired_pods 1", "kubelet_running_containers{container_state=\"running\"} 1"] {
+            assert!(own.lines().any(|l| l == line), "{line} is not in {own}");
+        }
+        assert!(own.contains("process_resident_memory_bytes "), "{own}");
+        let (_, resource) = get(&mut door, "/metrics/resource", None).await;
+        let used = "container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"web\"} 2.5";
+        assert!(resource.lines().any(|l| l == used), "{resource}");
+        let (_, cadvisor) = get(&mut door, "/metrics/cadvisor", None).await;
+        let line = |start: &str| cadvisor.lines().find(|l| l.starts_with(start)).map(str::to_owned).unwrap();
+        let cpu = line("container_cpu_usage_seconds_total{container=\"c\",cpu=\"total\",");
+        assert!(
+            cpu.contains("image=\"i\",name=\"") && cpu.ends_with("namespace=\"ns\",pod=\"web\"} 2.5"),
+            "{cpu}"
+        );
+        assert!(line("container_memory_usage_bytes{container=\"c\",").ends_with(" 3000"));
+        assert!(line("container_memory_working_set_bytes{container=\"c\",").ends_with(" 2000"));
+        assert!(line("machine_cpu_cores ").len() > "machine_cpu_cores ".len());
+        assert_eq!(get(&mut door, "/metrics/none", None).await.0, 404);
+    });
+}
+
+#[test]
 fn a_stream_is_passed_through_to_the_runtime() {
     isolated(|| async {
         let world = World::start();

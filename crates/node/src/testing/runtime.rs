@@ -410,7 +410,27 @@ impl RuntimeService for FakeRuntime {
         &self,
         _: Request<v1::ListContainerStatsRequest>,
     ) -> Answer<v1::ListContainerStatsResponse> {
-        Ok(Response::new(Default::default()))
+        // Every container uses the same.
+        let value = |value| Some(v1::UInt64Value { value });
+        let cpu = || v1::CpuUsage { usage_core_nano_seconds: value(2_500_000_000), ..Default::default() };
+        let memory = || v1::MemoryUsage {
+            usage_bytes: value(3000),
+            working_set_bytes: value(2000),
+            ..Default::default()
+        };
+        let state = self.state.lock().unwrap();
+        let stats = state.containers.values().map(|(_, s, _)| v1::ContainerStats {
+            attributes: Some(v1::ContainerAttributes {
+                id: s.id.clone(),
+                metadata: s.metadata.clone(),
+                labels: s.labels.clone(),
+                annotations: s.annotations.clone(),
+            }),
+            cpu: Some(cpu()),
+            memory: Some(memory()),
+            ..Default::default()
+        });
+        Ok(Response::new(v1::ListContainerStatsResponse { stats: stats.collect() }))
     }
 
     async fn status(&self, _: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
