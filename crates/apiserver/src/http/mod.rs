@@ -157,9 +157,8 @@ impl Handler {
         let class = load::class(&head.method, &target);
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
         let (verb, about) = words(&head.method, &target, &query);
-        let user = self.authenticate(&mut head).await;
         trace::names(verb, &about);
-        let user = self.authenticate(&mut head);
+        let user = self.authenticate(&mut head).await;
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
         let user = self.impersonate(user?, &mut head)?;
         record.acts_as(&user);
