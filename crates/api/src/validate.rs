@@ -10,6 +10,7 @@ use crate::{meta, names};
 
 pub(crate) mod access;
 pub(crate) mod admission;
+pub(crate) mod autoscaling;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 mod container;

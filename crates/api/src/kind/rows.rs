@@ -9,8 +9,8 @@ use crate::field::Errors;
 use crate::names::{self, NameRule};
 use crate::table::{Printer, cluster, machinery as machines, network, pods, storage as volumes, workloads};
 use crate::validate::{
-    access, admission, cluster as rules_of, devices as device, machinery as machine, network as net, pod,
-    service, storage as volume, workload,
+    access, admission, autoscaling as scaling, cluster as rules_of, devices as device, machinery as machine,
+    network as net, pod, service, storage as volume, workload,
 };
 use crate::{convert, defaults, meta, prepare, validate};
 
@@ -276,7 +276,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "EndpointSlice") => (service::endpoint_slice, service::endpoint_slice_update),
         (_, "Event") => (rules_of::event, rules_of::event_update),
         (_, "FlowSchema") => (machine::flow_schema, machine::flow_schema_update),
-        (_, "HorizontalPodAutoscaler") => (workload::autoscaler, workload::autoscaler_update),
+        (_, "HorizontalPodAutoscaler") => (scaling::autoscaler, scaling::autoscaler_update),
         (_, "Ingress") => (service::ingress, service::ingress_update),
         (_, "IngressClass") => (net::ingress_class, net::ingress_class_update),
         (_, "IPAddress") => (net::ip_address, net::ip_address_update),
@@ -340,6 +340,7 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("ValidatingAdmissionPolicy", "status") => admission::policy_status,
         ("CertificateSigningRequest", "approval") => validate::certificates::approval_update,
         ("CertificateSigningRequest", "status") => validate::certificates::status_update,
+        ("HorizontalPodAutoscaler", "status") => scaling::autoscaler_status,
         ("Namespace", "finalize") => rules_of::namespace_finalize,
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,

@@ -47,7 +47,7 @@ pub(super) fn is_standard(name: &str) -> bool {
 }
 
 /// The name of a resource that a container can ask for.
-fn container_resource(name: &str, at: &At<'_>, errors: &mut Errors) {
+pub(super) fn container_resource(name: &str, at: &At<'_>, errors: &mut Errors) {
     let mut say = |detail: &str| errors.push(Error::invalid(&at.path(), name, detail));
     let wrong = names::label_key(name);
     if !wrong.is_empty() {

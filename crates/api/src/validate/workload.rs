@@ -603,32 +603,6 @@ pub(crate) fn disruption_budget_update(new: &Value, _old: &Value) -> Errors {
     disruption_budget(new)
 }
 
-pub(crate) fn autoscaler(object: &Value) -> Errors {
-    let root = At::root(object);
-    let spec = root.get("spec");
-    let mut errors = Vec::new();
-    let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if min.number().is_some_and(|n| n < 1) {
-        min.invalid(&mut errors, "must be greater than or equal to 1");
-    }
-    let most = max.number().unwrap_or(0);
-    if most < 1 {
-        errors.push(Error::invalid(&max.path(), most, "must be greater than 0"));
-    }
-    if min.number().is_some_and(|n| n > most) {
-        errors.push(Error::invalid(&max.path(), most, "must be greater than or equal to `minReplicas`"));
-    }
-    let target = spec.get("scaleTargetRef");
-    for field in ["kind", "name"] {
-        target.get(field).needed_as(&mut errors, |n| names::path_segment(n, false));
-    }
-    errors
-}
-
-pub(crate) fn autoscaler_update(new: &Value, _old: &Value) -> Errors {
-    autoscaler(new)
-}
-
 pub(crate) fn pod_template(object: &Value) -> Errors {
     let root = At::root(object);
     let mut errors = Vec::new();
