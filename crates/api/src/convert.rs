@@ -22,20 +22,20 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
-/// How an object that a request wrote in `version` is stored.
+/// How an object that a request wrote in `version` is stored. What a webhook converts stays as it is here.
 pub fn to_storage(row: &Kind, version: &str, object: &mut Value) {
     let Some(storage) = &row.storage else { return };
-    if storage.group == row.group && storage.version == version {
+    if storage.group == row.group && storage.version == version || row.converter(version).is_some() {
         return;
     }
     (row.hooks.to_storage)(version, object);
     as_map(object).insert("apiVersion".to_owned(), storage.api_version().into());
 }
 
-/// How a stored object is shown in `version`.
+/// How a stored object is shown in `version`. What a webhook converts stays as it is here.
 pub fn from_storage(row: &Kind, version: &str, object: &mut Value) {
     let Some(storage) = &row.storage else { return };
-    if storage.group == row.group && storage.version == version {
+    if storage.group == row.group && storage.version == version || row.converter(version).is_some() {
         return;
     }
     (row.hooks.from_storage)(version, object);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::custom::Custom;
+use crate::custom::{Converter, Custom};
 use crate::tree::Tree;
 use crate::{field, meta, names, table};
 
@@ -333,6 +333,11 @@ impl Kind {
             None => (self.hooks.printer.cells)(object, now),
             Some(custom) => custom.cells(version, object, now),
         }
+    }
+
+    /// What a webhook has to do between a version and the store.
+    pub fn converter(&self, version: &str) -> Option<&Arc<dyn Converter>> {
+        self.custom.as_ref()?.converter(version)
     }
 
     /// Whether what is stored may lack defaults that the kind has now.

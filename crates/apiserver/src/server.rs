@@ -112,6 +112,7 @@ impl ApiServer {
 
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
         let security = Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock))?);
+        definitions.workshop.open(security.outgoing());
         let service = first_host(&config.service_range);
         let names = ServingNames {
             node: &config.node_name,

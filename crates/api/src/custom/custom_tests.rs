@@ -4,6 +4,18 @@ use super::*;
 use crate::decode::{self, FieldValidation, Target};
 use crate::field::Errors;
 
+/// Compiles nothing.
+struct Nobody;
+
+impl Compiler for Nobody {
+    fn rules(&self, _: &Structural) -> Option<Arc<dyn Rules>> {
+        None
+    }
+    fn converter(&self, _: &Value) -> Arc<dyn Converter> {
+        unreachable!("no definition here has a webhook")
+    }
+}
+
 /// The row of a definition with one version of this schema.
 fn kind(schema: Value) -> Kind {
     let names = json!({"plural": "foos", "singular": "foo", "kind": "Foo", "listKind": "FooList"});
@@ -15,7 +27,7 @@ fn kind(schema: Value) -> Kind {
             ]},
             "status": {"acceptedNames": names},
         }),
-        |_| None,
+        &Nobody,
     )
 }
 
@@ -263,7 +275,7 @@ fn columns_show_what_their_paths_find() {
             }]},
             "status": {"acceptedNames": names},
         }),
-        |_| None,
+        &Nobody,
     );
     let now = "2026-01-01T01:00:00Z".parse().unwrap();
     let cells = row.cells("v1", &object(json!({"i": 7, "o": {"a": 1}, "d": "2026-01-01T00:00:00Z"})), now);

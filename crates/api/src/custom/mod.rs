@@ -28,18 +28,18 @@ mod reading;
 mod rule;
 mod structural;
 
-pub use rule::{Compile, Rule, Rules};
+pub use rule::{Compiler, Converter, Converting, Rule, Rules};
 pub use structural::{Additional, ListType, MAX_DEPTH, Pattern, Structural, Type, pattern};
 
 use columns::Columns;
 
 /// How objects of different versions become each other.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Conversion {
     /// They differ in nothing but `apiVersion`.
     None,
-    /// A webhook converts them; this is `spec.conversion.webhook`.
-    Webhook(Value),
+    /// A webhook converts them.
+    Webhook(Arc<dyn Converter>),
 }
 
 /// What is particular to the objects of a custom kind.
@@ -118,13 +118,22 @@ impl Custom {
         }
     }
 
+    /// The converter between a version and the storage version, if they differ and a webhook converts them.
+    pub fn converter(&self, version: &str) -> Option<&Arc<dyn Converter>> {
+        match &self.conversion {
+            Conversion::Webhook(converter) if version != self.storage => Some(converter),
+            _ => None,
+        }
+    }
+
     /// What is wrong with an object in the storage version, by the schema of the version that it was written
-    /// in: where no webhook converts, they differ in name only. What is as it was in `old` is not judged.
+    /// in, from which it differs in name only. One that a webhook has converted was judged before.
     pub fn validate(&self, version: &str, object: &Value, old: Option<&Value>) -> Errors {
-        let version = match self.conversion {
-            Conversion::None => version,
-            Conversion::Webhook(_) => &self.storage,
-        };
+        if self.converter(version).is_some() { Errors::new() } else { self.judge(version, object, old) }
+    }
+
+    /// What is wrong with an object in a version, by its schema. What is as it was in `old` is not judged.
+    pub fn judge(&self, version: &str, object: &Value, old: Option<&Value>) -> Errors {
         let mut errors = Errors::new();
         let Some(version) = self.version(version) else { return errors };
         judge::resource(object, old, &version.structural, &mut errors);
@@ -185,14 +194,15 @@ fn owned(value: &Value) -> Str {
 }
 
 /// The row of a definition whose names were accepted (`status.acceptedNames`). It is served as far as its
-/// versions are; a definition that is going takes no new objects. `compile` compiles the rules of its schemas.
-pub fn row(definition: &Value, compile: Compile) -> Kind {
+/// versions are; a definition that is going takes no new objects. `compiler` makes what cannot
+/// be run here.
+pub fn row(definition: &Value, compiler: &dyn Compiler) -> Kind {
     let (spec, accepted) = (&definition["spec"], &definition["status"]["acceptedNames"]);
     let group = owned(&spec["group"]);
     let versions = meta::items(spec, &["versions"]);
     let stored =
         versions.iter().find(|v| v["storage"] == true).map(|v| owned(&v["name"])).unwrap_or_default();
-    let custom = custom(spec, &accepted["kind"], &stored, compile);
+    let custom = custom(spec, &accepted["kind"], &stored, compiler);
     let resource = owned(&accepted["plural"]);
     let mut listed: Vec<Version> = versions.iter().map(|v| version(&group, &accepted["kind"], v)).collect();
     listed.sort_by_key(|v| meta::version_rank(&v.name));
@@ -252,7 +262,7 @@ fn version(group: &str, kind: &Value, version: &Value) -> Version {
     Version { name, served: version["served"] == true, warning: warning.map(Str::Owned) }
 }
 
-fn custom(spec: &Value, kind: &Value, storage: &str, compile: Compile) -> Custom {
+fn custom(spec: &Value, kind: &Value, storage: &str, compiler: &dyn Compiler) -> Custom {
     let (group, kind) = (owned(&spec["group"]), owned(kind));
     let mut builder = Builder::default();
     let versions: Vec<CustomVersion> = meta::items(spec, &["versions"])
@@ -276,7 +286,7 @@ fn custom(spec: &Value, kind: &Value, storage: &str, compile: Compile) -> Custom
             });
             CustomVersion {
                 name: owned(&version["name"]).into_owned(),
-                rules: compile(&structural),
+                rules: compiler.rules(&structural),
                 structural,
                 source,
                 columns: Columns::read(&version["additionalPrinterColumns"]),
@@ -301,7 +311,7 @@ fn custom(spec: &Value, kind: &Value, storage: &str, compile: Compile) -> Custom
         fingerprint: hasher.finish(),
         defaults,
         conversion: match &spec["conversion"] {
-            c if c["strategy"] == "Webhook" => Conversion::Webhook(c["webhook"].clone()),
+            c if c["strategy"] == "Webhook" => Conversion::Webhook(compiler.converter(&c["webhook"])),
             _ => Conversion::None,
         },
     }

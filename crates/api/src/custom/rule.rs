@@ -1,5 +1,6 @@
 //! `x-kubernetes-validations`: rules in CEL.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -13,8 +14,25 @@ pub trait Rules: std::fmt::Debug + Send + Sync {
     fn judge(&self, object: &Value, old: Option<&Value>, errors: &mut Errors);
 }
 
-/// Compiles the rules of a schema; `None` where it has none.
-pub type Compile = fn(&Structural) -> Option<Arc<dyn Rules>>;
+/// Converts objects by a webhook.
+pub trait Converter: std::fmt::Debug + Send + Sync {
+    /// The same objects, in the same order, in another `apiVersion`.
+    ///
+    /// # Errors
+    /// Why there are none, for people to read.
+    fn convert<'a>(&'a self, objects: Vec<Value>, api_version: &'a str) -> Converting<'a>;
+}
+
+/// A conversion under way.
+pub type Converting<'a> = Pin<Box<dyn Future<Output = Result<Vec<Value>, String>> + Send + 'a>>;
+
+/// Makes what only others than this crate can run.
+pub trait Compiler {
+    /// Compiles the rules of a schema; `None` where it has none.
+    fn rules(&self, schema: &Structural) -> Option<Arc<dyn Rules>>;
+    /// Makes the converter that `spec.conversion.webhook` describes.
+    fn converter(&self, webhook: &Value) -> Arc<dyn Converter>;
+}
 
 /// One rule, as it is written.
 #[derive(Clone, Debug, PartialEq)]

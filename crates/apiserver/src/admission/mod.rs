@@ -18,7 +18,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
-mod webhooks;
+pub(crate) mod webhooks;
 
 use std::sync::Arc;
 

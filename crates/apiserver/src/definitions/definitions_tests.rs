@@ -79,20 +79,20 @@ async fn until_gone(server: &ApiServer, name: &str) {
     kinds.wait_for(|kinds| kinds.group_resource(group, plural).is_none()).await.unwrap();
 }
 
-async fn defined(server: &ApiServer, definition: Value) -> Value {
+pub(super) async fn defined(server: &ApiServer, definition: Value) -> Value {
     let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
     let (code, made) = send(server, "POST", DEFINITIONS, definition).await;
     assert_eq!(code, 201, "{made}");
     until(server, &name, "Established", "True").await
 }
 
-async fn made(server: &ApiServer, path: &str, object: Value) -> Value {
+pub(super) async fn made(server: &ApiServer, path: &str, object: Value) -> Value {
     let (code, made) = send(server, "POST", path, object).await;
     assert_eq!(code, 201, "{made}");
     made
 }
 
-async fn patch(server: &ApiServer, path: &str, kind: &str, body: Value) -> (u16, Value) {
+pub(super) async fn patch(server: &ApiServer, path: &str, kind: &str, body: Value) -> (u16, Value) {
     let media = format!("application/{kind}");
     let answer = ask(server, "PATCH", path, &[("content-type", &media)], body.to_string()).await;
     (answer.code, answer.json())

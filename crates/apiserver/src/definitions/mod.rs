@@ -5,11 +5,12 @@
 //! changes. A row is served before the definition says that it is established.
 
 mod cleanup;
+mod conversion;
 mod names;
 pub(crate) mod rules;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use tiphys_api::custom::{self, definition};
@@ -24,6 +25,7 @@ use self::names::{Names, Outcome};
 use crate::audit::Annotations;
 use crate::cache::{At, Change, Collection, Filter, Notice, Object, Spec, Start, WatchOptions};
 use crate::identity::Component;
+use crate::outgoing::Outgoing;
 use crate::registry::{Call, Registry, Updating, Warnings, objectmeta};
 
 /// The group of the definitions.
@@ -34,9 +36,34 @@ const VERSION: &str = "v1";
 /// How many definitions are read from the store at once.
 const PAGE: usize = 500;
 
+/// Makes what a definition asks for besides its schema. The way out is known later than the first definitions.
+#[derive(Clone, Default)]
+pub(crate) struct Workshop {
+    outgoing: Arc<OnceLock<Arc<Outgoing>>>,
+}
+
+impl Workshop {
+    /// Lets converters call.
+    pub(crate) fn open(&self, outgoing: &Arc<Outgoing>) {
+        // A second time would bring the same.
+        let _ = self.outgoing.set(Arc::clone(outgoing));
+    }
+}
+
+impl custom::Compiler for Workshop {
+    fn rules(&self, schema: &custom::Structural) -> Option<Arc<dyn custom::Rules>> {
+        rules::compile(schema)
+    }
+
+    fn converter(&self, webhook: &Value) -> Arc<dyn custom::Converter> {
+        Arc::new(conversion::Webhook::new(webhook, Arc::clone(&self.outgoing)))
+    }
+}
+
 /// What is known of the definitions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Definitions {
+    pub(crate) workshop: Workshop,
     names: Names,
     /// By the name of the definition.
     known: HashMap<String, Known>,
@@ -103,7 +130,7 @@ impl Definitions {
         let (name, group) = (meta::name(definition), meta::text(definition, &["spec", "group"]));
         let accepted = definition["status"]["acceptedNames"].clone();
         let served = Stamp::of(definition, &accepted);
-        match kinds.insert(custom::row(definition, rules::compile)) {
+        match kinds.insert(custom::row(definition, &self.workshop)) {
             Ok(()) => {
                 self.names.note(name, group, &Outcome { accepted, conflict: None });
                 let known = Known { group: group.to_owned(), served: Some(served), going: false };
@@ -116,8 +143,8 @@ impl Definitions {
 
 /// Follows the definitions until the server stops or its cache ends.
 pub(crate) async fn run(registry: Arc<Registry>, definitions: Definitions, stop: CancellationToken) {
-    let (Definitions { names, known }, tasks) = (definitions, JoinSet::new());
-    let mut keeper = Keeper { registry, names, known, tasks };
+    let (Definitions { workshop, names, known }, tasks) = (definitions, JoinSet::new());
+    let mut keeper = Keeper { registry, workshop, names, known, tasks };
     // Dropping the keeper ends its tasks.
     tokio::select! {
         () = stop.cancelled() => {}
@@ -127,6 +154,7 @@ pub(crate) async fn run(registry: Arc<Registry>, definitions: Definitions, stop:
 
 struct Keeper {
     registry: Arc<Registry>,
+    workshop: Workshop,
     names: Names,
     known: HashMap<String, Known>,
     /// Writes of status, and deletions of objects.
@@ -280,7 +308,7 @@ impl Keeper {
         }
         let mut named = definition.clone();
         named["status"]["acceptedNames"] = accepted;
-        let row = Arc::new(custom::row(&named, rules::compile));
+        let row = Arc::new(custom::row(&named, &self.workshop));
         let Some(spec) = Spec::of(&row) else { return false };
         let cache = self.registry.cache();
         if cache.collection(&spec.group, &spec.resource).is_some_and(|there| *there.spec() != spec) {

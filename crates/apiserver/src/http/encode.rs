@@ -98,15 +98,23 @@ impl View {
         }
     }
 
+    /// Whether a webhook has to convert what is stored before it comes here.
+    pub(crate) fn is_converted(&self) -> bool {
+        self.kind.converter(&self.version).is_some()
+    }
+
     /// Whether stored bytes can go out as they are.
     fn shown_as_stored(&self) -> bool {
-        convert::is_stored_as(&self.kind, &self.version) && !self.kind.is_completed_on_read()
+        let complete = !self.kind.is_completed_on_read();
+        self.is_converted() || (convert::is_stored_as(&self.kind, &self.version) && complete)
     }
 
     /// A stored object with the defaults that it may lack.
     fn complete(&self, stored: &Bytes) -> Result<Value, Status> {
         let mut tree = parse(stored)?;
-        if let Some(storage) = self.kind.storage.as_ref().filter(|_| self.kind.is_completed_on_read()) {
+        if let Some(storage) =
+            self.kind.storage.as_ref().filter(|_| self.kind.is_completed_on_read() && !self.is_converted())
+        {
             self.kind.fill_defaults(&storage.version, &mut tree);
         }
         Ok(tree)

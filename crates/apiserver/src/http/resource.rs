@@ -21,7 +21,7 @@ use super::why::WHY;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
 use crate::authz;
 use crate::cache::{At, Filter, ListOptions};
-use crate::registry::{Call, Object, Updating, cache_status};
+use crate::registry::{Call, Object, Registry, Updating, cache_status};
 
 /// Subresources whose answers can go on for as long as the client likes.
 pub(super) fn is_stream(subresource: &str) -> bool {
@@ -178,7 +178,7 @@ impl Handler {
         let object = collection.read(at, &call.namespace, &call.name).await.map_err(cache_status)?;
         let visible = object.filter(|object| call.uninitialized || !object.is_uninitialized());
         let object = visible.ok_or_else(|| call.not_found())?;
-        answer(&view, StatusCode::OK, object.json(), asked)
+        answer(&view, StatusCode::OK, object.json(), asked).await
     }
 
     async fn list(&self, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
@@ -201,6 +201,10 @@ impl Handler {
             remaining: page.remaining,
         };
         let items = page.map(|object| object.json().clone());
+        if view.is_converted() {
+            let items = Registry::shown(&view.kind, &view.version, items.collect()).await?;
+            return stream::list(view, meta, items.into_iter(), &asked.head.headers);
+        }
         stream::list(view, meta, items, &asked.head.headers)
     }
 
@@ -216,7 +220,7 @@ impl Handler {
         let Object { json } = self.registry.create(&call, dialect.written(None, object)).await?;
         let waits = call.uninitialized && is_uninitialized(&json);
         let code = if waits { StatusCode::ACCEPTED } else { StatusCode::CREATED };
-        written(&view, code, &json, &asked.head.headers)
+        written(&view, code, &json, &asked.head.headers).await
     }
 
     async fn put(
@@ -239,7 +243,7 @@ impl Handler {
         };
         let updated = self.registry.update(&call, Updating { rules, create, make: &mut make }).await?;
         let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-        written(&view, code, &updated.object.json, &asked.head.headers)
+        written(&view, code, &updated.object.json, &asked.head.headers).await
     }
 
     async fn patch(
@@ -281,7 +285,7 @@ impl Handler {
             self.registry.update(&call, Updating { rules, create: false, make: &mut make }).await?
         };
         let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-        written(&view, code, &updated.object.json, &asked.head.headers)
+        written(&view, code, &updated.object.json, &asked.head.headers).await
     }
 
     /// Whether the user may do this, too, to what the request is about.
@@ -317,7 +321,7 @@ impl Handler {
         }
         let waits = !deleted.gone && options.propagation == Some(crate::registry::Propagation::Foreground);
         let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
-        written(&view, code, &deleted.object.json, &asked.head.headers)
+        written(&view, code, &deleted.object.json, &asked.head.headers).await
     }
 
     async fn delete_collection(
@@ -334,7 +338,9 @@ impl Handler {
         call.dry_run |= dry_run;
         let deleted = self.registry.delete_collection(&call, &options, filter).await?;
         let meta = ListMeta { resource_version: String::new(), next: None, remaining: None };
-        stream::list(view, meta, deleted.into_iter().map(|o| o.json), &asked.head.headers)
+        let items = deleted.into_iter().map(|o| o.json).collect();
+        let items = Registry::shown(&view.kind, &view.version, items).await?;
+        stream::list(view, meta, items.into_iter(), &asked.head.headers)
     }
 
     /// How the client wants to see objects of the call's kind.
@@ -389,16 +395,27 @@ async fn read_options(body: RequestBody, headers: &http::HeaderMap) -> Result<Op
     Ok(Some(options))
 }
 
-fn answer(view: &View, code: StatusCode, stored: &Bytes, asked: &Asked) -> Result<Response<Body>, Status> {
-    written(view, code, stored, &asked.head.headers)
+async fn answer(
+    view: &View,
+    code: StatusCode,
+    stored: &Bytes,
+    asked: &Asked,
+) -> Result<Response<Body>, Status> {
+    written(view, code, stored, &asked.head.headers).await
 }
 
-fn written(
+async fn written(
     view: &View,
     code: StatusCode,
     stored: &Bytes,
     headers: &http::HeaderMap,
 ) -> Result<Response<Body>, Status> {
+    if view.is_converted() {
+        let shown = Registry::shown(&view.kind, &view.version, vec![stored.clone()]).await?;
+        // One goes in, and one comes out.
+        let shown = shown.into_iter().next().unwrap_or_default();
+        return Ok(respond::whole(code, view.content_type(), view.object(&shown)?, headers));
+    }
     Ok(respond::whole(code, view.content_type(), view.object(stored)?, headers))
 }
 

@@ -16,7 +16,7 @@ use super::encode::{ListMeta, View};
 use super::request_info::Verb;
 use super::{Asked, Handler, respond};
 use crate::cache::{Change, Error as Gone, Notice, Start, Watch, WatchOptions};
-use crate::registry::{Call, cache_status};
+use crate::registry::{Call, Registry, cache_status};
 
 /// Small items are sent together in pieces of about this size.
 const PIECE: usize = 64 << 10;
@@ -126,7 +126,7 @@ impl Running {
             let frames = match notices {
                 Ok(notices) => {
                     self.events.fetch_add(notices.len() as u64, Relaxed);
-                    self.frames(&notices)
+                    self.frames(&notices).await
                 }
                 // The kind is no more, and its objects went before it.
                 Err(Gone::Removed) => return None,
@@ -140,7 +140,10 @@ impl Running {
         }
     }
 
-    fn frames(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+    async fn frames(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+        if self.view.is_converted() {
+            return self.converted(notices).await;
+        }
         let mut frames = notices.iter().map(|notice| self.frame(notice));
         let Some(first) = frames.next().transpose()? else { return Ok(Bytes::new()) };
         let mut all: Option<BytesMut> = None;
@@ -150,18 +153,44 @@ impl Running {
         Ok(all.map_or(first, BytesMut::freeze))
     }
 
+    /// The frames of objects that a webhook converts, all at once.
+    async fn converted(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+        let objects = notices.iter().filter_map(|notice| match notice {
+            Notice::Object { object, .. } => Some(object.json().clone()),
+            Notice::Bookmark { .. } => None,
+        });
+        let (kind, version) = (&self.view.kind, &self.view.version);
+        let mut objects = Registry::shown(kind, version, objects.collect()).await?.into_iter();
+        let mut all = BytesMut::new();
+        for notice in notices {
+            match notice {
+                Notice::Object { change, .. } => {
+                    // There is one for each.
+                    let object = objects.next().unwrap_or_default();
+                    all.extend_from_slice(&self.view.event(name(*change), &object)?);
+                }
+                Notice::Bookmark { .. } => all.extend_from_slice(&self.frame(notice)?),
+            }
+        }
+        Ok(all.freeze())
+    }
+
     fn frame(&self, notice: &Notice) -> Result<Bytes, Status> {
         match notice {
             Notice::Object { change, object, frames } => {
-                let event = match change {
-                    Change::Added => "ADDED",
-                    Change::Modified => "MODIFIED",
-                    Change::Deleted => "DELETED",
-                };
+                let event = name(*change);
                 let key = format!("{event}/{}", self.frame_key);
                 frames.get_or_make(&key, || self.view.event(event, object.json()))
             }
             Notice::Bookmark { revision, initial } => self.view.bookmark(&revision.to_string(), *initial),
         }
+    }
+}
+
+fn name(change: Change) -> &'static str {
+    match change {
+        Change::Added => "ADDED",
+        Change::Modified => "MODIFIED",
+        Change::Deleted => "DELETED",
     }
 }

@@ -15,13 +15,15 @@ use crate::stored;
 const NAMES: usize = 8;
 
 impl Registry {
-    /// Creates an object, given in the storage version with its defaults.
+    /// Creates an object, given in the storage version with its defaults; where a webhook converts, in the
+    /// call's.
     ///
     /// # Errors
     /// 409 if it exists, 422 if it is invalid, and what admission answers.
     pub async fn create(&self, call: &Call, mut object: Value) -> Result<Object, Status> {
         let kind = &call.kind;
         objectmeta::place(&mut object, &call.namespace)?;
+        self.to_stored(call, &mut object, None).await?;
         if !meta::text(&object, &["metadata", "resourceVersion"]).is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }

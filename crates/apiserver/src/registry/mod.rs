@@ -26,6 +26,7 @@ use claims::Claims;
 
 mod charges;
 pub mod claims;
+mod conversion;
 mod create;
 mod delete;
 mod initialization;

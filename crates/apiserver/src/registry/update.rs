@@ -26,7 +26,8 @@ pub struct Change<'a> {
     pub rules: Update,
     /// Makes an object that does not exist.
     pub create: bool,
-    /// The object as it shall be, in the storage version, made of what it is; `None`: it does not exist. Is
+    /// The object as it shall be, made of what it is, both in the storage version (where a webhook
+    /// converts, in the call's); `None`: it does not exist. Is
     /// asked again when somebody else was faster.
     pub make: &'a mut (dyn FnMut(Option<&Value>) -> Result<Value, Status> + Send),
 }
@@ -88,6 +89,7 @@ impl Registry {
     /// Creates the object under the name in the request.
     async fn make(&self, call: &Call, change: &mut Change<'_>) -> Result<Attempt, Status> {
         let mut object = (change.make)(None)?;
+        self.to_stored(call, &mut object, None).await?;
         let metadata = meta::metadata_mut(&mut object);
         if let Some(uid) = metadata.get("uid").and_then(Value::as_str).filter(|uid| !uid.is_empty()) {
             return Err(call.conflict(&format!(
@@ -116,7 +118,9 @@ impl Registry {
         from: &Current,
     ) -> Result<Attempt, Status> {
         let (kind, old) = (&call.kind, &from.tree);
-        let mut object = (change.make)(Some(old))?;
+        let spoken = self.spoken(call, old).await?;
+        let mut object = (change.make)(Some(spoken.as_ref().unwrap_or(old)))?;
+        self.to_stored(call, &mut object, spoken.as_ref()).await?;
         in_place(call, &mut object)?;
         self.check_identity(call, &mut object, old)?;
 

@@ -71,7 +71,7 @@ impl Hook {
 }
 
 /// Where a `WebhookClientConfig` leads.
-fn spec(config: &Value) -> Result<Spec, String> {
+pub(crate) fn spec(config: &Value) -> Result<Spec, String> {
     let place = match (config["url"].as_str(), &config["service"]) {
         (Some(url), _) => Place::Url(url.to_owned()),
         (None, service @ Value::Object(_)) => Place::Service {

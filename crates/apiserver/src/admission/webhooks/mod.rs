@@ -5,7 +5,7 @@
 //! nothing. Mutating webhooks are called one after the other, by their configurations' names and their places in
 //! them; validating ones at the same time.
 
-mod hook;
+pub(crate) mod hook;
 mod review;
 
 use std::sync::{Arc, PoisonError, RwLock};

@@ -1,0 +1,83 @@
+//! Objects whose versions a webhook converts.
+//!
+//! Everything else is converted where it is read and written, without waiting. These objects come to the registry,
+//! and leave it, in the version of the request; what is stored and admitted is in the storage version.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+use tiphys_api::custom::Converter;
+use tiphys_api::kind::{Kind, api_version};
+use tiphys_api::meta;
+use tiphys_api::status::Status;
+
+use super::{Call, Registry};
+
+/// Objects that are converted at once.
+const BATCH: usize = 500;
+
+async fn converted(
+    converter: &Arc<dyn Converter>,
+    kind: &Kind,
+    objects: Vec<Value>,
+    version: &str,
+) -> Result<Vec<Value>, Status> {
+    let wanted = api_version(&kind.group, version);
+    let converted = converter.convert(objects, &wanted).await;
+    converted.map_err(|why| {
+        Status::internal(format!("conversion webhook for {}, Kind={} failed: {why}", wanted, kind.kind))
+    })
+}
+
+impl Registry {
+    /// The stored form of an object that a request wrote; it is judged by the schema of its own version first.
+    pub(super) async fn to_stored(
+        &self,
+        call: &Call,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let kind = &call.kind;
+        let (Some(converter), Some(custom)) = (kind.converter(&call.version), &kind.custom) else {
+            return Ok(());
+        };
+        let errors = custom.judge(&call.version, object, old);
+        if !errors.is_empty() {
+            return Err(Status::invalid(&kind.group, &kind.kind, meta::name(object), &errors));
+        }
+        let version = super::storage(kind)?.version.to_string();
+        let mut all = converted(converter, kind, vec![object.take()], &version).await?;
+        *object = all.pop().unwrap_or_default();
+        Ok(())
+    }
+
+    /// A stored object in the version of a request; `None`: it is in that already.
+    pub(super) async fn spoken(&self, call: &Call, stored: &Value) -> Result<Option<Value>, Status> {
+        let Some(converter) = call.kind.converter(&call.version) else { return Ok(None) };
+        let mut all = converted(converter, &call.kind, vec![stored.clone()], &call.version).await?;
+        Ok(all.pop())
+    }
+
+    /// Stored objects as a version shows them, where a webhook converts; others as they are.
+    ///
+    /// # Errors
+    /// The webhook does not convert them.
+    pub(crate) async fn shown(kind: &Kind, version: &str, stored: Vec<Bytes>) -> Result<Vec<Bytes>, Status> {
+        let Some(converter) = kind.converter(version) else { return Ok(stored) };
+        let storage = super::storage(kind)?;
+        let mut shown = Vec::with_capacity(stored.len());
+        for batch in stored.chunks(BATCH) {
+            let read = |json: &Bytes| {
+                let mut tree: Value = serde_json::from_slice(json).map_err(Status::internal)?;
+                kind.fill_defaults(&storage.version, &mut tree);
+                Ok(tree)
+            };
+            let objects = batch.iter().map(read).collect::<Result<Vec<_>, Status>>()?;
+            for object in converted(converter, kind, objects, version).await? {
+                shown.push(Bytes::from(object.to_string()));
+            }
+        }
+        Ok(shown)
+    }
+}
