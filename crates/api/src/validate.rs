@@ -25,6 +25,7 @@ mod scheduling;
 mod security;
 pub(crate) mod service;
 pub(crate) mod storage;
+pub(crate) mod trust;
 mod volume;
 pub(crate) mod workload;
 

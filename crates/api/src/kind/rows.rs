@@ -261,6 +261,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         }
         (_, "ClusterRole") => (access::cluster_role, access::cluster_role_update),
         (_, "ClusterRoleBinding") => (access::cluster_role_binding, access::cluster_role_binding_update),
+        (_, "ClusterTrustBundle") => (validate::trust::bundle, validate::trust::bundle_update),
         (_, "ConfigMap") => (rules_of::config_map, rules_of::config_map_update),
         (_, "ControllerRevision") => (|_| Vec::new(), workload::revision_update),
         (_, "CustomResourceDefinition") => (definition::validate_create, definition::validate_update),
@@ -297,6 +298,9 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "PersistentVolume") => (volume::persistent_volume, volume::persistent_volume_update),
         (_, "PersistentVolumeClaim") => (volume::claim, volume::claim_update),
         (_, "Pod") => (pod::create, pod::update),
+        (_, "PodCertificateRequest") => {
+            (validate::trust::pod_certificate, validate::trust::pod_certificate_update)
+        }
         (_, "PodDisruptionBudget") => (workload::disruption_budget, workload::disruption_budget_update),
         (_, "PodTemplate") => (workload::pod_template, workload::pod_template_update),
         (_, "PriorityClass") => (rules_of::priority_class, rules_of::priority_class_update),
@@ -646,6 +650,8 @@ fn certificates(rows: &mut Vec<Kind>) {
             .deprecated("v1beta1", 37, 40, "v1")
             .cluster()
             .conditional_update()
+            // The rule for names needs the signer's.
+            .named(names::path_segment)
             .field("spec.signerName"),
         row(group, "PodCertificateRequest", "podcertificaterequests")
             .in_versions(&["v1", "v1beta1"])

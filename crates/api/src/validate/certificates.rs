@@ -37,7 +37,7 @@ const SHORTEST: i64 = 600;
 /// A domain, a slash, a namespace, a dot and a name.
 const LONGEST_SIGNER: usize = 253 + 1 + 63 + 1 + 253;
 
-fn signer_name(at: &At<'_>, errors: &mut Errors) {
+pub(super) fn signer_name(at: &At<'_>, errors: &mut Errors) {
     let name = at.text();
     if name.is_empty() {
         return at.required(errors, "signerName must be provided");

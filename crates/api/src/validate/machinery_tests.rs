@@ -36,6 +36,17 @@ fn good_ones_pass() {
 }
 
 #[test]
+fn the_core_groups_service_has_a_name_that_ends_with_a_dot() {
+    let row = crate::kind::Kinds::builtin().group_resource(AGGREGATION, "apiservices").unwrap().clone();
+    assert_eq!((row.hooks.validate_name)("v1.", false), [""; 0]);
+    let core = with(
+        &service(&json!({"group": "", "service": null, "insecureSkipTLSVerify": null})),
+        &json!({"metadata": {"name": "v1."}}),
+    );
+    assert_eq!(created(AGGREGATION, "APIService", &core), [""; 0]);
+}
+
+#[test]
 fn what_keeps_a_cluster_reachable_is_fixed() {
     let named = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
     for (kind, name, spec) in [

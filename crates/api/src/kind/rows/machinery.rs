@@ -2,7 +2,7 @@
 
 use super::{Kind, row};
 use crate::custom::definition;
-use crate::{defaults, meta, prepare};
+use crate::{defaults, meta, names, prepare};
 
 /// Parts of the API that other servers answer.
 pub(super) fn aggregation(rows: &mut Vec<Kind>) {
@@ -13,6 +13,8 @@ pub(super) fn aggregation(rows: &mut Vec<Kind>) {
             .category(EXTENSIONS)
             .status()
             .create(prepare::create_api_service)
+            // The core group's ends with a dot: "v1.".
+            .named(names::path_segment)
             .default(defaults::api_service)
             .conditional_update(),
     );
