@@ -1,6 +1,7 @@
 //! The request path: TLS, authentication, authorization, admission, the registry, list and watch.
 
 pub mod admission;
+pub mod aggregation;
 pub mod alloc;
 pub mod at_rest;
 pub mod audit;

@@ -162,13 +162,15 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Headers that belong to one connection and are not handed on.
-const HOP: [HeaderName; 6] = [
+const HOP: [HeaderName; 8] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// What of a client's headers goes to the other end.
@@ -183,6 +185,13 @@ pub(crate) fn handed_on(headers: &HeaderMap) -> HeaderMap {
         kept.insert(header::UPGRADE, protocol);
     }
     kept
+}
+
+/// Takes out of the other end's headers what is not for the client.
+pub(crate) fn handed_back(headers: &mut HeaderMap) {
+    for name in &HOP {
+        headers.remove(name);
+    }
 }
 
 /// Sends a request over a connection of its own and answers with what comes back. If both ends switch
@@ -219,9 +228,7 @@ pub(crate) async fn forward(
         return Ok(Response::from_parts(head, Body::empty()));
     }
     let (mut head, body) = response.into_parts();
-    for name in &HOP {
-        head.headers.remove(name);
-    }
+    handed_back(&mut head.headers);
     let pieces = body.into_data_stream().map(|piece| piece.map_err(Into::into));
     // The sender keeps the connection open for as long as its answer is read.
     let pieces = pieces.map(move |piece| {

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
+use crate::aggregation::Aggregation;
 use crate::alloc::Services;
 use crate::at_rest::Transformer;
 use crate::audit::{self, Auditor};
@@ -110,6 +111,7 @@ impl ApiServer {
         let cache = Cache::start(Arc::clone(&store), specs, Limits::default()).await.map_err(Error::Cache)?;
         let source: Arc<dyn Source> = Arc::clone(&cache) as _;
 
+        let aggregated = Arc::clone(&source);
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
         let security = Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock))?);
         definitions.workshop.open(security.outgoing());
@@ -139,12 +141,15 @@ impl ApiServer {
         let _task = tokio::spawn(definitions::run(Arc::clone(&registry), definitions, stop.clone()));
         let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;
         let tracer = Tracer::new(config.trace, security.outgoing()).map_err(Error::Trace)?;
+        let aggregation = Arc::new(Aggregation::new(aggregated, Arc::clone(security.outgoing())));
+        aggregation.run(&registry, &stop);
         let fairness = Fairness::new();
         let seen = fairness::look(&fairness, &registry).await;
         let handler = Handler::new(
             Arc::clone(&registry),
             security,
             Arc::clone(&nodes),
+            aggregation,
             (auditor, tracer),
             Arc::clone(&fairness),
             stop.clone(),

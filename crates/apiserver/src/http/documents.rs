@@ -1,12 +1,15 @@
 //! What the server says about itself: discovery and OpenAPI, over HTTP.
 
+use std::sync::Arc;
+
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::{Value, json};
 use tiphys_api::kind::Kinds;
 use tiphys_api::status::{Reason, Status};
 
-use super::{Asked, Body, Handler, not_here, respond};
+use super::{Asked, Body, Handler, respond};
+use crate::aggregation::merge::{self, Server};
 use crate::discovery::{self, AGGREGATED_V2, Document};
 use crate::openapi;
 
@@ -23,12 +26,13 @@ enum Found {
 }
 
 impl Handler {
-    /// Answers what is served.
-    pub(super) fn document(&self, path: &str, asked: &Asked) -> Result<Response<Body>, Status> {
+    /// Answers what is served; `None` for what this server has no document of.
+    pub(super) fn document(&self, path: &str, asked: &Asked) -> Result<Option<Response<Body>>, Status> {
         let headers = &asked.head.headers;
         let address = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let found = find(&self.registry.kinds(), path, address, headers, asked.query.get("hash"))?;
-        Ok(match found.ok_or_else(not_here)? {
+        let Some(found) = with_servers(found, path, &self.servers())? else { return Ok(None) };
+        Ok(Some(match found {
             Found::Plain(value) => respond::json(StatusCode::OK, &value),
             Found::Tagged(media_type, document) => tagged(media_type, document, "public", headers),
             Found::Immutable(document) => {
@@ -40,7 +44,42 @@ impl Handler {
                 response.headers_mut().insert(header::LOCATION, url);
                 response
             }
-        })
+        }))
+    }
+
+    /// The servers of the other parts of the API.
+    fn servers(&self) -> Vec<Server> {
+        let backends = self.aggregation.backends().into_iter();
+        backends.map(|b| (Arc::clone(&b), self.aggregation.found(&b))).collect()
+    }
+}
+
+/// What was found, with what other servers serve.
+fn with_servers(found: Option<Found>, path: &str, servers: &[Server]) -> Result<Option<Found>, Status> {
+    if servers.is_empty() {
+        return Ok(found);
+    }
+    let retagged = |media_type, document: Document, add: fn(&mut Value, &[Server])| {
+        let mut value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
+        add(&mut value, servers);
+        Ok(Some(Found::Tagged(media_type, Document::of(&value))))
+    };
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match (parts.as_slice(), found) {
+        (["apis"], Some(Found::Plain(mut list))) => {
+            merge::groups(&mut list, servers);
+            Ok(Some(Found::Plain(list)))
+        }
+        (["apis"], Some(Found::Tagged(ty, document))) => retagged(ty, document, merge::aggregated),
+        (["openapi", "v3"], Some(Found::Tagged(ty, document))) => retagged(ty, document, merge::openapi),
+        (["apis", group], found) => {
+            let own = match found {
+                Some(Found::Plain(own)) => Some(own),
+                _ => None,
+            };
+            Ok(merge::group(own, group, servers).map(Found::Plain))
+        }
+        (_, found) => Ok(found),
     }
 }
 

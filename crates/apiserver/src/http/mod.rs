@@ -12,6 +12,7 @@ use tiphys_api::decode::FieldValidation;
 use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 
+use crate::aggregation::Aggregation;
 use crate::audit::{Annotations, Auditor};
 use crate::authn::{self, Connection};
 use crate::authz;
@@ -23,6 +24,7 @@ use crate::registry::{Registry, Warnings};
 use crate::security::Security;
 use crate::trace::{self, Tracer};
 
+mod aggregated;
 pub mod body;
 mod components;
 mod connect;
@@ -64,6 +66,7 @@ pub struct Handler {
     registry: Arc<Registry>,
     security: Arc<Security>,
     nodes: Arc<Nodes>,
+    aggregation: Arc<Aggregation>,
     metrics: Arc<Metrics>,
     auditor: Arc<Auditor>,
     tracer: Tracer,
@@ -95,11 +98,13 @@ impl Handler {
         registry: Arc<Registry>,
         security: Arc<Security>,
         nodes: Arc<Nodes>,
+        aggregation: Arc<Aggregation>,
         (auditor, tracer): (Arc<Auditor>, Tracer),
         fairness: Arc<Fairness>,
         stop: CancellationToken,
     ) -> Self {
-        Self { registry, security, nodes, metrics: Metrics::new(), auditor, tracer, fairness, stop }
+        let metrics = Metrics::new();
+        Self { registry, security, nodes, aggregation, metrics, auditor, tracer, fairness, stop }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
@@ -177,7 +182,7 @@ impl Handler {
         let answer = async {
             match target {
                 Target::Resource(resource) => self.resource(resource, asked, body).await,
-                Target::Path(path) => self.path(&path, asked).await,
+                Target::Path(path) => self.path(&path, asked, body).await,
             }
         };
         match class {
@@ -230,7 +235,7 @@ impl Handler {
     }
 
     /// Answers what is not about a resource.
-    async fn path(&self, path: &str, asked: Asked) -> Result<Response<Body>, Status> {
+    async fn path(&self, path: &str, asked: Asked, body: RequestBody) -> Result<Response<Body>, Status> {
         let trimmed = path.trim_end_matches('/');
         let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
         match trimmed {
@@ -239,9 +244,12 @@ impl Handler {
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
-                None => self.document(trimmed, &asked),
+                None => match self.document(trimmed, &asked)? {
+                    Some(document) => Ok(document),
+                    None => self.aggregated_path(trimmed, asked, body).await,
+                },
             },
-            _ => Err(not_here()),
+            _ => self.aggregated_path(trimmed, asked, body).await,
         }
     }
 }

@@ -75,7 +75,9 @@ impl Handler {
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
         let kinds = self.registry.kinds();
-        let kind = kinds.resource(&r.group, &r.version, &r.resource).ok_or_else(not_here)?;
+        let Some(kind) = kinds.resource(&r.group, &r.version, &r.resource) else {
+            return self.aggregated(&r.group, &r.version, asked, body).await;
+        };
         if let Some(warning) = kind.version(&r.version).and_then(|v| v.warning.as_deref()) {
             asked.warnings.add(warning);
         }

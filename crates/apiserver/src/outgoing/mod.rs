@@ -22,10 +22,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -271,7 +271,6 @@ impl Endpoint {
     /// # Errors
     /// What keeps the answer from being there within `timeout`.
     pub async fn ask(&self, query: &str, body: Bytes, timeout: Duration) -> Result<Value, Error> {
-        let json = |body: Bytes| serde_json::from_slice(&body).map_err(|e| Step::NotJson(Arc::new(e)));
         self.post(query, body, timeout, json).await
     }
 
@@ -298,8 +297,31 @@ impl Endpoint {
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
             .body(Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        let named = |step| self.error(&Method::POST, &path, step);
-        let request = request.map_err(|e| named(Step::Request(Arc::new(e))))?;
+        let request = request.map_err(|e| self.error(&Method::POST, &path, Step::Request(Arc::new(e))))?;
+        self.understood(request, timeout, understand).await
+    }
+
+    /// Gets the JSON of a path; as [`Endpoint::ask`] otherwise.
+    ///
+    /// # Errors
+    /// What keeps the answer from being there within `timeout`.
+    pub async fn get(&self, path: &str, headers: HeaderMap, timeout: Duration) -> Result<Value, Error> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::builder().uri(path).body(body);
+        let mut request = request.map_err(|e| self.error(&Method::GET, path, Step::Request(Arc::new(e))))?;
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        self.understood(request, timeout, json).await
+    }
+
+    /// What `understand` makes of a 2xx.
+    async fn understood<T>(
+        &self,
+        request: Request<RequestBody>,
+        timeout: Duration,
+        understand: impl FnOnce(Bytes) -> Result<T, Step>,
+    ) -> Result<T, Error> {
+        let (method, path) = (request.method().clone(), request.uri().to_string());
         let asked = self.within(timeout, async {
             let response = self.exchange(request).await?;
             let code = response.status();
@@ -310,7 +332,7 @@ impl Endpoint {
             }
             understand(body)
         });
-        asked.await.map_err(named)
+        asked.await.map_err(|step| self.error(&method, &path, step))
     }
 
     /// Sends a request whose URI is a path with its query, and answers once the head of the answer is there;
@@ -340,6 +362,19 @@ impl Endpoint {
     /// `host[:port]`, as the endpoint's certificate and the `host` header name it.
     pub fn authority(&self) -> &str {
         self.authority.as_str()
+    }
+
+    /// Where calls would go now; the same text for the same place.
+    ///
+    /// # Errors
+    /// It is a Service that leads nowhere.
+    pub fn resolved(&self) -> Result<String, Step> {
+        self.dialer.resolved()
+    }
+
+    /// Name, namespace and port of the Service that this is, if it is one.
+    pub fn service(&self) -> Option<(&str, &str, u16)> {
+        self.dialer.service()
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
@@ -388,7 +423,8 @@ impl Endpoint {
     fn error(&self, method: &Method, path: &str, step: Step) -> Error {
         let mut name = method.as_str().to_ascii_lowercase();
         name[..1].make_ascii_uppercase();
-        let port = if self.authority.port().is_none() && self.dialer.is_service() { ":443" } else { "" };
+        let port =
+            if self.authority.port().is_none() && self.dialer.service().is_some() { ":443" } else { "" };
         Error { method: name, url: format!("{}://{}{port}{path}", self.scheme, self.authority), step }
     }
 }
@@ -423,6 +459,10 @@ fn located(place: &Place) -> Result<(Scheme, Authority, String), SpecError> {
             Ok((Scheme::HTTPS, authority, path))
         }
     }
+}
+
+fn json(body: Bytes) -> Result<Value, Step> {
+    serde_json::from_slice(&body).map_err(|e| Step::NotJson(Arc::new(e)))
 }
 
 /// Reads a whole body of at most `limit` bytes.

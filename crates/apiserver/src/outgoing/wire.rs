@@ -63,8 +63,17 @@ impl Dialer {
         Ok(Self { place, source, host, port, tls })
     }
 
-    pub(super) fn is_service(&self) -> bool {
-        matches!(self.place, Place::Service { .. })
+    pub(super) fn service(&self) -> Option<(&str, &str, u16)> {
+        match &self.place {
+            Place::Service { namespace, name, port, .. } => Some((name, namespace, *port)),
+            Place::Url(_) => None,
+        }
+    }
+
+    /// Where it would dial now, as text.
+    pub(super) fn resolved(&self) -> Result<String, Step> {
+        let Some((name, namespace, port)) = self.service() else { return Ok(self.host.clone()) };
+        Ok(format!("{:?}", resolve::service(&*self.source, namespace, name, port)?))
     }
 
     /// Connects; tells whether the connection speaks HTTP/2.
