@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::check::Reference;
 use crate::error::EvalError;
+use crate::library::Price;
 use crate::library::collections::sort_by;
 use crate::price;
 use crate::program::{Bindings, Budget, Program};
@@ -113,6 +114,12 @@ impl<'e, 'a> Evaluator<'e, 'a> {
         }
         for arg in args {
             values.push(self.expr(arg)?);
+        }
+        if matches!(function.price, Price::Find | Price::Matches)
+            && let Some(Value::String(pattern)) = values.get(1)
+            && !self.program.regexes.knows(pattern)
+        {
+            self.budget.spend(price::PATTERN)?;
         }
         // What grows with its arguments is paid for before it is done.
         if let Some(cost) = price::before(function.price, &values) {

@@ -61,6 +61,8 @@ fn arithmetic_and_comparison() {
         ("1 < 2.5 && 2u > 1 && 3 >= 3u", "true"),
         ("dyn(1) == 1.0 && dyn(1u) == 1", "true"),
         ("dyn('1') == 1", "false"),
+        // Compared as doubles, of which both are the same.
+        ("9223372036854775807 < 9223372036854775808.0", "false"),
         ("'a' < 'b' && b'a' < b'b' && false < true", "true"),
         ("[1, 2] == [1, 2] && {'a': 1} == {'a': 1}", "true"),
         ("[1, 2] + [3]", "[1, 2, 3]"),
@@ -144,6 +146,21 @@ fn a_budget_ends_what_is_too_dear() {
     let mut small = Budget::new(50);
     assert_eq!(program.evaluate(&Bindings::new(), &mut small).unwrap_err(), EvalError::BudgetSpent);
     assert_eq!(small.remaining(), 0);
+}
+
+#[test]
+fn patterns_that_come_with_objects_are_paid_for_once() {
+    let cost = |source: &str| {
+        let program = Program::compile(source, &environment()).unwrap();
+        let mut budget = Budget::new(RUNTIME_BUDGET);
+        let result = program.evaluate(&Bindings::new(), &mut budget);
+        (RUNTIME_BUDGET - budget.remaining(), result.is_ok())
+    };
+    assert!(cost("['a', 'b', 'c'].all(s, s.matches('[abc]'))").0 < 100);
+    let (once, _) = cost("['a', 'b', 'c'].all(s, s.matches('[ab' + 'c]'))");
+    assert!((1_000..1_200).contains(&once), "{once}");
+    let many = "lists.range(100000).all(i, !'a'.matches('[b]{' + string(i % 999 + 1) + '}'))";
+    assert!(!cost(many).1);
 }
 
 #[test]
@@ -241,6 +258,64 @@ const PIECES: [&str; 40] = [
     "i",
 ];
 
+/// Calls of functions that look into texts and numbers; `S` and `N` stand for some of these.
+const CALLS: [&str; 30] = [
+    "S.substring(N, N)",
+    "S.substring(N)",
+    "S.charAt(N)",
+    "S.indexOf(S, N)",
+    "S.lastIndexOf(S, N)",
+    "S.lastIndexOf(S)",
+    "S.replace(S, S, N)",
+    "S.split(S, N)",
+    "S.format([S, N, N])",
+    "S.find(S)",
+    "S.findAll(S, N)",
+    "[S, S].join(S)",
+    "duration(S) + duration(N)",
+    "timestamp(S).getHours(S)",
+    "timestamp(N) - duration(N)",
+    "string(timestamp(N))",
+    "quantity(S).add(N).sub(quantity(S)).asInteger()",
+    "quantity(S).asApproximateFloat()",
+    "url(S).getHostname() + url(S).getEscapedPath() + string(url(S).getQuery().size())",
+    "cidr(S).masked().containsCIDR(S)",
+    "cidr(S + '/' + string(N)).containsIP(S)",
+    "ip(S).isGlobalUnicast()",
+    "semver(S, true).compareTo(semver(S))",
+    "format.named(S).value().validate(S)",
+    "[N, N].slice(N, N)",
+    "lists.range(N % 100).sum()",
+    "int(double(N) * double(S))",
+    "uint(N) * uint(S)",
+    "N / N + N % N",
+    "strings.quote(S) + jsonpatch.escapeKey(S)",
+];
+
+fn texts() -> impl Strategy<Value = String> {
+    let odd = [
+        "%s%.3f%",
+        "%5",
+        "%.99999f",
+        "1.2.3.4",
+        "::1",
+        "fe80::/10",
+        "/",
+        "http://[::1]:x/%zz",
+        "-1h1.5s",
+        "1e400",
+        "Ki",
+        "-9223372036854775808",
+        "v1.02-a",
+        "2020-02-30T00:00:00Z",
+        "0001-01-01T00:00:00-23:59",
+        "+99:99",
+        "(a|",
+        "é",
+    ];
+    prop_oneof![prop::sample::select(odd.to_vec()).prop_map(str::to_owned), ".{0,6}"]
+}
+
 fn trees() -> impl Strategy<Value = Json> {
     let leaf = prop_oneof![
         Just(Json::Null),
@@ -288,6 +363,35 @@ proptest! {
     ) {
         survive(&pieces.concat(), &tree);
         survive(&pieces.join(" "), &tree);
+    }
+
+    #[test]
+    fn no_argument_panics(
+        call in prop::sample::select(CALLS.to_vec()),
+        texts in prop::collection::vec(texts(), 3),
+        numbers in prop::collection::vec(prop_oneof![any::<i64>(), -3_i64..10], 4),
+    ) {
+        let environment = (0..3).fold(Environment::new(), |e, i| e.with(["s0", "s1", "s2"][i], Type::Dyn));
+        let environment = (0..4).fold(environment, |e, i| e.with(["n0", "n1", "n2", "n3"][i], Type::Dyn));
+        let (mut s, mut n) = (0, 0);
+        let source: String = call.chars().map(|c| match c {
+            'S' => { s += 1; format!("s{}", s - 1) }
+            'N' => { n += 1; format!("n{}", n - 1) }
+            c => c.to_string(),
+        }).collect();
+        let program = Program::compile(&source, &environment).unwrap();
+        let mut bindings = Bindings::new();
+        for (name, text) in ["s0", "s1", "s2"].into_iter().zip(&texts) {
+            bindings.set(name, Value::from(text.as_str()));
+        }
+        for (name, number) in ["n0", "n1", "n2", "n3"].into_iter().zip(&numbers) {
+            bindings.set(name, Value::Int(*number));
+        }
+        // Either is fine; that it comes back is what is tested.
+        if let Ok(value) = program.evaluate(&bindings, &mut Budget::new(1_000_000)) {
+            let shown = format!("{value:?}");
+            prop_assert!(!shown.is_empty());
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //!
 //! Sources, depths, lists, patterns and steps are bounded; matching a pattern takes linear time.
 
+pub mod admission;
 mod check;
 mod duration;
 mod error;

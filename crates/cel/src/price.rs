@@ -15,6 +15,9 @@ pub(crate) const TEXT: f64 = 0.1;
 pub(crate) const REGEX: f64 = 0.25;
 /// A question to the authorizer: an expression may ask two.
 pub(crate) const CHECK: u64 = 350_000;
+/// Compiling a pattern that is not in the source. Upstream takes nothing for it; but there are patterns that take
+/// longer to compile than a thousand steps, and a walk may bring a new one with each item.
+pub(crate) const PATTERN: u64 = 1_000;
 /// Looking into an optional value: whether it has one, which, and wrapping what comes of it.
 pub(crate) const OPT_MAP: u64 = 4;
 

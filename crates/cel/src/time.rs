@@ -19,5 +19,7 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
 pub(crate) fn in_range(time: Timestamp) -> Option<Timestamp> {
     const FIRST: i64 = -62_135_596_800;
     const LAST: i64 = 253_402_300_799;
-    (FIRST..=LAST).contains(&time.as_second()).then_some(time)
+    // Whole seconds are cut towards 1970: what is just before the first may seem to be it.
+    let early = time.as_second() == FIRST && time.subsec_nanosecond() < 0;
+    (!early && (FIRST..=LAST).contains(&time.as_second())).then_some(time)
 }

@@ -342,7 +342,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The order of two numbers, exact across their types; `None` beside a NaN and for what is no number.
+/// The order of two numbers; `None` beside a NaN and for what is no number.
 fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
     let whole = |v: &Value<'_>| match v {
         Value::Int(i) => Some(i128::from(*i)),
@@ -357,20 +357,9 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
     }
 }
 
+/// As upstream: a number of 64 bits is compared as the double that is nearest to it.
 fn double_to_whole(double: f64, whole: i128) -> Option<Ordering> {
-    if double.is_nan() {
-        return None;
-    }
-    // Any 64-bit number lies strictly between these.
-    if double >= 1e20 {
-        return Some(Ordering::Greater);
-    }
-    if double <= -1e20 {
-        return Some(Ordering::Less);
-    }
-    let floor = double.floor();
-    let order = (floor as i128).cmp(&whole);
-    Some(if order == Ordering::Equal && double > floor { Ordering::Greater } else { order })
+    double.partial_cmp(&(whole as f64))
 }
 
 impl<'a> List<'a> {

@@ -1,6 +1,7 @@
 //! One informer a kind, shared by all controllers.
 
 use k8s_openapi::api::{
+    admissionregistration::v1::ValidatingAdmissionPolicy,
     apps::v1::{Deployment, ReplicaSet},
     batch::v1::Job,
     certificates::v1::CertificateSigningRequest,
@@ -56,6 +57,7 @@ pub(crate) struct Informers {
     pub(crate) cluster_info: Kept<ConfigMap>,
     pub(crate) cluster_roles: Kept<ClusterRole>,
     pub(crate) signing_requests: Kept<CertificateSigningRequest>,
+    pub(crate) validating_policies: Kept<ValidatingAdmissionPolicy>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -103,6 +105,7 @@ impl Informers {
             ),
             cluster_roles: all(client, slim),
             signing_requests: all(client, slim),
+            validating_policies: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -130,6 +133,7 @@ impl Informers {
         tasks.spawn(self.cluster_info.run());
         tasks.spawn(self.cluster_roles.run());
         tasks.spawn(self.signing_requests.run());
+        tasks.spawn(self.validating_policies.run());
         tasks.spawn(self.root_cas.run());
     }
 }

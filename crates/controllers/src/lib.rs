@@ -20,6 +20,7 @@ mod object;
 mod pod_control;
 mod pod_gc;
 mod pods;
+mod policy_status;
 mod replica_set;
 mod resource_quota;
 mod role_aggregation;

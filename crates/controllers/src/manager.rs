@@ -19,6 +19,7 @@ use crate::{
     namespace::Namespaces,
     node_lifecycle::{NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
+    policy_status::PolicyStatus,
     replica_set::{ReplicaSets, ReplicationControllers},
     resource_quota::ResourceQuotas,
     role_aggregation::RoleAggregation,
@@ -71,6 +72,7 @@ impl ControllerManager {
         start.controller(TokenCleaner::new);
         start.controller(BootstrapSigner::new);
         start.controller(|tools, informers| Certificates::new(tools, informers, config.authority));
+        start.controller(PolicyStatus::new);
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

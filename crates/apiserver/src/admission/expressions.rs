@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::Value;
 use tiphys_api::meta;
+use tiphys_cel::admission::{Declarations, NAMESPACE, REQUEST};
 use tiphys_cel::{
     Ask, Bindings, Budget, Decision, Declared, Environment, EvalError, Fields, MATCH_CONDITIONS_BUDGET,
     ObjectType, Program, Type,
@@ -14,122 +15,6 @@ use tiphys_cel::{
 use super::Attributes;
 use crate::authz::{self, Authorizer, Target};
 use crate::identity::Identity;
-
-/// Which variables there are besides `object`, `oldObject`, `request` and `namespaceObject`.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Declarations {
-    /// `params`
-    pub(super) params: bool,
-    /// `authorizer` and `authorizer.requestResource`
-    pub(super) authorizer: bool,
-    /// The type of `variables`.
-    pub(super) variables: Option<Arc<dyn ObjectType>>,
-    /// Expressions may make objects and patches.
-    pub(super) patches: bool,
-}
-
-impl Declarations {
-    pub(super) fn environment(&self) -> Environment {
-        let mut environment = Environment::new()
-            .with("object", Type::Dyn)
-            .with("oldObject", Type::Dyn)
-            .with("request", REQUEST.clone())
-            .with("namespaceObject", NAMESPACE.clone());
-        if self.params {
-            environment = environment.with("params", Type::Dyn);
-        }
-        if self.authorizer {
-            environment = environment
-                .with("authorizer", Type::Opaque("kubernetes.authorization.Authorizer"))
-                .with("authorizer.requestResource", Type::Opaque("kubernetes.authorization.ResourceCheck"));
-        }
-        if let Some(variables) = &self.variables {
-            environment = environment.with("variables", Type::Object(Arc::clone(variables)));
-        }
-        if self.patches { environment.with_constructor(tiphys_cel::patch_type) } else { environment }
-    }
-}
-
-/// `kubernetes.AdmissionRequest`, without the objects.
-static REQUEST: LazyLock<Type> = LazyLock::new(|| {
-    let kind = || {
-        let fields = ["group", "version", "kind"].map(|name| (name, Type::String));
-        Type::Object(Declared::plain("kubernetes.GroupVersionKind", fields))
-    };
-    let resource = || {
-        let fields = ["group", "version", "resource"].map(|name| (name, Type::String));
-        Type::Object(Declared::plain("kubernetes.GroupVersionResource", fields))
-    };
-    let user = Declared::plain(
-        "kubernetes.UserInfo",
-        [
-            ("username", Type::String),
-            ("uid", Type::String),
-            ("groups", Type::list(Type::String)),
-            ("extra", Type::map(Type::String, Type::list(Type::String))),
-        ],
-    );
-    Type::Object(Declared::plain(
-        "kubernetes.AdmissionRequest",
-        [
-            ("kind", kind()),
-            ("resource", resource()),
-            ("subResource", Type::String),
-            ("requestKind", kind()),
-            ("requestResource", resource()),
-            ("requestSubResource", Type::String),
-            ("name", Type::String),
-            ("namespace", Type::String),
-            ("operation", Type::String),
-            ("userInfo", Type::Object(user)),
-            ("dryRun", Type::Bool),
-            ("options", Type::Dyn),
-        ],
-    ))
-});
-
-static NAMESPACE: LazyLock<Type> = LazyLock::new(|| {
-    let strings = || Type::map(Type::String, Type::String);
-    let metadata = Declared::plain(
-        "kubernetes.NamespaceMetadata",
-        [
-            ("name", Type::String),
-            ("generateName", Type::String),
-            ("labels", strings()),
-            ("annotations", strings()),
-            ("UID", Type::String),
-            ("creationTimestamp", Type::Timestamp),
-            ("deletionGracePeriodSeconds", Type::Int),
-            ("deletionTimestamp", Type::Timestamp),
-            ("generation", Type::Int),
-            ("resourceVersion", Type::String),
-            ("finalizers", Type::list(Type::String)),
-        ],
-    );
-    let spec = Declared::plain("kubernetes.NamespaceSpec", [("finalizers", Type::list(Type::String))]);
-    let condition = Declared::plain(
-        "kubernetes.NamespaceCondition",
-        [
-            ("status", Type::String),
-            ("type", Type::String),
-            ("lastTransitionTime", Type::Timestamp),
-            ("message", Type::String),
-            ("reason", Type::String),
-        ],
-    );
-    let status = Declared::plain(
-        "kubernetes.NamespaceStatus",
-        [("conditions", Type::list(Type::Object(condition))), ("phase", Type::String)],
-    );
-    Type::Object(Declared::plain(
-        "kubernetes.Namespace",
-        [
-            ("metadata", Type::Object(metadata)),
-            ("spec", Type::Object(spec)),
-            ("status", Type::Object(status)),
-        ],
-    ))
-});
 
 /// The authorizer, asked about the request's user.
 pub(super) struct Asker<'a> {

@@ -1,7 +1,8 @@
 use serde_json::{Value, json};
+use tiphys_cel::admission::Declarations;
 use tiphys_cel::{Bindings, Budget, RUNTIME_BUDGET, Type};
 
-use super::{Conditions, Declarations, Expression, Variables};
+use super::{Conditions, Expression, Variables};
 
 fn object(tree: &Value) -> Bindings<'_> {
     Bindings::new().with("object", tiphys_cel::Value::from_json(tree, &Type::Dyn))

@@ -162,7 +162,11 @@ pub fn standard(
     authorizer: &Arc<dyn Authorizer>,
 ) -> Vec<Arc<dyn Plugin>> {
     let policies = |phase| Policies::new(phase, Arc::clone(source), Arc::clone(authorizer), kinds.clone());
-    let webhooks = |phase| Webhooks::new(phase, Arc::clone(source), Arc::clone(outgoing), kinds.clone());
+    let webhooks = |phase| {
+        let (source, outgoing, authorizer) =
+            (Arc::clone(source), Arc::clone(outgoing), Arc::clone(authorizer));
+        Webhooks::new(phase, source, outgoing, authorizer, kinds.clone())
+    };
     let source = || Arc::clone(source);
     vec![
         Arc::new(NamespaceLifecycle::new(source())),

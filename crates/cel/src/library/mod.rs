@@ -16,8 +16,8 @@ mod strings;
 mod times;
 mod url;
 
-use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use authz::AuthorizerRef;
 pub use authz::{Ask, Authorizer, Decision};
@@ -90,32 +90,56 @@ pub(crate) enum Price {
 /// A row: name, body, price, signatures as `(int, int) int` or `string.(int) string`.
 type Row = (&'static str, Body, Price, &'static [&'static str]);
 
-/// Patterns of a program that are known before it runs.
+/// The patterns of a program: those that were known before it ran, and the few that it used last.
 #[derive(Debug, Default)]
-pub(crate) struct Regexes(HashMap<String, Regex>);
+pub(crate) struct Regexes {
+    literal: HashMap<String, Regex>,
+    recent: Mutex<VecDeque<(String, Regex)>>,
+}
 
 impl Regexes {
+    /// How many patterns that came with objects are kept.
+    const RECENT: usize = 4;
+
     /// Keeps a pattern; the error says why it is none.
     pub(crate) fn learn(&mut self, pattern: &str) -> Result<(), String> {
-        if !self.0.contains_key(pattern) {
-            self.0.insert(pattern.to_owned(), compile(pattern)?);
+        if !self.literal.contains_key(pattern) {
+            self.literal.insert(pattern.to_owned(), compile(pattern)?);
         }
         Ok(())
     }
 
-    fn with<T>(&self, pattern: &str, then: impl FnOnce(&Regex) -> T) -> Result<T, EvalError> {
-        match self.0.get(pattern) {
-            Some(regex) => Ok(then(regex)),
-            None => compile(pattern).map(|regex| then(&regex)).map_err(EvalError::Failed),
+    fn find(&self, pattern: &str) -> Option<Regex> {
+        if let Some(regex) = self.literal.get(pattern) {
+            return Some(regex.clone());
         }
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.iter().find(|(known, _)| known == pattern).map(|(_, regex)| regex.clone())
+    }
+
+    /// Whether using a pattern costs no compilation.
+    pub(crate) fn knows(&self, pattern: &str) -> bool {
+        self.find(pattern).is_some()
+    }
+
+    fn with<T>(&self, pattern: &str, then: impl FnOnce(&Regex) -> T) -> Result<T, EvalError> {
+        if let Some(regex) = self.find(pattern) {
+            return Ok(then(&regex));
+        }
+        let regex = compile(pattern).map_err(EvalError::Failed)?;
+        let result = then(&regex);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.truncate(Self::RECENT - 1);
+        recent.push_front((pattern.to_owned(), regex));
+        Ok(result)
     }
 }
 
-/// Compiled to at most a megabyte; matching takes linear time.
+/// Compiled to at most a quarter of a megabyte; matching takes linear time.
 fn compile(pattern: &str) -> Result<Regex, String> {
     regex::RegexBuilder::new(pattern)
-        .size_limit(1 << 20)
-        .dfa_size_limit(1 << 20)
+        .size_limit(1 << 18)
+        .dfa_size_limit(1 << 18)
         .build()
         .map_err(|_| format!("error parsing regexp: `{pattern}`"))
 }

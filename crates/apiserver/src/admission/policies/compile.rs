@@ -5,12 +5,13 @@ use tiphys_api::field::{Error, Path};
 use tiphys_api::meta;
 use tiphys_api::status::Status;
 use tiphys_cel::Type;
+use tiphys_cel::admission::Declarations;
 use tiphys_store::Revision;
 
 use super::params::{ParamKind, ParamRef};
 use super::{GROUP, title};
 use crate::admission::Phase;
-use crate::admission::expressions::{Conditions, Declarations, Expression, Variables};
+use crate::admission::expressions::{Conditions, Expression, Variables};
 use crate::admission::matching::Matcher;
 
 /// A policy.

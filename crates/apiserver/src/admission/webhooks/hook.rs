@@ -8,7 +8,9 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::Value;
 use tiphys_api::meta;
+use tiphys_cel::admission::Declarations;
 
+use super::super::expressions::Conditions;
 use super::super::matching::Matcher;
 use crate::outgoing::{Endpoint, Outgoing, Place, Proof, Spec, Trust};
 
@@ -26,6 +28,7 @@ pub(super) struct Hook {
     pub(super) configuration: String,
     pub(super) name: String,
     pub(super) matcher: Result<Matcher, String>,
+    pub(super) conditions: Conditions,
     pub(super) endpoint: Result<Arc<Endpoint>, String>,
     /// The first that both know.
     pub(super) reviews: Option<Reviews>,
@@ -60,6 +63,7 @@ impl Hook {
             configuration: configuration.to_owned(),
             name: name.to_owned(),
             matcher: Matcher::webhook(webhook).map_err(|e| e.to_string()),
+            conditions: conditions(webhook),
             endpoint: spec.and_then(|spec| outgoing.endpoint(&spec).map_err(|e| e.to_string())),
             reviews,
             ignores_failures: webhook["failurePolicy"] == "Ignore",
@@ -68,6 +72,12 @@ impl Hook {
             timeout: Duration::from_secs(seconds),
         }
     }
+}
+
+/// The `matchConditions` of a webhook, which may ask the authorizer.
+pub(super) fn conditions(webhook: &Value) -> Conditions {
+    let declarations = Declarations { authorizer: true, ..Declarations::default() };
+    Conditions::compile(meta::items(webhook, &["matchConditions"]), &declarations)
 }
 
 /// Where a `WebhookClientConfig` leads.

@@ -16,7 +16,9 @@ use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tiphys_api::decode::{self, FieldValidation, Target};
+use tiphys_api::field::{self, Path};
 use tiphys_api::kind::Kinds;
+use tiphys_api::meta;
 use tiphys_api::patch::{apply::Set, json as json_patch};
 use tiphys_api::status::{Details, Reason, Status, StatusCause};
 use tiphys_store::Revision;
@@ -25,8 +27,10 @@ use tokio::time::Instant;
 
 use self::hook::{Hook, Reviews};
 use self::review::{Answer, Rejected};
+use super::expressions::{Asker, Input};
 use super::matching::{Candidate, Matched};
-use super::{Attributes, Plugin};
+use super::{Attributes, Operation, Plugin, request};
+use crate::authz::Authorizer;
 use crate::outgoing::Outgoing;
 use crate::source::Source;
 
@@ -71,6 +75,7 @@ pub struct Webhooks {
     phase: Phase,
     source: Arc<dyn Source>,
     outgoing: Arc<Outgoing>,
+    authorizer: Arc<dyn Authorizer>,
     kinds: watch::Receiver<Arc<Kinds>>,
     compiled: RwLock<Arc<Compiled>>,
 }
@@ -112,9 +117,10 @@ impl Webhooks {
         phase: Phase,
         source: Arc<dyn Source>,
         outgoing: Arc<Outgoing>,
+        authorizer: Arc<dyn Authorizer>,
         kinds: watch::Receiver<Arc<Kinds>>,
     ) -> Self {
-        Self { phase, source, outgoing, kinds, compiled: RwLock::default() }
+        Self { phase, source, outgoing, authorizer, kinds, compiled: RwLock::default() }
     }
 
     /// The webhooks as they are now.
@@ -143,15 +149,56 @@ impl Webhooks {
 
     /// How the webhook is to be called for the object, if it is.
     fn matched(
+        &self,
         hook: &Hook,
         candidate: &Candidate<'_>,
         object: &Value,
         old: &Value,
     ) -> Result<Option<Matched>, Status> {
-        match &hook.matcher {
-            Ok(matcher) => matcher.matches(candidate, object, old),
-            Err(why) => Err(Status::internal(why)),
+        let matcher = hook.matcher.as_ref().map_err(Status::internal)?;
+        let matched = matcher.matches(candidate, object, old)?;
+        match matched {
+            Some(matched) if !hook.conditions.is_empty() => {
+                let a = candidate.attributes;
+                match self.hold(hook, a, &matched, [object, old]) {
+                    Ok(holds) => Ok(holds.then_some(matched)),
+                    Err(_) if hook.ignores_failures => Ok(None),
+                    Err(why) => Err(Status::forbidden(a.group, a.resource, a.name, &why)),
+                }
+            }
+            matched => Ok(matched),
         }
+    }
+
+    /// Whether the request fulfils the webhook's conditions.
+    fn hold(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        matched: &Matched,
+        objects: [&Value; 2],
+    ) -> Result<bool, String> {
+        let [object, old] = objects.map(|object| matched.show(attributes.subresource, object));
+        let request = request::describe(attributes, matched);
+        let asker = Asker { authorizer: &*self.authorizer, user: attributes.user };
+        let input = Input {
+            object: &object,
+            old: &old,
+            request: &request,
+            namespace: &Value::Null,
+            params: None,
+            asker: Some(&asker),
+            attributes,
+        };
+        hook.conditions.hold(&input.bindings())
+    }
+
+    /// Whether the request writes webhooks of this phase, whose conditions are to be checked.
+    fn is_own(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.group == GROUP
+            && attributes.resource == self.phase.resource()
+            && attributes.subresource.is_empty()
+            && matches!(attributes.operation, Operation::Create | Operation::Update)
     }
 
     /// Asks one webhook.
@@ -288,7 +335,7 @@ impl Webhooks {
             memory.changed();
         }
         for (index, hook) in compiled.hooks.iter().enumerate() {
-            let Some(matched) = Self::matched(hook, &candidate, object, old)? else { continue };
+            let Some(matched) = self.matched(hook, &candidate, object, old)? else { continue };
             if second && !memory.again.contains(&hook.id) {
                 continue;
             }
@@ -330,7 +377,7 @@ impl Webhooks {
         let deadline = Instant::now() + PATIENCE;
         let mut calls = Vec::new();
         for hook in &compiled.hooks {
-            if let Some(matched) = Self::matched(hook, &candidate, object, old)? {
+            if let Some(matched) = self.matched(hook, &candidate, object, old)? {
                 calls.push((hook, matched));
             }
         }
@@ -369,6 +416,27 @@ pub(super) fn is_exempt(attributes: &Attributes<'_>) -> bool {
         ),
         _ => false,
     }
+}
+
+/// Refuses webhooks whose conditions mean nothing. What stays as it is is not judged again.
+fn check(attributes: &Attributes<'_>, object: &Value, old: &Value) -> Result<(), Status> {
+    let hooks = meta::items(object, &["webhooks"]);
+    if hooks == meta::items(old, &["webhooks"]) {
+        return Ok(());
+    }
+    let mut errors = Vec::new();
+    for (index, webhook) in hooks.iter().enumerate() {
+        for (at, condition) in hook::conditions(webhook).expressions().enumerate() {
+            if let Err(why) = &condition.program {
+                let place = Path::new(&format!("webhooks[{index}].matchConditions[{at}].expression"));
+                errors.push(field::Error::invalid(&place, condition.source.as_str(), why.as_str()));
+            }
+        }
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(GROUP, attributes.kind, meta::name(object), &errors))
 }
 
 fn out_of_time() -> Status {
@@ -431,7 +499,7 @@ impl Plugin for Webhooks {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        !self.compiled().hooks.is_empty() && !is_exempt(attributes)
+        self.is_own(attributes) || !self.compiled().hooks.is_empty() && !is_exempt(attributes)
     }
 
     async fn admit(
@@ -440,7 +508,7 @@ impl Plugin for Webhooks {
         object: &mut Value,
         old: &Value,
     ) -> Result<(), Status> {
-        if self.phase != Phase::Mutating {
+        if self.phase != Phase::Mutating || self.is_own(attributes) {
             return Ok(());
         }
         let managed = object["metadata"].get("managedFields").cloned();
@@ -450,6 +518,9 @@ impl Plugin for Webhooks {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Value, old: &Value) -> Result<(), Status> {
+        if self.is_own(attributes) {
+            return check(attributes, object, old);
+        }
         match self.phase {
             Phase::Mutating => Ok(()),
             Phase::Validating => self.validate_all(attributes, object, old).await,

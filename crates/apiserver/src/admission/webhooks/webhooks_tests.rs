@@ -289,3 +289,34 @@ async fn a_scale_is_shown_as_a_scale_and_a_connection_by_its_options() {
     let message = "admission webhook \"m.example.com\" denied the request: PodExecOptions [\"ls\",\"-l\"]";
     assert_eq!((code, &status["message"]), (400, &json!(message)));
 }
+
+#[tokio::test]
+async fn conditions_spare_a_webhook_what_is_not_its_business() {
+    let server = server().await;
+    let hooks = Hooks::start(|_, _| json!({"allowed": true})).await;
+    let when = |expression: &str| json!({"matchConditions": [{"name": "mine", "expression": expression}]});
+    let mine =
+        hooks.webhook("/mine", when("object.metadata.name == 'mine' && request.operation == 'CREATE'"));
+    let fails = hooks.webhook("/fails", when("object.data.missing == 'x'"));
+    configure(&server, VALIDATING, "mine", vec![mine]).await;
+    for name in ["mine", "other"] {
+        let (code, answer) = send(&server, "POST", MAPS, map(name, json!({}))).await;
+        assert_eq!(code, 201, "{answer}");
+    }
+    assert_eq!(hooks.paths(), ["/mine"]);
+
+    configure(&server, VALIDATING, "fails", vec![fails]).await;
+    let (code, answer) = send(&server, "POST", MAPS, map("third", json!({"a": "b"}))).await;
+    assert_eq!(code, 403);
+    let why = "expression 'object.data.missing == 'x'' resulted in error: no such key: missing";
+    assert_eq!(answer["message"], format!("configmaps \"third\" is forbidden: {why}"));
+    assert!(hooks.paths().is_empty());
+
+    let bad = hooks.webhook("/bad", when("object.x +"));
+    let object = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": VALIDATING,
+                        "metadata": {"name": "bad"}, "webhooks": [bad]});
+    let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let (code, answer) = send(&server, "POST", path, object).await;
+    assert_eq!(code, 422);
+    assert_eq!(answer["details"]["causes"][0]["field"], "webhooks[0].matchConditions[0].expression");
+}
