@@ -1,4 +1,5 @@
 //! The encodings that objects travel in besides JSON.
 
+pub mod cbor;
 pub mod protobuf;
 pub mod yaml;

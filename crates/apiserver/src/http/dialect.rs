@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tiphys_api::codec::{protobuf, yaml};
+use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
 use tiphys_api::decode::{self, FieldValidation, Target};
 use tiphys_api::kind::{Action, api_version, split_api_version};
@@ -36,6 +36,14 @@ pub(super) fn yaml_to_json(body: &[u8]) -> Result<Bytes, Status> {
     yaml::to_json(body).map(Bytes::from).map_err(|e| Status::bad_request(format!("yaml: {e}")))
 }
 
+/// The value of a body that is in CBOR.
+///
+/// # Errors
+/// 400 for what is no CBOR.
+pub(super) fn cbor_to_value(body: &[u8]) -> Result<Value, Status> {
+    cbor::decode(body).map_err(|e| Status::bad_request(e.to_string()))
+}
+
 /// Reads an object of a type from a body in any encoding.
 ///
 /// # Errors
@@ -50,6 +58,7 @@ pub(super) fn read(
     let decoded = match encoding {
         Encoding::Json => decode::decode(target, body, validation)?,
         Encoding::Yaml => decode::decode(target, &yaml_to_json(body)?, validation)?,
+        Encoding::Cbor => decode::decode_tree(target, cbor_to_value(body)?, validation)?,
         Encoding::Protobuf => {
             let default = api_version(target.group, target.version);
             decode::decode_tree(target, protobuf::decode(body, (&default, target.kind))?, validation)?

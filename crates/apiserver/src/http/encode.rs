@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
-use tiphys_api::codec::{protobuf, yaml};
+use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
 use tiphys_api::kind::{Kind, api_version};
 use tiphys_api::status::Status;
@@ -251,6 +251,10 @@ impl View {
                 frame.put_slice(b"}\n");
                 Ok(frame.freeze())
             }
+            // An item of a sequence ends where it ends.
+            Encoding::Cbor => {
+                value(&json!({"type": event, "object": parse(&object)?}), Encoding::Cbor, false)
+            }
             // YAML is never negotiated for a watch.
             Encoding::Protobuf | Encoding::Yaml => {
                 Ok(protobuf::encode_watch_event(event, &parse(&object)?)?.into())
@@ -306,5 +310,6 @@ pub(crate) fn value(value: &Value, encoding: Encoding, pretty: bool) -> Result<B
         Encoding::Json => to_json(value),
         Encoding::Yaml => yaml::from_value(value).map(Bytes::from).map_err(Status::internal),
         Encoding::Protobuf => Ok(protobuf::encode(value)?.into()),
+        Encoding::Cbor => cbor::encode(value).map(Bytes::from).map_err(Status::internal),
     }
 }

@@ -476,3 +476,37 @@ async fn a_selector_that_means_nothing_is_told_plainly() {
         assert_eq!((code, refused["message"].as_str().unwrap()), (400, why));
     }
 }
+
+/// CBOR goes both ways, in bodies, applies, errors and watches.
+#[tokio::test]
+async fn cbor_is_spoken() {
+    use tiphys_api::codec::cbor;
+
+    const CBOR: &str = "application/cbor";
+    let server = server().await;
+    let headers = [("accept", CBOR), ("content-type", CBOR)];
+    let body = cbor::encode(&map("a", json!({"x": "1"}))).unwrap();
+    let answer = ask(&server, "POST", MAPS, &headers, body).await;
+    assert_eq!((answer.code, answer.headers["content-type"].as_bytes()), (201, CBOR.as_bytes()));
+    assert_eq!(cbor::decode(&answer.body).unwrap()["data"], json!({"x": "1"}));
+
+    let applied = cbor::encode(&map("a", json!({"y": "2"}))).unwrap();
+    let path = format!("{MAPS}/a?fieldManager=me");
+    let headers = [("accept", CBOR), ("content-type", "application/apply-patch+cbor")];
+    let answer = ask(&server, "PATCH", &path, &headers, applied).await;
+    assert_eq!(answer.code, 200, "{:?}", cbor::decode(&answer.body));
+    assert_eq!(cbor::decode(&answer.body).unwrap()["data"], json!({"x": "1", "y": "2"}));
+
+    let list = get(&server, MAPS, CBOR).await;
+    assert_eq!(cbor::decode(&list.body).unwrap()["items"][0]["metadata"]["name"], "a");
+    let missing = get(&server, &format!("{MAPS}/b"), CBOR).await;
+    assert_eq!(cbor::decode(&missing.body).unwrap()["reason"], "NotFound");
+    let refused = ask(&server, "POST", MAPS, &[("content-type", CBOR)], "{}").await;
+    assert_eq!(refused.code, 400, "{}", refused.json());
+
+    let watch = format!("{MAPS}?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3Da");
+    let events = get(&server, &watch, CBOR).await;
+    assert_eq!(events.headers["content-type"], "application/cbor-seq");
+    let first = cbor::decode(&events.body).unwrap();
+    assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+}

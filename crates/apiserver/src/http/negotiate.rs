@@ -9,16 +9,18 @@ pub(crate) enum Encoding {
     Json,
     Yaml,
     Protobuf,
+    Cbor,
 }
 
 impl Encoding {
-    const ALL: [Self; 3] = [Self::Json, Self::Yaml, Self::Protobuf];
+    const ALL: [Self; 4] = [Self::Json, Self::Yaml, Self::Protobuf, Self::Cbor];
 
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
             Self::Protobuf => "application/vnd.kubernetes.protobuf",
+            Self::Cbor => "application/cbor",
         }
     }
 
@@ -28,6 +30,7 @@ impl Encoding {
             Self::Json => Some("application/json;stream=watch"),
             Self::Yaml => None,
             Self::Protobuf => Some("application/vnd.kubernetes.protobuf;stream=watch"),
+            Self::Cbor => Some("application/cbor-seq"),
         }
     }
 }
@@ -139,8 +142,10 @@ pub(crate) fn accept(headers: &HeaderMap, pretty: Option<bool>, offer: Offer) ->
         for encoding in Encoding::ALL.into_iter().filter(offered) {
             // Every media type of the server is of the form application/<subtype>.
             let subtype = encoding.media_type().trim_start_matches("application/");
+            let is_sequence = stream && encoding == Encoding::Cbor && clause.subtype == "cbor-seq";
             let matches = (clause.kind == "*" && clause.subtype == "*")
-                || (clause.kind == "application" && (clause.subtype == "*" || clause.subtype == subtype));
+                || (clause.kind == "application"
+                    && (clause.subtype == "*" || clause.subtype == subtype || is_sequence));
             if !matches {
                 continue;
             }

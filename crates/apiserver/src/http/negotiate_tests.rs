@@ -22,7 +22,7 @@ fn the_first_clause_that_can_be_served_wins() {
         ("application/yaml", whole(Encoding::Yaml)),
         ("application/json;q=0.2, application/yaml", whole(Encoding::Yaml)),
         ("application/vnd.kubernetes.protobuf,application/json", whole(Encoding::Protobuf)),
-        ("application/cbor, application/json", whole(Encoding::Json)),
+        ("application/cbor, application/json", whole(Encoding::Cbor)),
         ("text/html", None),
         (
             "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
@@ -69,7 +69,7 @@ fn bodies() {
     assert_eq!(
         error.message,
         "the body of the request was in an unknown format - accepted media types include: \
-         application/json, application/yaml, application/vnd.kubernetes.protobuf"
+         application/json, application/yaml, application/vnd.kubernetes.protobuf, application/cbor"
     );
     assert_eq!(error.code(), 415);
 }

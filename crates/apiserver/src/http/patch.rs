@@ -24,10 +24,11 @@ const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
+const APPLY_CBOR: &str = "application/apply-patch+cbor";
 
 /// Whether the body is a configuration to apply.
 pub(super) fn is_apply(headers: &HeaderMap) -> bool {
-    negotiate::content_type(headers) == APPLY
+    matches!(negotiate::content_type(headers), APPLY | APPLY_CBOR)
 }
 
 impl Patch {
@@ -51,8 +52,9 @@ impl Patch {
                     .map(Self::Apply)
                     .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
             }
-            _ if kind.custom.is_some() => Err(negotiate::unsupported(&[JSON, MERGE, APPLY])),
-            _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, STRATEGIC])),
+            APPLY_CBOR => dialect::cbor_to_value(body).map(Self::Apply),
+            _ if kind.custom.is_some() => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR])),
+            _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR, STRATEGIC])),
         }
     }
 

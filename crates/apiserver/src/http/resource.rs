@@ -393,6 +393,7 @@ async fn read_options(body: RequestBody, headers: &http::HeaderMap) -> Result<Op
         Encoding::Json => parse(&bytes)?,
         Encoding::Yaml => parse(&super::dialect::yaml_to_json(&bytes)?)?,
         Encoding::Protobuf => protobuf::decode(&bytes, ("v1", "DeleteOptions"))?,
+        Encoding::Cbor => super::dialect::cbor_to_value(&bytes)?,
     };
     Ok(Some(options))
 }
