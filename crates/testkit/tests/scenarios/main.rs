@@ -12,6 +12,7 @@ mod registry;
 mod rollouts;
 mod streams;
 mod tables;
+mod traffic;
 
 /// Prints one field of the objects that a selection gives.
 fn field(path: &str) -> String {
