@@ -105,3 +105,31 @@ fn versions_share_their_nodes() {
     assert!(old.len() > 100);
     assert!(new.difference(&old).count() <= 4);
 }
+
+/// Where the nodes of a tree lie.
+fn nodes(tree: &Tree<u32>) -> std::collections::BTreeSet<usize> {
+    fn below(node: &Arc<Node<u32>>, found: &mut std::collections::BTreeSet<usize>) {
+        found.insert(Arc::as_ptr(node) as usize);
+        if let Node::Branch(children) = &**node {
+            children.iter().for_each(|child| below(&child.node, found));
+        }
+    }
+    let mut found = std::collections::BTreeSet::new();
+    below(&tree.root, &mut found);
+    found
+}
+
+#[test]
+fn a_change_copies_one_path_however_many_keys_there_are() {
+    let mut tree = Tree::default();
+    let mut copied = 0;
+    for n in 0..2_000 {
+        // Somebody reads the version before.
+        let before = tree.clone();
+        tree.insert(format!("key-{}", n * 7919 % 2_000).into(), n);
+        copied += nodes(&tree).difference(&nodes(&before)).count();
+    }
+    assert_eq!(tree.values().count(), 2_000);
+    // A root and a leaf each time, and now and then the half of a node that was split.
+    assert!(copied <= 2_000 * 2 + 100, "{copied}");
+}

@@ -370,3 +370,40 @@ async fn versions_differ_in_name_only() {
     let (_, group) = send(&server, "GET", "/apis/example.com", Value::Null).await;
     assert_eq!(group["preferredVersion"]["version"], "v1");
 }
+
+#[tokio::test]
+async fn a_custom_kind_is_described() {
+    let server = server().await;
+    defined(&server, definition()).await;
+    let (_, index) = send(&server, "GET", "/openapi/v3", Value::Null).await;
+    let url = index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str().unwrap();
+    let (code, document) = send(&server, "GET", url, Value::Null).await;
+    let schemas = &document["components"]["schemas"];
+    let object = &schemas["com.example.v1.Foo"];
+    assert_eq!((code, &object["properties"]["spec"]), (200, &schema()["properties"]["spec"]));
+    let kind = json!([{"group": "example.com", "version": "v1", "kind": "Foo"}]);
+    assert_eq!(object["x-kubernetes-group-version-kind"], kind);
+    assert_eq!(
+        schemas["com.example.v1.FooList"]["properties"]["items"]["items"]["$ref"],
+        "#/components/schemas/com.example.v1.Foo"
+    );
+    let patch = &document["paths"]["/apis/example.com/v1/namespaces/{namespace}/foos/{name}"]["patch"];
+    let types: Vec<&String> = patch["requestBody"]["content"].as_object().unwrap().keys().collect();
+    assert_eq!(
+        types,
+        ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
+    );
+    let (_, v2) = send(&server, "GET", "/openapi/v2", Value::Null).await;
+    assert_eq!(v2["definitions"]["com.example.v1.Foo"]["properties"]["spec"]["required"], json!(["size"]));
+
+    // Another schema has another document.
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let (_, mut changed) = send(&server, "GET", &path, Value::Null).await;
+    changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "new".into();
+    let mut kinds = server.registry().watch_kinds();
+    kinds.borrow_and_update();
+    assert_eq!(send(&server, "PUT", &path, changed).await.0, 200);
+    kinds.changed().await.unwrap();
+    let (_, index) = send(&server, "GET", "/openapi/v3", Value::Null).await;
+    assert_ne!(index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str(), Some(url));
+}

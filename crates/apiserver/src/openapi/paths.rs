@@ -283,6 +283,12 @@ fn describe(operation: &Operation, target: &Target<'_>, components: &mut Compone
         }
         (Dialect::V3, Some(schema)) => {
             let types: &[&str] = match operation.body {
+                // By these kubectl decides which patch it sends.
+                Body::Patch if target.kind.custom.is_some() => &[
+                    "application/apply-patch+yaml",
+                    "application/json-patch+json",
+                    "application/merge-patch+json",
+                ],
                 Body::Patch => &[
                     "application/apply-patch+yaml",
                     "application/json-patch+json",

@@ -1,11 +1,11 @@
 //! Who owns whom: of every object only what that takes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use kube::{api::ObjectMeta, discovery::ApiResource};
+use kube::api::ObjectMeta;
 use tiphys_client::ObjectKey;
 
 use crate::discovery::Served;
@@ -22,32 +22,59 @@ const ABSENCES: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KindId(usize);
 
-/// The kinds that the cluster serves, fixed at start.
+/// The kinds that the cluster serves. It only grows: one that is served no more has no objects.
 #[derive(Debug, Default)]
-pub(super) struct Catalogue(Vec<Served>);
+pub(super) struct Catalogue(RwLock<Listed>);
+
+#[derive(Debug, Default)]
+struct Listed {
+    served: Vec<Arc<Served>>,
+    /// By group and kind.
+    named: HashMap<(String, String), KindId>,
+}
 
 impl Catalogue {
     pub(super) fn new(served: Vec<Served>) -> Self {
-        Self(served)
+        let this = Self::default();
+        for served in served {
+            this.add(served);
+        }
+        this
+    }
+
+    /// Adds a kind, or learns how it is served now.
+    pub(super) fn add(&self, served: Served) -> KindId {
+        let mut listed = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Listed { served: all, named } = &mut *listed;
+        let kind = served.resource.kind.clone();
+        let groups = [served.resource.group.clone()].into_iter().chain(served.also_in.iter().cloned());
+        let names: Vec<_> = groups.map(|group| (group, kind.clone())).collect();
+        let served = Arc::new(served);
+        if let Some(known) = names.first().and_then(|name| named.get(name)).copied() {
+            all[known.0] = served;
+            return known;
+        }
+        let id = KindId(all.len());
+        all.push(served);
+        for name in names {
+            named.entry(name).or_insert(id);
+        }
+        id
     }
 
     pub(super) fn kinds(&self) -> impl Iterator<Item = KindId> + use<> {
-        (0..self.0.len()).map(KindId)
+        (0..self.0.read().unwrap_or_else(PoisonError::into_inner).served.len()).map(KindId)
     }
 
-    pub(super) fn resource(&self, kind: KindId) -> &ApiResource {
-        &self.served(kind).resource
-    }
-
-    pub(super) fn served(&self, kind: KindId) -> &Served {
-        &self.0[kind.0]
+    pub(super) fn served(&self, kind: KindId) -> Arc<Served> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).served[kind.0])
     }
 
     /// The kind that an owner reference names, whichever version it says.
     fn named(&self, api_version: &str, kind: &str) -> Option<KindId> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let in_group = |s: &Served| s.resource.group == group || s.also_in.iter().any(|also| also == group);
-        self.0.iter().position(|s| s.resource.kind == kind && in_group(s)).map(KindId)
+        let listed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        listed.named.get(&(group.to_owned(), kind.to_owned())).copied()
     }
 }
 
@@ -129,6 +156,8 @@ pub(super) struct Graph {
     nodes: BTreeMap<Uid, Node>,
     /// By owner, whether the graph has that or not.
     dependents: BTreeMap<Uid, BTreeSet<Uid>>,
+    /// Objects with owners of kinds that the catalogue has not.
+    puzzling: BTreeSet<Uid>,
     absent: BTreeSet<Identity>,
     absent_order: VecDeque<Identity>,
 }
@@ -142,9 +171,19 @@ impl Graph {
         self.dependents.get(uid).into_iter().flatten().filter_map(|uid| self.nodes.get(uid))
     }
 
+    /// The objects that a new kind may tell something about.
+    pub(super) fn puzzling(&self) -> Vec<Uid> {
+        self.puzzling.iter().cloned().collect()
+    }
+
     /// Takes in an object's newest state and says whose look may now find something else.
     pub(super) fn apply(&mut self, node: Node) -> Vec<Uid> {
         let uid = node.identity.uid.clone();
+        if node.owners.iter().any(|owner| owner.kind.is_none()) {
+            self.puzzling.insert(uid.clone());
+        } else {
+            self.puzzling.remove(&uid);
+        }
         let old = self.nodes.insert(uid.clone(), node.clone());
         if old.as_ref() == Some(&node) {
             return Vec::new();
@@ -168,6 +207,7 @@ impl Graph {
     /// Takes an object out and says whose look may now find something else.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Uid> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        self.puzzling.remove(uid);
         let mut look: Vec<Uid> = self.dependents.get(uid).into_iter().flatten().cloned().collect();
         for owner in &node.owners {
             self.unlink(&owner.uid, uid);

@@ -68,3 +68,36 @@ fn nothing_is_left_of_what_is_gone() {
     assert!(graph.nodes.is_empty() && graph.dependents.is_empty());
     assert_eq!((graph.absent.len(), graph.absent_order.len()), (ABSENCES, ABSENCES));
 }
+
+fn served(kind: &str, version: &str) -> Served {
+    let resource = kube::discovery::ApiResource {
+        group: "x".to_owned(),
+        version: version.to_owned(),
+        api_version: format!("x/{version}"),
+        kind: kind.to_owned(),
+        plural: kind.to_lowercase(),
+    };
+    Served { resource, also_in: vec!["y".to_owned()], namespaced: true, verbs: Vec::new() }
+}
+
+#[test]
+fn a_kind_that_comes_later_explains_owners() {
+    let catalogue = Catalogue::new(vec![served("Thing", "v1")]);
+    let meta: ObjectMeta =
+        serde_json::from_value(serde_json::json!({"name": "a", "uid": "a", "ownerReferences": [
+            {"apiVersion": "y/v3", "kind": "Widget", "name": "w", "uid": "w"},
+        ]}))
+        .expect("metadata");
+    let read = |catalogue: &Catalogue| Node::of(catalogue, KindId(0), &meta).expect("a UID");
+    let mut graph = Graph::default();
+    graph.apply(read(&catalogue));
+    assert_eq!(sorted(graph.puzzling()), ["a"]);
+
+    let widget = catalogue.add(served("Widget", "v1"));
+    // It keeps its place when its version changes.
+    assert_eq!(catalogue.add(served("Widget", "v2")), widget);
+    assert_eq!(catalogue.served(widget).resource.api_version, "x/v2");
+    assert_eq!(read(&catalogue).owners[0].kind, Some(widget));
+    graph.apply(read(&catalogue));
+    assert_eq!(graph.puzzling().len(), 0);
+}

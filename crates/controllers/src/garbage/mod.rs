@@ -2,8 +2,10 @@
 //!
 //! One [`graph::Graph`] of all objects of all kinds is kept from watches of their metadata. Whatever changes
 //! puts the UIDs that it may concern into a queue; a look reads the object anew, decides by [`plan`], and acts.
-//! The kinds are those that the cluster serves when the collector starts.
+//! The kinds are those that the cluster serves when the collector starts, and those of CustomResourceDefinitions as
+//! they come and go.
 
+mod definitions;
 mod graph;
 mod plan;
 
@@ -76,16 +78,20 @@ pub(crate) async fn run(tools: Tools) {
         }
         sleep(DISCOVERY_RETRY).await;
     };
-    // Events are many, own nothing, are owned by nobody, and expire.
-    let collected = served
-        .into_iter()
-        .filter(|served| served.resource.plural != "events" && served.can(&["list", "watch", "delete"]));
+    // Events are many, own nothing, are owned by nobody, and expire. Custom kinds are followed by their definitions.
+    let custom = definitions::names(&client).await;
+    let collected = served.into_iter().filter(|served| {
+        served.resource.plural != "events"
+            && served.can(&["list", "watch", "delete"])
+            && !custom.contains(&definitions::name(served))
+    });
     let catalogue = Catalogue::new(collected.collect());
     let this =
         Arc::new(Collector { client, events, catalogue, graph: Mutex::default(), queue: Queue::new() });
     let (unlisted, seen) = watch::channel(this.catalogue.kinds().count());
-    let follow = join_all(this.catalogue.kinds().map(|kind| this.follow(kind, &unlisted)));
-    tokio::join!(follow, this.work(seen));
+    let listed = || unlisted.send_modify(|left| *left -= 1);
+    let follow = join_all(this.catalogue.kinds().map(|kind| this.follow(kind, listed)));
+    tokio::join!(follow, definitions::follow(&this), this.work(seen));
 }
 
 impl Collector {
@@ -95,7 +101,7 @@ impl Collector {
     }
 
     fn api(&self, kind: KindId, namespace: &str) -> Api<Metadata> {
-        let resource = self.catalogue.resource(kind);
+        let resource = &self.catalogue.served(kind).resource;
         if namespace.is_empty() {
             Api::all_with(self.client.clone(), resource)
         } else {
@@ -103,8 +109,8 @@ impl Collector {
         }
     }
 
-    /// Keeps the graph's objects of one kind. Counts `unlisted` down once all are there.
-    async fn follow(&self, kind: KindId, unlisted: &watch::Sender<usize>) {
+    /// Keeps the graph's objects of one kind. Tells once that all are there.
+    async fn follow(&self, kind: KindId, listed_once: impl Fn()) {
         let events = watcher::watcher(self.api(kind, ""), watcher::Config::default());
         let events = events.default_backoff();
         pin_mut!(events);
@@ -122,7 +128,7 @@ impl Collector {
                 }
                 Ok(Event::InitDone) => {
                     if std::mem::take(&mut first) {
-                        unlisted.send_modify(|left| *left -= 1);
+                        listed_once();
                     }
                     self.graph().retain(kind, &std::mem::take(&mut listed))
                 }
@@ -131,7 +137,7 @@ impl Collector {
                     object.metadata.uid.map(|uid| self.graph().remove(&uid)).unwrap_or_default()
                 }
                 Err(error) => {
-                    warn!(resource = self.catalogue.resource(kind).plural, %error, "watch interrupted");
+                    warn!(resource = self.catalogue.served(kind).resource.plural, %error, "watch interrupted");
                     continue;
                 }
             };
@@ -171,7 +177,7 @@ impl Collector {
             _ => for_dependents(&self.graph(), &node),
         };
         if step != Step::Nothing {
-            debug!(object = %identity.key, resource = self.catalogue.resource(identity.kind).plural, ?step, "collecting");
+            debug!(object = %identity.key, resource = self.catalogue.served(identity.kind).resource.plural, ?step, "collecting");
         }
         self.act(&node, &meta, step).await
     }
@@ -180,10 +186,11 @@ impl Collector {
     fn is_at_rest(&self, node: &Node) -> bool {
         let graph = self.graph();
         match node.life {
-            Life::Stays => node
-                .owners
-                .iter()
-                .all(|owner| known(&graph, &self.catalogue, node, owner) == Known::Yes(Standing::Solid)),
+            Life::Stays => node.owners.iter().all(|owner| {
+                // Of a kind that was not known when the object was seen more may be known now.
+                let solid = Known::Yes(Standing::Solid);
+                owner.kind.is_some() && known(&graph, &self.catalogue, node, owner) == solid
+            }),
             life => life == Life::Goes,
         }
     }
@@ -225,12 +232,14 @@ impl Collector {
 
     fn complain(&self, node: &Node, owner: &graph::Owner) {
         let Some(kind) = owner.kind else { return };
-        let (of, key) = (self.catalogue.resource(kind), &node.identity.key);
+        let (of, key) = (self.catalogue.served(kind), &node.identity.key);
+        let of = &of.resource;
         let message = format!(
             "ownerRef [{}/{}, namespace: {}, name: {}, uid: {}] does not exist in namespace {:?}",
             of.api_version, of.kind, key.namespace, owner.name, owner.uid, key.namespace
         );
-        let resource = self.catalogue.resource(node.identity.kind);
+        let served = self.catalogue.served(node.identity.kind);
+        let resource = &served.resource;
         let about = ObjectReference {
             api_version: Some(resource.api_version.clone()),
             kind: Some(resource.kind.clone()),

@@ -1,6 +1,7 @@
 //! The binary, real kubectl, real containers. Run with `cargo xtask test --only scenario`.
 
 mod adoption;
+mod custom;
 mod disk;
 mod input;
 mod logs;
