@@ -14,6 +14,8 @@ use hickory_proto::{
     rr::{Name, RData, RecordType},
 };
 
+use crate::initialize;
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(clap::Subcommand)]
@@ -36,10 +38,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1)]
         times: u32,
     },
+    /// Give every new pod the containers and volumes that a ConfigMap lists, as an initializer.
+    Initialize(initialize::Arguments),
 }
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
+        Command::Initialize(arguments) => initialize::run(&arguments),
         Command::Serve { port, page } => serve(port, &page),
         Command::Visit { host, port, times } => {
             let server = name_server()?;

@@ -6,6 +6,7 @@ mod data_dir;
 mod demo;
 mod down;
 mod image;
+mod initialize;
 mod kernel;
 mod pod_network;
 mod quickstart;

@@ -8,6 +8,7 @@ pub mod json;
 pub mod merge;
 mod place;
 pub mod strategic;
+pub mod two_way;
 
 use crate::status::{Details, Reason, Status, StatusCause};
 

@@ -253,6 +253,21 @@ async fn rules_and_annotations_choose_objects() {
     assert_eq!((code, answer["metadata"].get("initializers")), (201, None));
 }
 
+#[tokio::test]
+async fn an_initializer_changes_what_nobody_could_change_later() {
+    let server = with(&[FIRST]).await;
+    made(&server, pod("a")).await;
+    let sidecar = json!({"spec": {"containers": [{"name": "sidecar", "image": "s"}]}});
+    let headers = [("content-type", "application/strategic-merge-patch+json")];
+    let path = format!("{PODS}/a");
+    let patched = ask(&server, "PATCH", &path, &headers, sidecar.to_string()).await;
+    assert_eq!(patched.code, 200, "{}", patched.json());
+    assert_eq!(patched.json()["spec"]["containers"].as_array().unwrap().len(), 2);
+    leave(&server, &Component::ApiServer, "a", &[]).await;
+    let late = json!({"spec": {"containers": [{"name": "late", "image": "s"}]}});
+    assert_eq!(ask(&server, "PATCH", &path, &headers, late.to_string()).await.code, 422);
+}
+
 #[test]
 fn lists_only_lose_their_first() {
     let list =

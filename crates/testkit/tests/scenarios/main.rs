@@ -10,6 +10,7 @@ mod objects;
 mod past;
 mod quickstart;
 mod registry;
+mod removed;
 mod rollouts;
 mod streams;
 mod tables;
