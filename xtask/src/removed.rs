@@ -192,7 +192,7 @@ impl Types {
                         let atomic = markers.contains(&"structType=atomic");
                         current = Some((full, Struct { atomic, ..Struct::default() }));
                     }
-                    "struct {}" => {
+                    "struct {}" | "struct{}" => {
                         self.structs.insert(full, Struct::default());
                     }
                     other => {
@@ -273,7 +273,7 @@ impl Types {
             "meta.v1.Time" => "t",
             "meta.v1.MicroTime" => "u",
             "core.v1.ResourceList" => "{}q",
-            "runtime.RawExtension" | "struct{}" => "o",
+            "runtime.RawExtension" => "o",
             "apiextensions.v1beta1.JSON"
             | "apiextensions.v1beta1.JSONSchemaPropsOrArray"
             | "apiextensions.v1beta1.JSONSchemaPropsOrBool"

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value};
 
 pub(crate) mod autoscaling;
+pub(crate) mod definitions;
 pub(crate) mod others;
 pub(crate) mod workloads;
 

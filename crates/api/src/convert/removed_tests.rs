@@ -179,3 +179,61 @@ fn the_topology_of_an_endpoint_is_its_zone_and_its_node() {
                {"addresses": ["10.0.0.3"]}])
     );
 }
+
+#[test]
+fn a_definition_says_for_each_version_what_it_said_for_all() {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object"}}}});
+    let object =
+        stored(json!({"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "networks.example.com"}, "spec": {"group": "example.com", "version": "v1",
+            "preserveUnknownFields": true, "validation": schema, "subresources": {"status": {}},
+            "additionalPrinterColumns": [{"name": "A", "type": "string", "JSONPath": ".spec.a"}],
+            "conversion": {"strategy": "Webhook", "webhookClientConfig": {"url": "https://x"},
+                           "conversionReviewVersions": ["v1beta1"]},
+            "versions": [{"name": "v1", "served": true, "storage": true},
+                         {"name": "v2", "served": true, "storage": false}]}}));
+    let spec = &object["spec"];
+    assert_eq!(spec.get("version"), None);
+    assert_eq!(spec.get("validation"), None);
+    let column = json!({"name": "A", "type": "string", "jsonPath": ".spec.a"});
+    for version in spec["versions"].as_array().unwrap() {
+        assert_eq!(version["schema"], schema);
+        assert_eq!(version["subresources"], json!({"status": {}}));
+        assert_eq!(version["additionalPrinterColumns"], json!([column]));
+    }
+    assert_eq!(
+        spec["conversion"],
+        json!({"strategy": "Webhook",
+               "webhook": {"clientConfig": {"url": "https://x"}, "conversionReviewVersions": ["v1beta1"]}})
+    );
+    assert_eq!(spec["preserveUnknownFields"], true);
+    assert!(super::definitions::is_legacy(&object));
+}
+
+#[test]
+fn versions_that_differ_keep_what_is_theirs() {
+    let schema = |ty: &str| json!({"openAPIV3Schema": {"type": "object", "description": ty}});
+    let object =
+        stored(json!({"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition",
+        "metadata": {}, "spec": {"version": "v1", "preserveUnknownFields": false, "versions": [
+            {"name": "v1", "schema": schema("a")}, {"name": "v2", "schema": schema("b")}]}}));
+    assert_eq!(object["spec"]["versions"][1]["schema"], schema("b"));
+    assert_eq!(object["spec"].get("preserveUnknownFields"), None);
+}
+
+#[test]
+fn old_webhooks_may_have_side_effects() {
+    let kinds = Kinds::builtin();
+    for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+        let row = kinds.kind("admissionregistration.k8s.io", "v1beta1", kind).unwrap();
+        for (version, good) in [("v1beta1", true), ("v1", false)] {
+            let mut object = json!({"apiVersion": format!("admissionregistration.k8s.io/{version}"), "kind": kind,
+                "metadata": {"name": "a"}, "webhooks": [{"name": "a.b.c", "clientConfig": {"url": "https://x"}}]});
+            (row.hooks.default)(version, &mut object);
+            to_storage(row, version, &mut object);
+            let errors = (row.hooks.validate_create)(&object);
+            assert_eq!(errors.is_empty(), good, "{version} {kind}: {errors:?}");
+            assert_eq!((row.hooks.update.validate)(&object, &object).is_empty(), good, "{version} {kind}");
+        }
+    }
+}

@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Fill::{Int, Text};
+use super::Fill::{Bool, Int, Text};
 use super::{each, fill, is_text, object, spec};
+use crate::custom::definition;
 use crate::meta::{self, as_map, child_mut};
 
 /// Means the same as no limit.
@@ -138,6 +139,33 @@ pub(crate) fn webhooks(version: &str, configuration: &mut Value) {
         }
     }
     super::webhooks(version, configuration);
+}
+
+/// `apiextensions.k8s.io/v1beta1`: a definition has at least one version, and nothing of its objects is unknown.
+pub(crate) fn definition(version: &str, object: &mut Value) {
+    if version == "v1beta1" {
+        let spec = spec(object);
+        fill(spec, &[("scope", Text("Namespaced")), ("preserveUnknownFields", Bool(true))]);
+        let first = each(spec, "versions").next().and_then(|v| v.get("name").cloned());
+        match (spec.get("version").cloned(), first) {
+            (Some(name), None) if name != "" => {
+                let only = json!([{"name": name, "served": true, "storage": true}]);
+                spec.insert("versions".to_owned(), only);
+            }
+            (None, Some(first)) => drop(spec.insert("version".to_owned(), first)),
+            _ => {}
+        }
+        let conversion = child_mut(spec, "conversion");
+        fill(conversion, &[("strategy", Text("None"))]);
+        if is_text(conversion, "strategy", "Webhook") {
+            conversion.entry("conversionReviewVersions").or_insert_with(|| json!(["v1beta1"]));
+            let client = super::object(conversion, "webhookClientConfig");
+            if let Some(service) = client.and_then(|client| super::object(client, "service")) {
+                fill(service, &[("port", Int(443))]);
+            }
+        }
+    }
+    definition::default(version, object);
 }
 
 /// `certificates.k8s.io/v1beta1`: a request need not say whom it asks, nor what for.

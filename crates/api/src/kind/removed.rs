@@ -4,7 +4,7 @@
 //! they fill in differently in [`crate::defaults::removed`].
 
 use super::{Kind, Storage, Version, rows};
-use crate::convert::removed::{autoscaling, others, workloads};
+use crate::convert::removed::{autoscaling, definitions, others, workloads};
 use crate::defaults::removed as defaults;
 use crate::validate::{initializers, workload};
 use crate::{meta, prepare};
@@ -121,6 +121,13 @@ const VERSIONS: &[Removed] = &[
         (16, 22),
         "admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration",
     ),
+    row(
+        "apiextensions.k8s.io",
+        "v1beta1",
+        "CustomResourceDefinition",
+        (16, 22),
+        "apiextensions.k8s.io/v1 CustomResourceDefinition",
+    ),
     row("discovery.k8s.io", "v1beta1", "EndpointSlice", (21, 25), "discovery.k8s.io/v1 EndpointSlice"),
 ];
 
@@ -222,6 +229,11 @@ fn speak(kind: &mut Kind) {
         }
         (ADMISSION, "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
             hooks.default = defaults::webhooks;
+            (hooks.to_storage, hooks.from_storage) = (others::webhooks_to, others::webhooks_from);
+        }
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            hooks.default = defaults::definition;
+            (hooks.to_storage, hooks.from_storage) = (definitions::to_storage, definitions::from_storage);
         }
         ("certificates.k8s.io", "CertificateSigningRequest") => hooks.default = defaults::signing_request,
         _ => {}

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{At, dns_subdomain, label_selector};
+use crate::convert::removed::others::are_lenient;
 use crate::field::{Error, Errors};
 use crate::meta;
 use crate::names;
@@ -26,10 +27,14 @@ struct Strictness {
 }
 
 pub(crate) fn webhooks(object: &Value) -> Errors {
-    judge(object, Strictness { no_side_effects: true, known_review_version: true, unique_names: true })
+    let strict = !are_lenient(object);
+    judge(object, Strictness { no_side_effects: strict, known_review_version: strict, unique_names: strict })
 }
 
 pub(crate) fn webhooks_update(new: &Value, old: &Value) -> Errors {
+    if are_lenient(new) {
+        return webhooks(new);
+    }
     let hooks = meta::items(old, &["webhooks"]);
     let names: BTreeSet<&str> = hooks.iter().map(|h| meta::text(h, &["name"])).collect();
     judge(

@@ -62,6 +62,33 @@ async fn a_version_applies_what_it_owns() {
 }
 
 #[tokio::test]
+async fn an_old_definition_needs_no_schema_and_no_approval() {
+    let server = server().await;
+    let definitions = "/apis/apiextensions.k8s.io/v1beta1/customresourcedefinitions";
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "networks.samplecrd.k8s.io"}, "spec": {"group": "samplecrd.k8s.io", "version": "v1",
+            "names": {"kind": "Network", "plural": "networks"}, "scope": "Namespaced"}});
+    let (code, made) = json(&server, "POST", definitions, definition).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(
+        (&made["spec"]["version"], &made["spec"]["preserveUnknownFields"]),
+        (&json!("v1"), &json!(true))
+    );
+    assert_eq!(made["metadata"].get("annotations"), None);
+    let mut kinds = server.registry().watch_kinds();
+    kinds.wait_for(|kinds| kinds.kind("samplecrd.k8s.io", "v1", "Network").is_some()).await.unwrap();
+    let network = json!({"apiVersion": "samplecrd.k8s.io/v1", "kind": "Network", "metadata": {"name": "a"},
+        "spec": {"cidr": "192.168.0.0/16", "deep": {"anything": [1]}}});
+    let networks = "/apis/samplecrd.k8s.io/v1/namespaces/default/networks";
+    let (code, made) = json(&server, "POST", networks, network.clone()).await;
+    assert_eq!((code, &made["spec"]), (201, &network["spec"]));
+    let current = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/networks.samplecrd.k8s.io";
+    let (_, seen) = json(&server, "GET", current, Value::Null).await;
+    assert_eq!(seen["spec"]["versions"][0]["name"], "v1");
+    assert_eq!(seen["spec"].get("version"), None);
+}
+
+#[tokio::test]
 async fn without_the_switch_old_versions_are_not_found() {
     let dir = tempfile::tempdir().unwrap();
     let pki = std::sync::Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap());

@@ -49,13 +49,16 @@ impl Descriptions {
     /// A version that upstream has removed is described as the one that took its place.
     fn find(&self, full: &str) -> Option<&Texts> {
         self.0.get(full).or_else(|| {
-            let (group, rest) = full.strip_prefix("io.k8s.api.")?.split_once('.')?;
-            let (_, name) = rest.split_once('.')?;
-            let groups = if group == "extensions" { &["apps", "networking"][..] } else { &[group] };
-            let current = |group: &&str| {
-                ["v1", "v2"].iter().find_map(|v| self.0.get(&format!("io.k8s.api.{group}.{v}.{name}")))
+            let (rest, name) = full.rsplit_once('.')?;
+            let (package, _version) = rest.rsplit_once('.')?;
+            let packages = match package {
+                "io.k8s.api.extensions" => &["io.k8s.api.apps", "io.k8s.api.networking"][..],
+                package => &[package],
             };
-            groups.iter().find_map(current)
+            let current = |package: &&str| {
+                ["v1", "v2"].iter().find_map(|v| self.0.get(&format!("{package}.{v}.{name}")))
+            };
+            packages.iter().find_map(current)
         })
     }
 

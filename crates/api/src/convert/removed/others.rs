@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{each, object, rename};
-use crate::meta::as_map;
+use super::{annotate, each, object, rename, take_annotation};
+use crate::meta::{self, as_map};
 
 /// `extensions/v1beta1` and `networking.k8s.io/v1beta1`: a backend was a service alone.
 pub(crate) fn ingress_to(_version: &str, ingress: &mut Value) {
@@ -58,6 +58,26 @@ fn backends(spec: &mut Map<String, Value>, default: &str, change: impl Fn(&mut M
                 change(backend);
             }
         }
+    }
+}
+
+/// Tells that webhooks came in `admissionregistration.k8s.io/v1beta1`, which asked less of them.
+const LENIENT: &str = "deprecated.admissionregistration.k8s.io/v1beta1";
+
+/// Whether stored webhooks are held to the rules of `v1beta1`.
+pub(crate) fn are_lenient(configuration: &Value) -> bool {
+    meta::annotation(configuration, LENIENT).is_some()
+}
+
+pub(crate) fn webhooks_to(version: &str, configuration: &mut Value) {
+    if version == "v1beta1" {
+        annotate(configuration, LENIENT, "true".to_owned());
+    }
+}
+
+pub(crate) fn webhooks_from(version: &str, configuration: &mut Value) {
+    if version == "v1beta1" {
+        take_annotation(configuration, LENIENT);
     }
 }
 

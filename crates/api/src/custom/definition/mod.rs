@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{MAX_DEPTH, formats};
+use crate::convert::removed::definitions;
 use crate::field::{Error, Errors, Path};
 use crate::meta::{self, as_map, child_mut};
 use crate::validate::At;
@@ -117,8 +118,12 @@ pub fn validate_create(object: &Value) -> Errors {
         let why = r#"must be spec.names.plural+"."+spec.group"#;
         errors.push(Error::invalid(&path, meta::name(object), why));
     }
-    spec::validate(&root.get("spec"), spec::Before::default(), &mut errors);
+    let legacy = definitions::is_legacy(object);
+    spec::validate(&root.get("spec"), spec::Before { schemaless: legacy, preserves: legacy }, &mut errors);
     stored_versions(object, &mut errors);
+    if legacy {
+        return errors;
+    }
     errors.extend(approval(object));
     if object["spec"]["preserveUnknownFields"] == true {
         let path = Path::new("spec").child("preserveUnknownFields");
@@ -135,8 +140,9 @@ pub fn validate_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Errors::new();
     let spec = root.get("spec");
     let versions = meta::items(before, &["versions"]);
-    let schemaless = versions.iter().any(|v| !v["schema"]["openAPIV3Schema"].is_object());
-    let preserves = before["preserveUnknownFields"] == true;
+    let legacy = definitions::is_legacy(new);
+    let schemaless = legacy || versions.iter().any(|v| !v["schema"]["openAPIV3Schema"].is_object());
+    let preserves = legacy || before["preserveUnknownFields"] == true;
     spec::validate(&spec, spec::Before { schemaless, preserves }, &mut errors);
     let names = spec.get("names");
     if is_true(old, "Established") {
