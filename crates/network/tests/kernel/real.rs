@@ -30,6 +30,8 @@ async fn api_server(dir: &Path) -> ApiServer {
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30_000..=32_767,
         removed_apis: true,
+        audit: Default::default(),
+        trace: None,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()
 }
