@@ -15,7 +15,7 @@ use http::{HeaderMap, Method, Response};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tiphys_api::codec::protobuf;
+use tiphys_api::codec::{cbor, protobuf};
 use tiphys_api::kind::Kinds;
 use tiphys_api::status::Status;
 use uuid::Uuid;
@@ -240,6 +240,7 @@ fn tree(media: &str, bytes: &Bytes) -> Option<Value> {
     match media {
         _ if bytes.is_empty() => None,
         "application/vnd.kubernetes.protobuf" => protobuf::decode(bytes, ("", "")).ok(),
+        "application/cbor" | "application/apply-patch+cbor" => cbor::decode(bytes).ok(),
         "application/yaml" | "application/apply-patch+yaml" => {
             serde_json::from_slice(&super::dialect::yaml_to_json(bytes).ok()?).ok()
         }
@@ -315,4 +316,32 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
         .filter(|id| !id.is_empty() && id.len() <= MAX)
         .cloned()
         .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is plain ASCII"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn bodies_are_read_in_every_encoding_that_objects_have() {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        let yaml = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}".to_owned().into_bytes();
+        for (media, bytes) in [
+            ("application/json", object.to_string().into_bytes()),
+            ("application/merge-patch+json", object.to_string().into_bytes()),
+            ("application/yaml", yaml.clone()),
+            ("application/apply-patch+yaml", yaml),
+            ("application/cbor", cbor::encode(&object).unwrap()),
+            ("application/apply-patch+cbor", cbor::encode(&object).unwrap()),
+        ] {
+            assert_eq!(tree(media, &Bytes::from(bytes)).as_ref(), Some(&object), "{media}");
+        }
+        let protobuf = Bytes::from(protobuf::encode(&object).unwrap());
+        let read = tree("application/vnd.kubernetes.protobuf", &protobuf).unwrap();
+        assert_eq!((&read["kind"], &read["metadata"]["name"]), (&json!("ConfigMap"), &json!("a")));
+        assert_eq!(tree("application/json", &Bytes::new()), None);
+        assert_eq!(tree("text/plain", &Bytes::from_static(b"nothing")), None);
+    }
 }
