@@ -56,11 +56,13 @@ pub(crate) async fn server_at(advertise: SocketAddr) -> ApiServer {
     server_on(advertise, Arc::new(Memory::new())).await
 }
 
-/// Starts a server over `store`.
+/// Starts a server over `store`; nothing is written any more but what is asked for.
 pub(crate) async fn server_on(advertise: SocketAddr, store: Arc<dyn Store>) -> ApiServer {
     let dir = tempfile::tempdir().unwrap();
     let pki = Arc::new(Pki::open(dir.path()).unwrap());
-    ApiServer::start(config(pki, advertise), store).await.unwrap()
+    let server = ApiServer::start(config(pki, advertise), store).await.unwrap();
+    crate::aggregation::local::settled(server.registry()).await;
+    server
 }
 
 pub(crate) const ADVERTISED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);

@@ -20,6 +20,9 @@ const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// What has failed is tried again after this.
 const LATER: Duration = Duration::from_secs(10);
 
+/// Changes that follow each other this closely are looked at together: many definitions may come at once.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// Priorities of the groups that every cluster has; upstream's.
 const PRIORITIES: [(&str, i64); 23] = [
     ("", 18000),
@@ -114,18 +117,14 @@ pub(super) async fn run(registry: Arc<Registry>, source: Arc<dyn Source>) {
             () = source.changed(GROUP, RESOURCE, seen) => {}
             () = tokio::time::sleep(LATER), if outcome.is_err() => {}
         }
+        tokio::time::sleep(SETTLE).await;
     }
 }
 
 /// Does what is to be done; what fails keeps nothing else from it.
 async fn round(registry: &Registry, rows: &Kinds) -> Result<(), Status> {
     let Some(kind) = rows.resource(GROUP, "v1", RESOURCE) else { return Ok(()) };
-    let collection = registry.collection(kind)?;
-    let there = collection.iter(None).map(|object| {
-        let managed = object.labels().get(AUTOMANAGED) == Some("true");
-        (object.name().to_owned(), managed)
-    });
-    let (missing, gone) = plan(wanted(rows), &there.collect());
+    let (missing, gone) = planned(registry, rows, kind)?;
     let mut outcome = Ok(());
     for mut object in missing {
         (kind.hooks.default)("v1", &mut object);
@@ -142,6 +141,28 @@ async fn round(registry: &Registry, rows: &Kinds) -> Result<(), Status> {
         }
     }
     outcome
+}
+
+/// What is missing, and what is to go.
+fn planned(registry: &Registry, rows: &Kinds, kind: &Kind) -> Result<(Vec<Value>, Vec<String>), Status> {
+    let there = registry.collection(kind)?.iter(None).map(|object| {
+        let managed = object.labels().get(AUTOMANAGED) == Some("true");
+        (object.name().to_owned(), managed)
+    });
+    Ok(plan(wanted(rows), &there.collect()))
+}
+
+/// Waits until every group of the server has its APIServices, so that nothing is written by itself any more.
+#[cfg(test)]
+pub(crate) async fn settled(registry: &Registry) {
+    let rows = registry.kinds();
+    let kind = rows.resource(GROUP, "v1", RESOURCE).unwrap();
+    let source: &dyn Source = &**registry.cache();
+    let mut seen = tiphys_store::Revision::ZERO;
+    while !planned(registry, &rows, kind).unwrap().0.is_empty() {
+        source.changed(GROUP, RESOURCE, seen).await;
+        seen = source.version(GROUP, RESOURCE);
+    }
 }
 
 /// A request of the server's own to an APIService.

@@ -6,7 +6,7 @@
 //! [`merge`] shows others' groups beside them.
 
 mod availability;
-mod local;
+pub(crate) mod local;
 pub(crate) mod merge;
 
 use std::collections::HashMap;
