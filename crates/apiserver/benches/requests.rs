@@ -233,6 +233,7 @@ async fn main() {
         service_range: "10.96.0.0/16".parse().expect("a range"),
         node_ports: 30000..=32767,
         removed_apis: true,
+        others: Default::default(),
         audit: if std::env::args().any(|a| a == "unaudited") {
             Default::default()
         } else {

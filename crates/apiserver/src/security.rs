@@ -11,12 +11,21 @@ use tokio::sync::watch;
 use crate::definitions;
 use crate::{
     admission::{self, Initializers, Plugin},
-    authn::{self, Authenticator, Bearers, BootstrapTokens, FrontProxy, Tokens},
+    authn::{self, Authenticator, FrontProxy, Others, Tokens},
     authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
     identity::Identity,
-    outgoing::Outgoing,
+    outgoing::{Outgoing, SpecError},
     source::Source,
 };
+
+/// Why nobody could be let in.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Pki(#[from] tiphys_pki::Error),
+    #[error("the webhook for tokens: {0}")]
+    TokenWebhook(#[from] SpecError),
+}
 
 pub struct Security {
     authenticator: Authenticator,
@@ -27,26 +36,27 @@ pub struct Security {
 }
 
 impl Security {
-    /// `issuer` is the URL that service-account tokens name.
+    /// `issuer` is the URL that service-account tokens name; `others` tell of users, too.
     ///
     /// # Errors
-    /// The cluster's authority cannot be used to verify client certificates.
+    /// An authority cannot be used to verify client certificates, or a webhook not be called.
     pub fn new(
         pki: &Pki,
         issuer: String,
         source: Arc<dyn Source>,
         clock: Clock,
-    ) -> Result<Self, tiphys_pki::Error> {
+        others: Others,
+    ) -> Result<Self, Error> {
         let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
         let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
         let front_proxy =
             Rotating::new(Arc::clone(&pki.front_proxy), Leaf::front_proxy_client(), Arc::clone(&clock))?;
-        let outgoing = Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy)));
+        let outgoing = Arc::new(Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy))));
         let front_proxies = FrontProxy {
             trust: ClientTrust::new([pki.front_proxy.certificate()])?,
             names: vec![Leaf::front_proxy_client().common_name],
         };
-        let bearers: Vec<Arc<dyn Bearers>> = vec![Arc::new(BootstrapTokens::new(Arc::clone(&source)))];
+        let bearers = others.bearers(&source, &outgoing, tokens.audiences())?;
         let nodes = Arc::new(NodeAuthorizer::new(Arc::clone(&source), policy::node_rules()));
         Ok(Self {
             authenticator: Authenticator::new(pki.client_trust()?, tokens, clock)
@@ -55,7 +65,7 @@ impl Security {
             authorizer: Arc::new(Chain::new(vec![nodes, Arc::clone(&rbac) as _])),
             rbac,
             source,
-            outgoing: Arc::new(outgoing),
+            outgoing,
         })
     }
 

@@ -13,7 +13,7 @@ use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use ipnet::IpNet;
 use tiphys_api::kind::Kinds;
-use tiphys_pki::{Leaf, Pki, ServingNames};
+use tiphys_pki::{ClientTrust, Leaf, Pki, ServingNames};
 use tiphys_store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -25,6 +25,7 @@ use crate::aggregation::Aggregation;
 use crate::alloc::Services;
 use crate::at_rest::Transformer;
 use crate::audit::{self, Auditor};
+use crate::authn::Others;
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::definitions::{self, Definitions};
@@ -59,6 +60,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Serves the versions that upstream has removed, too.
     pub removed_apis: bool,
+    /// Who else tells who somebody is.
+    pub others: Others,
     /// What is recorded of requests, and where.
     pub audit: audit::Config,
     /// Which requests are traced, and who is told; none if absent.
@@ -74,6 +77,8 @@ pub enum Error {
     Cache(#[source] cache::Error),
     #[error("preparing the server's certificate: {0}")]
     Pki(#[from] tiphys_pki::Error),
+    #[error(transparent)]
+    Security(#[from] crate::security::Error),
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Error),
     #[error(transparent)]
@@ -113,7 +118,8 @@ impl ApiServer {
 
         let aggregated = Arc::clone(&source);
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
-        let security = Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock))?);
+        let security =
+            Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock), config.others)?);
         definitions.workshop.open(security.outgoing());
         let service = first_host(&config.service_range);
         let names = ServingNames {
@@ -123,7 +129,9 @@ impl ApiServer {
             host_addresses: &[config.advertise.ip()],
             extra: &config.names,
         };
-        let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &pki.client_trust()?)?;
+        // Clients look for a certificate by an authority that the server names.
+        let hints = ClientTrust::new([pki.cluster.certificate(), pki.front_proxy.certificate()])?;
+        let tls = tiphys_pki::server_config(pki.rotating(Leaf::apiserver(&names))?, &hints)?;
         let services = Services::new(config.service_range, config.node_ports);
         let claims = Claims::new(vec![Arc::new(services)]);
         let kinds = watch::Sender::new(Arc::new(kinds));

@@ -46,6 +46,7 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30000..=32767,
         removed_apis: true,
+        others: Default::default(),
         audit: Default::default(),
         trace: None,
     }

@@ -81,6 +81,7 @@ impl Cluster {
             service_range: settings.service_cidr.into(),
             node_ports: 30000..=32767,
             removed_apis: settings.removed_apis,
+            others: settings.tokens.others()?,
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
         };

@@ -11,6 +11,7 @@ mod kernel;
 mod pod_network;
 mod quickstart;
 mod settings;
+mod token_flags;
 mod up;
 
 use std::{io::IsTerminal, process::ExitCode};

@@ -14,7 +14,7 @@ use tiphys_apiserver::{
     trace,
 };
 
-use crate::data_dir;
+use crate::{data_dir, token_flags::TokenFlags};
 
 /// What can be set of a cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) removed_apis: bool,
     #[command(flatten)]
     pub(crate) audit: AuditFlags,
+    #[command(flatten)]
+    pub(crate) tokens: TokenFlags,
     /// A TracingConfiguration: which requests are traced, and the collector (OTLP over HTTP) that is told.
     #[arg(long)]
     pub(crate) tracing_config_file: Option<PathBuf>,
@@ -165,6 +167,7 @@ impl Settings {
             pod_manifest_path: None,
             container_runtime_endpoint: None,
             removed_apis: true,
+            tokens: TokenFlags::default(),
             audit: AuditFlags::default(),
             tracing_config_file: None,
         }

@@ -3,7 +3,11 @@
 //! A client certificate or a bearer token proves an identity. A request without either is anonymous, and that
 //! is enough for health and version only. Credentials that prove nothing are an error even there.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -15,25 +19,33 @@ use tiphys_api::{
 };
 use tiphys_pki::{ClientTrust, Clock, Peer, Rejected};
 
-use crate::identity::Identity;
+use crate::{
+    identity::Identity,
+    outgoing::{Outgoing, Spec, SpecError},
+    source::Source,
+};
 
 mod bootstrap;
 mod claims;
 mod impersonation;
 mod issuer_documents;
+mod oidc;
 mod request_header;
 mod review;
 mod token_request;
 mod tokens;
+mod webhook;
 
 pub use self::{
     bootstrap::BootstrapTokens,
     impersonation::{impersonate, strip as strip_impersonation},
     issuer_documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, jwks, openid_configuration},
+    oidc::{ConfigError, Issuer, Mapping, parse as parse_issuers},
     request_header::FrontProxy,
     review::token_review,
     token_request::token_request,
     tokens::{InvalidToken, Tokens},
+    webhook::ReviewVersion,
 };
 
 pub(crate) use self::review::user_info;
@@ -57,6 +69,46 @@ pub struct Connection {
 pub trait Bearers: Send + Sync + 'static {
     /// `None`: it does not know the token, or does not accept it.
     async fn holder(&self, token: &str, now: SystemTime) -> Option<Identity>;
+}
+
+/// Who else than this cluster tells who somebody is. Issuers are asked before the webhook.
+#[derive(Clone, Debug, Default)]
+pub struct Others {
+    /// OpenID Connect.
+    pub issuers: Vec<Issuer>,
+    pub webhook: Option<WebhookOptions>,
+}
+
+/// A server that is asked who holds a token.
+#[derive(Clone, Debug)]
+pub struct WebhookOptions {
+    pub endpoint: Spec,
+    pub version: ReviewVersion,
+    /// For how long an answer counts.
+    pub remember: Duration,
+}
+
+impl Others {
+    /// All ways to tell who holds a token that is no service account's; `audiences` are this server's.
+    ///
+    /// # Errors
+    /// The webhook's endpoint can be none.
+    pub(crate) fn bearers(
+        self,
+        source: &Arc<dyn Source>,
+        outgoing: &Arc<Outgoing>,
+        audiences: &[String],
+    ) -> Result<Vec<Arc<dyn Bearers>>, SpecError> {
+        let mut all: Vec<Arc<dyn Bearers>> = vec![Arc::new(BootstrapTokens::new(Arc::clone(source)))];
+        for issuer in self.issuers {
+            all.push(Arc::new(oidc::Oidc::new(issuer, Arc::clone(outgoing))));
+        }
+        if let Some(WebhookOptions { endpoint, version, remember }) = self.webhook {
+            let endpoint = outgoing.endpoint(&endpoint)?;
+            all.push(Arc::new(webhook::TokenWebhook::new(endpoint, version, audiences.to_vec(), remember)));
+        }
+        Ok(all)
+    }
 }
 
 /// Turns credentials into identities.

@@ -30,6 +30,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         service_range: "10.96.0.0/16".parse().unwrap(),
         node_ports: 30_000..=32_767,
         removed_apis: true,
+        others: Default::default(),
         audit: Default::default(),
         trace: None,
     };

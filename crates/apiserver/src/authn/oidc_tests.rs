@@ -1,0 +1,226 @@
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use serde_json::json;
+
+use super::*;
+use crate::{outgoing::stranger::Stranger, source::fake::Table};
+
+const NOW: u64 = 1_800_000_000;
+
+/// A key of an issuer's, and its id.
+struct Signer(EcdsaKeyPair, String);
+
+impl Signer {
+    fn new(id: &str) -> Self {
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+        Self(key, id.to_owned())
+    }
+
+    fn published(&self) -> Value {
+        let point = self.0.public_key().as_ref();
+        let part = |range: std::ops::Range<usize>| URL_SAFE_NO_PAD.encode(&point[range]);
+        json!({"kty": "EC", "crv": "P-256", "kid": self.1, "use": "sig", "x": part(1..33), "y": part(33..65)})
+    }
+
+    fn sign(&self, header: Value, claims: &Value) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", encode(&header), encode(claims));
+        let signature = self.0.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    fn token(&self, claims: &Value) -> String {
+        self.sign(json!({"alg": "ES256", "kid": self.1}), claims)
+    }
+}
+
+/// An issuer that publishes whatever keys stand in the shared value.
+async fn issuer(keys: Arc<Mutex<Value>>, asked: Arc<AtomicUsize>) -> (Stranger, Oidc) {
+    let own = Arc::new(Mutex::new(String::new()));
+    let url = Arc::clone(&own);
+    let stranger = Stranger::start(&["127.0.0.1"], move |request: Request<Bytes>| {
+        let base = url.lock().unwrap().clone();
+        let body = match request.uri().path() {
+            "/.well-known/openid-configuration" => {
+                json!({"issuer": base, "jwks_uri": format!("{base}/keys")})
+            }
+            "/keys" => {
+                asked.fetch_add(1, Relaxed);
+                json!({"keys": keys.lock().unwrap().clone()})
+            }
+            _ => Value::Null,
+        };
+        async move {
+            let code = if body.is_null() { StatusCode::NOT_FOUND } else { StatusCode::OK };
+            Response::builder().status(code).body(Bytes::from(body.to_string())).unwrap()
+        }
+    })
+    .await;
+    let base = stranger.url("");
+    own.lock().unwrap().clone_from(&base);
+    let issuer = Issuer {
+        url: base,
+        authority: Some(stranger.ca.clone()),
+        audiences: vec!["us".to_owned()],
+        username: Mapping { claim: "sub".to_owned(), prefix: "o:".to_owned() },
+        groups: Some(Mapping { claim: "groups".to_owned(), prefix: "g:".to_owned() }),
+        required: vec![("org".to_owned(), "x".to_owned())],
+        ..Issuer::default()
+    };
+    let outgoing = Arc::new(Outgoing::new(Arc::new(Table::default()), None));
+    (stranger, Oidc::new(issuer, outgoing))
+}
+
+fn claims(issuer: &str) -> Value {
+    json!({"iss": issuer, "sub": "jane", "aud": ["them", "us"], "exp": NOW + 60, "groups": ["dev"], "org": "x", "jti": "7"})
+}
+
+async fn holder(oidc: &Oidc, token: &str) -> Option<Identity> {
+    oidc.holder(token, UNIX_EPOCH + Duration::from_secs(NOW)).await
+}
+
+#[tokio::test]
+async fn a_token_is_verified_by_the_keys_that_its_issuer_publishes() {
+    let (first, second) = (Signer::new("1"), Signer::new("2"));
+    let keys = Arc::new(Mutex::new(json!([first.published(), {"kty": "odd"}, 7])));
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (_stranger, oidc) = issuer(Arc::clone(&keys), Arc::clone(&asked)).await;
+    let claims = claims(&oidc.issuer.url);
+    let jane = holder(&oidc, &first.token(&claims)).await.unwrap();
+    assert_eq!(jane.name(), "o:jane");
+    assert_eq!(jane.groups(), ["g:dev", "system:authenticated"]);
+    assert_eq!(jane.extra()[CREDENTIAL_ID], ["JTI=7"]);
+    holder(&oidc, &first.token(&claims)).await.unwrap();
+    assert_eq!(asked.load(Relaxed), 1, "known keys are not asked for");
+
+    *keys.lock().unwrap() = json!([second.published()]);
+    assert_eq!(holder(&oidc, &second.token(&claims)).await, None, "not again so soon");
+    oidc.keys.lock().unwrap().asked = Some(Instant::now() - PAUSE);
+    assert!(holder(&oidc, &second.token(&claims)).await.is_some());
+    assert_eq!(holder(&oidc, &first.token(&claims)).await, None, "the old key is gone");
+    for forged in [
+        Signer::new("2").token(&claims),
+        second.sign(json!({"alg": "none", "kid": "2"}), &claims),
+        second.sign(json!({"alg": "HS256", "kid": "2"}), &claims),
+        second.sign(json!({"alg": "ES384", "kid": "2"}), &claims),
+        "x.y.z".to_owned(),
+        "x".repeat(MAX_LENGTH + 1),
+    ] {
+        assert_eq!(holder(&oidc, &forged).await, None, "{forged}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_another_is_not_believed() {
+    let key = Signer::new("1");
+    let keys = Arc::new(Mutex::new(json!([key.published()])));
+    let (_stranger, mut oidc) = issuer(keys, Arc::default()).await;
+    let discovery = oidc.issuer.discovery();
+    oidc.issuer.url = "https://other.example".to_owned();
+    oidc.issuer.discovery_url = Some(discovery);
+    assert_eq!(holder(&oidc, &key.token(&claims("https://other.example"))).await, None);
+}
+
+#[test]
+fn claims_are_accepted_only_as_configured() {
+    let issuer = Issuer {
+        audiences: vec!["us".to_owned()],
+        username: Mapping { claim: "email".to_owned(), prefix: String::new() },
+        groups: Some(Mapping { claim: "groups".to_owned(), prefix: String::new() }),
+        uid: Some("sub".to_owned()),
+        required: vec![("org".to_owned(), "x".to_owned())],
+        ..Issuer::default()
+    };
+    let judge = |change: &dyn Fn(&mut Value)| {
+        let mut claims = claims("https://i");
+        claims["email"] = "jane@example.com".into();
+        change(&mut claims);
+        identity(&issuer, claims.as_object().unwrap(), NOW)
+            .map(|user| (user.name().to_owned(), user.uid().to_owned()))
+    };
+    let jane = Ok(("jane@example.com".to_owned(), "jane".to_owned()));
+    assert_eq!(judge(&|_| ()), jane);
+    assert_eq!(judge(&|c| c["aud"] = "us".into()), jane);
+    assert_eq!(judge(&|c| c["groups"] = "dev".into()), jane);
+    assert_eq!(judge(&|c| c["email_verified"] = true.into()), jane);
+    assert_eq!(judge(&|c| c["nbf"] = (NOW + SKEW).into()), jane);
+    for (claim, value) in [
+        ("exp", json!(NOW)),
+        ("exp", Value::Null),
+        ("nbf", json!(NOW + SKEW + 1)),
+        ("aud", json!("them")),
+        ("aud", json!(["us", 7])),
+        ("org", json!("y")),
+        ("org", Value::Null),
+        ("email", json!("")),
+        ("email", json!(7)),
+        ("email_verified", json!(false)),
+        ("groups", json!([7])),
+        ("sub", json!(7)),
+    ] {
+        assert!(judge(&|c| c[claim] = value.clone()).is_err(), "{claim} {value}");
+    }
+}
+
+/// A token signed by `openssl dgst -sha256 -sign` with a key that is gone.
+#[test]
+fn rsa_signatures_verify() {
+    let token = "eyJhbGciOiAiUlMyNTYiLCAia2lkIjogInIifQ.eyJpc3MiOiAiaHR0cHM6Ly9yc2EuZXhhbXBsZSJ9.qQQs76MFPu2kXBEBs-4Pj5dAQiOKic2X_oYzPJsqchfQSJmYk_sAEhbDya95vdYpew-9yNdLaC2YbTb3NwpDewu6i8cq7i2yu1QOgZrzPlcdk3PREuRcIg7NJ5hoWH2rPO9E7cfJP4LfljZTp1AMyN-xwzGLhFAdUPDnA9_6HVANuy9pvq4UFpRInBmkui3BVOBLiy2vtdthoUs8vvX2ArC0HQxx1XwlQYbEGqs7t9j0nat7c-GGmrLKa1EYkRfZoKqoDDKShb_ioNyugbkmOwuTIpWfH2J-3Hli6wKEZQFavfd8YmdKiF4UyTCp-l2BxBLhy04v0JoXq4PlaE92-g";
+    let key: Key = serde_json::from_value(json!({"kty": "RSA", "kid": "r", "e": "AQAB",
+        "n": "s5U9Vz5JXjMUa1ICsy1wojNHGAtMsQVXhF46gz8Zk7HN2EqaYvj5oQ6TtTcSLPMtbNeEQYAVIkawn3Shb_OEdO55wW1RX-UG608pZH-sDERbfRN2wDMfP37uyTFKrBdGm9SIvAHYKggKej_JVH3mZJxxN7kaZcJTJk5sxJPdCNGRgx_V754OXRD--a1bOoGo5py0r6YghFFe2q3GXUVG05GUmzZGEtTlL4lQyRvAr9N6wXd4OsdrG2-uYRtL8sqpd7AwhzcgY79J7OLlhVJQEUZBzvEXsmC4nbC0JsRTGRmmtL3zrHNQZKLMYq14eHG_mZp3iDYxpx9oHltbo9S_Iw"})).unwrap();
+    let parts = parts(token).unwrap();
+    let verifies = |alg: &str, signature: &[u8]| key.verifies(alg, parts.signed.as_bytes(), signature);
+    assert!(verifies("RS256", &parts.signature));
+    let mut changed = parts.signature.clone();
+    changed[9] ^= 1;
+    assert!(
+        !verifies("RS256", &changed)
+            && !verifies("RS384", &parts.signature)
+            && !verifies("PS256", &parts.signature)
+    );
+    let sealing = Key { purpose: "enc".to_owned(), ..key.clone() };
+    assert!(!sealing.verifies("RS256", parts.signed.as_bytes(), &parts.signature));
+}
+
+#[test]
+fn a_configuration_names_issuers_and_says_nothing_that_is_not_done() {
+    let text = |rest: &str| {
+        format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n{rest}")
+    };
+    let good = "- issuer: {url: 'https://a.example', audiences: [us], audienceMatchPolicy: MatchAny}\n  claimValidationRules:                 [{claim: org, requiredValue: x}]\n  claimMappings: {username: {claim: sub, prefix: 'o:'}, groups:                 {claim: groups, prefix: ''}, uid: {claim: sub}}\n";
+    let issuers = parse_issuers(&text(good));
+    assert_eq!(
+        issuers.as_ref().map(|all| all[0].discovery()),
+        Ok("https://a.example/.well-known/openid-configuration".to_owned())
+    );
+    let one = &issuers.unwrap()[0];
+    assert_eq!(
+        (one.username.prefix.as_str(), one.required.len(), one.uid.as_deref()),
+        ("o:", 1, Some("sub"))
+    );
+    for wrong in [
+        good.replace("https:", "http:"),
+        good.replace("audiences: [us]", "audiences: []"),
+        good.replace("claim: sub, prefix: 'o:'", "claim: sub"),
+        good.replace("claim: sub, prefix: 'o:'", "expression: claims.sub"),
+        good.replace("{claim: org, requiredValue: x}", "{expression: 'true'}"),
+        format!("{good}{good}"),
+        "- 7".to_owned(),
+    ] {
+        assert!(parse_issuers(&text(&wrong)).is_err(), "{wrong}");
+    }
+    assert!(parse_issuers("apiVersion: v1\nkind: AuthenticationConfiguration\n").is_err());
+}
+
+fn parse_issuers(text: &str) -> Result<Vec<Issuer>, ConfigError> {
+    parse(text.as_bytes())
+}
