@@ -8,6 +8,7 @@ mod logs;
 mod manifests;
 mod objects;
 mod past;
+mod policies;
 mod quickstart;
 mod registry;
 mod removed;
