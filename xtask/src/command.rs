@@ -28,7 +28,9 @@ pub(crate) fn cargo() -> Command {
 
 /// The top of the checkout.
 pub(crate) fn root() -> Result<PathBuf> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    // Where cargo runs this now: it may have been built in another checkout with the same target directory.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let here = here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     Ok(here.parent().context("xtask lies in the workspace")?.to_owned())
 }
 

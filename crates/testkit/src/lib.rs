@@ -355,7 +355,9 @@ impl Drop for Running {
 
 /// The repository's examples.
 pub fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples")
+    // Where cargo runs this now: it may have been built in another checkout with the same target directory.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("../../examples")
 }
 
 /// A file of the repository's `examples/manifests`.
