@@ -56,6 +56,8 @@ pub struct Cluster {
     kubelet_port: u16,
     /// The second byte of the address ranges.
     range: u8,
+    /// Where the API listens.
+    address: Ipv4Addr,
     server: Option<Child>,
 }
 
@@ -70,6 +72,14 @@ impl Cluster {
     /// clusters: services have `10.<range>.0.0/17`, pods `10.<range>.128.0/17`.
     pub fn start(range: u8) -> Result<Self> {
         let mut cluster = Self::new(range)?;
+        cluster.up()?;
+        Ok(cluster)
+    }
+
+    /// Like [`Cluster::start`], with an API that pods reach, too: it listens on all addresses of the host.
+    pub fn start_for_pods(range: u8) -> Result<Self> {
+        let mut cluster = Self::new(range)?;
+        cluster.address = Ipv4Addr::UNSPECIFIED;
         cluster.up()?;
         Ok(cluster)
     }
@@ -90,7 +100,8 @@ impl Cluster {
 
     fn of(programs: Programs, home: Home, range: u8) -> Result<Self> {
         let (port, kubelet_port, environment) = (free_port()?, free_port()?, Vec::new());
-        Ok(Self { programs, home, environment, port, kubelet_port, range, server: None })
+        let address = Ipv4Addr::LOCALHOST;
+        Ok(Self { programs, home, environment, port, kubelet_port, range, address, server: None })
     }
 
     /// Where the API is served.
@@ -130,7 +141,7 @@ impl Cluster {
             .arg("up")
             .arg("--data-dir")
             .arg(self.data_dir())
-            .args(["--bind-address", "127.0.0.1"])
+            .args(["--bind-address", &self.address.to_string()])
             .args(["--secure-port", &self.port.to_string(), "--kubelet-port", &self.kubelet_port.to_string()])
             .args([
                 "--service-cidr",

@@ -25,7 +25,7 @@ const MANIFESTS: [&str; 14] = [
 
 #[test]
 fn every_manifest_applies_in_any_order() -> Result<()> {
-    let cluster = Cluster::start(75)?;
+    let cluster = Cluster::start(84)?;
     let apply = |manifest: &str| -> Result<String> {
         let yaml = example(manifest)?;
         let applied = cluster.feed(yaml.as_bytes(), ["apply", "-f", "-"])?;
@@ -68,7 +68,7 @@ fn every_manifest_applies_in_any_order() -> Result<()> {
 
 #[test]
 fn an_initializer_gives_every_pod_a_sidecar() -> Result<()> {
-    let cluster = Cluster::start(76)?;
+    let cluster = Cluster::start_for_pods(82)?;
     let program = Programs::find()?.tiphys;
     let entry = ["/tiphys", "demo", "initialize"];
     cluster.import(&Image::program(&["envoy-initializer:0.0.1"], &program, &entry))?;

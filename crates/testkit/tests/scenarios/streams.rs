@@ -80,9 +80,9 @@ fn attach(cluster: &Cluster) -> Result<()> {
     terminal.shows("got one")?;
     drop(terminal);
     let mut terminal = cluster.terminal(["attach", "-it", "shell"])?;
-    terminal.type_in("stty size; echo seen-$((6*7))\n")?;
-    let screen = terminal.shows("seen-42")?;
-    ensure!(screen.contains("33 101"), "{screen}");
+    // kubectl makes the terminal larger first, so that a program that is attached to draws itself anew.
+    terminal.type_in("until [ \"$(stty size)\" = '33 101' ]; do sleep 0.1; done; echo seen-$((6*7))\n")?;
+    terminal.shows("seen-42")?;
     drop(terminal);
     let restarts = field(".status.containerStatuses[0].restartCount");
     ensure!(
