@@ -11,6 +11,7 @@ pub mod bootstrap;
 mod bounded;
 pub mod cache;
 pub mod definitions;
+mod derived;
 pub mod discovery;
 mod fairness;
 pub mod http;

@@ -7,7 +7,7 @@
 //! front, so that initializers act in their order.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -16,11 +16,11 @@ use tiphys_api::field::{self, Error, Path};
 use tiphys_api::kind::Kinds;
 use tiphys_api::status::Status;
 use tiphys_api::{meta, names};
-use tiphys_store::Revision;
 use tokio::sync::watch;
 
 use super::{Attributes, Operation, Plugin};
 use crate::authz::{self, Authorizer, Target};
+use crate::derived::{Derived, Made};
 use crate::identity::Identity;
 use crate::source::Source;
 
@@ -39,14 +39,7 @@ pub struct Initializers {
     source: Arc<dyn Source>,
     authorizer: Arc<dyn Authorizer>,
     kinds: watch::Receiver<Arc<Kinds>>,
-    compiled: RwLock<Arc<Compiled>>,
-}
-
-/// All initializers in their order, as of a version of the configurations.
-#[derive(Default)]
-struct Compiled {
-    version: Revision,
-    initializers: Vec<Initializer>,
+    compiled: Derived<Vec<Initializer>, 1>,
 }
 
 struct Initializer {
@@ -140,21 +133,12 @@ impl Initializers {
         authorizer: Arc<dyn Authorizer>,
         kinds: watch::Receiver<Arc<Kinds>>,
     ) -> Self {
-        Self { source, authorizer, kinds, compiled: RwLock::default() }
+        Self { source, authorizer, kinds, compiled: Derived::of(GROUP, [RESOURCE]) }
     }
 
-    /// The initializers as they are now.
-    fn compiled(&self) -> Arc<Compiled> {
-        let version = self.source.version(GROUP, RESOURCE);
-        let current = Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner));
-        // A version goes back only when the source has ended; what was known last serves on.
-        if version <= current.version {
-            return current;
-        }
-        let mut slot = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
-        // Read before the objects, so that a change in between makes the next request look again.
-        let version = self.source.version(GROUP, RESOURCE);
-        if slot.version < version {
+    /// The initializers as they are now, in their order.
+    fn compiled(&self) -> Arc<Made<Vec<Initializer>, 1>> {
+        self.compiled.get(&*self.source, |_| {
             // By the names of their configurations, which is the order of the source.
             let configurations = self.source.list(GROUP, RESOURCE, None);
             let read = configurations.iter().filter_map(|entry| entry.read::<Configuration>());
@@ -163,9 +147,8 @@ impl Initializers {
                 let entries = configuration.initializers.into_iter();
                 entries.map(move |Entry { name, rules }| Initializer { name, opt_in, rules })
             });
-            *slot = Arc::new(Compiled { version, initializers: initializers.collect() });
-        }
-        Arc::clone(&slot)
+            initializers.collect()
+        })
     }
 
     /// Whether the server has initializers at all.
@@ -210,16 +193,16 @@ impl Initializers {
             return refuse(attributes, object, valid(given));
         }
         let compiled = self.compiled();
-        if compiled.initializers.is_empty() {
+        if compiled.value.is_empty() {
             return Ok(());
         }
         let names: Vec<Value> = compiled
-            .initializers
+            .value
             .iter()
             .filter(|initializer| initializer.wants(attributes, object))
             .map(|initializer| json!({"name": initializer.name}))
             .collect();
-        if !names.is_empty() && !self.is_exempt(attributes, object, &compiled) {
+        if !names.is_empty() && !self.is_exempt(attributes, object, &compiled.value) {
             meta::metadata_mut(object).insert("initializers".to_owned(), json!({"pending": names}));
         }
         Ok(())
@@ -227,7 +210,7 @@ impl Initializers {
 
     /// What cannot wait, whatever the rules say: kinds that are never kept, the configurations themselves, pods that
     /// run already, and those that run an initializer.
-    fn is_exempt(&self, attributes: &Attributes<'_>, object: &Value, compiled: &Compiled) -> bool {
+    fn is_exempt(&self, attributes: &Attributes<'_>, object: &Value, initializers: &[Initializer]) -> bool {
         let &Attributes { group, resource, .. } = attributes;
         let kinds = self.kinds.borrow();
         let kept = kinds.group_resource(group, resource).is_some_and(|kind| kind.storage.is_some());
@@ -237,13 +220,18 @@ impl Initializers {
         let is_pod = group.is_empty() && resource == "pods";
         is_pod
             && (meta::annotation(object, MIRROR).is_some()
-                || self.runs_initializer(attributes, object, compiled))
+                || self.runs_initializer(attributes, object, initializers))
     }
 
     /// Whether a pod runs an initializer: it says so, and its account, or who makes it, may initialize pods. It would
     /// wait for itself, and two initializers for each other.
-    fn runs_initializer(&self, attributes: &Attributes<'_>, pod: &Value, compiled: &Compiled) -> bool {
-        if !compiled.initializers.iter().any(|initializer| initializer.is_run_by(pod)) {
+    fn runs_initializer(
+        &self,
+        attributes: &Attributes<'_>,
+        pod: &Value,
+        initializers: &[Initializer],
+    ) -> bool {
+        if !initializers.iter().any(|initializer| initializer.is_run_by(pod)) {
             return false;
         }
         let account = match meta::text(pod, &["spec", "serviceAccountName"]) {

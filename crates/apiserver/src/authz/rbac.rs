@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use tiphys_store::Revision;
 
 use super::{Attributes, Authorizer, Decision, Target, rule::Rule};
 use crate::{
+    derived::{Derived, Made},
     identity::{Identity, service_account_user},
     source::{Entry, Source},
 };
@@ -25,13 +26,12 @@ const RESOURCES: [&str; 4] = ["clusterroles", "roles", "clusterrolebindings", "r
 /// Decides by the roles and bindings that the source has.
 pub struct Rbac {
     source: Arc<dyn Source>,
-    compiled: RwLock<Arc<Compiled>>,
+    compiled: Derived<Compiled, 4>,
 }
 
-/// All policy, as of the versions of the four resources.
+/// All policy.
 #[derive(Default)]
 struct Compiled {
-    versions: [Revision; 4],
     /// Namespace (empty for a ClusterRole) and name.
     roles: HashMap<Place, Parsed<Vec<Rule>>>,
     bindings: HashMap<Place, Parsed<Binding>>,
@@ -101,13 +101,13 @@ pub struct UserRules {
 
 impl Rbac {
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, compiled: RwLock::default() }
+        Self { source, compiled: Derived::of(GROUP, RESOURCES) }
     }
 
     /// What `user` may do in `namespace`, or everywhere if that is empty.
     pub fn rules_for(&self, user: &Identity, namespace: &str) -> UserRules {
         let mut found = UserRules::default();
-        self.compiled().visit(user, namespace, |_, rules| {
+        self.compiled().value.visit(user, namespace, |_, rules| {
             match rules {
                 Ok(rules) => found.rules.extend_from_slice(rules),
                 Err(error) => found.errors.push(error),
@@ -119,33 +119,18 @@ impl Rbac {
 
     /// The rules of the role that a binding in `namespace` names.
     pub(super) fn role_rules(&self, role: &RoleRef, namespace: &str) -> Result<Vec<Rule>, String> {
-        self.compiled().rules(role, namespace).map(<[Rule]>::to_vec)
+        self.compiled().value.rules(role, namespace).map(<[Rule]>::to_vec)
     }
 
     /// Policy as it is now.
-    fn compiled(&self) -> Arc<Compiled> {
-        let versions = RESOURCES.map(|resource| self.source.version(GROUP, resource));
-        let current = Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner));
-        // Versions go back only where the source has ended and has nothing any more. What it had last decides on:
-        // a server on its way out must not tell components that they have lost their permissions.
-        let ended = versions.iter().zip(&current.versions).any(|(now, then)| now < then);
-        if current.versions == versions || ended {
-            return current;
-        }
-        let mut slot = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
-        // Another decision may have compiled it meanwhile. The versions are read before the objects, so that a
-        // change in between makes the next decision look again.
-        let versions = RESOURCES.map(|resource| self.source.version(GROUP, resource));
-        if slot.versions != versions {
-            *slot = Arc::new(Compiled::new(&*self.source, versions, &slot));
-        }
-        Arc::clone(&slot)
+    fn compiled(&self) -> Arc<Made<Compiled, 4>> {
+        self.compiled.get(&*self.source, |before| Compiled::new(&*self.source, before))
     }
 }
 
 impl Compiled {
     /// Compiles what has changed since `before`.
-    fn new(source: &dyn Source, versions: [Revision; 4], before: &Self) -> Self {
+    fn new(source: &dyn Source, before: &Self) -> Self {
         let list = |resources: [&'static str; 2]| {
             resources.into_iter().flat_map(|resource| source.list(GROUP, resource, None))
         };
@@ -166,7 +151,7 @@ impl Compiled {
                 of_place.entry(subject).or_default().push(Arc::new(grant));
             }
         }
-        Self { versions, roles, bindings, by_subject }
+        Self { roles, bindings, by_subject }
     }
 
     fn rules(&self, role: &RoleRef, namespace: &str) -> Result<&[Rule], String> {
@@ -266,7 +251,7 @@ impl Authorizer for Rbac {
             Target::Path(_) => "",
         };
         let mut errors: Vec<String> = Vec::new();
-        let allowed = self.compiled().visit(attributes.user, namespace, |grant, rules| match rules {
+        let allowed = self.compiled().value.visit(attributes.user, namespace, |grant, rules| match rules {
             Ok(rules) => {
                 let allows = rules.iter().any(|rule| rule.allows(attributes.verb, &attributes.target));
                 allows.then(|| grant.allowed())

@@ -9,13 +9,12 @@ mod mutating;
 mod params;
 mod validating;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tiphys_api::kind::Kinds;
 use tiphys_api::status::Status;
-use tiphys_store::Revision;
 use tokio::sync::watch;
 
 use self::compile::{Binding, Policy};
@@ -25,6 +24,7 @@ use super::matching::{Candidate, Matched};
 use super::webhooks::{is_exempt, keep_managed_fields};
 use super::{Attributes, Operation, Phase, Plugin, request};
 use crate::authz::Authorizer;
+use crate::derived::{Derived, Made};
 use crate::source::Source;
 
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -51,14 +51,7 @@ pub struct Policies {
     source: Arc<dyn Source>,
     authorizer: Arc<dyn Authorizer>,
     kinds: watch::Receiver<Arc<Kinds>>,
-    compiled: RwLock<Arc<Compiled>>,
-}
-
-/// All policies that are bound, by name, as of versions of both resources.
-#[derive(Default)]
-struct Compiled {
-    versions: [Revision; 2],
-    policies: Vec<Bound>,
+    compiled: Derived<Vec<Bound>, 2>,
 }
 
 /// A policy with its bindings.
@@ -95,36 +88,23 @@ impl Policies {
         authorizer: Arc<dyn Authorizer>,
         kinds: watch::Receiver<Arc<Kinds>>,
     ) -> Self {
-        Self { phase, source, authorizer, kinds, compiled: RwLock::default() }
+        let compiled = Derived::of(GROUP, resources(phase));
+        Self { phase, source, authorizer, kinds, compiled }
     }
 
-    /// The policies as they are now.
-    fn compiled(&self) -> Arc<Compiled> {
-        let versions = || resources(self.phase).map(|resource| self.source.version(GROUP, resource));
-        let current = Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner));
-        let newer =
-            |now: &[Revision; 2], then: &[Revision; 2]| now.iter().zip(then).any(|(now, then)| now > then);
-        // Versions go back only when the source has ended; what was known last serves on.
-        if !newer(&versions(), &current.versions) {
-            return current;
-        }
-        let mut slot = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
-        // Read before the objects, so that a change in between makes the next request look again.
-        let versions = versions();
-        if newer(&versions, &slot.versions) {
-            *slot = Arc::new(self.compile(versions, &slot));
-        }
-        Arc::clone(&slot)
+    /// The policies that are bound, as they are now, by name.
+    fn compiled(&self) -> Arc<Made<Vec<Bound>, 2>> {
+        self.compiled.get(&*self.source, |before| self.compile(before))
     }
 
     /// Compiles what has changed since `before`.
-    fn compile(&self, versions: [Revision; 2], before: &Compiled) -> Compiled {
+    fn compile(&self, before: &[Bound]) -> Vec<Bound> {
         let [policies, bindings] =
             resources(self.phase).map(|resource| self.source.list(GROUP, resource, None));
         let bindings: Vec<Arc<Binding>> =
             bindings.iter().map(|entry| Arc::new(Binding::read(&entry.name, &entry.tree()))).collect();
         let compile = |entry: &crate::source::Entry| {
-            let known = before.policies.iter().find(|bound| bound.policy.name == entry.name);
+            let known = before.iter().find(|bound| bound.policy.name == entry.name);
             match known.filter(|bound| bound.policy.revision == entry.revision) {
                 Some(bound) => Arc::clone(&bound.policy),
                 None => Arc::new(Policy::read(self.phase, &entry.name, entry.revision, &entry.tree())),
@@ -135,20 +115,20 @@ impl Policies {
                 bindings.iter().filter(|b| b.policy == entry.name).map(Arc::clone).collect();
             (!bindings.is_empty()).then(|| Bound { policy: compile(entry), bindings })
         });
-        Compiled { versions, policies: bound.collect() }
+        bound.collect()
     }
 
     /// Which policies the request is about.
     fn find<'c>(
         &self,
-        compiled: &'c Compiled,
+        policies: &'c [Bound],
         kinds: &Kinds,
         candidate: &Candidate<'_>,
         object: &Value,
         old: &Value,
     ) -> Vec<Finding<'c>> {
         let mut found = Vec::new();
-        for Bound { policy, bindings } in &compiled.policies {
+        for Bound { policy, bindings } in policies {
             let wrong = |binding: Option<&'c Binding>, why: String| {
                 Finding::Misconfigured(Misconfigured { policy, binding, why })
             };
@@ -221,7 +201,7 @@ impl Plugin for Policies {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        self.is_own(attributes) || !self.compiled().policies.is_empty() && !is_exempt(attributes)
+        self.is_own(attributes) || !self.compiled().value.is_empty() && !is_exempt(attributes)
     }
 
     async fn admit(

@@ -42,7 +42,7 @@ pub(super) fn admit(
 ) -> Result<(), Status> {
     let (compiled, kinds) = (policies.compiled(), policies.kinds.borrow().clone());
     let candidate = Candidate::new(attributes, &kinds, &*policies.source);
-    let found = policies.find(&compiled, &kinds, &candidate, object, old);
+    let found = policies.find(&compiled.value, &kinds, &candidate, object, old);
     if found.is_empty() || object.is_null() {
         return refuse(attributes, object, wrongs(&found));
     }

@@ -46,7 +46,7 @@ pub(super) fn validate(
 ) -> Result<(), Status> {
     let (compiled, kinds) = (policies.compiled(), policies.kinds.borrow().clone());
     let candidate = Candidate::new(attributes, &kinds, &*policies.source);
-    let found = policies.find(&compiled, &kinds, &candidate, object, old);
+    let found = policies.find(&compiled.value, &kinds, &candidate, object, old);
     if found.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@
 pub(crate) mod hook;
 mod review;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +21,6 @@ use tiphys_api::kind::Kinds;
 use tiphys_api::meta;
 use tiphys_api::patch::{apply::Set, json as json_patch};
 use tiphys_api::status::{Details, Reason, Status, StatusCause};
-use tiphys_store::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,6 +30,7 @@ use super::expressions::{Asker, Input};
 use super::matching::{Candidate, Matched};
 use super::{Attributes, Operation, Plugin, request};
 use crate::authz::Authorizer;
+use crate::derived::{Derived, Made};
 use crate::outgoing::Outgoing;
 use crate::source::Source;
 
@@ -77,14 +77,7 @@ pub struct Webhooks {
     outgoing: Arc<Outgoing>,
     authorizer: Arc<dyn Authorizer>,
     kinds: watch::Receiver<Arc<Kinds>>,
-    compiled: RwLock<Arc<Compiled>>,
-}
-
-/// All webhooks in the order of their calls, as of a version of their configurations.
-#[derive(Default)]
-struct Compiled {
-    version: Revision,
-    hooks: Vec<Hook>,
+    compiled: Derived<Vec<Hook>, 1>,
 }
 
 /// Why a webhook lets nothing through.
@@ -120,27 +113,17 @@ impl Webhooks {
         authorizer: Arc<dyn Authorizer>,
         kinds: watch::Receiver<Arc<Kinds>>,
     ) -> Self {
-        Self { phase, source, outgoing, authorizer, kinds, compiled: RwLock::default() }
+        let compiled = Derived::of(GROUP, [phase.resource()]);
+        Self { phase, source, outgoing, authorizer, kinds, compiled }
     }
 
-    /// The webhooks as they are now.
-    fn compiled(&self) -> Arc<Compiled> {
-        let version = self.source.version(GROUP, self.phase.resource());
-        let current = Arc::clone(&self.compiled.read().unwrap_or_else(PoisonError::into_inner));
-        // A version goes back only when the source has ended; what was known last serves on.
-        if version <= current.version {
-            return current;
-        }
-        let mut slot = self.compiled.write().unwrap_or_else(PoisonError::into_inner);
-        // Read before the objects, so that a change in between makes the next request look again.
-        let version = self.source.version(GROUP, self.phase.resource());
-        if slot.version < version {
+    /// The webhooks as they are now, in the order of their calls.
+    fn compiled(&self) -> Arc<Made<Vec<Hook>, 1>> {
+        // What served before is kept until all are read, so that endpoints that stay keep what is known of them.
+        self.compiled.get(&*self.source, |_| {
             let configurations = self.source.list(GROUP, self.phase.resource(), None);
-            let hooks = configurations.iter().flat_map(|entry| Hook::read_all(&entry.tree(), &self.outgoing));
-            // What served before is kept until here, so that endpoints that stay keep what is known of them.
-            *slot = Arc::new(Compiled { version, hooks: hooks.collect() });
-        }
-        Arc::clone(&slot)
+            configurations.iter().flat_map(|entry| Hook::read_all(&entry.tree(), &self.outgoing)).collect()
+        })
     }
 
     fn kinds(&self) -> Arc<Kinds> {
@@ -334,7 +317,7 @@ impl Webhooks {
         if second && memory.last != *object {
             memory.changed();
         }
-        for (index, hook) in compiled.hooks.iter().enumerate() {
+        for (index, hook) in compiled.value.iter().enumerate() {
             let Some(matched) = self.matched(hook, &candidate, object, old)? else { continue };
             if second && !memory.again.contains(&hook.id) {
                 continue;
@@ -376,7 +359,7 @@ impl Webhooks {
         let candidate = Candidate::new(attributes, &kinds, &*self.source);
         let deadline = Instant::now() + PATIENCE;
         let mut calls = Vec::new();
-        for hook in &compiled.hooks {
+        for hook in &compiled.value {
             if let Some(matched) = self.matched(hook, &candidate, object, old)? {
                 calls.push((hook, matched));
             }
@@ -499,7 +482,7 @@ impl Plugin for Webhooks {
     }
 
     fn handles(&self, attributes: &Attributes<'_>) -> bool {
-        self.is_own(attributes) || !self.compiled().hooks.is_empty() && !is_exempt(attributes)
+        self.is_own(attributes) || !self.compiled().value.is_empty() && !is_exempt(attributes)
     }
 
     async fn admit(
