@@ -71,6 +71,8 @@ struct Known {
     path: Path,
     size: Option<Range>,
     entry: Option<Entry>,
+    /// The size, where nothing else tells.
+    otherwise: Option<Range>,
 }
 
 impl Program {
@@ -122,9 +124,10 @@ impl Estimator<'_> {
         &self.known[expr.id as usize].path
     }
 
-    /// The path one step further.
+    /// The path one step further. Below what no schema holds (the value of a condition, say) upstream's estimate goes
+    /// astray to the schema's root; definitions are admitted by that, so it is kept.
     fn below(&self, expr: &Expr, step: &str) -> Path {
-        let mut path = self.path(expr).clone()?;
+        let mut path = self.path(expr).clone().unwrap_or_default();
         path.push(step.into());
         Some(path)
     }
@@ -160,6 +163,7 @@ impl Estimator<'_> {
             .or(literal)
             .or_else(|| self.size_at(&known.path))
             .or_else(|| scalar.then_some(Range::fixed(1)))
+            .or(known.otherwise)
     }
 
     fn size(&self, expr: &Expr) -> Range {
@@ -226,7 +230,10 @@ impl Estimator<'_> {
 
     fn ident(&mut self, expr: &Expr, name: &Arc<str>) -> Range {
         let known = match &self.program.checked.references[expr.id as usize] {
-            Reference::Local(at) => self.locals[*at].clone(),
+            Reference::Local(at) => {
+                let Known { path, size, entry, otherwise } = self.locals[*at].clone();
+                Known { path, size: None, entry, otherwise: size.or(otherwise) }
+            }
             _ => Known { path: Some(vec![Arc::clone(name)]), ..Known::default() },
         };
         *self.known(expr) = known;
@@ -262,7 +269,8 @@ impl Estimator<'_> {
         let all: Vec<&Expr> = target.filter(|_| *receiver).into_iter().chain(args).collect();
         let cost = all.iter().fold(Range::fixed(0), |sum, arg| sum.add(self.expr(arg)));
         if function.name == "dyn" {
-            let of = Known { path: None, size: self.maybe_size(all[0]), entry: self.known(all[0]).entry };
+            let (size, entry) = (self.maybe_size(all[0]), self.known(all[0]).entry);
+            let of = Known { size, entry, ..Known::default() };
             *self.known(expr) = of;
             return cost.add(Range::fixed(1));
         }
@@ -296,7 +304,7 @@ impl Estimator<'_> {
         let scalar =
             !matches!(ty.item, Type::String | Type::Bytes | Type::List(_) | Type::Map(_) | Type::Dyn);
         let known = &self.known[list.id as usize];
-        let by_path = || self.size_at(&self.below(list, "@items"));
+        let by_path = || self.path(list).as_ref().and_then(|_| self.size_at(&self.below(list, "@items")));
         known.entry.map(|e| e.value).or_else(by_path).or(Some(if scalar {
             Range::fixed(1)
         } else {
@@ -432,7 +440,7 @@ impl Estimator<'_> {
         let count = self.size(&fold.range);
         let entry = self.known(&fold.range).entry;
         let list = entry.map_or_else(|| matches!(self.ty(&fold.range), Type::List(_)), |e| e.list);
-        let bound = |path: Path, size: Option<Range>| Known { path, size, entry: None };
+        let bound = |path: Path, size: Option<Range>| Known { path, size, ..Known::default() };
         let keys =
             bound(self.below(&fold.range, if list { "@indices" } else { "@keys" }), entry.map(|e| e.key));
         let values =

@@ -188,6 +188,97 @@ fn rules_that_may_be_too_dear_are_refused() {
     assert_eq!(checked(nested(Some(10))), [""; 0]);
 }
 
+/// Upstream refuses a definition by these numbers, so that what one admits is what the other admits.
+#[test]
+fn estimates_are_upstreams() {
+    let list = |items: Value, most: Option<u64>| {
+        let mut schema = json!({"type": "array", "items": items});
+        if let Some(most) = most {
+            schema["maxItems"] = most.into();
+        }
+        schema
+    };
+    let map = |values: Value, most: Option<u64>| {
+        let mut schema = json!({"type": "object", "additionalProperties": values});
+        if let Some(most) = most {
+            schema["maxProperties"] = most.into();
+        }
+        schema
+    };
+    let ty = |ty: &str| json!({"type": ty});
+    let formatted = |format: &str| json!({"type": "string", "format": format});
+    let text = |most: u64| json!({"type": "string", "maxLength": most});
+    let either = || json!({"x-kubernetes-int-or-string": true});
+    let fields =
+        || json!({"type": "object", "properties": {"a": text(10), "b": ty("number")}, "required": ["b"]});
+    let cases = [
+        (list(ty("number"), None), "self.all(x, true)", 4_718_591),
+        (list(ty("number"), Some(10)), "self.all(x, true)", 32),
+        (list(ty("string"), None), "self.all(x, true)", 3_145_727),
+        (list(ty("boolean"), None), "self.all(x, true)", 1_887_437),
+        (list(list(ty("number"), None), None), "self.all(x, true)", 3_145_727),
+        (list(formatted("duration"), None), "self.all(x, true)", 2_359_295),
+        (list(formatted("date"), None), "self.all(x, true)", 725_936),
+        (list(formatted("date-time"), None), "self.all(x, true)", 428_963),
+        (list(either(), None), "self.all(x, true)", 4_718_591),
+        (list(ty("number"), None), "self.all(x, x == 0.0)", 6_291_454),
+        (list(ty("string"), Some(8)), "self[1] == self[1]", 314_577),
+        (list(ty("number"), Some(10)), "self.all(x, self.all(y, self.all(z, true)))", 3_552),
+        (map(ty("number"), None), "self.all(x, true)", 1_348_169),
+        (map(ty("string"), None), "self.all(x, true)", 1_179_647),
+        (map(ty("boolean"), None), "self.all(x, true)", 943_718),
+        (map(formatted("duration"), None), "self.all(x, true)", 1_048_577),
+        (map(formatted("date"), None), "self.all(x, true)", 524_288),
+        (map(formatted("date-time"), None), "self.all(x, true)", 349_526),
+        (map(formatted("date-time"), Some(7)), "self[\"a\"] == self[\"b\"]", 8),
+        // Keys count for nothing, however long they may be.
+        (map(ty("string"), Some(8)), "self.all(key, key.matches('^[a-z]+$'))", 50),
+        (ty("string"), "self.contains('test')", 314_574),
+        (text(10), "self.contains('test')", 5),
+        (text(50), "self.matches('x')", 22),
+        (text(10), "self.find('[0-9]+') == ''", 11),
+        (text(10), "self.lowerAscii() == 'lower!'", 6),
+        (text(4), "size(self + 'hello') > size('hello')", 7),
+        (json!({"type": "string", "enum": ["A", "LongValue"]}), "self.contains('A')", 2),
+        (json!({"type": "string", "enum": ["A", "LongValue"], "maxLength": 1000}), "self.contains('A')", 401),
+        (json!({"x-kubernetes-int-or-string": true, "maxLength": 20}), "isQuantity(self)", 9),
+        (list(text(10), Some(10)), "self.isSorted() == true", 52),
+        // What a condition gives counts as large as the whole.
+        (list(text(64), Some(8)), "(self.size() > 3 ? self : []).all(x, x.contains('/'))", 54),
+        // What has fields is compared at no price that depends on a bound.
+        (fields(), "self == oldSelf", 2),
+    ];
+    let mut wrong = Vec::new();
+    for (schema, rule, expected) in cases {
+        let shape = types::Shape::of(&Structural::compile(&schema), "self").expect("a type");
+        let program = Program::compile(rule, &environment(&shape.ty, false)).expect("a rule");
+        let cost = program.estimate(&shape).max;
+        if cost != expected {
+            wrong.push(format!("{schema} {rule}: {cost}, upstream's is {expected}"));
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn of_rules_that_are_too_dear_together_the_dearest_are_named() {
+    let rule = json!({"rule": "self.all(a, self.all(b, a == b))"});
+    let one =
+        with(json!({"type": "array", "maxItems": 900, "items": {"type": "string", "maxLength": 10}}), rule);
+    let properties: serde_json::Map<String, Value> =
+        (0..30).map(|at| (format!("f{at}"), one.clone())).collect();
+    let told = checked(json!({"type": "object", "properties": properties}));
+    assert_eq!(
+        told.iter().filter(|one| one.contains("contributed to estimated rule cost total")).count(),
+        4,
+        "{told:?}"
+    );
+    assert!(
+        told.last().is_some_and(|one| one.contains("for entire OpenAPIv3 schema exceeds budget by factor")),
+        "{told:?}"
+    );
+}
+
 #[test]
 fn what_did_not_change_is_not_checked_again() {
     let version = json!({"name": "v1", "schema": {"openAPIV3Schema": schema(with(bounds(), json!({"rule": "nonsense"})))}});

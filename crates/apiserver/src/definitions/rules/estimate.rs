@@ -17,6 +17,8 @@ use crate::definitions::{GROUP, RESOURCE};
 const MOST_EACH: u64 = 10_000_000;
 /// What all rules of a schema may be estimated to cost together.
 const MOST_TOGETHER: u64 = 100_000_000;
+/// How many of the dearest expressions are named where all together are too dear.
+const TOLD: usize = 4;
 const HINT: &str = "try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, \
                     and strings are declared";
 
@@ -60,10 +62,15 @@ pub(super) fn check(definition: &Json, old: &Json) -> Errors {
         let mut compiled = Structural::compile(schema);
         compiled.embedded = true;
         let path = path.index(at).child("schema").child("openAPIV3Schema");
-        let mut walk = Walk { errors: &mut errors, total: 0 };
+        let mut walk = Walk { errors: &mut errors, total: 0, dear: Vec::new() };
         walk.schema(&compiled, "self", &path, Some(1), None);
-        let total = walk.total;
+        let Walk { total, mut dear, .. } = walk;
         if total > MOST_TOGETHER {
+            dear.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
+            for (at, _) in dear.iter().take(TOLD) {
+                let why = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+                errors.push(Error::forbidden(at, why));
+            }
             let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
             errors.push(Error::forbidden(&path, too_dear(what, total, MOST_TOGETHER)));
         }
@@ -85,6 +92,8 @@ fn too_dear(what: &str, cost: u64, most: u64) -> String {
 struct Walk<'e> {
     errors: &'e mut Errors,
     total: u64,
+    /// Expressions that make up a hundredth of what all may cost, or more.
+    dear: Vec<(Path, u64)>,
 }
 
 impl Walk<'_> {
@@ -132,6 +141,13 @@ impl Walk<'_> {
         }
     }
 
+    fn count(&mut self, path: &Path, cost: u64) {
+        self.total = self.total.saturating_add(cost);
+        if cost >= MOST_TOGETHER / 100 {
+            self.dear.push((path.clone(), cost));
+        }
+    }
+
     fn rule(
         &mut self,
         rule: &Rule,
@@ -155,7 +171,7 @@ impl Walk<'_> {
         }
         let count = count.unwrap_or(MAX_REQUEST / (shape.least + 1));
         let cost = program.estimate(shape).max.saturating_mul(count);
-        self.total = self.total.saturating_add(cost);
+        self.count(&path.child("rule"), cost);
         if cost > MOST_EACH {
             let why = too_dear("estimated rule cost", cost, MOST_EACH);
             self.errors.push(Error::forbidden(&path.child("rule"), why));
@@ -172,11 +188,11 @@ impl Walk<'_> {
             self.errors.push(Error::invalid(&path.child("optionalOldSelf"), true, why));
         }
         if !rule.message_expression.trim().is_empty() {
-            self.message(rule, shape, path, count);
+            self.message(rule, shape, path);
         }
     }
 
-    fn message(&mut self, rule: &Rule, shape: &Shape, path: &Path, count: u64) {
+    fn message(&mut self, rule: &Rule, shape: &Shape, path: &Path) {
         let at = path.child("messageExpression");
         let shown = || Json::from(rule.message_expression.as_str());
         match Program::compile(&rule.message_expression, &environment(&shape.ty, rule.optional_old_self)) {
@@ -190,7 +206,7 @@ impl Walk<'_> {
             }
             Ok(program) => {
                 let cost = program.estimate(shape).max;
-                self.total = self.total.saturating_add(cost.saturating_mul(count));
+                self.count(&at, cost);
                 if cost > MOST_EACH {
                     let why = too_dear("estimated messageExpression cost", cost, MOST_EACH);
                     self.errors.push(Error::forbidden(&at, why));

@@ -13,7 +13,7 @@ pub(super) const MAX_REQUEST: u64 = 3 << 20;
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
     pub(super) ty: Type,
-    /// The most items, entries, bytes or characters.
+    /// The most items, entries or bytes; 0 for what has fields, and for numbers, as upstream counts them.
     most: u64,
     /// The fewest bytes that it takes in JSON.
     pub(super) least: u64,
@@ -29,12 +29,12 @@ impl Shape {
     /// The shape of a schema; `None` where expressions cannot see what it holds. `name` tells types apart.
     pub(super) fn of(schema: &Structural, name: &str) -> Option<Self> {
         if schema.int_or_string {
-            return Some(Self::scalar(Type::Dyn, 1, MAX_REQUEST - 2));
+            return Some(Self::scalar(Type::Dyn, 1, schema.max_length.map_or(MAX_REQUEST - 2, in_bytes)));
         }
         Some(match schema.ty? {
             Json::Array => {
                 let item = Self::of(schema.items.as_ref()?, &format!("{name}.@items"))?;
-                let most = schema.max_items.unwrap_or(MAX_REQUEST / (item.least + 1));
+                let most = schema.max_items.unwrap_or((MAX_REQUEST - 2) / (item.least + 1));
                 let kind = match &schema.list {
                     ListType::Atomic => tiphys_cel::ListKind::Atomic,
                     ListType::Set => tiphys_cel::ListKind::Set,
@@ -66,15 +66,17 @@ impl Shape {
     }
 
     fn string(schema: &Structural) -> Self {
-        let (ty, least, longest) = match schema.format.as_deref() {
-            Some("byte") => (Type::Bytes, 2, MAX_REQUEST - 2),
-            Some("duration") => (Type::Duration, 4, 32),
+        let (ty, least, most) = match schema.format.as_deref() {
+            Some("byte") => (Type::Bytes, 2, schema.max_length.unwrap_or(MAX_REQUEST - 2)),
+            Some("duration") => (Type::Duration, 3, 32),
             Some("date") => (Type::Timestamp, 12, 12),
-            Some("date-time") => (Type::Timestamp, 22, 34),
-            _ => (Type::String, 2, MAX_REQUEST - 2),
+            Some("date-time") => (Type::Timestamp, 21, 32),
+            _ => {
+                let choice = schema.choices.iter().filter_map(|c| c.as_str()).map(|c| c.len() as u64).max();
+                (Type::String, 2, schema.max_length.map(in_bytes).or(choice).unwrap_or(MAX_REQUEST - 2))
+            }
         };
-        let choices = schema.choices.iter().filter_map(|c| c.as_str()).map(|c| c.len() as u64).max();
-        Self::scalar(ty, least, schema.max_length.or(choices).unwrap_or(longest))
+        Self::scalar(ty, least, most)
     }
 
     fn object(schema: &Structural, name: &str) -> Self {
@@ -101,14 +103,18 @@ impl Shape {
                 ["name", "generateName"].into_iter().map(|n| (n.to_owned(), Type::String)).collect();
             let ty = declare(&format!("{name}.metadata"), inner);
             let inner = ["name", "generateName"].into_iter().map(|n| (n.to_owned(), Arc::new(text())));
-            let metadata = Self { fields: inner.collect(), ..Self::scalar(ty, 2, MAX_REQUEST - 2) };
+            let metadata = Self { fields: inner.collect(), ..Self::scalar(ty, 2, 0) };
             add("apiVersion", text(), &mut declared);
             add("kind", text(), &mut declared);
             add("metadata", metadata, &mut declared);
         }
-        let most = schema.max_properties.unwrap_or(MAX_REQUEST / 2);
-        Self { fields, ..Self::scalar(declare(name, declared), least, most) }
+        Self { fields, ..Self::scalar(declare(name, declared), least, 0) }
     }
+}
+
+/// The most bytes of a string whose length a schema bounds in code points.
+fn in_bytes(characters: u64) -> u64 {
+    characters.saturating_mul(4)
 }
 
 fn declare(name: &str, fields: Vec<(String, Type)>) -> Type {
@@ -118,18 +124,14 @@ fn declare(name: &str, fields: Vec<(String, Type)>) -> Type {
 impl Sizes for Shape {
     fn max(&self, path: &[&str]) -> Option<u64> {
         let mut at = self;
-        let mut key = false;
-        for step in path.iter().skip(1) {
-            key = false;
+        for (step, rest) in path.iter().zip((0..path.len()).rev()).skip(1) {
             at = match *step {
                 "@items" | "@values" => at.item.as_deref()?,
-                "@keys" => {
-                    key = true;
-                    at
-                }
+                // Upstream takes the keys of a map to be empty; definitions rely on what that lets them do.
+                "@keys" => return (rest == 0).then_some(0),
                 field => at.fields.get(field)?,
             };
         }
-        Some(if key { MAX_REQUEST - 2 } else { at.most })
+        Some(at.most)
     }
 }
