@@ -20,8 +20,8 @@ pub use machinery::{
 pub use pod::{Qos, pod, pod_template, pod_template_object, qos};
 pub use rest::{
     csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy,
-    persistent_volume, persistent_volume_claim, priority_class, role_binding, secret, service, storage_class,
-    token_request,
+    persistent_volume, persistent_volume_claim, pod_certificate_request, pod_group, priority_class,
+    role_binding, secret, service, storage_class, token_request,
 };
 pub use workloads::{
     autoscaler, cron_job, daemon_set, deployment, job, replica_set, replication_controller, stateful_set,

@@ -21,6 +21,7 @@ pub mod quantity;
 pub mod quota;
 pub mod schema;
 pub mod selector;
+pub mod semver;
 pub mod status;
 pub mod table;
 pub mod tree;

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
@@ -277,4 +279,175 @@ fn unknown_formats_are_told_once() {
         "c": {"type": "string", "format": "date-time"},
     }}));
     assert_eq!(warnings(&new, &old), ["unrecognized format \"new\""]);
+}
+
+fn definition() -> Value {
+    foos(json!({"type": "object"}))
+}
+
+fn certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem()
+}
+
+fn called(pem: &str) -> Value {
+    let mut object = definition();
+    object["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://x.example/y", "caBundle": BASE64_STANDARD.encode(pem)}}});
+    object
+}
+
+fn established(mut object: Value) -> Value {
+    set_condition(&mut object, ["Established", "True", "InitialNamesAccepted", ""], "2026-01-01T00:00:00Z");
+    object
+}
+
+#[test]
+fn authorities_of_webhooks_are_certificates_once_the_kind_is_served() {
+    let (good, block) =
+        (certificate(), |body: &str| format!("-----BEGIN {body}-----\nMAA=\n-----END {body}-----\n"));
+    let wrong = |pem: &str, why: &str| {
+        format!(
+            "spec.conversion.webhookClientConfig.caBundle: Invalid value: {:?}: unable to load root certificates: {why}",
+            BASE64_STANDARD.encode(pem)
+        )
+    };
+    for (pem, why) in [
+        ("words".to_owned(), "unable to parse bytes as PEM block"),
+        (block("CERTIFICATE"), "failed to parse certificate: x509: malformed certificate"),
+        (block("PRIVATE KEY"), "no valid certificate authority data seen"),
+    ] {
+        let bad = called(&pem);
+        assert_eq!(texts(validate_create(&bad)), [""; 0], "nobody serves it yet");
+        assert_eq!(unservable(&bad).unwrap()[0], "InvalidCABundle");
+        assert_eq!(texts(validate_update(&bad, &definition())), [""; 0], "nor now");
+        assert_eq!(texts(validate_update(&bad, &established(called(&good)))), [wrong(&pem, why)]);
+        assert_eq!(
+            texts(validate_update(&bad, &established(bad.clone()))),
+            [""; 0],
+            "it was no better before"
+        );
+    }
+    assert!(unservable(&called(&good)).is_none() && unservable(&definition()).is_none());
+    let two = block("CERTIFICATE") + &good;
+    assert_eq!(texts(validate_update(&called(&two), &established(called(&good)))), [""; 0]);
+}
+
+#[test]
+fn the_webhook_is_called_as_others_are() {
+    let told = |config: Value| {
+        let mut object = called("");
+        object["spec"]["conversion"]["webhook"]["clientConfig"] = config;
+        texts(validate_create(&object))
+    };
+    let at = "spec.conversion.webhookClientConfig";
+    assert_eq!(
+        told(json!({"url": "http://u@x/y?z#f"})),
+        [
+            format!(
+                "{at}.url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]"
+            ),
+            format!("{at}.url: Invalid value: \"u\": user information is not permitted in the URL"),
+            format!("{at}.url: Invalid value: \"f\": fragments are not permitted in the URL"),
+            format!("{at}.url: Invalid value: \"z\": query parameters are not permitted in the URL"),
+        ]
+    );
+    assert_eq!(
+        told(json!({"service": {"name": "s", "path": "x//", "port": 0}})),
+        [
+            format!("{at}.service.name: Required value"),
+            format!(
+                "{at}.service.port: Invalid value: 0: port is not valid: must be between 1 and 65535, inclusive"
+            ),
+            format!("{at}.service.path: Invalid value: \"x//\": must start with a '/'"),
+        ],
+        "upstream takes namespace and name for each other"
+    );
+}
+
+fn condition(object: &Value, kind: &str) -> Option<[String; 3]> {
+    let found = meta::items(object, &["status", "conditions"]).iter().find(|c| c["type"] == kind)?;
+    Some(["status", "reason", "message"].map(|field| meta::text(found, &[field]).to_owned()))
+}
+
+#[test]
+fn it_is_told_what_is_not_structural() {
+    let mut object = definition();
+    tell(&mut object, "2026-01-01T00:00:00Z");
+    assert_eq!(condition(&object, "NonStructuralSchema"), None);
+    object["spec"]["preserveUnknownFields"] = true.into();
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
+        json!({"properties": {"x": {"type": "integer"}}});
+    tell(&mut object, "2026-01-01T00:00:00Z");
+    let [status, reason, message] = condition(&object, "NonStructuralSchema").unwrap();
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Violations"));
+    assert_eq!(
+        message,
+        "[spec.preserveUnknownFields: Invalid value: true: must be false, \
+         spec.versions[0].schema.openAPIV3Schema.type: Required value: must not be empty at the root]"
+    );
+    object = definition();
+    tell(&mut object, "2026-01-01T00:00:00Z");
+    assert_eq!(condition(&object, "NonStructuralSchema"), None, "it was mended");
+}
+
+#[test]
+fn it_is_told_whether_its_group_was_approved() {
+    let of = |annotation: Option<&str>| {
+        let mut object = definition();
+        object["spec"]["group"] = "x.k8s.io".into();
+        object["metadata"]["name"] =
+            format!("{}.x.k8s.io", object["spec"]["names"]["plural"].as_str().unwrap()).into();
+        if let Some(text) = annotation {
+            object["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": text});
+        }
+        object
+    };
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    let missing =
+        format!("protected groups must have approval annotation \"api-approved.kubernetes.io\", {see}");
+    let invalid = format!(
+        "protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason \
+         starting with \"unapproved\", {see}"
+    );
+    for (annotation, status, reason, message, refused) in [
+        (None, "False", "MissingAnnotation", missing.as_str(), true),
+        (Some("yes"), "False", "InvalidAnnotation", invalid.as_str(), true),
+        (
+            Some("unapproved, a try"),
+            "False",
+            "UnapprovedAnnotation",
+            "not approved: \"unapproved, a try\"",
+            false,
+        ),
+        (Some("https://x.example/1"), "True", "ApprovedAnnotation", "approved in https://x.example/1", false),
+    ] {
+        let mut object = of(annotation);
+        tell(&mut object, "2026-01-01T00:00:00Z");
+        let told = condition(&object, "KubernetesAPIApprovalPolicyConformant").unwrap();
+        assert_eq!(told, [status, reason, message].map(str::to_owned));
+        assert_eq!(!texts(validate_create(&object)).is_empty(), refused, "{annotation:?}");
+        assert_eq!(texts(validate_update(&object, &object)), [""; 0], "it was no better before");
+        let approved = of(Some("http://y.example/"));
+        assert_eq!(!texts(validate_update(&object, &approved)).is_empty(), refused, "{annotation:?}");
+    }
+    let mut users = definition();
+    tell(&mut users, "2026-01-01T00:00:00Z");
+    assert_eq!(condition(&users, "KubernetesAPIApprovalPolicyConformant"), None);
+}
+
+#[test]
+fn sets_of_objects_are_doubted_when_they_are_new() {
+    let mut object = definition();
+    object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["x"] =
+        json!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "object"}});
+    assert_eq!(
+        warnings(&object, &Value::Null),
+        [
+            "x-kubernetes-list-type: set for items of type \"object\" is not supported by server-side apply or CEL \
+          validation rules"
+        ]
+    );
+    assert_eq!(warnings(&object, &object), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Fill::{Bool, Int, Text};
 use super::{each, fill, is_text, list, object, spec};
@@ -167,4 +167,13 @@ pub fn limit_range(_version: &str, range: &mut Value) {
 
 pub fn token_request(_version: &str, request: &mut Value) {
     fill(spec(request), &[("expirationSeconds", Int(60 * 60))]);
+}
+
+pub fn pod_certificate_request(_version: &str, request: &mut Value) {
+    fill(spec(request), &[("maxExpirationSeconds", Int(86_400))]);
+}
+
+/// The pods of a group are disrupted one by one unless it says otherwise.
+pub fn pod_group(_version: &str, group: &mut Value) {
+    spec(group).entry("disruptionMode").or_insert_with(|| json!({"single": {}}));
 }

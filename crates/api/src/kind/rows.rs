@@ -282,7 +282,8 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "IngressClass") => (net::ingress_class, net::ingress_class_update),
         (_, "IPAddress") => (net::ip_address, net::ip_address_update),
         (_, "Job") => (workload::job, workload::job_update),
-        (_, "Lease") => (rules_of::lease, rules_of::lease_update),
+        (_, "Lease") => (validate::leases::lease, validate::leases::lease_update),
+        (_, "LeaseCandidate") => (validate::leases::candidate, validate::leases::candidate_update),
         (_, "LimitRange") => (rules_of::limit_range, rules_of::limit_range_update),
         (_, "LocalSubjectAccessReview") => (access::local_access_review, |_, _| Vec::new()),
         (_, "MutatingAdmissionPolicy") => (admission::mutating_policy, admission::mutating_policy_update),
@@ -302,6 +303,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
             (validate::trust::pod_certificate, validate::trust::pod_certificate_update)
         }
         (_, "PodDisruptionBudget") => (workload::disruption_budget, workload::disruption_budget_update),
+        (_, "PodGroup") => (validate::groups::pod_group, validate::groups::pod_group_update),
         (_, "PodTemplate") => (workload::pod_template, workload::pod_template_update),
         (_, "PriorityClass") => (rules_of::priority_class, rules_of::priority_class_update),
         (_, "PriorityLevelConfiguration") => (machine::priority_level, machine::priority_level_update),
@@ -319,6 +321,9 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "Secret") => (rules_of::secret, rules_of::secret_update),
         (_, "SelfSubjectAccessReview") => (access::self_access_review, |_, _| Vec::new()),
         (_, "Service") => (service::service, service::service_update),
+        (_, "StorageVersionMigration") => {
+            (validate::migration::migration, validate::migration::migration_update)
+        }
         (_, "StorageClass") => (volume::class, volume::class_update),
         (_, "ServiceCIDR") => (net::service_cidr, net::service_cidr_update),
         (_, "StatefulSet") => (workload::stateful_set, workload::stateful_set_update),
@@ -331,6 +336,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         }
         (_, "VolumeAttachment") => (volume::attachment, volume::attachment_update),
         (_, "VolumeAttributesClass") => (volume::attributes, volume::attributes_update),
+        (_, "Workload") => (validate::groups::workload, validate::groups::workload_update),
         _ => return None,
     })
 }
@@ -349,6 +355,9 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("Namespace", "status") => rules_of::namespace_status,
         ("Node", "status") => rules_of::node_update,
         ("PersistentVolumeClaim", "status") => volume::claim_status,
+        ("PodCertificateRequest", "status") => validate::trust::pod_certificate_status,
+        ("PodGroup", "status") => validate::groups::pod_group_status,
+        ("StorageVersionMigration", "status") => validate::migration::migration_status,
         ("ResourceClaim", "status") => device::claim_status,
         ("VolumeAttachment", "status") => volume::attachment_status_update,
         ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
@@ -660,6 +669,7 @@ fn certificates(rows: &mut Vec<Kind>) {
             .deprecated("v1beta1", 37, 40, "v1")
             .status()
             .conditional_update()
+            .default(defaults::pod_certificate_request)
             .field("spec.signerName")
             .field("spec.podName")
             .field("spec.nodeName")
@@ -723,7 +733,10 @@ fn rest(rows: &mut Vec<Kind>) {
             .cluster()
             .short(&["pc"])
             .default(defaults::priority_class),
-        row("scheduling.k8s.io", "PodGroup", "podgroups").in_versions(&["v1beta1"]).status(),
+        row("scheduling.k8s.io", "PodGroup", "podgroups")
+            .in_versions(&["v1beta1"])
+            .status()
+            .default(defaults::pod_group),
         row("scheduling.k8s.io", "Workload", "workloads").in_versions(&["v1beta1"]),
         row("coordination.k8s.io", "Lease", "leases").create_on_update().conditional_update(),
         row("coordination.k8s.io", "LeaseCandidate", "leasecandidates")
@@ -731,6 +744,7 @@ fn rest(rows: &mut Vec<Kind>) {
             .deprecated("v1beta1", 36, 39, "")
             .create_on_update()
             .conditional_update()
+            .named(|name, _| names::config_key(name))
             .field("spec.leaseName"),
         row("node.k8s.io", "RuntimeClass", "runtimeclasses")
             .cluster()

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{At, dns_subdomain, label_selector};
 use crate::convert::removed::others::are_lenient;
-use crate::field::{Error, Errors};
+use crate::field::{Error, Errors, Path};
 use crate::meta;
 use crate::names;
 
@@ -127,17 +127,16 @@ fn review_versions(versions: &At<'_>, known: bool, errors: &mut Errors) {
 /// Where a webhook is called: by URL or as a Service.
 pub(crate) fn client(config: &At<'_>, errors: &mut Errors) {
     match (config.opt("url"), config.opt("service")) {
-        (Some(url), None) => https_url(&url, errors),
-        (None, Some(service)) => service_reference(&service, errors),
+        (Some(url), None) => https_url(&url.path(), url.text(), errors),
+        (None, Some(service)) => service_reference(&service.path(), &service, errors),
         _ => config.required(errors, "exactly one of url or service is required"),
     }
 }
 
 /// `https://host[/path]`
-fn https_url(at: &At<'_>, errors: &mut Errors) {
+pub(crate) fn https_url(path: &Path, text: &str, errors: &mut Errors) {
     const FORM: &str = "; desired format: https://host[/path]";
-    let text = at.text();
-    let mut wrong = |value: &str, detail: String| errors.push(Error::invalid(&at.path(), value, detail));
+    let mut wrong = |value: &str, detail: String| errors.push(Error::invalid(path, value, detail));
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (scheme, rest) = rest.split_once(':').unwrap_or(("", rest));
@@ -160,34 +159,44 @@ fn https_url(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn service_reference(service: &At<'_>, errors: &mut Errors) {
-    service.get("name").needed(errors);
-    service.get("namespace").needed(errors);
-    service_port(&service.get("port"), errors);
-    let path = service.get("path");
-    let text = path.text();
+/// A Service that is called, told as what stands at `path`.
+pub(crate) fn service_reference(path: &Path, service: &At<'_>, errors: &mut Errors) {
+    // Upstream takes the one for the other.
+    for (told, field) in [("name", "namespace"), ("namespace", "name")] {
+        if service.get(field).text().is_empty() {
+            errors.push(Error::required(&path.child(told), ""));
+        }
+    }
+    let port = service.get("port");
+    port_at(&path.child("port"), port.number().unwrap_or(0), errors);
+    let called = service.get("path");
+    let text = called.text();
     if text.is_empty() || text == "/" {
         return;
     }
+    let path = path.child("path");
+    let mut wrong = |detail: String| errors.push(Error::invalid(&path, text, detail));
     let Some(steps) = text.strip_prefix('/') else {
-        return path.invalid(errors, "must start with a '/'");
+        return wrong("must start with a '/'".to_owned());
     };
     for (i, step) in steps.strip_suffix('/').unwrap_or(steps).split('/').enumerate() {
         if step.is_empty() {
-            path.invalid(errors, format!("segment[{i}] may not be empty"));
+            wrong(format!("segment[{i}] may not be empty"));
             continue;
         }
-        for wrong in dns_subdomain(step) {
-            path.invalid(errors, format!("segment[{i}]: {wrong}"));
-        }
+        dns_subdomain(step).into_iter().for_each(|why| wrong(format!("segment[{i}]: {why}")));
     }
 }
 
 /// A port that defaults have filled in.
 pub(crate) fn service_port(port: &At<'_>, errors: &mut Errors) {
-    let wrong = names::port(port.number().unwrap_or(0));
+    port_at(&port.path(), port.number().unwrap_or(0), errors);
+}
+
+fn port_at(path: &Path, port: i64, errors: &mut Errors) {
+    let wrong = names::port(port);
     if !wrong.is_empty() {
-        port.invalid(errors, format!("port is not valid: {}", wrong.join(", ")));
+        errors.push(Error::invalid(path, port, format!("port is not valid: {}", wrong.join(", "))));
     }
 }
 

@@ -324,25 +324,6 @@ pub(crate) fn dated_event_update(new: &Value, old: &Value) -> Errors {
     errors
 }
 
-pub(crate) fn lease(object: &Value) -> Errors {
-    let root = At::root(object);
-    let spec = root.get("spec");
-    let mut errors = Vec::new();
-    let seconds = spec.get("leaseDurationSeconds");
-    if seconds.number().is_some_and(|s| s <= 0) {
-        seconds.invalid(&mut errors, "must be greater than 0");
-    }
-    let transitions = spec.get("leaseTransitions");
-    if transitions.number().is_some_and(|n| n < 0) {
-        transitions.invalid(&mut errors, "must be greater than or equal to 0");
-    }
-    errors
-}
-
-pub(crate) fn lease_update(new: &Value, _old: &Value) -> Errors {
-    lease(new)
-}
-
 const MAX_USER_PRIORITY: i64 = 1_000_000_000;
 
 /// The classes that the system needs, and what they are worth.

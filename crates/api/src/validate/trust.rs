@@ -2,15 +2,25 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::At;
 use super::certificates::signer_name;
+use super::pem;
 use crate::field::{Error, Errors, Path};
 use crate::meta;
 use crate::names;
 
 const MAX_BUNDLE: usize = 1024 * 1024;
+const MAX_UID: usize = 128;
+const MAX_KEY: usize = 10 * 1024;
+const MAX_CHAIN: usize = 100 * 1024;
+/// The shortest life that a pod's certificate may be asked for, in seconds; the longest of Kubernetes' own signers,
+/// and of others.
+const LIFE: [i64; 3] = [60 * 60, 24 * 60 * 60, 91 * 24 * 60 * 60];
 
 pub(crate) fn bundle(object: &Value) -> Errors {
     let mut errors = named(object);
@@ -66,15 +76,13 @@ fn anchors(text: &str, errors: &mut Errors) {
     }
     let mut wrong = Vec::new();
     let mut found: Vec<(Vec<u8>, Vec<usize>)> = Vec::new();
-    for (i, (kind, body)) in blocks(text).enumerate() {
-        if kind != "CERTIFICATE" {
-            wrong.push(format!("entry {i} has bad block type: {kind}"));
-        } else if body.contains(':') {
+    for (i, block) in pem::blocks(text).enumerate() {
+        if block.kind != "CERTIFICATE" {
+            wrong.push(format!("entry {i} has bad block type: {}", block.kind));
+        } else if block.has_headers() {
             wrong.push(format!("entry {i} has PEM block headers"));
         } else {
-            let packed: String = body.split_whitespace().collect();
-            // A certificate is one sequence of DER.
-            match BASE64_STANDARD.decode(packed).ok().filter(|der| der.first() == Some(&0x30)) {
+            match block.certificate() {
                 None => wrong.push(format!("entry {i} does not parse as X.509")),
                 Some(der) => match found.iter_mut().find(|(known, _)| *known == der) {
                     Some((_, at)) => at.push(i),
@@ -95,29 +103,194 @@ fn anchors(text: &str, errors: &mut Errors) {
     errors.extend(wrong.into_iter().map(|detail| Error::invalid(&path, "<value omitted>", detail)));
 }
 
-/// The type and the body of each PEM block; what stands between blocks does not count.
-fn blocks(mut rest: &str) -> impl Iterator<Item = (&str, &str)> {
-    std::iter::from_fn(move || {
-        let (_, from) = rest.split_once("-----BEGIN ")?;
-        let (kind, from) = from.split_once("-----")?;
-        let (body, after) = from.split_once(&format!("-----END {kind}-----"))?;
-        rest = after;
-        Some((kind, body))
-    })
-}
-
 pub(crate) fn pod_certificate(object: &Value) -> Errors {
     let mut errors = Vec::new();
     let root = At::root(object);
     let spec = root.get("spec");
-    signer_name(&spec.get("signerName"), &mut errors);
+    let signer = spec.get("signerName");
+    signer_name(&signer, &mut errors);
+    let annotations = spec.get("unverifiedUserAnnotations");
+    meta::validate_annotations(annotations.value(), &annotations.path(), &mut errors);
+    for (name, uid) in
+        [("podName", "podUID"), ("serviceAccountName", "serviceAccountUID"), ("nodeName", "nodeUID")]
+    {
+        let (name, uid) = (spec.get(name), spec.get(uid));
+        let wrong = names::dns_subdomain(name.text(), false);
+        name.all_invalid(&mut errors, wrong);
+        if uid.text().is_empty() {
+            errors.push(Error::invalid(&uid.path(), "", "must not be empty"));
+        }
+        if uid.text().len() > MAX_UID {
+            errors.push(Error::too_long(&uid.path(), MAX_UID));
+        }
+    }
+    let life = spec.get("maxExpirationSeconds");
+    let own = signer
+        .text()
+        .split('/')
+        .next()
+        .is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"));
+    let (least, most) = (LIFE[0], LIFE[if own { 1 } else { 2 }]);
+    match life.number() {
+        None => life.required(&mut errors, "must be set"),
+        Some(seconds) if !(least..=most).contains(&seconds) => {
+            life.invalid(&mut errors, format!("must be in the range [{least}, {most}]"));
+        }
+        Some(_) => {}
+    }
+    for field in ["pkixPublicKey", "proofOfPossession", "stubPKCS10Request"] {
+        let key = spec.get(field);
+        if key.text().len() / 4 * 3 > MAX_KEY {
+            errors.push(Error::too_long(&key.path(), MAX_KEY));
+        }
+    }
     errors
 }
 
 pub(crate) fn pod_certificate_update(new: &Value, old: &Value) -> Errors {
-    let mut errors = pod_certificate(new);
+    let mut errors = Vec::new();
     At::root(new).get("spec").unchanged(&mut errors, &old["spec"]);
     errors
+}
+
+const OUTCOMES: [&str; 3] = ["Issued", "Denied", "Failed"];
+
+/// How a request ended: once, and with a certificate for its key where it was fulfilled.
+pub(crate) fn pod_certificate_status(new: &Value, old: &Value) -> Errors {
+    let mut errors = Vec::new();
+    let root = At::root(new);
+    let status = root.get("status");
+    let conditions = status.get("conditions");
+    let mut ends = 0;
+    for (i, condition) in conditions.items().enumerate() {
+        // Upstream writes an index as if it were a field.
+        let path = Path::new("status").child("conditions").child(&format!("[{i}]"));
+        let (kind, status) = (condition.get("type"), condition.get("status"));
+        if !OUTCOMES.contains(&kind.text()) {
+            errors.push(Error::not_supported(&path.child("type"), kind.text(), &OUTCOMES));
+            continue;
+        }
+        ends += 1;
+        if ends > 1 {
+            let why = "There may be at most one condition with type \"Issued\", \"Denied\", or \"Failed\"";
+            errors.push(Error::invalid(&path.child("type"), kind.text(), why));
+        }
+        if status.text() != "True" {
+            errors.push(Error::not_supported(&path.child("status"), status.text(), &["True"]));
+        }
+    }
+    super::conditions(&conditions, &mut errors);
+    if !errors.is_empty() {
+        return errors;
+    }
+    let same = new["status"] == old["status"];
+    let why = match (ended(old), ended(new)) {
+        (Some(_), _) if !same => "immutable after PodCertificateRequest is issued, denied, or failed",
+        (Some(_), _) => return errors,
+        (None, Some("Issued")) => {
+            errors.extend(issued(new).err());
+            return errors;
+        }
+        (None, Some(_)) if new["status"] != json!({"conditions": conditions.value()}) => {
+            "non-condition status fields must be empty when denying or failing the PodCertificateRequest"
+        }
+        (None, None) if !same => {
+            "status is immutable unless transitioning to \"Issued\", \"Denied\", or \"Failed\""
+        }
+        (None, _) => return errors,
+    };
+    errors.push(Error::invalid_whole(&status.path(), why));
+    errors
+}
+
+fn ended(request: &Value) -> Option<&str> {
+    let conditions = meta::items(request, &["status", "conditions"]).iter();
+    let ended = conditions.filter(|c| c["status"] == "True").find_map(|c| c["type"].as_str());
+    ended.filter(|kind| OUTCOMES.contains(kind))
+}
+
+/// What is wrong with the chain that was issued, and with the times that are told of it.
+fn issued(request: &Value) -> Result<(), Error> {
+    let status = Path::new("status");
+    let at = status.child("certificateChain");
+    let chain = meta::text(request, &["status", "certificateChain"]);
+    if chain.len() > MAX_CHAIN {
+        return Err(Error::too_long(&at, MAX_CHAIN));
+    }
+    let wrong = |why: &str| Error::invalid(&at, chain, why);
+    let mut blocks = pem::blocks(chain);
+    let first = blocks
+        .next()
+        .ok_or_else(|| wrong("issued certificate chain must contain at least one certificate"))?;
+    if first.kind != "CERTIFICATE" {
+        return Err(wrong("issued certificate chain must consist entirely of CERTIFICATE PEM blocks"));
+    }
+    let malformed = "leaf certificate does not parse as valid X.509";
+    let der = first.certificate().ok_or_else(|| wrong(malformed))?;
+    let (_, leaf) = X509Certificate::from_der(&der).map_err(|_| wrong(malformed))?;
+    if asked_key(request).is_some_and(|key| key != leaf.public_key().raw) {
+        return Err(wrong("leaf certificate was not issued to the requested public key"));
+    }
+    let told = |field: &str, why: &str| {
+        let time = meta::text(request, &["status", field]).parse::<Timestamp>();
+        time.map_err(|_| Error::required(&status.child(field), why))
+    };
+    let consistent = "must be present and consistent with the issued certificate";
+    let (from, until) = (told("notBefore", consistent)?, told("notAfter", consistent)?);
+    let refresh =
+        told("beginRefreshAt", "must be present and in the range [notbefore+10min, notafter-10min]")?;
+    let validity = leaf.validity();
+    let differs = |field: &str, name: &str, time: Timestamp| {
+        let why = format!("must be set to the {name} time encoded in the leaf certificate");
+        Error::invalid(&status.child(field), time.to_string(), why)
+    };
+    if from.as_second() != validity.not_before.timestamp() {
+        return Err(differs("notBefore", "NotBefore", from));
+    }
+    if until.as_second() != validity.not_after.timestamp() {
+        return Err(differs("notAfter", "NotAfter", until));
+    }
+    let life = until.as_second() - from.as_second();
+    if life < LIFE[0] {
+        return Err(Error::invalid(&at, life, "leaf certificate lifetime must be >= 1 hour"));
+    }
+    let most = request["spec"]["maxExpirationSeconds"].as_i64().unwrap_or(i64::MAX);
+    if life > most {
+        let why = format!("leaf certificate lifetime must be <= spec.maxExpirationSeconds ({most})");
+        return Err(Error::invalid(&at, life, why));
+    }
+    let margin = SignedDuration::from_mins(10);
+    for (bad, why) in [
+        (refresh.duration_since(from) < margin, "must be at least 10 minutes after status.notBefore"),
+        (until.duration_since(refresh) < margin, "must be at least 10 minutes before status.notAfter"),
+    ] {
+        if bad {
+            return Err(Error::invalid(&status.child("beginRefreshAt"), refresh.to_string(), why));
+        }
+    }
+    for block in blocks {
+        if block.kind != "CERTIFICATE" {
+            return Err(wrong("issued certificate chain must consist entirely of CERTFICATE PEM blocks"));
+        }
+        if block.certificate().is_none() {
+            return Err(wrong("intermediate certificate does not parse as valid X.509"));
+        }
+    }
+    Ok(())
+}
+
+/// The key that a certificate was asked for, in DER: named itself, or by a request that is signed with it.
+fn asked_key(request: &Value) -> Option<Vec<u8>> {
+    let bytes = |field| {
+        let text = Some(meta::text(request, &["spec", field])).filter(|text| !text.is_empty())?;
+        BASE64_STANDARD.decode(text).ok()
+    };
+    if let Some(key) = bytes("pkixPublicKey") {
+        return Some(key);
+    }
+    let stub = bytes("stubPKCS10Request")?;
+    let (_, stub) = X509CertificationRequest::from_der(&stub).ok()?;
+    Some(stub.certification_request_info.subject_pki.raw.to_vec())
 }
 
 #[cfg(test)]

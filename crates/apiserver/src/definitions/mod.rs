@@ -263,7 +263,8 @@ impl Keeper {
             |plural: &str| kinds.group_resource(&group, plural).is_some_and(|k| k.custom.is_none());
         let outcome = self.names.decide(&definition, is_builtin);
         let again = self.names.note(&name, &group, &outcome);
-        let established = outcome.conflict.is_none() || definition::is_true(&definition, "Established");
+        let established = definition::is_true(&definition, "Established")
+            || outcome.conflict.is_none() && definition::unservable(&definition).is_none();
         if established && !self.serve(&name, &definition, outcome.accepted.clone()).await {
             return again;
         }
@@ -349,7 +350,7 @@ impl Keeper {
 /// Names pass on at most this often for one change.
 const MAX_TURNS: usize = 1_000;
 
-/// Writes into a definition's status what was decided of its names.
+/// Writes into a definition's status what was decided of its names, and what else it has to be told.
 fn tell(definition: &mut Value, outcome: &Outcome, established: bool, now: &str) {
     definition["status"]["acceptedNames"] = outcome.accepted.clone();
     let (status, reason, message) = match &outcome.conflict {
@@ -357,15 +358,15 @@ fn tell(definition: &mut Value, outcome: &Outcome, established: bool, now: &str)
         Some((reason, message)) => ("False", *reason, message.as_str()),
     };
     definition::set_condition(definition, ["NamesAccepted", status, reason, message], now);
-    if definition::is_true(definition, "Established") {
-        return;
+    if !definition::is_true(definition, "Established") {
+        let condition = match (established, definition::unservable(definition)) {
+            (true, _) => ["Established", "True", "InitialNamesAccepted", "the initial names have been accepted"],
+            (false, Some([reason, why])) if outcome.conflict.is_none() => ["Established", "False", reason, why],
+            (false, _) => ["Established", "False", "NotAccepted", "not all names are accepted"],
+        };
+        definition::set_condition(definition, condition, now);
     }
-    let condition = if established {
-        ["Established", "True", "InitialNamesAccepted", "the initial names have been accepted"]
-    } else {
-        ["Established", "False", "NotAccepted", "not all names are accepted"]
-    };
-    definition::set_condition(definition, condition, now);
+    definition::tell(definition, now);
 }
 
 /// Changes a definition's status, or its finalizers.

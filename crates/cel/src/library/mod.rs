@@ -206,7 +206,7 @@ pub enum Opaque<'a> {
     Url(url::Url),
     Ip(std::net::IpAddr),
     Cidr(network::Cidr),
-    Semver(semver::Semver),
+    Semver(tiphys_api::semver::Semver),
     Format(&'static named_format::NamedFormat),
     Authorizer(AuthorizerRef<'a>),
     PathCheck(AuthorizerRef<'a>, Str<'a>),

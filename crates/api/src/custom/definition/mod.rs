@@ -6,7 +6,7 @@ use super::{MAX_DEPTH, formats};
 use crate::convert::removed::definitions;
 use crate::field::{Error, Errors, Path};
 use crate::meta::{self, as_map, child_mut};
-use crate::validate::At;
+use crate::validate::{At, pem};
 use crate::{names, prepare};
 
 mod schema;
@@ -119,19 +119,26 @@ pub fn validate_create(object: &Value) -> Errors {
         errors.push(Error::invalid(&path, meta::name(object), why));
     }
     let legacy = definitions::is_legacy(object);
-    spec::validate(&root.get("spec"), spec::Before { schemaless: legacy, preserves: legacy }, &mut errors);
+    let before = spec::Before {
+        schemaless: legacy,
+        preserves: legacy,
+        any_authorities: true,
+        ..spec::Before::default()
+    };
+    spec::validate(&root.get("spec"), &before, &mut errors);
     stored_versions(object, &mut errors);
-    if legacy {
-        return errors;
-    }
-    errors.extend(approval(object));
-    if object["spec"]["preserveUnknownFields"] == true {
-        let path = Path::new("spec").child("preserveUnknownFields");
-        let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
-                   spec.versions[*].schema instead";
-        errors.push(Error::invalid(&path, true, why));
+    if !legacy {
+        errors.extend(approval(object));
+        errors.extend(preserves(object));
     }
     errors
+}
+
+fn preserves(object: &Value) -> Option<Error> {
+    let why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+               spec.versions[*].schema instead";
+    let path = || Path::new("spec").child("preserveUnknownFields");
+    (object["spec"]["preserveUnknownFields"] == true).then(|| Error::invalid(&path(), true, why))
 }
 
 /// What is wrong with a changed definition.
@@ -139,11 +146,11 @@ pub fn validate_update(new: &Value, old: &Value) -> Errors {
     let (root, before) = (At::root(new), &old["spec"]);
     let mut errors = Errors::new();
     let spec = root.get("spec");
-    let versions = meta::items(before, &["versions"]);
     let legacy = definitions::is_legacy(new);
-    let schemaless = legacy || versions.iter().any(|v| !v["schema"]["openAPIV3Schema"].is_object());
-    let preserves = legacy || before["preserveUnknownFields"] == true;
-    spec::validate(&spec, spec::Before { schemaless, preserves }, &mut errors);
+    let mut allowed = spec::Before::of(old);
+    allowed.schemaless |= legacy;
+    allowed.preserves |= legacy;
+    spec::validate(&spec, &allowed, &mut errors);
     let names = spec.get("names");
     if is_true(old, "Established") {
         spec.get("scope").unchanged(&mut errors, &before["scope"]);
@@ -152,6 +159,12 @@ pub fn validate_update(new: &Value, old: &Value) -> Errors {
     spec.get("group").unchanged(&mut errors, &before["group"]);
     names.get("plural").unchanged(&mut errors, &before["names"]["plural"]);
     stored_versions(new, &mut errors);
+    if !legacy && Approval::of(old) != Approval::of(new) {
+        errors.extend(approval(new));
+    }
+    if !allowed.preserves {
+        errors.extend(preserves(new));
+    }
     errors
 }
 
@@ -189,64 +202,172 @@ fn stored_versions(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// What a definition says of the approval of its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Approval {
+    /// The group belongs to nobody but its users.
+    NotNeeded,
+    Missing,
+    Invalid,
+    /// Somebody knows that there is none.
+    Bypassed,
+    Approved,
+}
+
+impl Approval {
+    fn of(definition: &Value) -> Self {
+        let group = meta::text(definition, &["spec", "group"]);
+        let ours = |domain: &str| group == domain || group.ends_with(&format!(".{domain}"));
+        if !ours("k8s.io") && !ours("kubernetes.io") {
+            return Self::NotNeeded;
+        }
+        match meta::annotation(definition, APPROVED).unwrap_or_default() {
+            "" => Self::Missing,
+            text if text.starts_with("unapproved") => Self::Bypassed,
+            text => {
+                let is_scheme = |s: &str| {
+                    s.starts_with(|c: char| c.is_ascii_alphabetic())
+                        && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+                };
+                let host = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme));
+                let host = host.and_then(|(_, rest)| rest.split(['/', '?']).next());
+                if host.is_some_and(|h| !h.is_empty()) { Self::Approved } else { Self::Invalid }
+            }
+        }
+    }
+}
+
+const SEE: &str = "https://github.com/kubernetes/enhancements/pull/1111";
+
+fn unapproved(approval: Approval) -> String {
+    let or_else = if approval == Approval::Missing {
+        ""
+    } else {
+        " with either a URL or a reason starting with \"unapproved\""
+    };
+    format!("protected groups must have approval annotation {APPROVED:?}{or_else}, see {SEE}")
+}
+
 /// Groups that belong to the community need an approval, or the statement that there is none.
 fn approval(object: &Value) -> Option<Error> {
-    let group = meta::text(object, &["spec", "group"]);
-    let ours = |domain: &str| group == domain || group.ends_with(&format!(".{domain}"));
-    if !ours("k8s.io") && !ours("kubernetes.io") {
-        return None;
-    }
     let path = Path::new("metadata").child("annotations").key(APPROVED);
-    let see = "https://github.com/kubernetes/enhancements/pull/1111";
-    match meta::annotation(object, APPROVED) {
-        None => {
-            let why = format!("protected groups must have approval annotation {APPROVED:?}, see {see}");
-            Some(Error::required(&path, why))
+    match Approval::of(object) {
+        state @ Approval::Missing => Some(Error::required(&path, unapproved(state))),
+        state @ Approval::Invalid => {
+            let text = meta::annotation(object, APPROVED).unwrap_or_default();
+            Some(Error::invalid(&path, text, unapproved(state)))
         }
-        Some(text) if text.starts_with("unapproved") => None,
-        Some(text) if text.starts_with("https://") || text.starts_with("http://") => None,
-        Some(text) => {
-            let why = format!(
-                "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason \
-                 starting with \"unapproved\", see {see}"
-            );
-            Some(Error::invalid(&path, text, why))
-        }
+        Approval::NotNeeded | Approval::Bypassed | Approval::Approved => None,
     }
 }
 
-/// Formats that mean nothing, as far as they are new.
+/// Whether the authorities that its webhook's certificate is judged by are any.
+fn authorities(definition: &Value) -> Result<(), &'static str> {
+    let bundle = ["spec", "conversion", "webhook", "clientConfig", "caBundle"];
+    pem::authorities(meta::text(definition, &bundle))
+}
+
+/// Brings the conditions up to date that follow from what a definition says alone: whether its schemas are structural,
+/// and whether its group was approved.
+pub fn tell(definition: &mut Value, now: &str) {
+    match violations(definition) {
+        Some(why) => set_condition(definition, ["NonStructuralSchema", "True", "Violations", &why], now),
+        None => remove_condition(definition, "NonStructuralSchema"),
+    }
+    let text = meta::annotation(definition, APPROVED).unwrap_or_default().to_owned();
+    let (status, reason, message) = match Approval::of(definition) {
+        Approval::NotNeeded => return,
+        state @ Approval::Missing => ("False", "MissingAnnotation", unapproved(state)),
+        state @ Approval::Invalid => ("False", "InvalidAnnotation", unapproved(state)),
+        Approval::Bypassed => ("False", "UnapprovedAnnotation", format!("not approved: {text:?}")),
+        Approval::Approved => ("True", "ApprovedAnnotation", format!("approved in {text}")),
+    };
+    let kind = "KubernetesAPIApprovalPolicyConformant";
+    set_condition(definition, [kind, status, reason, &message], now);
+}
+
+/// Why a definition that is not served yet cannot be: reason and message of its condition.
+pub fn unservable(definition: &Value) -> Option<[&'static str; 2]> {
+    authorities(definition).err().map(|_| ["InvalidCABundle", "The conversion webhook CABundle is invalid"])
+}
+
+/// What keeps a definition's schemas from being structural, all of it in one text.
+fn violations(definition: &Value) -> Option<String> {
+    let mut errors = Errors::new();
+    if definition["spec"]["preserveUnknownFields"] == true {
+        errors.push(Error::invalid(&Path::new("spec").child("preserveUnknownFields"), true, "must be false"));
+    }
+    let versions = Path::new("spec").child("versions");
+    for (i, version) in meta::items(definition, &["spec", "versions"]).iter().enumerate() {
+        let path = versions.index(i).child("schema").child("openAPIV3Schema");
+        errors.extend(structural_errors(&version["schema"]["openAPIV3Schema"], &path));
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for line in errors.iter().map(ToString::to_string) {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    match lines.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    }
+}
+
+fn remove_condition(object: &mut Value, kind: &str) {
+    if let Some(all) = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+        all.retain(|c| c["type"] != kind);
+    }
+}
+
+/// Formats that mean nothing and sets of what cannot be in one, as far as they are new.
 pub fn warnings(new: &Value, old: &Value) -> Vec<String> {
-    let formats = |object: &Value| {
+    let doubts = |object: &Value, of: fn(&Value) -> Option<String>| {
         let mut found = Vec::new();
         let versions = meta::items(object, &["spec", "versions"]).iter();
-        versions.for_each(|v| unknown_formats(&v["schema"]["openAPIV3Schema"], 0, &mut found));
+        versions.for_each(|v| each_schema(&v["schema"]["openAPIV3Schema"], 0, of, &mut found));
         found
     };
-    let before = formats(old);
-    formats(new).into_iter().filter(|format| !before.contains(format)).collect()
+    let mut sets = doubts(new, mixed_set);
+    sets.sort();
+    let before = [doubts(old, unknown_format), doubts(old, mixed_set)].concat();
+    let now = doubts(new, unknown_format).into_iter().chain(sets);
+    now.filter(|doubt| !before.contains(doubt)).collect()
 }
 
-fn unknown_formats(schema: &Value, depth: usize, found: &mut Vec<String>) {
+fn unknown_format(schema: &Value) -> Option<String> {
+    let format = meta::text(schema, &["format"]);
+    let known = format.is_empty() || formats::is_known(meta::text(schema, &["type"]), format);
+    (!known).then(|| format!("unrecognized format {format:?}"))
+}
+
+fn mixed_set(schema: &Value) -> Option<String> {
+    let items = meta::text(schema, &["items", "type"]);
+    let mixed = schema["x-kubernetes-list-type"] == "set" && matches!(items, "object" | "array");
+    mixed.then(|| {
+        format!(
+            "x-kubernetes-list-type: set for items of type {items:?} is not supported by server-side apply or CEL \
+             validation rules"
+        )
+    })
+}
+
+/// Collects what `doubt` tells of a schema and of those in it, each once.
+fn each_schema(schema: &Value, depth: usize, doubt: fn(&Value) -> Option<String>, found: &mut Vec<String>) {
     let Value::Object(map) = schema else { return };
-    let format = schema["format"].as_str().unwrap_or_default();
-    if !format.is_empty() && !formats::is_known(schema["type"].as_str().unwrap_or_default(), format) {
-        let warning = format!("unrecognized format {format:?}");
-        if !found.contains(&warning) {
-            found.push(warning);
-        }
-    }
+    found.extend(doubt(schema).filter(|text| !found.contains(text)));
     if depth > MAX_DEPTH {
         return;
     }
     for (key, inner) in map {
         match (key.as_str(), inner) {
             ("properties", Value::Object(inner)) => {
-                inner.values().for_each(|schema| unknown_formats(schema, depth + 1, found));
+                inner.values().for_each(|schema| each_schema(schema, depth + 1, doubt, found));
             }
-            ("items" | "additionalProperties" | "not", inner) => unknown_formats(inner, depth + 1, found),
+            ("items" | "additionalProperties" | "not", inner) => each_schema(inner, depth + 1, doubt, found),
             ("allOf" | "anyOf" | "oneOf", Value::Array(inner)) => {
-                inner.iter().for_each(|schema| unknown_formats(schema, depth + 1, found));
+                inner.iter().for_each(|schema| each_schema(schema, depth + 1, doubt, found));
             }
             _ => {}
         }

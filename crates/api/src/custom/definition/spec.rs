@@ -7,16 +7,45 @@ use serde_json::Value;
 use super::{label, schema};
 use crate::custom::Structural;
 use crate::field::{Error, Errors};
+use crate::meta;
 use crate::names;
-use crate::validate::At;
+use crate::validate::admission::{https_url, service_reference};
+use crate::validate::{At, pem};
 
 /// What an older definition was let through with, and may go on with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Before {
     /// A version had no schema.
     pub(super) schemaless: bool,
     /// It preserved unknown fields.
     pub(super) preserves: bool,
+    /// Nobody serves it yet, or the authorities of its webhook were none before.
+    pub(super) any_authorities: bool,
+    /// Its webhook spoke no version of reviews that is known.
+    pub(super) any_reviews: bool,
+    /// The versions that were selected by more fields than is allowed, with these fields.
+    pub(super) selected: Vec<(String, Value)>,
+}
+
+impl Before {
+    /// What `old` gets away with.
+    pub(super) fn of(old: &Value) -> Self {
+        let spec = &old["spec"];
+        let versions = meta::items(spec, &["versions"]);
+        let webhook = &spec["conversion"]["webhook"];
+        let reviews = meta::items(webhook, &["conversionReviewVersions"]);
+        let crowded =
+            versions.iter().filter(|v| meta::items(v, &["selectableFields"]).len() > MAX_SELECTABLE);
+        Self {
+            schemaless: versions.iter().any(|v| !v["schema"]["openAPIV3Schema"].is_object()),
+            preserves: spec["preserveUnknownFields"] == true,
+            any_authorities: !super::is_true(old, "Established") || super::authorities(old).is_err(),
+            any_reviews: !reviews.is_empty() && !reviews.iter().any(|v| *v == "v1" || *v == "v1beta1"),
+            selected: crowded
+                .map(|v| (meta::text(v, &["name"]).to_owned(), v["selectableFields"].clone()))
+                .collect(),
+        }
+    }
 }
 
 /// How many fields a version can be selected by.
@@ -25,7 +54,7 @@ const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string
 const COLUMN_FORMATS: [&str; 9] =
     ["byte", "date", "date-time", "double", "float", "int32", "int64", "name", "password"];
 
-pub(super) fn validate(spec: &At<'_>, before: Before, errors: &mut Errors) {
+pub(super) fn validate(spec: &At<'_>, before: &Before, errors: &mut Errors) {
     let group = spec.get("group");
     if let Some(text) = group.needed(errors) {
         let wrong = names::dns_subdomain(text, false);
@@ -61,7 +90,7 @@ pub(super) fn validate(spec: &At<'_>, before: Before, errors: &mut Errors) {
         if !wrong.is_empty() {
             name.invalid(errors, wrong.join(","));
         }
-        self::version(&version, preserves, errors);
+        self::version(&version, preserves, before, errors);
     }
     if twice {
         versions.invalid(errors, "must contain unique version names");
@@ -80,7 +109,7 @@ pub(super) fn validate(spec: &At<'_>, before: Before, errors: &mut Errors) {
         conversion.get("strategy").invalid(errors, why);
     }
     if !conversion.value().is_null() {
-        self::conversion(&conversion, errors);
+        self::conversion(&conversion, before, errors);
     }
 }
 
@@ -108,7 +137,7 @@ pub(super) fn names(named: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn version(version: &At<'_>, preserves: bool, errors: &mut Errors) {
+fn version(version: &At<'_>, preserves: bool, before: &Before, errors: &mut Errors) {
     let warning = version.get("deprecationWarning");
     if let Value::String(text) = warning.value() {
         if !version.get("deprecated").is_true() {
@@ -138,7 +167,10 @@ fn version(version: &At<'_>, preserves: bool, errors: &mut Errors) {
     columns.items().for_each(|column| self::column(&column, errors));
     if let Some(fields) = version.opt("selectableFields").filter(|fields| fields.len() > 0) {
         if schema.value().is_object() {
-            selectable(&fields, &Structural::compile(schema.value()), errors);
+            let name = version.get("name");
+            let same = |(known, had): &(String, Value)| known == name.text() && had == fields.value();
+            let crowded = before.selected.iter().any(same);
+            selectable(&fields, &Structural::compile(schema.value()), crowded, errors);
         } else {
             let why = "may only be set when `version.schema.openAPIV3Schema` is not included";
             errors.push(Error::invalid(&fields.path(), "", why));
@@ -195,7 +227,7 @@ fn column(column: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn selectable(fields: &At<'_>, schema: &Structural, errors: &mut Errors) {
+fn selectable(fields: &At<'_>, schema: &Structural, crowded: bool, errors: &mut Errors) {
     let mut unique = BTreeSet::new();
     for field in fields.items() {
         let at = field.get("jsonPath");
@@ -224,12 +256,12 @@ fn selectable(fields: &At<'_>, schema: &Structural, errors: &mut Errors) {
             at.duplicate(errors);
         }
     }
-    if unique.len() > MAX_SELECTABLE {
+    if unique.len() > MAX_SELECTABLE && !crowded {
         errors.push(Error::too_many(&fields.path(), unique.len(), MAX_SELECTABLE));
     }
 }
 
-fn conversion(conversion: &At<'_>, errors: &mut Errors) {
+fn conversion(conversion: &At<'_>, before: &Before, errors: &mut Errors) {
     let strategy = conversion.get("strategy");
     strategy.needed_of(errors, &["None", "Webhook"]);
     let webhook = conversion.get("webhook");
@@ -251,24 +283,14 @@ fn conversion(conversion: &At<'_>, errors: &mut Errors) {
         errors.push(Error::required(&client, "required when strategy is set to Webhook"));
     } else if config.has("url") == config.has("service") {
         errors.push(Error::required(&client, "exactly one of url or service is required"));
-    } else if config.has("url") {
-        let url = config.get("url");
-        if !url.text().starts_with("https://") {
-            let why = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-            errors.push(Error::invalid(&client.child("url"), url.text(), why));
-        }
+    } else if let Some(url) = config.opt("url") {
+        https_url(&client.child("url"), url.text(), errors);
     } else {
-        let (service, path) = (config.get("service"), client.child("service"));
-        for name in ["name", "namespace"] {
-            if service.get(name).text().is_empty() {
-                errors.push(Error::required(&path.child(name), format!("service {name} is required")));
-            }
-        }
-        let port = service.get("port").number().unwrap_or(443);
-        for wrong in names::port(port) {
-            let why = format!("port is not valid: {wrong}");
-            errors.push(Error::invalid(&path.child("port"), port, why));
-        }
+        service_reference(&client.child("service"), &config.get("service"), errors);
+    }
+    let bundle = config.get("caBundle");
+    if let (false, Err(why)) = (before.any_authorities, pem::authorities(bundle.text())) {
+        errors.push(Error::invalid(&client.child("caBundle"), bundle.text(), why));
     }
     let mut unique = BTreeSet::new();
     if versions.len() == 0 {
@@ -283,7 +305,7 @@ fn conversion(conversion: &At<'_>, errors: &mut Errors) {
             errors.push(Error::invalid(&reviews.index(at), version.text(), wrong));
         }
     }
-    if !unique.contains("v1") && !unique.contains("v1beta1") {
+    if !before.any_reviews && !unique.contains("v1") && !unique.contains("v1beta1") {
         let why = "must include at least one of v1, v1beta1";
         errors.push(Error::invalid(&reviews, versions.value().clone(), why));
     }
