@@ -22,20 +22,22 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
     ("reportingController", "reportingComponent"),
 ];
 
+/// Whether nothing is converted here between a version and the store: they are the same, a webhook does it, or
+/// nothing is stored.
+pub fn is_identity(row: &Kind, version: &str) -> bool {
+    row.storage.is_none() || is_stored_as(row, version) || row.converter(version).is_some()
+}
+
 /// How an object that a request wrote in `version` is stored. What a webhook converts stays as it is here.
 pub fn to_storage(row: &Kind, version: &str, object: &mut Value) {
-    let Some(storage) = &row.storage else { return };
-    if storage.group == row.group && storage.version == version || row.converter(version).is_some() {
-        return;
-    }
+    let Some(storage) = row.storage.as_ref().filter(|_| !is_identity(row, version)) else { return };
     (row.hooks.to_storage)(version, object);
     as_map(object).insert("apiVersion".to_owned(), storage.api_version().into());
 }
 
 /// How a stored object is shown in `version`. What a webhook converts stays as it is here.
 pub fn from_storage(row: &Kind, version: &str, object: &mut Value) {
-    let Some(storage) = &row.storage else { return };
-    if storage.group == row.group && storage.version == version || row.converter(version).is_some() {
+    if is_identity(row, version) {
         return;
     }
     (row.hooks.from_storage)(version, object);

@@ -1,8 +1,9 @@
 //! What is made of resources, made anew when one of them has changed.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tiphys_store::Revision;
+use tokio::sync::watch;
 
 use crate::source::Source;
 
@@ -10,6 +11,8 @@ use crate::source::Source;
 pub(crate) struct Derived<T, const N: usize> {
     group: &'static str,
     resources: [&'static str; N],
+    /// Where the source tells the versions, once it does: every request asks for them.
+    changes: OnceLock<[watch::Receiver<Revision>; N]>,
     made: RwLock<Arc<Made<T, N>>>,
 }
 
@@ -22,12 +25,12 @@ pub(crate) struct Made<T, const N: usize> {
 impl<T: Default, const N: usize> Derived<T, N> {
     pub(crate) fn of(group: &'static str, resources: [&'static str; N]) -> Self {
         let made = Made { versions: [Revision::ZERO; N], value: T::default() };
-        Self { group, resources, made: RwLock::new(Arc::new(made)) }
+        Self { group, resources, changes: OnceLock::new(), made: RwLock::new(Arc::new(made)) }
     }
 
     /// The value as it is now; `make` makes it of what the source has, and of what it was before.
     pub(crate) fn get(&self, source: &dyn Source, make: impl FnOnce(&T) -> T) -> Arc<Made<T, N>> {
-        let versions = || self.resources.map(|resource| source.version(self.group, resource));
+        let versions = || self.versions(source);
         let current = Arc::clone(&self.made.read().unwrap_or_else(PoisonError::into_inner));
         if !is_newer(&versions(), &current.versions) {
             return current;
@@ -41,6 +44,21 @@ impl<T: Default, const N: usize> Derived<T, N> {
             *slot = Arc::new(Made { versions, value });
         }
         Arc::clone(&slot)
+    }
+
+    fn versions(&self, source: &dyn Source) -> [Revision; N] {
+        if let Some(changes) = self.changes.get() {
+            return changes.each_ref().map(|changes| *changes.borrow());
+        }
+        let changes = self.resources.map(|resource| source.changes(self.group, resource));
+        if changes.iter().all(Option::is_some) {
+            let changes: Vec<_> = changes.into_iter().flatten().collect();
+            if let Ok(changes) = changes.try_into() {
+                // Another request may have set the same.
+                let _ = self.changes.set(changes);
+            }
+        }
+        self.resources.map(|resource| source.version(self.group, resource))
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tiphys_store::Revision;
+use tokio::sync::watch;
 
 use crate::cache::{Cache, Object};
 
@@ -50,6 +51,11 @@ pub trait Source: Send + Sync + 'static {
     /// Grows with every change of the resource.
     fn version(&self, group: &str, resource: &str) -> Revision;
 
+    /// Tells [`Source::version`] from now on, also after the source has ended; `None` where that is not to be had.
+    fn changes(&self, _group: &str, _resource: &str) -> Option<watch::Receiver<Revision>> {
+        None
+    }
+
     /// Waits until everything is seen that was committed before the call, but not for long: for callers who are
     /// about to refuse a request because something is not there.
     async fn settle(&self);
@@ -88,6 +94,10 @@ impl Source for Cache {
 
     fn version(&self, group: &str, resource: &str) -> Revision {
         self.collection(group, resource).map_or(Revision::ZERO, |c| *c.changes().borrow())
+    }
+
+    fn changes(&self, group: &str, resource: &str) -> Option<watch::Receiver<Revision>> {
+        Some(self.collection(group, resource)?.changes())
     }
 
     async fn settle(&self) {

@@ -15,12 +15,17 @@ use tracing::debug;
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 /// No retry waits longer.
 const LAST_RETRY: Duration = Duration::from_secs(1000);
+/// A key that has changed while a worker had it waits this long, for it may change again at once: then one look
+/// answers many changes, and whoever makes them need not compete with those looks' writes.
+const REST: Duration = Duration::from_millis(20);
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Waiting or to be looked at again: what `ready` holds, and what came back while `working`.
+    /// Waiting or to be looked at again: what `ready` and `resting` hold, and what came back while `working`.
     dirty: BTreeSet<K>,
     working: BTreeSet<K>,
+    /// Changed while they were worked on; ready when they fall due.
+    resting: BTreeSet<K>,
     /// When a key that is not yet due will be; the earlier of two wishes wins.
     delayed: BTreeMap<K, Instant>,
     /// The same, in the order they fall due.
@@ -66,6 +71,7 @@ impl<K: Ord + Clone> Queue<K> {
                 ready: VecDeque::new(),
                 dirty: BTreeSet::new(),
                 working: BTreeSet::new(),
+                resting: BTreeSet::new(),
                 delayed: BTreeMap::new(),
                 due: BTreeSet::new(),
                 failures: BTreeMap::new(),
@@ -103,8 +109,12 @@ impl<K: Ord + Clone> Queue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
+        Self::delay(&mut self.lock(), key, delay);
+        self.wake.notify_one();
+    }
+
+    fn delay(state: &mut State<K>, key: K, delay: Duration) {
         let due = Instant::now() + delay;
-        let mut state = self.lock();
         match state.delayed.get(&key).copied() {
             Some(at) if at <= due => return,
             Some(at) => {
@@ -114,7 +124,6 @@ impl<K: Ord + Clone> Queue<K> {
         }
         state.delayed.insert(key.clone(), due);
         state.due.insert((due, key));
-        self.wake.notify_one();
     }
 
     /// Adds a key after its back-off, which doubles with each call until [`Queue::forget`].
@@ -153,7 +162,11 @@ impl<K: Ord + Clone> Queue<K> {
                     && let Some((_, key)) = state.due.pop_first()
                 {
                     state.delayed.remove(&key);
-                    Self::enqueue(&mut state, key);
+                    if state.resting.remove(&key) {
+                        state.ready.push_back(key);
+                    } else {
+                        Self::enqueue(&mut state, key);
+                    }
                 }
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
@@ -174,12 +187,12 @@ impl<K: Ord + Clone> Queue<K> {
         }
     }
 
-    /// A worker is through with the key; if it was added meanwhile, it waits again.
+    /// A worker is through with the key; if it was added meanwhile, it is handed out again after a moment.
     pub fn done(&self, key: &K) {
         let mut state = self.lock();
         state.working.remove(key);
-        if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+        if state.dirty.contains(key) && state.resting.insert(key.clone()) {
+            Self::delay(&mut state, key.clone(), REST);
             self.wake.notify_one();
         }
     }

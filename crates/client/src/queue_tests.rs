@@ -13,10 +13,16 @@ async fn a_key_is_never_at_two_workers_and_comes_back_if_it_changed() {
     assert_eq!(next_or_none(&queue).await, None, "added twice, handed out once");
     queue.add("a");
     assert_eq!(next_or_none(&queue).await, None, "still being worked on");
+    let start = Instant::now();
     queue.done(&"a");
-    assert_eq!(next_or_none(&queue).await, Some("a"));
+    queue.add("a");
+    assert_eq!(next_or_none(&queue).await, None, "it rests, whoever adds it");
+    assert_eq!(queue.next().await, Some("a"));
+    assert!(start.elapsed() >= REST && start.elapsed() < REST * 2);
     queue.done(&"a");
-    assert_eq!(next_or_none(&queue).await, None);
+    assert!(tokio::time::timeout(REST * 2, queue.next()).await.is_err(), "all changes were seen");
+    queue.add("a");
+    assert_eq!(next_or_none(&queue).await, Some("a"), "it has rested");
 }
 
 #[tokio::test(start_paused = true)]

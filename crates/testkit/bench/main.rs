@@ -1,7 +1,8 @@
 //! How Tiphys measures up: one table, beside upstream's own programs where they are installed.
 //!
 //! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods`, `load`, `api` and `storage`; `pods=N` says how many
-//! Pods `storage` stores, and `server=KUBECONFIG` sends the requests of `api` to any server instead. Both sides get
+//! Pods `storage` stores, and `server=KUBECONFIG` sends the requests of `api` to any server instead, `only=TEXT` those whose measure's
+//! name begins so. Both sides get
 //! the same requests from the same client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says
 //! more than the numbers, and no number is a test.
 
@@ -33,6 +34,7 @@ fn main() -> Result<()> {
     let mut wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let foreign = take(&mut wanted, "server=").map(PathBuf::from);
+    let only = take(&mut wanted, "only=").unwrap_or_default();
     let pods = take(&mut wanted, "pods=").map_or(Ok(100_000), |pods| pods.parse()).context("pods=")?;
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
@@ -42,24 +44,27 @@ fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let size = api::Size { pods };
+    let size = api::Size { pods, only: only.clone() };
     let work = async {
         if let Some(kubeconfig) = foreign {
-            return api::requests(&kubeconfig, &mut |what, value| table.tell(Who::Tiphys, what, value)).await;
+            return api::requests(&kubeconfig, &only, &mut |what, value| {
+                table.tell(Who::Tiphys, what, value)
+            })
+            .await;
         }
         let mut tiphys = side::Tiphys::new()?;
-        measure(&mut tiphys, wants, size, &mut |what, value| table.tell(Who::Tiphys, what, value)).await?;
+        measure(&mut tiphys, wants, &size, &mut |what, value| table.tell(Who::Tiphys, what, value)).await?;
         drop(tiphys);
         if let Some(mut reference) = reference::find()? {
             let name = reference.name();
             let tell = &mut |what, value| table.tell(Who::Reference, what, value);
-            measure(&mut reference, wants, size, tell).await?;
+            measure(&mut reference, wants, &size, tell).await?;
             table.beside(name);
         }
         if wants("api") {
             let nothing = api::Nothing::start().await?;
             let tell = &mut |what, value| table.tell(Who::Nothing, what, value);
-            api::requests(&nothing.kubeconfig(), tell).await?;
+            api::requests(&nothing.kubeconfig(), &only, tell).await?;
         }
         anyhow::Ok(())
     };
@@ -84,7 +89,7 @@ fn take(arguments: &mut Vec<String>, prefix: &str) -> Option<String> {
 async fn measure(
     side: &mut dyn Side,
     wants: impl Fn(&str) -> bool,
-    size: api::Size,
+    size: &api::Size,
     mut tell: &mut (dyn FnMut(Measure, f64) + Send),
 ) -> Result<()> {
     if side.has_node() && GROUPS[..3].iter().any(|group| wants(group)) {
@@ -111,7 +116,7 @@ async fn measure(
     }
     if wants("api") {
         start::once(side).await?;
-        api::requests(&side.kubeconfig(), tell).await?;
+        api::requests(&side.kubeconfig(), &size.only, tell).await?;
         side.wipe()?;
     }
     if wants("storage") {

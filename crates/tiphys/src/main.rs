@@ -1,5 +1,6 @@
 //! The binary: reads flags and wires the rooms together.
 
+mod allocator;
 mod cluster;
 mod control;
 mod data_dir;
@@ -17,6 +18,9 @@ mod up;
 use std::{io::IsTerminal, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+#[global_allocator]
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 #[derive(Parser)]
 #[command(name = "tiphys", version, about = "A whole Kubernetes cluster in one program")]
@@ -59,6 +63,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::settle();
     // Before anything else: a shim must have one thread, and is worth having little memory.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "shim") {

@@ -144,10 +144,19 @@ fn is_pod(request: &Attributes<'_>) -> bool {
         || (resized && request.group.is_empty() && request.resource == "pods")
 }
 
+fn is_claim(request: &Attributes<'_>) -> bool {
+    request.is(Operation::Create, "", "persistentvolumeclaims")
+        || request.is(Operation::Update, "", "persistentvolumeclaims")
+}
+
 #[async_trait]
 impl Plugin for LimitRanger {
     fn name(&self) -> &'static str {
         "LimitRanger"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        is_pod(request) || is_claim(request)
     }
 
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
@@ -175,8 +184,7 @@ impl Plugin for LimitRanger {
     }
 
     async fn validate(&self, request: &Attributes<'_>, object: &Value, _: &Value) -> Result<(), Status> {
-        let claim = request.is(Operation::Create, "", "persistentvolumeclaims")
-            || request.is(Operation::Update, "", "persistentvolumeclaims");
+        let claim = is_claim(request);
         if !claim && !is_pod(request) {
             return Ok(());
         }

@@ -326,6 +326,10 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.user.node_name().is_some()
+    }
+
     async fn validate(&self, request: &Attributes<'_>, object: &Value, old: &Value) -> Result<(), Status> {
         let Some(node) = request.user.node_name() else { return Ok(()) };
         if node.is_empty() {

@@ -19,8 +19,12 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "nodes")
+    }
+
     async fn admit(&self, request: &Attributes<'_>, node: &mut Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "nodes") {
+        if !self.handles(request) {
             return Ok(());
         }
         let taint = json!({ "key": "node.kubernetes.io/not-ready", "effect": "NoSchedule" });

@@ -122,10 +122,18 @@ impl Priority {
     }
 }
 
+fn writes(request: &Attributes<'_>, group: &str, resource: &str) -> bool {
+    request.is(Operation::Create, group, resource) || request.is(Operation::Update, group, resource)
+}
+
 #[async_trait]
 impl Plugin for Priority {
     fn name(&self) -> &'static str {
         "Priority"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        writes(request, "", "pods") || writes(request, GROUP, "priorityclasses")
     }
 
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, old: &Value) -> Result<(), Status> {
@@ -144,9 +152,7 @@ impl Plugin for Priority {
     }
 
     async fn validate(&self, request: &Attributes<'_>, class: &Value, _: &Value) -> Result<(), Status> {
-        let writes = request.is(Operation::Create, GROUP, "priorityclasses")
-            || request.is(Operation::Update, GROUP, "priorityclasses");
-        if !writes || class["globalDefault"] != true {
+        if !writes(request, GROUP, "priorityclasses") || class["globalDefault"] != true {
             return Ok(());
         }
         match self.default_class() {

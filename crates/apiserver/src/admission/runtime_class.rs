@@ -42,8 +42,12 @@ impl Plugin for RuntimeClass {
         "RuntimeClass"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "pods")
+    }
+
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "pods") {
+        if !self.handles(request) {
             return Ok(());
         }
         let class = self.class(request, pod).await?;
@@ -78,7 +82,7 @@ impl Plugin for RuntimeClass {
     }
 
     async fn validate(&self, request: &Attributes<'_>, pod: &Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "pods") {
+        if !self.handles(request) {
             return Ok(());
         }
         let overhead = &pod["spec"]["overhead"];

@@ -139,8 +139,12 @@ impl Plugin for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "pods")
+    }
+
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "pods") || !pod["spec"].is_object() || is_mirror(pod) {
+        if !self.handles(request) || !pod["spec"].is_object() || is_mirror(pod) {
             return Ok(());
         }
         let name = match meta::text(pod, &["spec", "serviceAccountName"]) {
@@ -169,7 +173,7 @@ impl Plugin for ServiceAccount {
     }
 
     async fn validate(&self, request: &Attributes<'_>, pod: &Value, _: &Value) -> Result<(), Status> {
-        if request.is(Operation::Create, "", "pods") && is_mirror(pod) {
+        if self.handles(request) && is_mirror(pod) {
             return check_mirror(request, pod);
         }
         Ok(())

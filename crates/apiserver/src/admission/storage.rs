@@ -33,8 +33,12 @@ impl Plugin for DefaultStorageClass {
         "DefaultStorageClass"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "persistentvolumeclaims")
+    }
+
     async fn admit(&self, request: &Attributes<'_>, claim: &mut Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "persistentvolumeclaims")
+        if !self.handles(request)
             || !claim["spec"]["storageClassName"].is_null()
             || meta::annotation(claim, "volume.beta.kubernetes.io/storage-class").is_some()
         {
@@ -107,6 +111,11 @@ pub struct StorageObjectInUseProtection;
 impl Plugin for StorageObjectInUseProtection {
     fn name(&self) -> &'static str {
         "StorageObjectInUseProtection"
+    }
+
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "persistentvolumes")
+            || request.is(Operation::Create, "", "persistentvolumeclaims")
     }
 
     async fn admit(&self, request: &Attributes<'_>, object: &mut Value, _: &Value) -> Result<(), Status> {

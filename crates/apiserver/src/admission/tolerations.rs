@@ -16,8 +16,12 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        request.is(Operation::Create, "", "pods") || request.is(Operation::Update, "", "pods")
+    }
+
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, _: &Value) -> Result<(), Status> {
-        if !request.is(Operation::Create, "", "pods") && !request.is(Operation::Update, "", "pods") {
+        if !self.handles(request) {
             return Ok(());
         }
         for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {

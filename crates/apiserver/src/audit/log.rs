@@ -19,6 +19,8 @@ use crate::registry::Clock;
 const WAITING: usize = 10_000;
 /// Their bytes together.
 const WAITING_BYTES: usize = 64 << 20;
+/// An event waits this long for others, so that under load it costs no wake-up and no write of its own.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Where events are written, and how much of them is kept.
 #[derive(Clone, Debug)]
@@ -118,6 +120,7 @@ impl Writer {
 
     fn run(mut self, events: &Receiver<Bytes>, waiting: &AtomicUsize) {
         while let Ok(first) = events.recv() {
+            std::thread::sleep(GATHER);
             let mut batch = vec![first];
             batch.extend(events.try_iter().take(WAITING));
             match self.write(&batch) {

@@ -54,6 +54,8 @@ struct Object {
 
 /// A `X-Forwarded-For` with more addresses than this tells nothing.
 const MAX_SOURCES: usize = 16;
+/// An event without bodies fits in so many bytes.
+const USUAL: usize = 1024;
 /// Clients choose these; what is longer is cut.
 const MAX_TEXT: usize = 4096;
 
@@ -210,8 +212,9 @@ impl Trail {
             stage_timestamp: self.auditor.now(),
             annotations: self.annotations.read(),
         };
-        match serde_json::to_vec(&event) {
-            Ok(event) => self.auditor.tell(self.decision.level, event),
+        let mut line = Vec::with_capacity(USUAL);
+        match serde_json::to_writer(&mut line, &event) {
+            Ok(()) => self.auditor.tell(self.decision.level, line),
             Err(error) => tracing::error!(%error, "an audit event could not be written"),
         }
     }

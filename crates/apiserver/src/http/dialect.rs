@@ -1,5 +1,6 @@
 //! Between what a client says in its own version and what is stored.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
@@ -107,10 +108,13 @@ impl<'a> Dialect<'a> {
     }
 
     /// A stored object in the call's version.
-    pub(super) fn spoken(&self, stored: &Value) -> Value {
+    pub(super) fn spoken<'v>(&self, stored: &'v Value) -> Cow<'v, Value> {
+        if convert::is_identity(&self.call.kind, &self.call.version) {
+            return Cow::Borrowed(stored);
+        }
         let mut object = stored.clone();
         convert::from_storage(&self.call.kind, &self.call.version, &mut object);
-        object
+        Cow::Owned(object)
     }
 
     /// How an object that the client wrote as a whole is stored: with its defaults, and a note of who owns
@@ -118,7 +122,7 @@ impl<'a> Dialect<'a> {
     pub(super) fn written(&self, live: Option<&Value>, mut object: Value) -> Value {
         self.call.kind.fill_defaults(&self.call.version, &mut object);
         let live = live.map(|live| self.spoken(live));
-        self.with_types(|writer, types| apply::updated(live.as_ref(), &mut object, writer, types));
+        self.with_types(|writer, types| apply::updated(live.as_deref(), &mut object, writer, types));
         convert::to_storage(&self.call.kind, &self.call.version, &mut object);
         object
     }
@@ -128,9 +132,8 @@ impl<'a> Dialect<'a> {
     /// # Errors
     /// 409 if others own what would change, 400 for a configuration that cannot be applied.
     pub(super) fn applied(&self, live: Option<&Value>, config: &Value, force: bool) -> Result<Value, Status> {
-        let live = live.map(|live| self.spoken(live));
-        let merged =
-            self.with_types(|writer, types| apply::applied(live.as_ref(), config, writer, force, types))?;
+        let live = live.map(|live| self.spoken(live).into_owned());
+        let merged = self.with_types(|writer, types| apply::applied(live, config, writer, force, types))?;
         let mut object = self.check(merged)?;
         self.call.kind.fill_defaults(&self.call.version, &mut object);
         convert::to_storage(&self.call.kind, &self.call.version, &mut object);

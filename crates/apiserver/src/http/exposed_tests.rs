@@ -66,7 +66,7 @@ async fn requests_are_counted_by_route_and_code() {
     let posts = "verb=\"POST\",group=\"\",version=\"v1\",resource=\"configmaps\",subresource=\"\",\
                  scope=\"resource\",component=\"apiserver\"";
     assert_eq!(value(&text, &format!("apiserver_request_sli_duration_seconds_count{{{posts}}}")), 2.0);
-    let admitted = "apiserver_admission_controller_admission_duration_seconds_count{name=\"LimitRanger\",\
+    let admitted = "apiserver_admission_controller_admission_duration_seconds_count{name=\"NamespaceLifecycle\",\
                     type=\"admit\",operation=\"CREATE\",rejected=\"false\"}";
     assert!(value(&text, admitted) >= 3.0, "{text}");
     assert_eq!(value(&text, "apiserver_storage_objects{resource=\"configmaps\"}"), 2.0);

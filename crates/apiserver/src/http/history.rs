@@ -78,7 +78,7 @@ impl Handler {
         };
         let dialect = Dialect::of(call, asked.validation()?, self.registry.now())?;
         for version in &mut past.items {
-            version.object = version.object.take().map(|object| dialect.spoken(&object));
+            version.object = version.object.take().map(|object| dialect.spoken(&object).into_owned());
         }
         let older = past.items.iter().skip(1).map(Some).chain([None]);
         let changes: Vec<_> = past.items.iter().zip(older).take(shown).collect();
@@ -104,7 +104,7 @@ impl Handler {
             return Err(not_kept(&call, Some(wanted)));
         };
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
-        let Some(object) = version.object.map(|object| freed(dialect.spoken(&object))) else {
+        let Some(object) = version.object.map(|object| freed(dialect.spoken(&object).into_owned())) else {
             let why =
                 format!("at resource version {wanted} the object was deleted; restore an earlier version");
             return Err(Status::bad_request(why));

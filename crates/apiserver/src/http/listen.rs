@@ -116,12 +116,13 @@ async fn connection(
 
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (handler, proven) = (Arc::clone(&handler), proven.clone());
-        async move {
+        // In a box, because the answer in the making is large, and whoever runs it moves it several times.
+        Box::pin(async move {
             let mut request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             request.extensions_mut().insert(proven);
             request.extensions_mut().insert(Remote(address));
             Ok::<_, Infallible>(handler.handle(request).await)
-        }
+        })
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder

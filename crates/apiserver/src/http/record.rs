@@ -18,7 +18,6 @@ use serde_json::Value;
 use tiphys_api::codec::{cbor, protobuf};
 use tiphys_api::kind::Kinds;
 use tiphys_api::status::Status;
-use uuid::Uuid;
 
 use super::body::{self, Body, BoxError, RequestBody};
 use super::load::Class;
@@ -30,6 +29,7 @@ use crate::authz;
 use crate::fairness::{Flow, Seat};
 use crate::identity::Identity;
 use crate::metrics::{Counted, Metrics, Requests, Route};
+use crate::registry::objectmeta::unique;
 
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
 const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
@@ -166,7 +166,10 @@ impl Record {
     /// Counts the answer when it has gone out.
     pub(super) fn answered(mut self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
-        headers.insert(HeaderName::from_static("audit-id"), self.audit_id.clone());
+        let mut audit_id = self.audit_id.clone();
+        // Each answer has another, so that HTTP/2 need not look for it among the headers that it remembers.
+        audit_id.set_sensitive(true);
+        headers.insert(HeaderName::from_static("audit-id"), audit_id);
         if let Some(Flow { schema_uid, level_uid, .. }) = &self.flow {
             headers.insert(FLOW_SCHEMA, schema_uid.clone());
             headers.insert(PRIORITY_LEVEL, level_uid.clone());
@@ -315,7 +318,7 @@ fn audit_id(headers: &HeaderMap) -> HeaderValue {
         .get("audit-id")
         .filter(|id| !id.is_empty() && id.len() <= MAX)
         .cloned()
-        .unwrap_or_else(|| HeaderValue::from_str(&Uuid::new_v4().to_string()).expect("a UUID is plain ASCII"))
+        .unwrap_or_else(|| HeaderValue::from_str(&unique().to_string()).expect("a UUID is plain ASCII"))
 }
 
 #[cfg(test)]

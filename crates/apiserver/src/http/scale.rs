@@ -77,7 +77,7 @@ impl Handler {
             }
             let mut object = live.clone();
             convert::apply_scale(scale, &wanted, &mut object);
-            Ok(dialect.written(Some(live), dialect.spoken(&object)))
+            Ok(dialect.written(Some(live), dialect.spoken(&object).into_owned()))
         };
         let updating = Updating { rules, create: false, make: &mut change };
         Ok(self.registry.update(call, updating).await?.object.json)

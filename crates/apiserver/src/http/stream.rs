@@ -144,13 +144,13 @@ impl Running {
         if self.view.is_converted() {
             return self.converted(notices).await;
         }
-        let mut frames = notices.iter().map(|notice| self.frame(notice));
-        let Some(first) = frames.next().transpose()? else { return Ok(Bytes::new()) };
-        let mut all: Option<BytesMut> = None;
-        for frame in frames {
-            all.get_or_insert_with(|| BytesMut::from(&*first)).extend_from_slice(&frame?);
+        if let [only] = notices {
+            return self.frame(only);
         }
-        Ok(all.map_or(first, BytesMut::freeze))
+        let frames = notices.iter().map(|notice| self.frame(notice)).collect::<Result<Vec<_>, _>>()?;
+        let mut all = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
+        frames.iter().for_each(|frame| all.extend_from_slice(frame));
+        Ok(all.freeze())
     }
 
     /// The frames of objects that a webhook converts, all at once.

@@ -188,7 +188,9 @@ impl Graph {
         if old.as_ref() == Some(&node) {
             return Vec::new();
         }
-        let mut look = vec![uid.clone()];
+        // Most objects have no owner and stay: to look at them finds nothing.
+        let plain = node.owners.is_empty() && node.life == Life::Stays;
+        let mut look = if plain { Vec::new() } else { vec![uid.clone()] };
         for owner in old.iter().flat_map(|old| &old.owners) {
             if node.owner(&owner.uid).is_none() {
                 self.unlink(&owner.uid, &uid);

@@ -24,9 +24,11 @@ fn a_change_concerns_those_it_may_matter_to() {
     let mut graph = Graph::default();
     assert_eq!(sorted(graph.apply(node("d", &[("a", true), ("b", true)]))), ["d"]);
     // A dependent may be seen before its owner.
-    assert_eq!(sorted(graph.apply(node("a", &[]))), ["a"]);
+    assert_eq!(sorted(graph.apply(node("a", &[]))), [""; 0], "nobody owns it, and it stays");
     assert_eq!(graph.dependents("a").count(), 1);
-    assert_eq!(sorted(graph.apply(node("a", &[]))), [""; 0]);
+    let going = Node { life: Life::Foreground, ..node("a", &[]) };
+    assert_eq!(sorted(graph.apply(going.clone())), ["a"]);
+    assert_eq!(sorted(graph.apply(going)), [""; 0], "it is known already");
     assert_eq!(sorted(graph.apply(node("d", &[("a", false), ("b", true)]))), ["a", "d"]);
     assert_eq!(sorted(graph.apply(node("d", &[("b", true)]))), ["a", "d"]);
     assert_eq!(graph.dependents("a").count(), 0);

@@ -7,6 +7,7 @@
 
 mod definitions;
 mod graph;
+mod metadata;
 mod plan;
 
 use std::{
@@ -19,9 +20,7 @@ use futures::{StreamExt, TryStreamExt, future::join_all, pin_mut, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Api, Client,
-    api::{
-        DeleteParams, DynamicObject, ObjectMeta, PartialObjectMeta, Patch, Preconditions, PropagationPolicy,
-    },
+    api::{DeleteParams, ObjectMeta, Patch, Preconditions, PropagationPolicy},
     runtime::{
         WatchStreamExt,
         watcher::{self, Event},
@@ -37,6 +36,7 @@ use tracing::{debug, warn};
 
 use self::{
     graph::{Catalogue, FOREGROUND, Graph, Identity, KindId, Life, Node, ORPHAN, Uid},
+    metadata::Metadata,
     plan::{Known, Policy, Standing, Step, for_dependents, for_owners, known, standing},
 };
 use crate::{controller::Tools, discovery::discover};
@@ -51,9 +51,6 @@ const PARALLEL: usize = 8;
 const WORKERS: usize = 8;
 /// The name of the service account, and the source of the events.
 pub(crate) const NAME: &str = "generic-garbage-collector";
-
-/// Of every object only this is asked for.
-type Metadata = PartialObjectMeta<DynamicObject>;
 
 struct Collector {
     client: Client,

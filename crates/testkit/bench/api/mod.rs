@@ -32,16 +32,20 @@ const CLIENTS: [usize; 3] = [1, 16, 64];
 const WATCHERS: [usize; 3] = [100, 1_000, 10_000];
 const CRDS: usize = 2_000;
 
-/// How much is stored for the measures of large clusters.
-#[derive(Clone, Copy, Debug)]
+/// How much is measured.
+#[derive(Clone, Debug)]
 pub(crate) struct Size {
+    /// How many Pods are stored for the measures of large clusters.
     pub(crate) pods: usize,
+    /// How the names of measures of requests begin that are taken.
+    pub(crate) only: String,
 }
 
 type Tell<'a> = dyn FnMut(Measure, f64) + Send + 'a;
 
-/// What can be asked of any server, a foreign one too.
-pub(crate) async fn requests(kubeconfig: &Path, tell: &mut Tell<'_>) -> Result<()> {
+/// What can be asked of any server, a foreign one too; of it what begins with `only`.
+pub(crate) async fn requests(kubeconfig: &Path, only: &str, tell: &mut Tell<'_>) -> Result<()> {
+    let wanted = |name: &str| name.starts_with(only);
     let dialer = Dialer::new(kubeconfig).await?;
     let mut wire = dialer.connect().await?;
     wire.prepare("bench-api").await?;
@@ -55,12 +59,19 @@ pub(crate) async fn requests(kubeconfig: &Path, tell: &mut Tell<'_>) -> Result<(
                 wire::request(Method::POST, &collection, "application/json", object.to_string())
             };
             let name = format!("creates of {what}, {}", plural_of(clients));
+            if !wanted(&name) {
+                continue;
+            }
             rate(&dialer, clients, make).await.with_context(|| name.clone())?.tell(&name, tell);
         }
     }
-    let one = format!("{NAMESPACE}/configmaps/c1-0");
+    let one = format!("{NAMESPACE}/configmaps/one");
+    wire.make([(format!("{NAMESPACE}/configmaps"), objects::config_map("one"))]).await?;
     for clients in CLIENTS {
         let name = format!("gets of one object, {}", plural_of(clients));
+        if !wanted(&name) {
+            continue;
+        }
         let get = |_| wire::request(Method::GET, &one, "application/json", String::new());
         rate(&dialer, clients, get).await.with_context(|| name.clone())?.tell(&name, tell);
     }
@@ -69,16 +80,23 @@ pub(crate) async fn requests(kubeconfig: &Path, tell: &mut Tell<'_>) -> Result<(
         wire::request(Method::PATCH, &one, "application/merge-patch+json", body)
     };
     let name = "patches of one object, 16 clients";
-    rate(&dialer, 16, patch).await.context(name)?.tell(name, tell);
+    if wanted(name) {
+        rate(&dialer, 16, patch).await.context(name)?.tell(name, tell);
+    }
     let path = "/apis/apps/v1/namespaces/bench-api/deployments/applied?fieldManager=bench&force=true";
     let apply = |n: usize| {
         let body = objects::deployment("applied", n).to_string();
         wire::request(Method::PATCH, path, "application/apply-patch+yaml", body)
     };
     let name = "server-side applies of one Deployment, 1 client";
-    rate(&dialer, 1, apply).await.context(name)?.tell(name, tell);
+    if wanted(name) {
+        rate(&dialer, 1, apply).await.context(name)?.tell(name, tell);
+    }
     for count in WATCHERS {
         let name = format!("events to {count} watchers");
+        if !wanted(&name) {
+            continue;
+        }
         watchers::measure(&dialer, count).await.with_context(|| name.clone())?.tell(&name, tell);
     }
     Ok(())
@@ -89,7 +107,7 @@ fn plural_of(clients: usize) -> String {
 }
 
 /// What a server holds, and how it starts with that.
-pub(crate) async fn storage(side: &mut dyn Side, size: Size, tell: &mut Tell<'_>) -> Result<()> {
+pub(crate) async fn storage(side: &mut dyn Side, size: &Size, tell: &mut Tell<'_>) -> Result<()> {
     let kubeconfig = side.kubeconfig();
     let dialer = Dialer::new(&kubeconfig).await?;
     let mut wire = dialer.connect().await?;

@@ -14,6 +14,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rustls::pki_types::ServerName;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -98,7 +99,12 @@ impl Wire {
 
     /// Makes a namespace whose Pods need no controller.
     pub(crate) async fn prepare(&mut self, namespace: &str) -> Result<()> {
-        for (path, object) in objects::namespace_and_account(namespace) {
+        self.make(objects::namespace_and_account(namespace)).await
+    }
+
+    /// Creates what is not there yet, each object in its collection.
+    pub(crate) async fn make(&mut self, objects: impl IntoIterator<Item = (String, Value)>) -> Result<()> {
+        for (path, object) in objects {
             let request = request(Method::POST, &path, "application/json", object.to_string());
             match self.open(request).await {
                 Ok(answer) => drop(answer.into_body().collect().await?),

@@ -21,7 +21,7 @@ fn types() -> Types<'static, 'static> {
 }
 
 fn apply(live: Option<&Value>, config: &Value, manager: &'static str, force: bool) -> Result<Value, Error> {
-    applied(live, config, &writer(manager), force, &types())
+    applied(live.cloned(), config, &writer(manager), force, &types())
 }
 
 /// A Deployment that sets `spec`.
@@ -345,12 +345,12 @@ fn ownership_crosses_versions() {
     let entry = |manager: &str, version: &str| json!({"manager": manager, "operation": "Update", "apiVersion": version, "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:paused": {}}}});
     live["metadata"]["managedFields"] = json!([entry("other", "apps/v9"), entry("lost", "apps/v3")]);
     let config = deployment(json!({"replicas": 2}));
-    let error = applied(Some(&live), &config, &writer("one"), false, &types).unwrap_err();
+    let error = applied(Some(live.clone()), &config, &writer("one"), false, &types).unwrap_err();
     assert_eq!(
         error.to_string(),
         "Apply failed with 1 conflict: conflict with \"other\" using apps/v9: .spec.paused"
     );
-    let forced = applied(Some(&live), &config, &writer("one"), true, &types).unwrap();
+    let forced = applied(Some(live.clone()), &config, &writer("one"), true, &types).unwrap();
     assert_eq!((owned(&forced, "other"), owned(&forced, "lost")), (Value::Null, Value::Null));
 }
 
@@ -413,7 +413,7 @@ proptest! {
         let live = stored(apply(None, &deployment(before), "one", false).unwrap());
         let once = apply(Some(&live), &deployment(config.clone()), "two", true).unwrap();
         let later = Writer { now: at(5_000), ..writer("two") };
-        let twice = applied(Some(&once), &deployment(config), &later, false, &types()).unwrap();
+        let twice = applied(Some(once.clone()), &deployment(config), &later, false, &types()).unwrap();
         prop_assert_eq!(once, twice);
     }
 

@@ -271,7 +271,7 @@ pub fn overlaid(object: &Value, config: &Value, ty: TypeRef<'_>) -> Result<Value
 /// its managed fields; it equals `live` if the apply changes nothing. `config` must be an object of the
 /// request's version and kind.
 pub fn applied(
-    live: Option<&Value>,
+    live: Option<Value>,
     config: &Value,
     writer: &Writer<'_>,
     force: bool,
@@ -296,11 +296,12 @@ pub fn applied(
         ))
     })?;
 
-    let mut before = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    let exists = live.is_some();
+    let mut before = live.unwrap_or_else(|| Value::Object(Map::new()));
     let recorded = take_managed(&mut before);
     let mut managers = Managers::decode(recorded.as_ref())
         .map_err(|e| Error::Config(format!("failed to decode managed fields: {e}")))?;
-    if managers.0.is_empty() && live.is_some() {
+    if managers.0.is_empty() && exists {
         let first = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", ..*writer };
         let empty = Value::Object(Map::new());
         let change = comparison(&empty, &before, &first, types);
@@ -322,7 +323,10 @@ pub fn applied(
     walk::merge(&mut after, config, Some(types.ty.into()));
     if let Some(last) = &last {
         own.time.clone_from(&last.time);
-        prune(&mut after, last, &own, &managers, writer, types);
+        // Who applies all that it has applied before gives nothing up.
+        if last.api_version != own.api_version || !own.set.contains_all(&last.set) {
+            prune(&mut after, last, &own, &managers, writer, types);
+        }
     }
 
     let change = comparison(&before, &after, writer, types);

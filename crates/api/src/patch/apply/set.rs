@@ -74,6 +74,11 @@ impl Set {
         subtract_recursive(&mut self.0, &other.0);
     }
 
+    /// Whether every member of `other` is one of this set.
+    pub(super) fn contains_all(&self, other: &Self) -> bool {
+        contains_all(&self.0, &other.0)
+    }
+
     pub(super) fn intersect(&self, other: &Self) -> Self {
         Self(intersect(&self.0, &other.0))
     }
@@ -204,6 +209,13 @@ fn subtract_recursive(a: &mut Node, b: &Node) {
             }
         }
     }
+}
+
+fn contains_all(a: &Node, b: &Node) -> bool {
+    children(b).all(|(element, theirs)| {
+        child(a, element)
+            .is_some_and(|ours| (is_member(ours) || !is_member(theirs)) && contains_all(ours, theirs))
+    })
 }
 
 fn intersect(a: &Node, b: &Node) -> Node {

@@ -96,6 +96,7 @@ proptest! {
         let rejoined = { let mut u = only_a.clone(); u.union(a.intersect(&b)); u };
         prop_assert_eq!(&rejoined, &a);
         let less_b = { let mut d = union; d.subtract(&b); d };
-        prop_assert_eq!(less_b, only_a);
+        prop_assert_eq!(&less_b, &only_a);
+        prop_assert_eq!(b.contains_all(&a), only_a.is_empty());
     }
 }

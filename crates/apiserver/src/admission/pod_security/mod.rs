@@ -105,6 +105,10 @@ impl PodSecurity {
     }
 }
 
+fn writes_namespace(request: &Attributes<'_>) -> bool {
+    request.is(Operation::Create, "", "namespaces") || request.is(Operation::Update, "", "namespaces")
+}
+
 /// Whether the request decides what a pod may do.
 fn shapes_pod(request: &Attributes<'_>) -> bool {
     request.group.is_empty()
@@ -159,9 +163,12 @@ impl Plugin for PodSecurity {
         "PodSecurity"
     }
 
+    fn handles(&self, request: &Attributes<'_>) -> bool {
+        writes_namespace(request) || shapes_pod(request)
+    }
+
     async fn validate(&self, request: &Attributes<'_>, object: &Value, old: &Value) -> Result<(), Status> {
-        if request.is(Operation::Create, "", "namespaces") || request.is(Operation::Update, "", "namespaces")
-        {
+        if writes_namespace(request) {
             let errors = wrong_labels(object, old);
             if errors.is_empty() {
                 return Ok(());
