@@ -210,7 +210,7 @@ impl Status {
                 .map(|e| StatusCause {
                     reason: e.cause.reason().to_owned(),
                     message: e.body(),
-                    field: e.path.as_str().to_owned(),
+                    field: e.path.to_string(),
                 })
                 .collect();
         }

@@ -16,6 +16,8 @@ use tiphys_store::Key;
 
 use crate::registry::claims::Claimant;
 
+mod families;
+
 /// What Services can get.
 #[derive(Clone, Debug)]
 pub struct Services {
@@ -96,9 +98,24 @@ impl Services {
                 spec.insert(field.into(), old["spec"][field].clone());
             }
         }
+        if spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+            match text(spec.get("clusterIP")) {
+                "" => drop(spec.remove("clusterIPs")),
+                asked => drop(spec.insert("clusterIPs".into(), json!([asked.to_owned()]))),
+            }
+        }
+        let before = errors.len();
+        families::decide(spec, &old["spec"], self.family(), errors);
+        if errors.len() > before {
+            return;
+        }
         if text(spec.get("clusterIP")).is_empty() {
             match self.pick_address(taken) {
-                Some(address) => drop(spec.insert("clusterIP".into(), address.to_string().into())),
+                Some(address) => {
+                    let address = address.to_string();
+                    spec.insert("clusterIPs".into(), json!([address]));
+                    spec.insert("clusterIP".into(), address.into());
+                }
                 None => {
                     let detail = "failed to allocate a serviceIP: range is full";
                     errors.push(error(&path, Cause::Internal, Value::Null, detail));
@@ -107,11 +124,6 @@ impl Services {
             }
         }
         let asked = text(spec.get("clusterIP")).to_owned();
-        if spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            spec.insert("clusterIPs".into(), json!([asked]));
-        }
-        spec.entry("ipFamilies").or_insert_with(|| json!([self.family()]));
-        spec.entry("ipFamilyPolicy").or_insert_with(|| "SingleStack".into());
         // What is no address is for validation to say.
         let Ok(address) = asked.parse::<IpAddr>() else { return };
         let wrong = if !self.contains(address) {

@@ -66,6 +66,61 @@ fn headless_and_external_services_need_no_address() {
 }
 
 #[test]
+fn families_are_those_of_the_cluster() {
+    let of = |spec: Value, old: Value| match assigned(service(spec), &service(old), &[]) {
+        Ok(spec) => Ok((spec["ipFamilyPolicy"].clone(), spec["ipFamilies"].clone())),
+        Err(errors) => Err(errors.join("; ")),
+    };
+    let made = |spec: Value| of(spec, Value::Null);
+    let is = |policy: &str, families: &[&str]| Ok((json!(policy), json!(families)));
+    let kind = "ClusterIP";
+    assert_eq!(
+        made(json!({"type": kind, "ipFamilyPolicy": "PreferDualStack"})),
+        is("PreferDualStack", &["IPv4"])
+    );
+    assert_eq!(
+        made(json!({"type": kind, "clusterIP": "None", "selector": {"a": "b"}})),
+        is("SingleStack", &["IPv4"])
+    );
+    // Who writes the endpoints of a headless Service without selector may use both.
+    let free = json!({"type": kind, "clusterIP": "None"});
+    assert_eq!(made(free.clone()), is("RequireDualStack", &["IPv4", "IPv6"]));
+    let both = json!({"type": kind, "clusterIP": "None", "clusterIPs": ["None"],
+        "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]});
+    let changed = |field: &str, value: Value| {
+        let mut spec = both.clone();
+        spec[field] = value;
+        of(spec, both.clone())
+    };
+    assert_eq!(changed("ipFamilyPolicy", json!("SingleStack")), is("SingleStack", &["IPv4"]));
+    assert_eq!(of(free, both.clone()), is("RequireDualStack", &["IPv4", "IPv6"]));
+    assert_eq!(
+        changed("ipFamilies", json!(["IPv4"])).unwrap_err(),
+        "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": must be 'SingleStack' to release the secondary IP family"
+    );
+    for (spec, why) in [
+        (
+            json!({"type": kind, "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv6", "IPv4"]}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            json!({"type": kind, "ipFamilies": ["IPv6"]}),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+        (
+            json!({"type": kind, "ipFamilies": ["IPv4", "IPv6"]}),
+            "spec.ipFamilyPolicy: Invalid value: \"SingleStack\": must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified",
+        ),
+        (
+            json!({"type": kind, "clusterIP": "fd00::1"}),
+            "spec.clusterIPs[0]: Invalid value: [\"fd00::1\"]: IPv6 is not configured on this cluster",
+        ),
+    ] {
+        assert!(made(spec).unwrap_err().starts_with(why), "{why}");
+    }
+}
+
+#[test]
 fn an_update_keeps_what_it_does_not_mention() {
     let old = service(json!({"type": "NodePort", "clusterIP": "10.96.9.9", "clusterIPs": ["10.96.9.9"],
         "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}));

@@ -148,7 +148,7 @@ impl Custom {
             if errors.iter().any(blocks) {
                 let why = "some validation rules were not checked because the object was invalid; correct the \
                            existing errors to complete validation";
-                errors.push(Error::invalid(&Path::new("<nil>"), "null", why));
+                errors.push(Error::invalid(&Path::root(), Value::Null, why));
             } else {
                 rules.judge(object, old, &mut errors);
             }

@@ -360,8 +360,12 @@ fn tell(definition: &mut Value, outcome: &Outcome, established: bool, now: &str)
     definition::set_condition(definition, ["NamesAccepted", status, reason, message], now);
     if !definition::is_true(definition, "Established") {
         let condition = match (established, definition::unservable(definition)) {
-            (true, _) => ["Established", "True", "InitialNamesAccepted", "the initial names have been accepted"],
-            (false, Some([reason, why])) if outcome.conflict.is_none() => ["Established", "False", reason, why],
+            (true, _) => {
+                ["Established", "True", "InitialNamesAccepted", "the initial names have been accepted"]
+            }
+            (false, Some([reason, why])) if outcome.conflict.is_none() => {
+                ["Established", "False", reason, why]
+            }
             (false, _) => ["Established", "False", "NotAccepted", "not all names are accepted"],
         };
         definition::set_condition(definition, condition, now);
