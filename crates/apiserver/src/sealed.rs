@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use tiphys_store::{
-    Batch, Change, Error, Event, Events, History, Key, Outcome, Page, Range, Record, Revision, Store, Write,
+    Batch, Change, Error, Event, Events, History, Key, Outcome, Page, Range, Record, Records, Revision,
+    Store, Write,
 };
 
 use crate::at_rest::Transformer;
@@ -74,6 +75,13 @@ impl Store for Sealed {
         let records = page.records.into_iter().map(|record| open_record(&self.transformer, record));
         page.records = records.collect::<Result<_, _>>()?;
         Ok(page)
+    }
+
+    async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error> {
+        let transformer = Arc::clone(&self.transformer);
+        let pieces = self.store.scan(prefix, at).await?;
+        let open = move |record| open_record(&transformer, record);
+        Ok(pieces.map(move |piece| piece?.into_iter().map(&open).collect()).boxed())
     }
 
     async fn commit(&self, mut writes: Vec<Write>) -> Result<Outcome, Error> {

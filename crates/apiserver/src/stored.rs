@@ -5,7 +5,6 @@
 //! place for it is found without parsing, because nothing that stands before it can contain its mark.
 
 use std::fmt;
-use std::io::Write as _;
 
 use bytes::Bytes;
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -40,10 +39,12 @@ pub fn encode(object: &Value) -> Bytes {
 pub fn render(stored: &[u8], revision: Revision) -> Result<Bytes, Damaged> {
     let at = stored.windows(MARK.len()).position(|w| w == MARK).ok_or(Damaged)? + MARK.len();
     let (head, tail) = stored.split_at(at);
-    let mut bytes = Vec::with_capacity(stored.len() + 48);
-    bytes.extend_from_slice(head);
     let comma = if tail.first() == Some(&b'}') { "" } else { "," };
-    write!(bytes, "\"resourceVersion\":\"{revision}\"{comma}").expect("writing to memory cannot fail");
+    let version = format!("\"resourceVersion\":\"{revision}\"{comma}");
+    // Not a byte more than it takes: the cache holds many of these.
+    let mut bytes = Vec::with_capacity(stored.len() + version.len());
+    bytes.extend_from_slice(head);
+    bytes.extend_from_slice(version.as_bytes());
     bytes.extend_from_slice(tail);
     Ok(bytes.into())
 }

@@ -23,7 +23,7 @@ pub use layout::OpenError;
 
 use self::{disk::Disk, layout::Dir, mend::Mender, space::Space, writer::Writer};
 use crate::{
-    Error, Events, History, Key, Outcome, Page, Range, Record, Retention, Revision, Store, Write,
+    Error, Events, History, Key, Outcome, Page, Range, Record, Records, Retention, Revision, Store, Write,
     engine::Engine, watch,
 };
 
@@ -194,6 +194,10 @@ impl Store for Embedded {
 
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error> {
         self.engine.read(move |engine| engine.range(&range, at)).await?
+    }
+
+    async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error> {
+        self.engine.scan(prefix, at).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error> {

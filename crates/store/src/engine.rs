@@ -8,10 +8,12 @@ use std::{
     },
 };
 
+use futures::{StreamExt, future::ready, stream};
 use tokio::sync::watch;
 
 use crate::{
-    Batch, Change, Error, Expect, History, Key, Outcome, Page, Range, Record, Retention, Revision, Write,
+    Batch, Change, Error, Expect, History, Key, Outcome, Page, Range, Record, Records, Retention, Revision,
+    Write,
     index::{Deadline, Index, Live},
     log::{Entry, Noted, Stamp},
     tail::{Step, Tail},
@@ -53,7 +55,7 @@ pub(crate) struct Progress {
 }
 
 /// A snapshot of the log.
-pub(crate) trait View: Send + 'static {
+pub(crate) trait View: Send + Sync + 'static {
     fn entry(&self, key: &Key, revision: Revision) -> Result<Option<Entry>, Error>;
     /// Entries later than `after`, up to `to`, in order.
     fn entries(&self, after: Revision, to: Revision) -> impl Iterator<Item = Result<Entry, Error>>;
@@ -98,6 +100,9 @@ const TAIL: usize = 2 << 20;
 const HISTORY: usize = 1 << 20;
 /// How many entries one step of a sweep looks at.
 const SWEEP: usize = 512;
+/// How many records one piece of a scan has, and how many pieces are read ahead.
+const PIECE: usize = 512;
+const AHEAD: usize = 2;
 /// What one answer of versions holds at most (and one version more), in bytes.
 const VERSIONS: usize = 8 << 20;
 
@@ -299,15 +304,24 @@ impl<M: Medium> Engine<M> {
     }
 
     pub(crate) fn range(&self, range: &Range, at: Option<Revision>) -> Result<Page, Error> {
+        let limit = range.limit.unwrap_or(usize::MAX);
+        let Found { keys, view, revision } = self.find(range, at)?;
+        let records = keys.iter().take(limit).map(|(key, revision)| record(&view, key, *revision));
+        Ok(Page { records: records.collect::<Result<_, _>>()?, revision, more: keys.len() > limit })
+    }
+
+    /// Which keys there were, and at which revisions: at least one more than the range's limit, if there are as
+    /// many. What they are is in the view.
+    fn find(&self, range: &Range, at: Option<Revision>) -> Result<Found<M::View>, Error> {
         let Range { prefix, after, limit } = range;
-        let limit = limit.unwrap_or(usize::MAX);
         // Only keys are collected while the index is locked. One key too many tells whether there is more; a
         // page of the past needs all of them, because which of them were there is not known yet.
         let (keys, newest, view) = {
             let index = self.index();
             let newest = index.newest();
             let past = at.is_some_and(|at| at < newest);
-            let take = if past { usize::MAX } else { limit.saturating_add(1) };
+            let take =
+                if past { usize::MAX } else { limit.map_or(usize::MAX, |limit| limit.saturating_add(1)) };
             let keys = index.range(prefix, after.as_ref()).take(take);
             let keys: Vec<_> = keys.map(|(key, live)| (key.clone(), live.revision)).collect();
             (keys, newest, self.medium()?.view())
@@ -326,8 +340,29 @@ impl<M: Medium> Engine<M> {
         } else {
             keys
         };
-        let records = keys.iter().take(limit).map(|(key, revision)| record(&view, key, *revision));
-        Ok(Page { records: records.collect::<Result<_, _>>()?, revision, more: keys.len() > limit })
+        Ok(Found { keys, view, revision })
+    }
+
+    /// Everything under `prefix` as of `at`.
+    pub(crate) async fn scan(self: &Arc<Self>, prefix: String, at: Revision) -> Result<Records, Error> {
+        let range = Range { prefix, ..Range::default() };
+        let Found { mut keys, view, .. } = self.read(move |engine| engine.find(&range, Some(at))).await??;
+        let view = Arc::new(view);
+        let mut pieces = Vec::with_capacity(keys.len().div_ceil(PIECE));
+        while !keys.is_empty() {
+            pieces.push(keys.split_off(keys.len().saturating_sub(1) / PIECE * PIECE));
+        }
+        pieces.reverse();
+        let engine = Arc::clone(self);
+        let read = move |piece: Vec<(Key, Revision)>| {
+            let (engine, view) = (Arc::clone(&engine), Arc::clone(&view));
+            let records = move |_: &Self| {
+                piece.iter().map(|(key, revision)| record(&*view, key, *revision)).collect::<Result<_, _>>()
+            };
+            async move { engine.read(records).await? }
+        };
+        let records = stream::iter(pieces).map(read).buffered(AHEAD);
+        Ok(records.scan(false, |ended, piece| ready(end_after_error(ended, piece))).boxed())
     }
 
     /// The events under `prefix` later than `after`, as many as fit in one batch.
@@ -534,6 +569,18 @@ impl Sweep {
         self.useless.truncate(useless);
         last
     }
+}
+
+/// What a range is made of.
+struct Found<V> {
+    keys: Vec<(Key, Revision)>,
+    view: V,
+    revision: Revision,
+}
+
+/// `None` for what follows an error.
+fn end_after_error<T>(ended: &mut bool, item: Result<T, Error>) -> Option<Result<T, Error>> {
+    (!std::mem::replace(ended, item.is_err())).then_some(item)
 }
 
 /// Turns the newest keys back into what they were before `entries`, the changes since then.

@@ -226,6 +226,9 @@ pub struct Batch {
 /// The batches of a watch; ends after the first error.
 pub type Events = BoxStream<'static, Result<Batch, Error>>;
 
+/// Records in key order, piece by piece; ends after the first error.
+pub type Records = BoxStream<'static, Result<Vec<Record>, Error>>;
+
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// The history before `floor` is gone; a reader must start again from a range.
@@ -288,6 +291,9 @@ pub trait Store: Send + Sync + 'static {
     async fn mended(&self) -> Result<(), Error>;
     /// Reads as of `at`, or the newest revision.
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
+    /// Reads all keys that start with `prefix`, as of `at`. Which they were is found out once, however many there
+    /// are, and no compaction disturbs the reader; pieces are read ahead of it.
+    async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error>;
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;
     /// Every event of keys under `prefix` later than `after`, which may not be in the future.
     ///

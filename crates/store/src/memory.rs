@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    Error, Events, History, Key, Outcome, Page, Range, Record, Retention, Revision, Store, Write,
+    Error, Events, History, Key, Outcome, Page, Range, Record, Records, Retention, Revision, Store, Write,
     engine::{Engine, Medium, Progress, Recovered, Useless, View},
     log::Entry,
     watch,
@@ -126,6 +126,10 @@ impl Store for Memory {
 
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error> {
         self.engine.range(&range, at)
+    }
+
+    async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error> {
+        self.engine.scan(prefix, at).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error> {

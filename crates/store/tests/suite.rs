@@ -106,6 +106,7 @@ engines! {
     doing_nothing_takes_no_revision,
     ranges_are_ordered_and_paged,
     the_past_can_be_read,
+    a_scan_reads_a_moment_in_pieces,
     who_made_a_change_is_told,
     a_watch_sees_what_happens,
     a_watch_starts_in_the_past,
@@ -207,6 +208,33 @@ async fn the_past_can_be_read(store: Arc<dyn Store>) {
     let future = Revision::parse(&(back.get() + 1).to_string()).unwrap();
     let future = store.range(Range::default(), Some(future)).await;
     assert!(matches!(future, Err(Error::Future { newest }) if newest == back));
+}
+
+async fn a_scan_reads_a_moment_in_pieces(store: Arc<dyn Store>) {
+    let store = &*store;
+    let names: Vec<String> = (0..1500).map(|n| format!("/a/{n:04}")).collect();
+    for group in names.chunks(100) {
+        commit(store, group.iter().map(|name| put(name, Expect::Absent, "1")).collect()).await;
+    }
+    let at = create(store, "/b", "1").await;
+    let Record { revision, .. } = store.get(&key("/a/0003")).await.unwrap().unwrap();
+    commit(store, vec![put("/a/0003", Expect::At(revision), "2"), delete("/b", at)]).await;
+
+    let mut pieces = store.scan("/a/".into(), at).await.unwrap();
+    let mut seen = pieces.next().await.unwrap().unwrap();
+    assert!(seen.len() < names.len(), "the first piece is all there is");
+    // What goes meanwhile was there when the scan began.
+    store.compact(store.revision().await.unwrap()).await.unwrap();
+    while let Some(piece) = pieces.next().await {
+        seen.extend(piece.unwrap());
+    }
+    let expected: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
+    assert_eq!(seen.iter().map(show).collect::<Vec<_>>(), expected);
+
+    assert!(
+        store.scan("/none/".into(), store.revision().await.unwrap()).await.unwrap().next().await.is_none()
+    );
+    assert!(matches!(store.scan("/".into(), at).await.err(), Some(Error::Compacted { .. })));
 }
 
 async fn a_watch_sees_what_happens(store: Arc<dyn Store>) {

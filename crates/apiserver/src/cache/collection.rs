@@ -10,7 +10,7 @@ use tokio::{sync::watch as tell, time::Instant};
 
 use super::{
     At, Error, Filter, Limits, ListOptions, Notice, Object, Page, Spec, Start, Watch, WatchOptions,
-    feed::Feed,
+    feed::{Feed, Shelf},
     list::Token,
     projection::Projection,
     state::{Happened, Ring, Root, Shared},
@@ -86,6 +86,10 @@ impl Collection {
 
     pub(super) fn projection(&self) -> &Arc<Projection> {
         &self.projection
+    }
+
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf { spec: self.spec.clone(), projection: Arc::clone(&self.projection) }
     }
 
     fn limits(&self) -> &Limits {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use tiphys_store::{Batch, Event, Events, Range, Revision, Store};
+use tiphys_store::{Batch, Event, Events, Record, Revision, Store};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval_at, timeout},
@@ -18,8 +18,8 @@ use super::{
 
 /// What every key of the API starts with.
 const REGISTRY: &str = "/registry/";
-/// How many records are loaded at once.
-const PAGE: usize = 1_000;
+/// How many pieces of what is loaded are read at once.
+const AHEAD: usize = 2;
 
 /// What the feed's task shares with the readers.
 pub(super) struct Feed {
@@ -121,8 +121,10 @@ impl Feed {
         commands: mpsc::Receiver<Command>,
     ) -> Result<tokio::task::JoinHandle<()>, Error> {
         let horizon = self.horizon().await?;
-        for spec in specs {
-            self.load(spec, horizon).await?;
+        let shelves: Vec<_> = specs.into_iter().map(Shelf::new).collect();
+        let roots = self.read(REGISTRY, &shelves, horizon).await?;
+        for (shelf, root) in shelves.into_iter().zip(roots) {
+            self.insert(&Collection::new(shelf.spec, shelf.projection, Arc::clone(self), root, horizon));
         }
         let mut events = self.store.watch(REGISTRY.to_owned(), horizon).await?;
         self.reach(horizon);
@@ -145,9 +147,9 @@ impl Feed {
     }
 
     async fn oldest(&self) -> Result<Revision, Error> {
-        let probe = Range { prefix: REGISTRY.to_owned(), limit: Some(1), ..Range::default() };
-        match self.store.range(probe, Some(Revision::ZERO)).await {
-            Ok(page) => Ok(page.revision),
+        // A watch that nobody polls costs nothing.
+        match self.store.watch(REGISTRY.to_owned(), Revision::ZERO).await {
+            Ok(_) => Ok(Revision::ZERO),
             Err(tiphys_store::Error::Compacted { floor }) => Ok(floor),
             Err(error) => Err(error.into()),
         }
@@ -159,38 +161,52 @@ impl Feed {
 
     /// Adds a collection as it is at `revision`.
     async fn load(self: &Arc<Self>, spec: Spec, revision: Revision) -> Result<Arc<Collection>, Error> {
-        let projection = Arc::new(Projection::new(&spec.fields));
-        let root = self.read(&spec, &projection, revision).await?;
+        let shelves = [Shelf::new(spec)];
+        let mut roots = self.read(&shelves[0].spec.prefix(), &shelves, revision).await?;
+        let [Shelf { spec, projection }] = shelves;
+        let root = roots.pop().unwrap_or_else(|| Root::new(&spec));
         let collection = Collection::new(spec, projection, Arc::clone(self), root, revision);
         self.insert(&collection);
         Ok(collection)
     }
 
-    /// Reads all objects of a collection at `revision`. A damaged record is left out, and told.
+    /// Reads what stands on all these shelves at `revision`, of keys that start with `prefix`: one root for each.
+    /// A damaged record is left out, and told.
     async fn read(
         &self,
-        spec: &Spec,
-        projection: &Arc<Projection>,
+        prefix: &str,
+        shelves: &[Shelf],
         revision: Revision,
-    ) -> Result<Root, tiphys_store::Error> {
-        let prefix = spec.prefix();
-        let mut root = Root::new(spec);
-        let mut after = None;
-        loop {
-            let range = Range { prefix: prefix.clone(), after, limit: Some(PAGE) };
-            let page = self.store.range(range, Some(revision)).await?;
-            after = page.records.last().map(|record| record.key.clone());
-            for record in page.records {
-                let key: Arc<str> = record.key.as_str()[prefix.len()..].into();
-                match Object::read(projection, Arc::clone(&key), record.revision, &record.value) {
-                    Ok(object) => drop(root.set(&key, Some(&Arc::new(object)))),
-                    Err(why) => tracing::error!(key = %record.key, why, "a record is damaged"),
-                }
+    ) -> Result<Vec<Root>, tiphys_store::Error> {
+        let mut roots: Vec<_> = shelves.iter().map(|shelf| Root::new(&shelf.spec)).collect();
+        let places = shelves.iter().enumerate();
+        let places = places.map(|(place, s)| (s.spec.prefix(), (place, Arc::clone(&s.projection))));
+        let places: Arc<HashMap<String, (usize, Arc<Projection>)>> = Arc::new(places.collect());
+        let records = self.store.scan(prefix.to_owned(), revision).await?;
+        let objects = records.map(|piece| {
+            let places = Arc::clone(&places);
+            async move {
+                let piece = piece?;
+                // A thread of its own for each piece: there may be many, and nothing else goes on.
+                tokio::task::spawn_blocking(move || {
+                    piece.iter().filter_map(|record| placed(&places, record)).collect::<Vec<_>>()
+                })
+                .await
+                .map_err(|source| tiphys_store::Error::Engine {
+                    step: "reading objects",
+                    source: Arc::new(source),
+                })
             }
-            if !page.more {
-                return Ok(root);
+        });
+        let objects = objects.buffered(AHEAD);
+        futures::pin_mut!(objects);
+        while let Some(piece) = objects.next().await {
+            for (place, object) in piece? {
+                // Whatever was there before was never seen.
+                drop(roots[place].set(object.key(), Some(&object)));
             }
         }
+        Ok(roots)
     }
 
     async fn run(self: Arc<Self>, mut events: Events, mut commands: mpsc::Receiver<Command>) {
@@ -282,8 +298,10 @@ impl Feed {
         tracing::warn!("the watch cache fell behind the store's log and is loaded anew");
         let revision = self.store.revision().await?;
         let events = self.store.watch(REGISTRY.to_owned(), revision).await?;
-        for collection in self.all() {
-            let root = self.read(collection.spec(), collection.projection(), revision).await?;
+        let all = self.all();
+        let shelves: Vec<_> = all.iter().map(|collection| collection.shelf()).collect();
+        let roots = self.read(REGISTRY, &shelves, revision).await?;
+        for (collection, root) in all.iter().zip(roots) {
             collection.reset(root, revision);
         }
         self.reach(revision);
@@ -296,6 +314,37 @@ impl Feed {
         // The collections know the feed, so it has to forget them.
         let all = std::mem::take(&mut *self.collections.write().unwrap_or_else(PoisonError::into_inner));
         all.values().for_each(|collection| collection.end(error));
+    }
+}
+
+/// What is known of a collection before its objects are.
+pub(super) struct Shelf {
+    pub(super) spec: Spec,
+    pub(super) projection: Arc<Projection>,
+}
+
+impl Shelf {
+    fn new(spec: Spec) -> Self {
+        let projection = Arc::new(Projection::new(&spec.fields));
+        Self { spec, projection }
+    }
+}
+
+/// The object of a record, and the place of its collection. `None` for what no collection holds, and for a damaged
+/// record, which is told.
+fn placed(
+    places: &HashMap<String, (usize, Arc<Projection>)>,
+    record: &Record,
+) -> Option<(usize, Arc<Object>)> {
+    let prefix = prefix_of(record.key.as_str())?;
+    let (place, projection) = places.get(prefix)?;
+    let key = record.key.as_str()[prefix.len()..].into();
+    match Object::read(projection, key, record.revision, &record.value) {
+        Ok(object) => Some((*place, Arc::new(object))),
+        Err(why) => {
+            tracing::error!(key = %record.key, why, "a record is damaged");
+            None
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! An object as the cache holds it.
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use bytes::Bytes;
 use tiphys_store::Revision;
@@ -8,9 +8,41 @@ use tiphys_store::Revision;
 use super::projection::{Projected, Projection};
 use crate::stored;
 
+/// Texts one behind the other: an object has many short ones, which would cost more than they hold if each lay
+/// alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Texts {
+    all: Box<str>,
+    ends: Box<[u32]>,
+}
+
+impl Texts {
+    pub(super) fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut all = String::new();
+        let ends = texts.into_iter().map(|text| {
+            all.push_str(text);
+            // No object has as many bytes; one that had would be told apart by less.
+            u32::try_from(all.len()).unwrap_or(u32::MAX)
+        });
+        let ends = ends.collect();
+        Self { all: all.into(), ends }
+    }
+
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The text at a place; the empty one where there is none.
+    pub(super) fn get(&self, at: usize) -> &str {
+        let end = |at: usize| self.ends.get(at).map_or(0, |end| *end as usize);
+        let from = at.checked_sub(1).map_or(0, end);
+        self.all.get(from..end(at)).unwrap_or_default()
+    }
+}
+
 /// Labels in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels(Texts);
 
 impl Labels {
     /// Of labels that are there twice, the last counts.
@@ -18,16 +50,29 @@ impl Labels {
         labels.reverse();
         labels.sort_by(|(a, _), (b, _)| a.cmp(b));
         labels.dedup_by(|(later, _), (first, _)| later == first);
-        Self(labels.into())
+        Self(Texts::new(labels.iter().flat_map(|(key, value)| [&**key, &**value])))
+    }
+
+    fn pair(&self, at: usize) -> (&str, &str) {
+        (self.0.get(2 * at), self.0.get(2 * at + 1))
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(key)).ok()?;
-        Some(&self.0[at].1)
+        let (mut from, mut to) = (0, self.0.len() / 2);
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            let (found, value) = self.pair(middle);
+            match found.cmp(key) {
+                Ordering::Equal => return Some(value),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+            }
+        }
+        None
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_ref(), v.as_ref()))
+        (0..self.0.len() / 2).map(|at| self.pair(at))
     }
 }
 
@@ -97,7 +142,7 @@ impl Object {
         match label {
             "metadata.name" => Some(self.name()),
             "metadata.namespace" => Some(self.namespace()),
-            _ => self.projection.slot(label).map(|slot| &*self.projected.fields[slot]),
+            _ => self.projection.slot(label).map(|slot| self.projected.fields.get(slot)),
         }
     }
 

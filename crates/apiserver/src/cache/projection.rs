@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tiphys_api::kind::SelectableField;
 
-use super::Labels;
+use super::{Labels, object::Texts};
 
 /// What to read from the objects of a collection.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Step {
 pub(super) struct Projected {
     pub(super) labels: Labels,
     /// In the order of [`Projection::labels`].
-    pub(super) fields: Box<[Box<str>]>,
+    pub(super) fields: Texts,
     /// Initializers have yet to see the object: it is hidden from those who do not ask for such.
     pub(super) uninitialized: bool,
 }
@@ -78,13 +78,13 @@ impl Projection {
         let mut json = serde_json::Deserializer::from_slice(json);
         Reader { step: &self.paths, found: &mut found }.deserialize(&mut json)?;
         json.end()?;
-        let fields = found.fields.into_iter().zip(&self.fields);
+        let fields = found.fields.iter().zip(&self.fields);
         Ok(Projected {
             labels: Labels::new(found.labels),
             uninitialized: found.uninitialized,
-            fields: fields
-                .map(|(found, field)| found.map_or_else(|| (*field.absent).into(), |(_, text)| text))
-                .collect(),
+            fields: Texts::new(
+                fields.map(|(found, field)| found.as_ref().map_or(&*field.absent, |(_, text)| &**text)),
+            ),
         })
     }
 }
