@@ -2,12 +2,13 @@
 //!
 //! A controller reads from [`informer::Informer`]s, learns what to look at from a [`queue::Queue`], and
 //! knows by its [`expectations::Expectations`] whether its informers have seen its own last writes.
-//! Nothing of that knows a kind. What several clients must read alike of pods and nodes is in [`placement`].
+//! Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`].
 
 pub mod events;
 pub mod expectations;
 pub mod informer;
 pub mod key;
+pub mod lean;
 pub mod placement;
 pub mod queue;
 

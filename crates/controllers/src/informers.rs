@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, ResourceQuota, Secret, Service,
+        ConfigMap, Endpoints, Namespace, Node, ReplicationController, ResourceQuota, Secret, Service,
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use crate::{
     endpoints::{legacy, mirror},
     object::Object,
+    pod::Pod,
 };
 
 /// Objects by the UID of the owner that manages them.
@@ -65,7 +66,7 @@ pub(crate) struct Informers {
 impl Informers {
     pub(crate) fn new(client: &Client) -> Self {
         Self {
-            pods: owned(client, slim_pod).index(BY_NODE, |pod: &Pod| {
+            pods: owned(client, |pod| pod).index(BY_NODE, |pod: &Pod| {
                 pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
             }),
             replica_sets: owned(client, slim),
@@ -163,22 +164,4 @@ where
 fn slim<K: Object>(mut object: K) -> K {
     object.meta_mut().managed_fields = None;
     object
-}
-
-/// A pod less everything that only its node and the scheduler read: most of its size.
-fn slim_pod(pod: Pod) -> Pod {
-    let mut pod = slim(pod);
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        spec.affinity = None;
-        for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-            *container = k8s_openapi::api::core::v1::Container {
-                name: std::mem::take(&mut container.name),
-                ports: container.ports.take(),
-                restart_policy: container.restart_policy.take(),
-                ..Default::default()
-            };
-        }
-    }
-    pod
 }

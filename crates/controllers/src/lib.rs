@@ -17,6 +17,7 @@ mod manager;
 mod namespace;
 mod node_lifecycle;
 mod object;
+mod pod;
 mod pod_control;
 mod pod_gc;
 mod pods;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         coordination::v1::Lease,
-        core::v1::{Node, NodeCondition, Pod, Taint},
+        core::v1::{Node, NodeCondition, Taint},
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -22,6 +22,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers, LEASES},
     object::Object,
+    pod::Pod,
     pods::{disrupted, phase},
 };
 

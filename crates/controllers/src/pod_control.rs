@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::{
         apps::v1::ReplicaSet,
         batch::v1::Job,
-        core::v1::{Pod, ReplicationController},
+        core::v1::{self, ReplicationController},
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -26,6 +26,7 @@ use crate::{
     controller::Tools,
     informers::Kept,
     object::Object,
+    pod::Pod,
 };
 
 /// No more pods are created or deleted at a time.
@@ -120,15 +121,16 @@ impl<O: RunsPods> PodControl<O> {
         &self,
         owner: &O,
         wanted: &[T],
-        pod: impl Fn(&T) -> Pod,
+        pod: impl Fn(&T) -> v1::Pod,
     ) -> Result<(), kube::Error> {
-        let (key, pods, about) = (owner.key(), self.api(owner), owner.as_reference());
+        let (key, about) = (owner.key(), owner.as_reference());
+        let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), owner.namespace());
         self.expectations.expect_creations(&key, wanted.len());
         let (mut rest, mut batch) = (wanted, 1);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch.min(rest.len()));
             rest = later;
-            let made: Vec<Pod> = now.iter().map(&pod).collect();
+            let made: Vec<v1::Pod> = now.iter().map(&pod).collect();
             let params = PostParams::default();
             let mut failed = None;
             for result in join_all(made.iter().map(|pod| pods.create(&params, pod))).await {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, Preconditions},
@@ -16,6 +16,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
+    pod::Pod,
     pods::{disrupted, phase},
 };
 

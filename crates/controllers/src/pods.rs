@@ -4,15 +4,18 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition, PodTemplateSpec},
+    api::core::v1::{self, PodTemplateSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use serde_json::{Value, json};
 
-use crate::object::Object;
+use crate::{
+    object::Object,
+    pod::{Pod, PodCondition},
+};
 
 /// The pod goes before or after its siblings when some must go: lower costs first.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub(crate) const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
@@ -76,9 +79,9 @@ pub(crate) fn from_template(
     prefix: &str,
     namespace: &str,
     owner: OwnerReference,
-) -> Pod {
+) -> v1::Pod {
     let meta = template.metadata.clone().unwrap_or_default();
-    Pod {
+    v1::Pod {
         metadata: ObjectMeta {
             generate_name: Some(prefix.to_owned()),
             namespace: Some(namespace.to_owned()),

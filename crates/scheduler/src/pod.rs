@@ -1,13 +1,69 @@
-//! What the scheduler keeps of a pod.
+//! A pod as the scheduler reads and keeps it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{NodeSelector, Pod, PreferredSchedulingTerm, Toleration};
-use tiphys_client::{ObjectKey, ObjectRef, placement::HostPort};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{self, NodeSelector, PodSpec, PreferredSchedulingTerm, Toleration},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::Resource;
+use serde::Deserialize;
+use tiphys_client::{ObjectKey, ObjectRef, lean, placement::HostPort};
 
 use crate::resources::Resources;
 
+/// What the scheduler reads of a pod: by upstream's names, and nothing that it has no use for.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Pod {
+    #[serde(default, deserialize_with = "lean::metadata::<lean::NoAnnotations, _>")]
+    metadata: ObjectMeta,
+    spec: Option<PodSpec>,
+    status: Option<PodStatus>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodStatus {
+    phase: Option<String>,
+    conditions: Option<Vec<PodCondition>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodCondition {
+    #[serde(rename = "type")]
+    type_: String,
+    status: String,
+    message: Option<String>,
+}
+
+impl Resource for Pod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        v1::Pod::kind(&())
+    }
+    fn group(_: &()) -> Cow<'_, str> {
+        v1::Pod::group(&())
+    }
+    fn version(_: &()) -> Cow<'_, str> {
+        v1::Pod::version(&())
+    }
+    fn plural(_: &()) -> Cow<'_, str> {
+        v1::Pod::plural(&())
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// What the scheduler keeps of a pod.
 #[derive(Clone, Debug)]
 pub struct PodInfo {
     pub reference: ObjectRef,

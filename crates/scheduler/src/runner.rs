@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference};
 use kube::{
     Api, Client,
     api::{Patch, PostParams},
@@ -21,7 +21,7 @@ use crate::{
     cycle::schedule,
     framework::{ClusterEvent, Profile, Unfit},
     plugins::default_profile,
-    pod::{PodInfo, SharedPod},
+    pod::{Pod, PodInfo, SharedPod},
     queue::Queue,
     snapshot::{NodeFacts, Snapshot},
 };

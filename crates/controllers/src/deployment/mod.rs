@@ -8,10 +8,7 @@ mod status;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    core::v1::Pod,
-};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PostParams},
@@ -25,6 +22,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
+    pod::Pod,
     pods::phase,
 };
 

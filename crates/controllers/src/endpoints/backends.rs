@@ -3,14 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    api::core::v1::{ObjectReference, Pod, Service, ServicePort},
+    api::core::v1::{ObjectReference, Service, ServicePort},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use tiphys_client::placement;
-
 use crate::{
     object::Object,
+    pod::Pod,
     pods::{is_ready, phase},
 };
 
@@ -115,7 +114,7 @@ fn resolve(port: &ServicePort, pod: &Pod) -> Option<Port> {
         Some(IntOrString::String(name)) if name.is_empty() => port.port,
         Some(IntOrString::String(name)) => {
             let spec = pod.spec.as_ref()?;
-            let found = placement::ports(spec).find(|p| {
+            let found = spec.ports().find(|p| {
                 p.name.as_ref() == Some(name) && p.protocol.as_deref().unwrap_or("TCP") == protocol
             });
             found?.container_port

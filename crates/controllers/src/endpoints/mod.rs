@@ -10,7 +10,7 @@ mod slices;
 use std::sync::Arc;
 
 use k8s_openapi::api::{
-    core::v1::{Endpoints, Pod, Service},
+    core::v1::{Endpoints, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -28,6 +28,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
+    pod::Pod,
 };
 
 /// What both controllers watch.

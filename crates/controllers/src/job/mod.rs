@@ -10,22 +10,27 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::{Job, JobCondition},
-    core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodTemplateSpec},
+    core::v1::{self, EnvVar, EnvVarSource, ObjectFieldSelector, PodTemplateSpec},
 };
 use kube::{Api, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Verdict};
 
-use self::plan::{FAILURES, IGNORED_FAILURES, INDEX, NewPod, Plan, TRACKING, plan};
+use self::plan::{NewPod, Plan, TRACKING, plan};
 use crate::{
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
+    pod::Pod,
     pod_control::PodControl,
     pods::{from_template, name_prefix},
 };
 
-pub(crate) use self::{orphans::OrphanedPods, ttl::TtlAfterFinished};
+pub(crate) use self::{
+    orphans::OrphanedPods,
+    plan::{FAILURES, IGNORED_FAILURES, INDEX},
+    ttl::TtlAfterFinished,
+};
 
 pub(crate) struct Jobs(PodControl<Job>);
 
@@ -124,7 +129,7 @@ async fn release(pods: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
 
 /// A pod of the Job, tracked; in an indexed Job it learns its index by annotation, label, host name and
 /// environment.
-fn pod_of(job: &Job, template: &PodTemplateSpec, wanted: &NewPod) -> Pod {
+fn pod_of(job: &Job, template: &PodTemplateSpec, wanted: &NewPod) -> v1::Pod {
     let prefix = match wanted.index {
         Some(index) => format!("{}-{index}-", job.name()),
         None => name_prefix(job.name()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
+use k8s_openapi::api::batch::v1::Job;
 use kube::{Api, Client};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, key::controller_of};
 
@@ -12,6 +12,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
+    pod::Pod,
 };
 
 pub(crate) struct OrphanedPods {

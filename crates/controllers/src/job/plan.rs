@@ -12,10 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        batch::v1::{Job, JobCondition, JobSpec, JobStatus},
-        core::v1::Pod,
-    },
+    api::batch::v1::{Job, JobCondition, JobSpec, JobStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
@@ -25,15 +22,16 @@ use super::{
 };
 use crate::{
     object::Object,
+    pod::Pod,
     pod_control::BURST,
     pods::{finished_at, is_active, is_ready, phase},
 };
 
 pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+pub(crate) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// How often the pod's index had failed before it, where each index has its own limit; and how often without counting.
-pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
-pub(super) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+pub(crate) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+pub(crate) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 
 /// After the first failure the next pod waits this long, after each further one twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_secs(10);

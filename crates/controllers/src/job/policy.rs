@@ -2,13 +2,15 @@
 //!
 //! KEP-3329 (pod failure policy), KEP-3850 (back-off limit per index) and KEP-3998 (success policy).
 
-use k8s_openapi::api::{
-    batch::v1::{JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicyRule},
-    core::v1::{ContainerStatus, Pod},
+use k8s_openapi::api::batch::v1::{
+    JobSpec, PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule, SuccessPolicyRule,
 };
 
 use super::indexes::Indexes;
-use crate::object::Object;
+use crate::{
+    object::Object,
+    pod::{ContainerStatus, Pod},
+};
 
 /// What follows from the failure of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetStatus},
-    core::v1::{Pod, ReplicationController},
+    core::v1::ReplicationController,
 };
 use kube::{Api, api::Patch};
 use serde_json::json;
@@ -21,6 +21,7 @@ use crate::{
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers, Kept},
     object::Object,
+    pod::Pod,
     pod_control::{PodControl, RunsPods},
     pods::{from_template, is_active, name_prefix},
 };

@@ -4,15 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
-        core::v1::Pod,
-    },
+    api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
 use crate::{
     object::Object,
+    pod::Pod,
     pod_control::BURST,
     pods::{Availability, availability, first_to_go, is_active, is_ready, phase},
 };

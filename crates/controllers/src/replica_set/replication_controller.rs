@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus},
-    core::v1::{Pod, ReplicationController},
+    core::v1::ReplicationController,
 };
 
 use super::Replicates;
 use crate::{
     informers::{Informers, Kept},
+    pod::Pod,
     pod_control::RunsPods,
 };
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, ResourceQuota, Service};
+use k8s_openapi::api::core::v1::{ResourceQuota, Service};
 use kube::{
     Api, Client, Resource,
     api::{DynamicObject, ListParams, PostParams},
@@ -32,6 +32,7 @@ use crate::{
     discovery::discover,
     informers::Informers,
     object::Object,
+    pod::Pod,
     pods::phase,
 };
 
