@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Handler;
+use super::gather::gathering;
 use super::record::Remote;
 
 /// A client has this long to finish its handshake.
@@ -124,6 +125,8 @@ async fn connection(
             Ok::<_, Infallible>(handler.handle(request).await)
         })
     });
+    // What HTTP/1.1 writes is one answer at a time, and the stream may become another protocol's.
+    let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -136,6 +139,17 @@ async fn connection(
         .max_header_list_size(MAX_HEAD as u32)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
+    if is_http2 {
+        let (stream, outlet) = gathering(tls);
+        let builder = builder.http2_only();
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        tokio::select! {
+            done = outlet.run(connection.as_mut()) => return done.map_err(Error::Http),
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        return outlet.run(connection).await.map_err(Error::Http);
+    }
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -1,5 +1,6 @@
 //! Answers that are sent piece by piece: lists and watches.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -93,8 +94,16 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
     let content_type = view.stream_type();
     let watch = handler.registry.collection(&call.kind)?.watch(options).await.map_err(cache_status)?;
     let events = handler.metrics.watch_events(&call.kind.group, &call.version, &call.kind.resource);
-    let state =
-        Running { frame_key: view.frame_key(), view, watch, ends, events, stop: handler.stop.clone() };
+    let stop = handler.stop.clone();
+    let over = Box::pin(async move {
+        tokio::select! {
+            () = stop.cancelled_owned() => {}
+            () = tokio::time::sleep_until(ends) => {}
+        }
+    });
+    let key = view.frame_key();
+    let frame_keys = CHANGES.map(|change| format!("{}/{key}", name(change)));
+    let state = Running { frame_keys, view, watch, ends, over, events };
     let frames = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         let (frames, goes_on) = state.next().await?;
@@ -106,23 +115,31 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
 /// A watch that is being answered.
 struct Running {
     view: View,
-    frame_key: String,
+    /// Names of the frames of each of [`CHANGES`].
+    frame_keys: [String; 3],
     watch: Watch,
     ends: Instant,
+    /// Done when the watch is: at its end, and at the server's. It is made once, for there may be many events.
+    over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     /// How many events watchers of the resource were sent.
     events: Arc<AtomicU64>,
-    stop: tokio_util::sync::CancellationToken,
 }
+
+const CHANGES: [Change; 3] = [Change::Added, Change::Modified, Change::Deleted];
 
 impl Running {
     /// The next frames, and whether more may follow. `None`: the watch is over.
     async fn next(&mut self) -> Option<(Bytes, bool)> {
         loop {
             let notices = tokio::select! {
-                () = self.stop.cancelled() => return None,
-                () = tokio::time::sleep_until(self.ends) => return None,
+                biased;
                 notices = self.watch.next() => notices,
+                () = &mut self.over => return None,
             };
+            // A watch that always has something to tell ends in time, too.
+            if Instant::now() >= self.ends {
+                return None;
+            }
             let frames = match notices {
                 Ok(notices) => {
                     self.events.fetch_add(notices.len() as u64, Relaxed);
@@ -178,9 +195,8 @@ impl Running {
     fn frame(&self, notice: &Notice) -> Result<Bytes, Status> {
         match notice {
             Notice::Object { change, object, frames } => {
-                let event = name(*change);
-                let key = format!("{event}/{}", self.frame_key);
-                frames.get_or_make(&key, || self.view.event(event, object.json()))
+                let key = &self.frame_keys[*change as usize];
+                frames.get_or_make(key, || self.view.event(name(*change), object.json()))
             }
             Notice::Bookmark { revision, initial } => self.view.bookmark(&revision.to_string(), *initial),
         }
