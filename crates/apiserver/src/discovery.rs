@@ -1,13 +1,18 @@
 //! What the server serves, as clients ask before they ask for anything else.
 //!
-//! The documents are built from the registry's rows whenever they are asked for: a few dozen rows make a
-//! document in well under a millisecond, and nothing has to be kept or thrown away when a row comes or goes.
+//! The plain documents are built from the registry's rows whenever they are asked for; the aggregated form, which
+//! lists every row there is, is put together of what each row contributes.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tiphys_api::kind::{Group, Kind, Kinds, Speaks, Subresource, Verbs, api_version};
+
+use crate::per_row::PerRow;
 
 /// The media type of [`aggregated`], to be asked for in `Accept`.
 pub const AGGREGATED_V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -94,12 +99,8 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
 }
 
 /// The rows that a group serves in a version; `None` if there are none.
-pub(crate) fn served<'a>(kinds: &'a Kinds, group: &str, version: &str) -> Option<Vec<&'a Kind>> {
-    let rows: Vec<_> = kinds
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|k| k.group == group && k.version(version).is_some())
-        .collect();
+pub(crate) fn served<'a>(kinds: &'a Kinds, group: &str, version: &str) -> Option<Vec<&'a Arc<Kind>>> {
+    let rows: Vec<_> = kinds.iter().filter(|k| k.group == group && k.version(version).is_some()).collect();
     (!rows.is_empty()).then_some(rows)
 }
 
@@ -151,29 +152,34 @@ fn describe_subresource(kind: &Kind, subresource: &Subresource) -> Value {
     resource
 }
 
-/// Aggregated discovery (`apidiscovery.k8s.io/v2`): everything below `/api` (`core`) or `/apis` in one list.
-pub fn aggregated(kinds: &Kinds, core: bool) -> Document {
+/// Aggregated discovery (`apidiscovery.k8s.io/v2`): everything below `/api` (`core`) or `/apis` in one list. What
+/// each row is listed as is in `rows`, or comes there.
+pub(crate) fn aggregated(kinds: &Kinds, core: bool, rows: &mut PerRow<Arc<str>>) -> Document {
+    let mut out = String::from(
+        r#"{"kind":"APIGroupDiscoveryList","apiVersion":"apidiscovery.k8s.io/v2","metadata":{},"items":["#,
+    );
     let groups = kinds.groups();
-    let items = groups.iter().filter(|group| group.name.is_empty() == core).map(|group| {
-        let mut metadata = Map::new();
-        if !core {
-            metadata.insert("name".to_owned(), group.name.into());
+    for (n, group) in groups.iter().filter(|group| group.name.is_empty() == core).enumerate() {
+        let comma = if n == 0 { "" } else { "," };
+        let name = if core { String::new() } else { format!(r#""name":{},"#, Value::from(group.name)) };
+        // Writing to a string cannot fail.
+        let _ = write!(out, r#"{comma}{{"metadata":{{{name}"creationTimestamp":null}},"versions":["#);
+        for (n, version) in group.versions.iter().enumerate() {
+            let mut served: Vec<_> = group.kinds.iter().filter(|k| k.version(version).is_some()).collect();
+            served.sort_by(|a, b| a.resource.cmp(&b.resource));
+            let comma = if n == 0 { "" } else { "," };
+            // As above.
+            let _ = write!(out, r#"{comma}{{"version":{},"resources":["#, Value::from(*version));
+            for (n, kind) in served.into_iter().enumerate() {
+                out.push_str(if n == 0 { "" } else { "," });
+                out.push_str(rows.get(kind, version, || discover(kind, version).to_string().into()));
+            }
+            out.push_str(r#"],"freshness":"Current"}"#);
         }
-        metadata.insert("creationTimestamp".to_owned(), Value::Null);
-        let versions = group.versions.iter().map(|version| {
-            let rows = group.kinds.iter().filter(|kind| kind.version(version).is_some());
-            let mut resources: Vec<Value> = rows.map(|kind| discover(kind, version)).collect();
-            resources.sort_by(|a, b| a["resource"].as_str().cmp(&b["resource"].as_str()));
-            json!({"version": version, "resources": resources, "freshness": "Current"})
-        });
-        json!({"metadata": metadata, "versions": versions.collect::<Vec<_>>()})
-    });
-    Document::of(&json!({
-        "kind": "APIGroupDiscoveryList",
-        "apiVersion": "apidiscovery.k8s.io/v2",
-        "metadata": {},
-        "items": items.collect::<Vec<_>>(),
-    }))
+        out.push_str("]}");
+    }
+    out.push_str("]}");
+    Document::new(out)
 }
 
 fn discover(kind: &Kind, version: &str) -> Value {

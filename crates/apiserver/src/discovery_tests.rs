@@ -64,7 +64,10 @@ fn resources_come_sorted_with_their_subresources() {
 #[test]
 fn aggregated_discovery_says_the_same() {
     let kinds = Kinds::builtin();
-    let documents = [(true, aggregated(&kinds, true)), (false, aggregated(&kinds, false))];
+    let documents = [
+        (true, aggregated(&kinds, true, &mut PerRow::default())),
+        (false, aggregated(&kinds, false, &mut PerRow::default())),
+    ];
     for (core, document) in &documents {
         let list: Value = serde_json::from_slice(&document.body).unwrap();
         assert_eq!(list["kind"], "APIGroupDiscoveryList");
@@ -105,12 +108,12 @@ fn aggregated_discovery_says_the_same() {
 #[test]
 fn the_tag_changes_with_the_rows() {
     let mut kinds = Kinds::builtin();
-    let before = aggregated(&kinds, false);
-    assert_eq!(aggregated(&kinds, false), before);
+    let before = aggregated(&kinds, false, &mut PerRow::default());
+    assert_eq!(aggregated(&kinds, false, &mut PerRow::default()), before);
     let deployments = kinds.group_resource("apps", "deployments").unwrap();
     let more = Kind { resource: "more".into(), kind: "More".into(), ..(**deployments).clone() };
     kinds.insert(more).unwrap();
-    let after = aggregated(&kinds, false);
+    let after = aggregated(&kinds, false, &mut PerRow::default());
     assert_ne!(after.etag, before.etag);
     assert!(after.etag.starts_with('"') && after.etag.ends_with('"'));
 }

@@ -24,10 +24,10 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 #[test]
 fn every_reference_leads_somewhere() {
     let kinds = Kinds::builtin();
-    let mut documents = vec![parsed(&v2(&kinds))];
+    let mut documents = vec![parsed(&v2(&kinds, &mut Pieces::default()))];
     for group in kinds.groups() {
         for version in &group.versions {
-            documents.push(parsed(&v3(&kinds, group.name, version).unwrap()));
+            documents.push(parsed(&v3(&kinds, group.name, version, &mut Pieces::default()).unwrap()));
         }
     }
     for document in documents {
@@ -54,7 +54,7 @@ fn the_index_lists_every_version_by_its_hash() {
     kinds.insert(more).unwrap();
     assert_ne!(url(&parsed(&v3_index(&kinds))), url(&index));
     assert_eq!(v3_hash(&kinds, "apps", "v9"), None);
-    assert!(v3(&kinds, "apps", "v9").is_none());
+    assert!(v3(&kinds, "apps", "v9", &mut Pieces::default()).is_none());
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn every_kind_is_described() {
     let kinds = Kinds::builtin();
     for group in kinds.groups() {
         for version in &group.versions {
-            let document = parsed(&v3(&kinds, group.name, version).unwrap());
+            let document = parsed(&v3(&kinds, group.name, version, &mut Pieces::default()).unwrap());
             for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
                 let kind = schema["x-kubernetes-group-version-kind"][0]["kind"].as_str().unwrap_or_default();
                 if !kind.is_empty() && !kind.ends_with("List") {
@@ -76,7 +76,7 @@ fn every_kind_is_described() {
 /// What `kubectl explain` walks: from the path to the kind to its schema and on by references.
 #[test]
 fn explain_finds_kind_and_fields() {
-    let document = parsed(&v3(&Kinds::builtin(), "apps", "v1").unwrap());
+    let document = parsed(&v3(&Kinds::builtin(), "apps", "v1", &mut Pieces::default()).unwrap());
     let kind = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments"]["get"]["x-kubernetes-group-version-kind"];
     assert_eq!(kind, &json!({"group": "apps", "version": "v1", "kind": "Deployment"}));
     let schemas = &document["components"]["schemas"];
@@ -105,7 +105,10 @@ fn explain_finds_kind_and_fields() {
 fn patches_name_their_parameters() {
     let kinds = Kinds::builtin();
     let path = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
-    for document in [parsed(&v2(&kinds)), parsed(&v3(&kinds, "apps", "v1").unwrap())] {
+    for document in [
+        parsed(&v2(&kinds, &mut Pieces::default())),
+        parsed(&v3(&kinds, "apps", "v1", &mut Pieces::default()).unwrap()),
+    ] {
         let patch = &document["paths"][path]["patch"];
         let names: Vec<_> =
             patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
@@ -118,7 +121,7 @@ fn patches_name_their_parameters() {
 
 #[test]
 fn operations_are_named_once() {
-    let document = parsed(&v2(&Kinds::builtin()));
+    let document = parsed(&v2(&Kinds::builtin(), &mut Pieces::default()));
     let mut seen = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values().filter_map(|o| o.get("operationId")) {

@@ -11,6 +11,7 @@ use tiphys_api::status::{Reason, Status};
 use super::{Asked, Body, Handler, respond};
 use crate::aggregation::merge::{self, Server};
 use crate::discovery::{self, AGGREGATED_V2, Document};
+use crate::library::{Library, Name};
 use crate::openapi;
 
 /// What a path of this module leads to.
@@ -30,7 +31,8 @@ impl Handler {
     pub(super) fn document(&self, path: &str, asked: &Asked) -> Result<Option<Response<Body>>, Status> {
         let headers = &asked.head.headers;
         let address = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        let found = find(&self.registry.kinds(), path, address, headers, asked.query.get("hash"))?;
+        let found =
+            find(&self.library, &self.registry.kinds(), path, address, headers, asked.query.get("hash"))?;
         let Some(found) = with_servers(found, path, &self.servers())? else { return Ok(None) };
         Ok(Some(match found {
             Found::Plain(value) => respond::json(StatusCode::OK, &value),
@@ -86,7 +88,8 @@ fn with_servers(found: Option<Found>, path: &str, servers: &[Server]) -> Result<
 const JSON: &str = "application/json";
 
 fn find(
-    kinds: &Kinds,
+    library: &Library,
+    kinds: &Arc<Kinds>,
     path: &str,
     address: &str,
     headers: &HeaderMap,
@@ -94,39 +97,53 @@ fn find(
 ) -> Result<Option<Found>, Status> {
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let plain = |value: Option<Value>| value.map(Found::Plain);
+    let tagged = |media_type, name| Ok(kept(library, kinds, name)?.map(|d| Found::Tagged(media_type, d)));
     Ok(match parts.as_slice() {
         [""] => Some(Found::Plain(paths(kinds))),
         ["api" | "apis"] if accepts_aggregated(headers) => {
-            Some(Found::Tagged(AGGREGATED_V2, discovery::aggregated(kinds, parts == ["api"])))
+            return tagged(AGGREGATED_V2, Name::Discovery { core: parts == ["api"] });
         }
         ["api"] => Some(Found::Plain(discovery::core_versions(kinds, address))),
         ["apis"] => Some(Found::Plain(discovery::groups(kinds))),
         ["apis", group] => plain(discovery::group(kinds, group)),
         ["api", version] => plain(discovery::resources(kinds, "", version)),
         ["apis", group, version] => plain(discovery::resources(kinds, group, version)),
-        ["openapi", "v2"] if accepts_json(headers) => Some(Found::Tagged(JSON, openapi::v2(kinds))),
+        ["openapi", "v2"] if accepts_json(headers) => return tagged(JSON, Name::V2),
         ["openapi", "v2"] if accepts_protobuf(headers) => {
-            let document = openapi::v2_protobuf(kinds).map_err(|e| Status::internal(e.to_string()))?;
-            Some(Found::Tagged(openapi::V2_PROTOBUF, document))
+            return tagged(openapi::V2_PROTOBUF, Name::V2Protobuf);
         }
         ["openapi", "v2"] => {
             let message = format!("only {JSON} and {} are served here", openapi::V2_PROTOBUF);
             return Err(Status::new(Reason::NotAcceptable, message));
         }
-        ["openapi", "v3"] => Some(Found::Tagged(JSON, openapi::v3_index(kinds))),
-        ["openapi", "v3", "api", version] => v3(kinds, "", version, hash),
-        ["openapi", "v3", "apis", group, version] => v3(kinds, group, version, hash),
+        ["openapi", "v3"] => return tagged(JSON, Name::V3Index),
+        ["openapi", "v3", "api", version] => v3(library, kinds, "", version, hash)?,
+        ["openapi", "v3", "apis", group, version] => v3(library, kinds, group, version, hash)?,
         _ => None,
     })
 }
 
-fn v3(kinds: &Kinds, group: &str, version: &str, hash: Option<&str>) -> Option<Found> {
-    let current = openapi::v3_hash(kinds, group, version)?;
-    match hash {
-        Some(hash) if hash != current => Some(Found::Moved(openapi::v3_url(group, version, &current))),
-        Some(_) => openapi::v3(kinds, group, version).map(Found::Immutable),
-        None => openapi::v3(kinds, group, version).map(|document| Found::Tagged(JSON, document)),
-    }
+fn kept(library: &Library, kinds: &Arc<Kinds>, name: Name) -> Result<Option<Document>, Status> {
+    library.get(kinds, name).map_err(|e| Status::internal(e.to_string()))
+}
+
+fn v3(
+    library: &Library,
+    kinds: &Arc<Kinds>,
+    group: &str,
+    version: &str,
+    hash: Option<&str>,
+) -> Result<Option<Found>, Status> {
+    let document = kept(library, kinds, Name::V3 { group: group.to_owned(), version: version.to_owned() })?;
+    let (Some(document), Some(hash)) = (&document, hash) else {
+        return Ok(document.map(|document| Found::Tagged(JSON, document)));
+    };
+    let current = openapi::v3_hash(kinds, group, version).unwrap_or_default();
+    Ok(Some(if hash == current {
+        Found::Immutable(document.clone())
+    } else {
+        Found::Moved(openapi::v3_url(group, version, &current))
+    }))
 }
 
 /// `/`: where clients can go from here.

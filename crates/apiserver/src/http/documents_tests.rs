@@ -9,11 +9,11 @@ fn headers(accept: &str) -> HeaderMap {
 }
 
 fn ask(path: &str, accept: &str, hash: Option<&str>) -> Result<Option<Found>, Status> {
-    find(&Kinds::builtin(), path, "host:1", &headers(accept), hash)
+    find(&Library::default(), &Arc::new(Kinds::builtin()), path, "host:1", &headers(accept), hash)
 }
 
-#[test]
-fn discovery_is_aggregated_for_those_who_ask() {
+#[tokio::test]
+async fn discovery_is_aggregated_for_those_who_ask() {
     let kubectl = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     for path in ["/api", "/apis"] {
         assert!(matches!(ask(path, kubectl, None), Ok(Some(Found::Tagged(AGGREGATED_V2, _)))));
@@ -28,8 +28,8 @@ fn discovery_is_aggregated_for_those_who_ask() {
     }
 }
 
-#[test]
-fn v2_is_json_or_protobuf() {
+#[tokio::test]
+async fn v2_is_json_or_protobuf() {
     for accept in ["", "*/*", "application/json", &format!("{};q=1, application/json", openapi::V2_PROTOBUF)]
     {
         assert!(matches!(ask("/openapi/v2", accept, None), Ok(Some(Found::Tagged(JSON, _)))), "{accept}");
@@ -45,8 +45,8 @@ fn v2_is_json_or_protobuf() {
     assert_eq!(status.code(), 406);
 }
 
-#[test]
-fn hashed_urls_never_change() {
+#[tokio::test]
+async fn hashed_urls_never_change() {
     let path = "/openapi/v3/apis/apps/v1";
     let hash = openapi::v3_hash(&Kinds::builtin(), "apps", "v1").unwrap();
     assert!(matches!(ask(path, "", Some(&hash)), Ok(Some(Found::Immutable(_)))));
@@ -57,7 +57,7 @@ fn hashed_urls_never_change() {
 
 #[test]
 fn a_known_tag_is_not_answered_again() {
-    let document = discovery::aggregated(&Kinds::builtin(), true);
+    let document = Document::new("{}");
     let mut known = HeaderMap::new();
     known.insert(header::IF_NONE_MATCH, HeaderValue::from_str(&document.etag).unwrap());
     assert_eq!(tagged(AGGREGATED_V2, document.clone(), "public", &known).status(), StatusCode::NOT_MODIFIED);

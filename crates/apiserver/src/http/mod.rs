@@ -18,6 +18,7 @@ use crate::authn::{self, Connection};
 use crate::authz;
 use crate::fairness::Fairness;
 use crate::identity::Identity;
+use crate::library::Library;
 use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
@@ -32,6 +33,7 @@ mod dialect;
 mod documents;
 mod encode;
 mod exposed;
+mod gather;
 mod health;
 mod history;
 mod links;
@@ -71,6 +73,7 @@ pub struct Handler {
     auditor: Arc<Auditor>,
     tracer: Tracer,
     fairness: Arc<Fairness>,
+    library: Library,
     /// Ends watches and other long answers.
     stop: CancellationToken,
 }
@@ -104,7 +107,8 @@ impl Handler {
         stop: CancellationToken,
     ) -> Self {
         let metrics = Metrics::new();
-        Self { registry, security, nodes, aggregation, metrics, auditor, tracer, fairness, stop }
+        let library = Library::default();
+        Self { registry, security, nodes, aggregation, metrics, auditor, tracer, fairness, library, stop }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

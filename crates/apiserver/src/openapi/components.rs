@@ -1,6 +1,9 @@
 //! Schemas of objects, from the schema artefact.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    cell::LazyCell,
+    collections::{BTreeSet, HashMap},
+};
 
 use serde_json::{Map, Value, json};
 use tiphys_api::kind::Kind;
@@ -11,7 +14,7 @@ use super::{Dialect, Texts, custom, descriptions::Descriptions};
 /// The schemas that a document needs: those asked for, and all that they refer to.
 pub(super) struct Components {
     pub(super) dialect: Dialect,
-    descriptions: Descriptions,
+    descriptions: LazyCell<Descriptions>,
     /// Names in the artefact's form that have been referred to and not yet described.
     wanted: Vec<&'static str>,
     seen: BTreeSet<&'static str>,
@@ -24,7 +27,7 @@ impl Components {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
-            descriptions: Descriptions::load(),
+            descriptions: LazyCell::new(Descriptions::load),
             wanted: Vec::new(),
             seen: BTreeSet::new(),
             custom: HashMap::new(),
@@ -86,6 +89,16 @@ impl Components {
             Dialect::V2 => json!({"$ref": format!("#/definitions/{full}")}),
             Dialect::V3 => json!({"$ref": format!("#/components/schemas/{full}")}),
         }
+    }
+
+    /// Asks for schemas by the artefact's names.
+    pub(super) fn want(&mut self, names: impl IntoIterator<Item = &'static str>) {
+        self.wanted.extend(names.into_iter().filter(|name| self.seen.insert(name)));
+    }
+
+    /// What was described so far, and the names of what that refers to.
+    pub(super) fn so_far(self) -> (Texts, Vec<&'static str>) {
+        (self.schemas, self.wanted)
     }
 
     /// Every schema by its full name.

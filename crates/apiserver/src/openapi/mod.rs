@@ -1,22 +1,24 @@
 //! The API's description of itself: OpenAPI v3 for each group and version, and v2 for all in one.
 //!
 //! Structure (types, list types, merge keys, which kind an object is) comes from the schema artefact, that of
-//! custom kinds from their definitions, paths from the registry's rows, and descriptions from `k8s-openapi`. Documents are built when they are asked for
-//! and not kept; clients keep them by their hash.
+//! custom kinds from their definitions, paths from the registry's rows, and descriptions from `k8s-openapi`. Documents
+//! are built when they are asked for, of [`Pieces`] that are kept for a while; clients keep them by their hash.
 
 mod components;
 mod custom;
 mod descriptions;
 mod paths;
+mod pieces;
 mod protobuf;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use tiphys_api::kind::{Kind, Kinds};
+use tiphys_api::kind::{Group, Kind, Kinds};
 
-use self::components::Components;
+pub(crate) use self::pieces::Pieces;
+use self::pieces::Row;
 use crate::discovery::{Document, served};
 
 /// OpenAPI v2 in gnostic's protobuf messages.
@@ -27,7 +29,7 @@ pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0
 pub const V2_PROTOBUF_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Which OpenAPI a document is written in: they name schemas, bodies and parameters differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Dialect {
     V2,
     V3,
@@ -44,7 +46,7 @@ pub fn v3_index(kinds: &Kinds) -> Document {
     for group in kinds.groups() {
         for version in &group.versions {
             let path = paths::root(group.name, version);
-            let hash = fingerprint(&group.kinds.iter().map(AsRef::as_ref).collect::<Vec<_>>(), version);
+            let hash = fingerprint(&group.kinds, version);
             let url = v3_url(group.name, version, &hash);
             paths.insert(path.trim_start_matches('/').to_owned(), json!({"serverRelativeURL": url}));
         }
@@ -63,7 +65,7 @@ pub fn v3_hash(kinds: &Kinds, group: &str, version: &str) -> Option<String> {
 }
 
 /// A hash of what makes a document: this build, and the rows.
-fn fingerprint(rows: &[&Kind], version: &str) -> String {
+fn fingerprint(rows: &[&Arc<Kind>], version: &str) -> String {
     let mut hash = Sha256::new();
     hash.update(env!("CARGO_PKG_VERSION"));
     for kind in rows.iter().filter(|kind| kind.version(version).is_some()) {
@@ -82,22 +84,19 @@ fn fingerprint(rows: &[&Kind], version: &str) -> String {
 }
 
 /// `/openapi/v3/apis/<group>/<version>` and `/openapi/v3/api/v1`.
-pub fn v3(kinds: &Kinds, group: &str, version: &str) -> Option<Document> {
-    let mut components = Components::new(Dialect::V3);
-    let mut paths = Texts::default();
-    for kind in served(kinds, group, version)? {
-        paths::of_kind(kind, version, &mut components, &mut paths);
-    }
-    let schemas = components.finish().object();
-    let (info, paths) = (info(), paths.object());
+pub(crate) fn v3(kinds: &Kinds, group: &str, version: &str, pieces: &mut Pieces) -> Option<Document> {
+    let rows = served(kinds, group, version)?.into_iter().map(|kind| (kind, version)).collect();
+    let (paths, schemas) = pieces.texts(Dialect::V3, rows);
+    let (info, paths, schemas) = (info(), paths.object(), schemas.object());
     Some(Document::new(format!(
         r#"{{"openapi":"3.0.0","info":{info},"paths":{paths},"components":{{"schemas":{schemas}}}}}"#
     )))
 }
 
 /// `/openapi/v2`: everything in one document.
-pub fn v2(kinds: &Kinds) -> Document {
-    let (paths, definitions) = v2_parts(kinds);
+pub(crate) fn v2(kinds: &Kinds, pieces: &mut Pieces) -> Document {
+    let groups = kinds.groups();
+    let (paths, definitions) = pieces.texts(Dialect::V2, everything(&groups));
     let (info, paths, definitions) = (info(), paths.object(), definitions.object());
     Document::new(format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#))
 }
@@ -106,33 +105,34 @@ pub fn v2(kinds: &Kinds) -> Document {
 ///
 /// # Errors
 /// A part of the document is no JSON, which is a bug.
-pub fn v2_protobuf(kinds: &Kinds) -> Result<Document, serde_json::Error> {
-    let (paths, definitions) = v2_parts(kinds);
-    protobuf::document(&info(), paths, definitions).map(Document::new)
+pub(crate) fn v2_protobuf(kinds: &Kinds, pieces: &mut Pieces) -> Result<Document, serde_json::Error> {
+    let groups = kinds.groups();
+    let (paths, definitions) = pieces.encoded(everything(&groups))?;
+    Ok(Document::new(protobuf::document(&info(), &paths, &definitions)))
 }
 
-/// Everything's paths and definitions.
-fn v2_parts(kinds: &Kinds) -> (Texts, Texts) {
-    let mut components = Components::new(Dialect::V2);
-    let mut paths = Texts::default();
-    for group in kinds.groups() {
-        for version in &group.versions {
-            for kind in group.kinds.iter().filter(|kind| kind.version(version).is_some()) {
-                paths::of_kind(kind, version, &mut components, &mut paths);
-            }
-        }
-    }
-    (paths, components.finish())
+/// Every row in every version.
+fn everything<'a>(groups: &'a [Group<'_>]) -> Vec<Row<'a>> {
+    let versions = groups.iter().flat_map(|group| group.versions.iter().map(move |version| (group, version)));
+    let rows = versions.flat_map(|(group, version)| {
+        let kinds = group.kinds.iter().filter(|kind| kind.version(version).is_some());
+        kinds.map(|kind| (*kind, *version))
+    });
+    rows.collect()
 }
 
 /// Members of an object, each written as soon as it is known: as a tree, a document would take many times its
 /// length in memory.
-#[derive(Debug, Default)]
-struct Texts(BTreeMap<String, String>);
+#[derive(Clone, Debug, Default)]
+struct Texts(BTreeMap<Arc<str>, Arc<str>>);
 
 impl Texts {
     fn insert(&mut self, key: String, value: &Value) {
-        self.0.insert(key, value.to_string());
+        self.0.insert(key.into(), value.to_string().into());
+    }
+
+    fn extend(&mut self, others: &Self) {
+        self.0.extend(others.0.iter().map(|(key, value)| (Arc::clone(key), Arc::clone(value))));
     }
 
     fn contains(&self, key: &str) -> bool {
@@ -140,9 +140,19 @@ impl Texts {
     }
 
     fn object(self) -> String {
-        let members: Vec<String> =
-            self.0.into_iter().map(|(key, value)| format!("{}:{value}", Value::from(key))).collect();
-        format!("{{{}}}", members.join(","))
+        let length = self.0.iter().map(|(key, value)| key.len() + value.len() + 4).sum::<usize>() + 2;
+        let mut out = String::with_capacity(length);
+        for (key, value) in &self.0 {
+            out.push(if out.is_empty() { '{' } else { ',' });
+            out.push_str(&Value::from(&**key).to_string());
+            out.push(':');
+            out.push_str(value);
+        }
+        if out.is_empty() {
+            out.push('{');
+        }
+        out.push('}');
+        out
     }
 }
 

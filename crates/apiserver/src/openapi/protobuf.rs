@@ -6,22 +6,38 @@ use serde_json::Value;
 
 use super::Texts;
 
-/// The whole document.
-///
-/// # Errors
-/// A text is no JSON.
-pub(super) fn document(info: &Value, paths: Texts, definitions: Texts) -> Result<Vec<u8>, serde_json::Error> {
+/// The whole document, of what [`paths`] and [`definitions`] make.
+pub(super) fn document(info: &Value, paths: &[u8], definitions: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     field(&mut out, 1, b"2.0");
     field(&mut out, 2, &INFO.encode(info));
-    for (number, each, message, texts) in [(8, 2, &PATH, paths), (9, 1, &SCHEMA, definitions)] {
-        let mut members = Vec::new();
-        for (name, text) in texts.0 {
-            named(&mut members, each, &name, &[2], message, &serde_json::from_str(&text)?);
-        }
-        field(&mut out, number, &members);
+    field(&mut out, 8, paths);
+    field(&mut out, 9, definitions);
+    out
+}
+
+/// Paths; those of several parts may follow each other.
+///
+/// # Errors
+/// A text is no JSON.
+pub(super) fn paths(texts: &Texts) -> Result<Vec<u8>, serde_json::Error> {
+    members(2, &PATH, texts)
+}
+
+/// Definitions; those of several parts may follow each other.
+///
+/// # Errors
+/// A text is no JSON.
+pub(super) fn definitions(texts: &Texts) -> Result<Vec<u8>, serde_json::Error> {
+    members(1, &SCHEMA, texts)
+}
+
+fn members(number: u32, message: &'static Message, texts: &Texts) -> Result<Vec<u8>, serde_json::Error> {
+    let mut members = Vec::new();
+    for (name, text) in &texts.0 {
+        named(&mut members, number, name, &[2], message, &serde_json::from_str(text)?);
     }
-    Ok(out)
+    Ok(members)
 }
 
 /// A message as the members of a JSON object: the name of each, the numbers of the fields that lead to its value

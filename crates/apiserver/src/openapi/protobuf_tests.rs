@@ -48,7 +48,9 @@ fn a_document_has_a_head_paths_and_definitions() {
     };
     let path = json!({"get": {"responses": {"200": {"description": "OK"}}}});
     let info = json!({"title": "T", "version": "v"});
-    let document = document(&info, texts("/p", &path), texts("n", &json!({}))).unwrap();
+    let (paths, schemas) =
+        (paths(&texts("/p", &path)).unwrap(), definitions(&texts("n", &json!({}))).unwrap());
+    let document = document(&info, &paths, &schemas);
     let wanted = b"\x0a\x032.0\x12\x06\x0a\x01T\x12\x01v\
         \x42\x1b\x12\x19\x0a\x02/p\x12\x13\x12\x11\x4a\x0f\x0a\x0d\x0a\x03200\x12\x06\x0a\x04\x0a\x02OK\
         \x4a\x07\x0a\x05\x0a\x01n\x12\x00";

@@ -31,6 +31,8 @@ const NAMESPACE: &str = "/api/v1/namespaces/bench-api";
 const CLIENTS: [usize; 3] = [1, 16, 64];
 const WATCHERS: [usize; 3] = [100, 1_000, 10_000];
 const CRDS: usize = 2_000;
+/// Created while a client reads what describes them.
+const READ_CRDS: usize = 100;
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -139,13 +141,37 @@ pub(crate) async fn storage(side: &mut dyn Side, size: &Size, tell: &mut Tell<'_
     let dialer = Dialer::new(&side.kubeconfig()).await?;
     let servers = side.processes()?.servers;
     let before = idle::memory(&servers)?;
-    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    let seconds = Load::fill(&dialer, path, 0..CRDS, objects::definition).await?;
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let seconds = Load::fill(&dialer, definitions, 0..CRDS, objects::definition).await?;
     load::until_served(&dialer, &objects::custom_collection(CRDS - 1)).await?;
     tell(measure(format!("{CRDS} CustomResourceDefinitions created"), "s", Goal::Part(0.1)), seconds);
     tell(
         measure(format!("{CRDS} CustomResourceDefinitions, memory"), "MB", Goal::Part(0.1)),
         idle::memory(&servers)? - before,
     );
+    for path in ["/openapi/v2", "/openapi/v3/apis/bench.example.com/v1"] {
+        for when in ["first", "again"] {
+            let (seconds, ..) = load::list(&dialer, &servers, path).await?;
+            tell(
+                measure(format!("{path} with {CRDS} definitions, {when}"), "ms", Goal::None),
+                seconds * 1e3,
+            );
+        }
+    }
+    let more = async {
+        let more = Load::fill(&dialer, definitions, CRDS..CRDS + READ_CRDS, objects::definition).await;
+        more.map(|seconds| seconds / READ_CRDS as f64)
+    };
+    let reads = async {
+        loop {
+            load::list(&dialer, &servers, "/openapi/v2").await?;
+        }
+    };
+    let each = tokio::select! {
+        more = more => more?,
+        failed = reads => return failed,
+    };
+    let what = "another definition, while a client reads /openapi/v2 over and over";
+    tell(measure(what, "ms", Goal::None), each * 1e3);
     Ok(())
 }

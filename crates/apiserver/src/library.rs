@@ -1,0 +1,130 @@
+//! The documents that the server has of itself, kept while somebody asks for them.
+//!
+//! Documents of thousands of rows are put together of what each row contributes, so that a definition that comes or
+//! changes costs its own part and the copying of all others. As long as nothing changes, a document is made once. A
+//! minute after the last question everything is let go: on a cluster at rest nobody asks.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use tiphys_api::kind::Kinds;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    discovery::{self, Document},
+    openapi,
+    per_row::PerRow,
+};
+
+/// How long documents are kept after the last question.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// A document that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Name {
+    /// Aggregated discovery, of the core group or of all others.
+    Discovery {
+        core: bool,
+    },
+    V2,
+    V2Protobuf,
+    V3Index,
+    V3 {
+        group: String,
+        version: String,
+    },
+}
+
+#[derive(Default)]
+struct Shelf {
+    /// The rows that the documents are of. While they are held here, others have another address.
+    of: Option<Arc<Kinds>>,
+    made: HashMap<Name, Document>,
+    discovered: PerRow<Arc<str>>,
+    described: openapi::Pieces,
+    asked: Option<Instant>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Library(Arc<Mutex<Shelf>>);
+
+impl Library {
+    /// The document, as of these rows; `None` where there is none.
+    ///
+    /// # Errors
+    /// A part of it is no JSON, which is a bug.
+    pub(crate) fn get(&self, kinds: &Arc<Kinds>, name: Name) -> Result<Option<Document>, serde_json::Error> {
+        // Whoever asks while a document is made gets it then; nothing that panics leaves half of one.
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.asked.replace(Instant::now()).is_none() {
+            // It ends when the shelf has been emptied.
+            drop(tokio::spawn(forget(Arc::downgrade(&self.0))));
+        }
+        shelf.turn_to(kinds);
+        if let Some(document) = shelf.made.get(&name) {
+            return Ok(Some(document.clone()));
+        }
+        let made = shelf.make(kinds, &name)?;
+        if let Some(document) = &made {
+            shelf.made.insert(name, document.clone());
+        }
+        Ok(made)
+    }
+}
+
+/// Empties the shelf once nobody has asked for a while.
+async fn forget(shelf: Weak<Mutex<Shelf>>) {
+    let mut until = Instant::now() + KEPT;
+    loop {
+        sleep_until(until).await;
+        let Some(shelf) = shelf.upgrade() else { return };
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        match shelf.asked.map(|asked| asked + KEPT) {
+            Some(later) if later > Instant::now() => until = later,
+            _ => {
+                *shelf = Shelf::default();
+                return;
+            }
+        }
+    }
+}
+
+impl Shelf {
+    /// Lets go what is not true of these rows.
+    fn turn_to(&mut self, kinds: &Arc<Kinds>) {
+        let before = match &self.of {
+            Some(before) if Arc::ptr_eq(before, kinds) => return,
+            before => before.clone(),
+        };
+        // A group that has no custom kinds, and had none, is as it was.
+        let rows = kinds.iter().chain(before.iter().flat_map(|before| before.iter()));
+        let custom: HashSet<&str> =
+            rows.filter(|row| row.custom.is_some()).map(|row| row.group.as_ref()).collect();
+        self.made.retain(
+            |name, _| matches!(name, Name::V3 { group, .. } if before.is_some() && !custom.contains(&**group)),
+        );
+        self.of = Some(Arc::clone(kinds));
+        drop(custom);
+        drop(before);
+        self.discovered.sweep();
+        self.described.sweep();
+    }
+
+    fn make(&mut self, kinds: &Kinds, name: &Name) -> Result<Option<Document>, serde_json::Error> {
+        let pieces = &mut self.described;
+        Ok(Some(match name {
+            Name::Discovery { core } => discovery::aggregated(kinds, *core, &mut self.discovered),
+            Name::V2 => openapi::v2(kinds, pieces),
+            Name::V2Protobuf => openapi::v2_protobuf(kinds, pieces)?,
+            Name::V3Index => openapi::v3_index(kinds),
+            Name::V3 { group, version } => return Ok(openapi::v3(kinds, group, version, pieces)),
+        }))
+    }
+}
+
+#[cfg(test)]
+#[path = "library_tests.rs"]
+mod tests;
