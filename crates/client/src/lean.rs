@@ -4,9 +4,17 @@
 //! a kind's fields has a type with these, and serde passes over all others without allocating anything. What all
 //! such types share is here: metadata without annotations and managed fields, which are most of it.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::{
+    api::core::v1::Toleration,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -63,6 +71,34 @@ pub fn metadata<'de, R: Reads, D: Deserializer<'de>>(deserializer: D) -> Result<
         annotations: read.annotations.map(|read| read.found).filter(|found| !found.is_empty()),
         ..ObjectMeta::default()
     })
+}
+
+/// How many lists of tolerations are known at a time.
+const KNOWN: usize = 16;
+
+/// Tolerations, held once by all pods that have them alike, as nearly all do: admission gives every pod two, and a
+/// template is many pods'.
+pub fn alike(tolerations: Vec<Toleration>) -> Arc<[Toleration]> {
+    static KNOWN_LISTS: Mutex<VecDeque<Arc<[Toleration]>>> = Mutex::new(VecDeque::new());
+    // The queue is whole between any two statements.
+    let mut known = KNOWN_LISTS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(list) = known.iter().find(|list| ***list == *tolerations) {
+        return Arc::clone(list);
+    }
+    let list: Arc<[Toleration]> = tolerations.into();
+    known.push_back(Arc::clone(&list));
+    if known.len() > KNOWN {
+        known.pop_front();
+    }
+    list
+}
+
+/// Reads tolerations as [`alike`] holds them, for serde's `deserialize_with`.
+///
+/// # Errors
+/// They are none.
+pub fn tolerations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Toleration]>, D::Error> {
+    Option::deserialize(deserializer).map(|read| alike(read.unwrap_or_default()))
 }
 
 struct Annotations<R> {

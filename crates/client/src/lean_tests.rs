@@ -38,3 +38,16 @@ fn nothing_is_as_good_as_none() {
     assert_eq!(read(r#"{"metadata":{"annotations":{"other":"x"},"labels":null}}"#), ObjectMeta::default());
     assert_eq!(read(r#"{"metadata":{"annotations":null}}"#), ObjectMeta::default());
 }
+
+#[test]
+fn equal_tolerations_are_held_once() {
+    let of = |key: &str| vec![Toleration { key: Some(key.to_owned()), ..Toleration::default() }];
+    let first = alike(of("shared"));
+    assert!(Arc::ptr_eq(&first, &alike(of("shared"))));
+    assert_eq!(*alike(of("other")), *of("other"));
+    // Of many different lists few are remembered; all are right.
+    for n in 0..10 * KNOWN {
+        assert_eq!(*alike(of(&n.to_string())), *of(&n.to_string()));
+    }
+    assert!(!Arc::ptr_eq(&first, &alike(of("shared"))));
+}

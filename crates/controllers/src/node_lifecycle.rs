@@ -207,7 +207,7 @@ pub(crate) struct TaintEviction {
 
 /// How long the pod may stay: `None` for as long as it likes.
 fn stays(pod: &Pod, taints: &[Taint], now: Timestamp) -> Option<Duration> {
-    let tolerations = pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
+    let tolerations = pod.spec.as_ref().map(|s| &*s.tolerations).unwrap_or_default();
     let mut shortest: Option<Duration> = None;
     for taint in taints.iter().filter(|t| t.effect == "NoExecute") {
         let mut borne = tolerations.iter().filter(|t| tolerates(t, taint)).peekable();

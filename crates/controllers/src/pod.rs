@@ -1,7 +1,7 @@
 //! A pod as plans see it: by upstream's names, but only what they read. A whole one takes five times the memory, and
 //! there may be a hundred thousand.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -40,7 +40,8 @@ pub(crate) struct PodSpec {
     pub(crate) subdomain: Option<String>,
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Option<Vec<Container>>,
-    pub(crate) tolerations: Option<Vec<Toleration>>,
+    #[serde(deserialize_with = "lean::tolerations")]
+    pub(crate) tolerations: Arc<[Toleration]>,
 }
 
 impl PodSpec {

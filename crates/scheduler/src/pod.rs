@@ -78,7 +78,7 @@ pub struct PodInfo {
     pub node_selector: Vec<(Box<str>, Box<str>)>,
     pub required_affinity: Option<Box<NodeSelector>>,
     pub preferred_affinity: Vec<PreferredSchedulingTerm>,
-    pub tolerations: Vec<Toleration>,
+    pub tolerations: Arc<[Toleration]>,
     pub host_ports: Vec<HostPort>,
     pub gates: Vec<Box<str>>,
     pub images: Vec<Box<str>>,
@@ -117,7 +117,7 @@ impl PodInfo {
                 .preferred_during_scheduling_ignored_during_execution
                 .unwrap_or_default(),
             images: spec.containers.iter().filter_map(|c| c.image.as_deref()).map(Into::into).collect(),
-            tolerations: spec.tolerations.unwrap_or_default(),
+            tolerations: lean::alike(spec.tolerations.unwrap_or_default()),
             host_ports,
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.as_str().into()).collect(),
             going: pod.metadata.deletion_timestamp.is_some(),
