@@ -26,16 +26,22 @@ pub(super) struct Turns(Mutex<HashMap<String, Turn>>);
 type Turn = Arc<tokio::sync::Mutex<Revision>>;
 
 impl Turns {
-    /// Beyond so many namespaces, those that nobody charges now are forgotten.
+    /// Beyond so many names, those that are nobody's turn now are forgotten.
     const MANY: usize = 1024;
 
-    async fn take(&self, namespace: &str) -> OwnedMutexGuard<Revision> {
+    /// Whether it is somebody's turn now.
+    pub(super) fn is_taken(&self, name: &str) -> bool {
+        let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get(name).is_some_and(|turn| Arc::strong_count(turn) > 1)
+    }
+
+    pub(super) async fn take(&self, name: &str) -> OwnedMutexGuard<Revision> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if turns.len() > Self::MANY {
                 turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             }
-            Arc::clone(turns.entry(namespace.to_owned()).or_default())
+            Arc::clone(turns.entry(name.to_owned()).or_default())
         };
         turn.lock_owned().await
     }

@@ -195,6 +195,8 @@ pub struct Registry {
     admission: Vec<Arc<dyn admission::Plugin>>,
     claims: Claims,
     turns: charges::Turns,
+    /// Of those who change one object that many change.
+    contended: charges::Turns,
     clock: Clock,
     admission_times: AdmissionTimes,
 }
@@ -209,8 +211,9 @@ impl Registry {
         claims: Claims,
         clock: Clock,
     ) -> Self {
-        let turns = charges::Turns::default();
-        Self { kinds, store, cache, admission, claims, turns, clock, admission_times: AdmissionTimes::new() }
+        let (turns, contended) = Default::default();
+        let admission_times = AdmissionTimes::new();
+        Self { kinds, store, cache, admission, claims, turns, contended, clock, admission_times }
     }
 
     /// The rows as they are now.

@@ -1,10 +1,13 @@
 //! Changing objects: what PUT, PATCH and the subresources do.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tiphys_api::kind::Update;
 use tiphys_api::status::Status;
 use tiphys_api::{field, meta};
-use tiphys_store::{Expect, Outcome};
+use tiphys_store::{Expect, Key, Outcome, Revision};
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 
 use super::claims::Claimed;
 use super::{Call, Current, Object, Registry, create, delete, objectmeta, storage, validate};
@@ -34,6 +37,10 @@ pub struct Change<'a> {
 
 /// A writer that is overtaken this often gives in, so that a request always ends.
 const ATTEMPTS: usize = 64;
+/// A writer that is overtaken this often takes turns with all others that change the object.
+const PATIENT: usize = 2;
+/// Nobody waits longer for a turn: turns only save attempts.
+const TURN: Duration = Duration::from_secs(1);
 
 enum Attempt {
     Done(Updated),
@@ -52,8 +59,17 @@ impl Registry {
     pub async fn update(&self, call: &Call, mut change: Change<'_>) -> Result<Updated, Status> {
         let collection = self.collection(&call.kind)?;
         let key = collection.spec().key(&call.namespace, &call.name);
+        let mut turn = if self.contended.is_taken(key.as_str()) { self.turn(&key).await } else { None };
         let mut from = self.known(&collection, call, &key).await?;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt == PATIENT && turn.is_none() {
+                turn = self.turn(&key).await;
+                from = self.known(&collection, call, &key).await?;
+            }
+            if from.is_none() {
+                // Who makes the object may have to wait for others to change it.
+                turn = None;
+            }
             match self.attempt(call, &collection, &mut change, from.as_ref()).await {
                 Ok(Attempt::Done(updated)) => return Ok(updated),
                 Ok(Attempt::Overtaken(newest)) => from = newest,
@@ -70,6 +86,12 @@ impl Registry {
             }
         }
         Err(call.conflict("too many others changed the object at the same time; try again"))
+    }
+
+    /// Waits for one's turn to change an object, and until the cache has what the one before has left.
+    async fn turn(&self, key: &Key) -> Option<OwnedMutexGuard<Revision>> {
+        let turn = timeout(TURN, self.contended.take(key.as_str())).await.ok()?;
+        self.cache.wait_newest().await.ok().map(|()| turn)
     }
 
     async fn attempt(
@@ -150,16 +172,10 @@ impl Registry {
                 });
             }
             if object == *old {
-                // The cache may be behind: what would change nothing there may change something now.
-                return Ok(if from.fresh || call.dry_run {
+                return Ok(if from.fresh || call.dry_run || self.is_newest(call, collection, from).await {
                     Attempt::Done(Updated { object: from.object(), created: false })
                 } else {
-                    match self.fresh(&call.kind, &key).await? {
-                        Some(newest) if newest.revision == from.revision => {
-                            Attempt::Done(Updated { object: newest.object(), created: false })
-                        }
-                        newest => Attempt::Overtaken(newest),
-                    }
+                    Attempt::Overtaken(self.fresh(&call.kind, &key).await?)
                 });
             }
             let charge = self.charge(call, Operation::Update, &object, old).await?;
@@ -188,6 +204,14 @@ impl Registry {
                 }
             }
         }
+    }
+
+    /// Whether the object is still what the cache had. The cache may have been behind: what would change nothing there
+    /// may change something now.
+    async fn is_newest(&self, call: &Call, collection: &Collection, from: &Current) -> bool {
+        let caught_up = self.cache.wait_newest().await.is_ok();
+        let newest = || collection.get(&call.namespace, &call.name).map(|object| object.revision());
+        caught_up && newest() == Some(from.revision)
     }
 
     /// Whether the caller means the object that is there, in the version that is there. Both are filled in
@@ -224,3 +248,7 @@ fn in_place(call: &Call, object: &mut Value) -> Result<(), Status> {
     objectmeta::named(object, &call.name)?;
     objectmeta::place(object, &call.namespace)
 }
+
+#[cfg(test)]
+#[path = "update_tests.rs"]
+mod tests;
