@@ -51,8 +51,15 @@ impl Annotations {
 
     /// What was noted so far.
     pub fn read(&self) -> BTreeMap<String, String> {
-        let Some(notes) = &self.0 else { return BTreeMap::new() };
-        notes.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.with(BTreeMap::clone)
+    }
+
+    /// Shows what was noted so far; nothing is noted meanwhile.
+    pub(super) fn with<T>(&self, show: impl FnOnce(&BTreeMap<String, String>) -> T) -> T {
+        match &self.0 {
+            Some(notes) => show(&notes.notes.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => show(&BTreeMap::new()),
+        }
     }
 
     /// Notes what an object is called that the request makes: its path does not say.

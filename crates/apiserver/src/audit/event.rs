@@ -48,7 +48,7 @@ pub(super) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) object_ref: Option<ObjectRef<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) response_status: Option<Value>,
+    pub(super) response_status: Option<Outcome<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) request_object: Option<&'a Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,8 +56,20 @@ pub(super) struct Event<'a> {
     pub(super) request_received_timestamp: Moment,
     pub(super) stage_timestamp: Moment,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) annotations: &'a BTreeMap<String, String>,
 }
+
+/// The `Status` of an answer.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Outcome<'a> {
+    Refused(&'a Value),
+    Answered { metadata: Empty, code: u16 },
+}
+
+/// `{}`
+#[derive(Serialize)]
+pub(super) struct Empty {}
 
 /// `authentication.k8s.io/v1` `UserInfo`.
 #[derive(Default, Serialize)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tiphys_api::status::Status;
 
-use super::event::{Event, Moment, ObjectRef, User};
+use super::event::{Empty, Event, Moment, ObjectRef, Outcome, User};
 use super::{Annotations, Auditor, Decision, Level, Stage};
 use crate::authz::Target;
 use crate::identity::Identity;
@@ -190,30 +190,35 @@ impl Trail {
             api_version: &object.version,
             subresource: &object.subresource,
         });
-        let response_status =
-            code.map(|code| self.refusal.clone().unwrap_or_else(|| json!({"metadata": {}, "code": code})));
-        let event = Event {
-            kind: "Event",
-            api_version: "audit.k8s.io/v1",
-            level: self.decision.level.as_str(),
-            audit_id: &self.audit_id,
-            stage: stage.as_str(),
-            request_uri: &self.uri,
-            verb: &self.verb,
-            user: self.user.as_ref().map(User::from).unwrap_or_default(),
-            impersonated_user: self.impersonated.as_ref().map(User::from),
-            source_ips: &self.sources,
-            user_agent: &self.agent,
-            object_ref,
-            response_status,
-            request_object: self.request.as_ref(),
-            response_object: self.response.as_ref(),
-            request_received_timestamp: self.received,
-            stage_timestamp: self.auditor.now(),
-            annotations: self.annotations.read(),
-        };
+        let response_status = code.map(|code| match &self.refusal {
+            Some(refusal) => Outcome::Refused(refusal),
+            None => Outcome::Answered { metadata: Empty {}, code },
+        });
         let mut line = Vec::with_capacity(USUAL);
-        match serde_json::to_writer(&mut line, &event) {
+        let written = self.annotations.with(|annotations| {
+            let event = Event {
+                kind: "Event",
+                api_version: "audit.k8s.io/v1",
+                level: self.decision.level.as_str(),
+                audit_id: &self.audit_id,
+                stage: stage.as_str(),
+                request_uri: &self.uri,
+                verb: &self.verb,
+                user: self.user.as_ref().map(User::from).unwrap_or_default(),
+                impersonated_user: self.impersonated.as_ref().map(User::from),
+                source_ips: &self.sources,
+                user_agent: &self.agent,
+                object_ref,
+                response_status,
+                request_object: self.request.as_ref(),
+                response_object: self.response.as_ref(),
+                request_received_timestamp: self.received,
+                stage_timestamp: self.auditor.now(),
+                annotations,
+            };
+            serde_json::to_writer(&mut line, &event)
+        });
+        match written {
             Ok(()) => self.auditor.tell(self.decision.level, line),
             Err(error) => tracing::error!(%error, "an audit event could not be written"),
         }
