@@ -226,6 +226,15 @@ pub fn validate_labels(labels: &Value, path: &Path, errors: &mut Errors) {
     }
 }
 
+/// Finalizers have a domain, but for those that the API knows itself.
+pub fn unqualified_finalizers(object: &Value) -> Errors {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let path = Path::new("metadata").child("finalizers");
+    let unknown = finalizers(object).enumerate().filter(|(_, f)| !f.contains('/') && !STANDARD.contains(f));
+    let why = "name is neither a standard finalizer name nor is it fully qualified";
+    unknown.map(|(i, finalizer)| Error::invalid(&path.index(i), finalizer, why)).collect()
+}
+
 /// Keys of annotations (in either case) and the size of all together.
 pub fn validate_annotations(annotations: &Value, path: &Path, errors: &mut Errors) {
     let mut bytes = 0;

@@ -293,6 +293,33 @@ pub fn initializer(name: &str) -> Vec<String> {
     wrong
 }
 
+/// Words of the expression language (CEL) that are part of its grammar, and those that no variable may have.
+pub const CEL_GRAMMAR: [&str; 4] = ["true", "false", "null", "in"];
+pub const CEL_RESERVED: [&str; 17] = [
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+/// Whether a word means something to the expression language.
+pub fn is_cel_word(text: &str) -> bool {
+    CEL_GRAMMAR.contains(&text) || CEL_RESERVED.contains(&text)
+}
+
 #[cfg(test)]
 #[path = "names_tests.rs"]
 mod tests;

@@ -22,6 +22,10 @@ pub type Amounts = BTreeMap<String, Quantity>;
 const STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";
 const CLAIMS: &str = "persistentvolumeclaims";
 const STORAGE: &str = "requests.storage";
+/// What follows the name of a device's class.
+const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
+/// A claim gets no more devices than this.
+const MOST_DEVICES: i64 = 32;
 
 /// Reads a map of quantities; what is none is left out.
 pub fn amounts(list: &Value) -> Amounts {
@@ -59,6 +63,8 @@ pub enum Meter<'a> {
     Pods,
     Services,
     Claims,
+    /// Claims to devices, by the class of what they ask for.
+    Devices,
     /// Each object is one, under `count/<resource>.<group>` and, for a few, under the resource's name.
     Objects {
         group: &'a str,
@@ -75,6 +81,7 @@ impl<'a> Meter<'a> {
             ("", "pods") => Some(Self::Pods),
             ("", "services") => Some(Self::Services),
             ("", CLAIMS) => Some(Self::Claims),
+            ("resource.k8s.io", "resourceclaims") => Some(Self::Devices),
             _ => Some(Self::Objects { group, resource }),
         }
     }
@@ -85,7 +92,7 @@ impl<'a> Meter<'a> {
             let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
             return Self::of(group, resource);
         }
-        let fixed = [Self::Pods, Self::Services, Self::Claims];
+        let fixed = [Self::Pods, Self::Services, Self::Claims, Self::Devices];
         let alias = || is_alias(name).then_some(Self::Objects { group: "", resource: name });
         fixed.into_iter().find(|meter| meter.tracks(name)).or_else(alias)
     }
@@ -96,6 +103,7 @@ impl<'a> Meter<'a> {
             Self::Pods => ("", "pods"),
             Self::Services => ("", "services"),
             Self::Claims => ("", CLAIMS),
+            Self::Devices => ("resource.k8s.io", "resourceclaims"),
             Self::Objects { group, resource } => (group, resource),
         }
     }
@@ -120,6 +128,7 @@ impl<'a> Meter<'a> {
                     let kind = name.split_once(STORAGE_CLASS).map_or(name, |(_, kind)| kind);
                     matches!(kind, CLAIMS | STORAGE)
                 }
+                Self::Devices => name.ends_with(DEVICES),
                 Self::Objects { group, resource } => group.is_empty() && resource == name && is_alias(name),
             }
     }
@@ -133,7 +142,7 @@ impl<'a> Meter<'a> {
     pub fn handles(self, create: bool, subresource: &str) -> bool {
         match self {
             Self::Pods => (create && subresource.is_empty()) || (!create && subresource == "resize"),
-            Self::Services => subresource.is_empty(),
+            Self::Services | Self::Devices => subresource.is_empty(),
             Self::Claims => subresource.is_empty() || (!create && subresource == "status"),
             Self::Objects { .. } => create && subresource.is_empty(),
         }
@@ -149,6 +158,7 @@ impl<'a> Meter<'a> {
             Self::Pods => add(&mut used, &pods::usage(object)),
             Self::Services => used.extend(service(object)),
             Self::Claims => used.extend(claim(object)),
+            Self::Devices => add(&mut used, &devices(object)),
             Self::Objects { .. } if group.is_empty() && is_alias(resource) => {
                 used.insert(resource.to_owned(), one());
             }
@@ -220,6 +230,33 @@ fn claim(claim: &Value) -> Amounts {
         used.insert(name.to_owned(), amount);
         if !class.is_empty() {
             used.insert(format!("{class}{STORAGE_CLASS}{name}"), amount);
+        }
+    }
+    used
+}
+
+/// The devices that a claim may get of each class. Of alternatives, the most that one of them asks for counts.
+fn devices(claim: &Value) -> Amounts {
+    let asked = |request: &Value| {
+        let count = match request["allocationMode"].as_str() {
+            Some("ExactCount") => request["count"].as_i64().unwrap_or(0),
+            Some("All") => MOST_DEVICES,
+            // Whatever it means, nobody was told what it costs.
+            _ => 0,
+        };
+        let name = format!("{}{DEVICES}", meta::text(request, &["deviceClassName"]));
+        (name, Quantity::from_units(count, Format::DecimalSI))
+    };
+    let mut used = Amounts::new();
+    for request in meta::items(claim, &["spec", "devices", "requests"]) {
+        let mut most = Amounts::new();
+        for (name, count) in meta::items(request, &["firstAvailable"]).iter().map(asked) {
+            let known = most.entry(name).or_insert(count);
+            *known = (*known).max(count);
+        }
+        match (most.is_empty(), &request["exactly"]) {
+            (true, exactly @ Value::Object(_)) => add(&mut used, &Amounts::from([asked(exactly)])),
+            _ => add(&mut used, &most),
         }
     }
     used

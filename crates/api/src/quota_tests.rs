@@ -43,6 +43,8 @@ fn names_lead_to_what_is_counted_under_them() {
         ("secrets", Some(("", "secrets"))),
         ("count/deployments.apps", Some(("apps", "deployments"))),
         ("count/widgets.a.example.com", Some(("a.example.com", "widgets"))),
+        ("gpu.deviceclass.resource.k8s.io/devices", Some(("resource.k8s.io", "resourceclaims"))),
+        ("count/resourceclaims.resource.k8s.io", Some(("resource.k8s.io", "resourceclaims"))),
         ("count/events", None),
         ("example.com/gpu", None),
         ("deployments", None),
@@ -300,4 +302,28 @@ proptest! {
         }
         let _ = Recount::new(&odd[at], now()).status(&odd[with]);
     }
+}
+
+#[test]
+fn claims_to_devices_cost_what_they_may_get_of_each_class() {
+    let meter = Meter::of("resource.k8s.io", "resourceclaims").unwrap();
+    let exactly = |class: &str, mode: &str, count: i64| json!({"deviceClassName": class, "allocationMode": mode, "count": count});
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"devices": {"requests": [
+        {"name": "a", "exactly": exactly("gpu", "ExactCount", 2)},
+        {"name": "b", "exactly": exactly("nic", "All", 0)},
+        {"name": "c", "firstAvailable": [
+            exactly("gpu", "ExactCount", 3), exactly("gpu", "ExactCount", 1), exactly("tpu", "ExactCount", 4)]},
+        {"name": "d", "exactly": exactly("gpu", "Sometimes", 9)},
+    ]}}});
+    let devices = |class: &str| format!("{class}.deviceclass.resource.k8s.io/devices");
+    assert_eq!(
+        used_of(meter, &claim),
+        json!({"count/resourceclaims.resource.k8s.io": "1", devices("gpu"): "5", devices("nic"): "32",
+               devices("tpu"): "4"})
+    );
+    let quotas = [quota(json!({"hard": {devices("gpu"): "6"}}), json!({devices("gpu"): "2"}))];
+    let refused = charge(&quotas, &new(meter, &claim)).unwrap_err().to_string();
+    let gpu = devices("gpu");
+    assert_eq!(refused, format!("exceeded quota: q, requested: {gpu}=5, used: {gpu}=2, limited: {gpu}=6"));
+    assert!(meter.handles(true, "") && meter.handles(false, "") && !meter.handles(false, "status"));
 }

@@ -13,6 +13,8 @@ pub(crate) mod pods;
 pub(crate) mod storage;
 pub(crate) mod workloads;
 
+pub use workloads::SCALE;
+
 /// A column of `meta/v1.Table`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
@@ -34,7 +36,7 @@ impl Column {
     const fn typed(name: &'static str, kind: &'static str) -> Self {
         Self { name, kind, format: "", priority: 0 }
     }
-    const fn text(name: &'static str) -> Self {
+    pub const fn text(name: &'static str) -> Self {
         Self::typed(name, "string")
     }
     const fn number(name: &'static str) -> Self {
@@ -43,9 +45,30 @@ impl Column {
     const fn flag(name: &'static str) -> Self {
         Self::typed(name, "boolean")
     }
-    const fn wide(self) -> Self {
+    /// Shown only in wide output.
+    #[must_use]
+    pub const fn wide(self) -> Self {
         Self { priority: 1, ..self }
     }
+}
+
+/// A `Table` in a version of `meta.k8s.io`, of columns and rows that are complete.
+pub fn table(meta_version: &str, metadata: &Value, columns: Vec<Value>, rows: Vec<Value>) -> Value {
+    json!({"kind": "Table", "apiVersion": meta_version, "metadata": metadata,
+           "columnDefinitions": columns, "rows": rows})
+}
+
+/// A row of a table with what it is about, if that is to be told.
+pub fn row(cells: Vec<Value>, object: Option<Value>) -> Value {
+    let mut row = Map::new();
+    row.insert("cells".to_owned(), cells.into());
+    row.extend(object.map(|object| ("object".to_owned(), object)));
+    row.into()
+}
+
+/// What rows say of objects that are not shown whole.
+pub fn partial(meta_version: &str, metadata: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version, "metadata": metadata})
 }
 
 const NAME: Column = Column { name: "Name", kind: "string", format: "name", priority: 0 };

@@ -86,10 +86,10 @@ pub(crate) static PRIORITY_LEVEL: Printer = Printer {
     columns: &[
         NAME,
         Column::text("Type"),
-        Column::number("NominalConcurrencyShares"),
-        Column::number("Queues"),
-        Column::number("HandSize"),
-        Column::number("QueueLengthLimit"),
+        Column::text("NominalConcurrencyShares"),
+        Column::text("Queues"),
+        Column::text("HandSize"),
+        Column::text("QueueLengthLimit"),
         AGE,
     ],
     cells: |o, now| {
@@ -132,6 +132,14 @@ pub(crate) static SLICE: Printer = Printer {
     cells: |o, now| {
         let spec = |path: &[&str]| Value::from(text(&o["spec"], path));
         vec![name(o), spec(&["nodeName"]), spec(&["driver"]), spec(&["pool", "name"]), age(o, now)]
+    },
+};
+
+pub(crate) static MIGRATION: Printer = Printer {
+    columns: &[Column::text("Name"), Column::text("Resource")],
+    cells: |o, _| {
+        let resource = |field: &str| text(o, &["spec", "resource", field]);
+        vec![name(o), format!("{}.{}", resource("resource"), resource("group")).into()]
     },
 };
 

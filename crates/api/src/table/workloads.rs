@@ -9,6 +9,15 @@ use super::{
 };
 use crate::meta::{self, items, text};
 
+/// `autoscaling/v1.Scale`
+pub static SCALE: Printer = Printer {
+    columns: &[Column::text("Name"), Column::number("Desired"), Column::number("Available"), AGE],
+    cells: |o, now| {
+        let replicas = |part: &str| number(o, &[part, "replicas"]).into();
+        vec![name(o), replicas("spec"), replicas("status"), age(o, now)]
+    },
+};
+
 pub(crate) static DEPLOYMENT: Printer = Printer {
     columns: &[
         NAME,

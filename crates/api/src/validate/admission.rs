@@ -349,32 +349,9 @@ fn policy(spec: &At<'_>, errors: &mut Errors) {
 
 /// An identifier of the expression language that is no word of its grammar.
 fn is_identifier(name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     !name.starts_with(|c: char| c.is_ascii_digit())
         && name.bytes().all(|b| b == b'_' || b.is_ascii_alphanumeric())
-        && !RESERVED.contains(&name)
+        && !names::is_cel_word(name)
 }
 
 fn param_kind(kind: &At<'_>, errors: &mut Errors) {

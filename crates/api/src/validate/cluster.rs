@@ -373,6 +373,9 @@ pub(crate) fn priority_class_update(new: &Value, old: &Value) -> Errors {
     errors
 }
 
+/// What the API itself limits.
+const LIMITED: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
+
 pub(crate) fn limit_range(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
@@ -380,6 +383,12 @@ pub(crate) fn limit_range(object: &Value) -> Errors {
     let mut seen = HashSet::new();
     for limit in spec.get("limits").items() {
         let kind = limit.get("type");
+        let wrong = names::label_key(kind.text());
+        let standard = kind.text().contains('/') || LIMITED.contains(&kind.text());
+        if wrong.is_empty() && !standard {
+            kind.invalid(&mut errors, "must be a standard limit type or fully qualified");
+        }
+        kind.all_invalid(&mut errors, wrong);
         if !seen.insert(kind.text().to_owned()) {
             kind.duplicate(&mut errors);
         }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{At, dns_label, dns_subdomain};
 use crate::field::{Error, Errors};
@@ -183,7 +183,8 @@ fn gated(at: &At<'_>, field: &str, errors: &mut Errors) {
 
 /// Exactly one of some fields.
 fn one_of(at: &At<'_>, fields: &[&str], errors: &mut Errors) {
-    let set: Vec<&str> = fields.iter().copied().filter(|field| at.has(field)).collect();
+    let is_set = |field: &&str| at.has(field) && at.value()[*field] != json!([]);
+    let set: Vec<&str> = fields.iter().copied().filter(is_set).collect();
     let all = || fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
     let (value, must) = match set.len() {
         0 => (String::new(), "must specify one of"),

@@ -614,10 +614,19 @@ pub(crate) fn pod_template_update(new: &Value, _old: &Value) -> Errors {
     pod_template(new)
 }
 
-pub(crate) fn revision_update(new: &Value, old: &Value) -> Errors {
-    let root = At::root(new);
+pub(crate) fn revision(object: &Value) -> Errors {
+    let root = At::root(object);
     let mut errors = Vec::new();
-    root.get("data").unchanged(&mut errors, &old["data"]);
+    let data = root.get("data");
+    if data.value().is_null() {
+        data.required(&mut errors, "data is mandatory");
+    }
     root.get("revision").not_negative(&mut errors);
+    errors
+}
+
+pub(crate) fn revision_update(new: &Value, old: &Value) -> Errors {
+    let mut errors = revision(new);
+    At::root(new).get("data").unchanged(&mut errors, &old["data"]);
     errors
 }
