@@ -88,6 +88,7 @@ impl Security {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
         let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(admission::SigningRequests::new(self.authenticator.clock())),
+            Arc::new(admission::Devices::new(self.authenticator.clock())),
             Arc::new(admission::Signers::new(Arc::clone(&self.authorizer))),
         ];
         plugins.extend(admission::standard(&self.source, &self.outgoing, kinds, &self.authorizer));

@@ -363,4 +363,4 @@ fn constant(literal: &Literal) -> Value<'_> {
 
 #[cfg(test)]
 #[path = "eval_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -29,7 +29,8 @@ fn run(source: &str) -> String {
     }
 }
 
-fn table(cases: &[(&str, &str)]) {
+/// Each expression gives what is written beside it.
+pub(crate) fn all_give(run: impl Fn(&str) -> String, cases: &[(&str, &str)]) {
     let wrong: Vec<String> = cases
         .iter()
         .filter_map(|(source, wanted)| {
@@ -38,6 +39,39 @@ fn table(cases: &[(&str, &str)]) {
         })
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn table(cases: &[(&str, &str)]) {
+    all_give(run, cases);
+}
+
+#[test]
+fn a_value_is_named_where_that_is_allowed() {
+    let gives = |source: &str, environment: Environment| match Program::compile(source, &environment) {
+        Ok(program) => match program.evaluate(&Bindings::new(), &mut Budget::new(RUNTIME_BUDGET)) {
+            Ok(value) => format!("{value:?}"),
+            Err(error) => format!("error: {error}"),
+        },
+        Err(errors) => format!("{errors}").lines().next().unwrap_or_default().to_owned(),
+    };
+    let bound = |source: &str| gives(source, Environment::new().with_bind());
+    all_give(
+        bound,
+        &[
+            ("cel.bind(a, 2, a * a + a)", "6"),
+            ("cel.bind(a, [1, 2], cel.bind(b, a.size(), b + a[0]))", "3"),
+            ("cel.bind(a, 1, a == 1) && cel.bind(a, 'x', a == 'x')", "true"),
+            ("cel.bind(a, 1 / 0, 3)", "error: division by zero"),
+            (
+                "cel.bind(a.b, 1, 2)",
+                "ERROR: <input>:1:11: cel.bind() variable names must be simple identifiers",
+            ),
+        ],
+    );
+    let unbound = gives("cel.bind(a, 2, a)", Environment::new());
+    assert!(unbound.contains("undeclared reference to 'cel'"), "{unbound}");
+    let deep = (0..200).fold("a".to_owned(), |body, _| format!("cel.bind(a, 1, {body})"));
+    assert!(bound(&deep).starts_with("ERROR"), "it may not be higher than other trees");
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod library;
 mod patch;
 mod price;
 mod program;
+pub mod structural;
 mod syntax;
 mod time;
 mod types;

@@ -26,6 +26,7 @@ pub type Constructor = fn(&str) -> Option<Arc<dyn ObjectType>>;
 pub struct Environment {
     variables: Vec<(Arc<str>, Type)>,
     constructor: Option<Constructor>,
+    binds: bool,
 }
 
 impl Environment {
@@ -45,6 +46,13 @@ impl Environment {
     #[must_use]
     pub fn with_constructor(mut self, constructor: Constructor) -> Self {
         self.constructor = Some(constructor);
+        self
+    }
+
+    /// Lets expressions name what they use more than once: `cel.bind(name, value, body)`.
+    #[must_use]
+    pub fn with_bind(mut self) -> Self {
+        self.binds = true;
         self
     }
 
@@ -132,7 +140,7 @@ impl std::fmt::Debug for Program {
 impl Program {
     /// Parses and checks a source of at most 100,000 code points and 250 levels.
     pub fn compile(source: &str, environment: &Environment) -> Result<Self, Errors> {
-        let parsed = parse(source)?;
+        let parsed = parse(source, environment.binds)?;
         let mut errors = Errors::of(source);
         let checked = check(&parsed.expr, parsed.nodes, environment, &mut errors);
         let mut regexes = Regexes::default();

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tiphys_api::names;
+
 /// A type. Cheap to clone. Two object types are the same when their names are.
 #[derive(Clone, Debug)]
 pub enum Type {
@@ -164,33 +166,12 @@ impl fmt::Display for Type {
     }
 }
 
-/// Words of the language that cannot be the name of a field.
-const RESERVED: [&str; 17] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-];
-
 /// The name that expressions use for a property of a schema: `__namespace__` for `namespace`,
 /// `foo__dash__bar` for `foo-bar`. `None` where a property has no such name.
 ///
 /// KEP-2876: letters, digits and `_` stand for themselves; `__`, `.`, `-` and `/` are spelt out.
 pub fn escape(property: &str) -> Option<String> {
-    if RESERVED.contains(&property) || matches!(property, "return" | "var" | "void" | "while") {
+    if names::is_cel_word(property) {
         return Some(format!("__{property}__"));
     }
     if property.is_empty() || property.starts_with(|c: char| c.is_ascii_digit()) {

@@ -1,6 +1,7 @@
 //! The checks and changes between authorization and the store.
 
 mod certificates;
+mod devices;
 mod expressions;
 mod ingress;
 mod initializers;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 
 pub use self::{
     certificates::{Signers, SigningRequests},
+    devices::Devices,
     ingress::DefaultIngressClass,
     initializers::Initializers,
     limit_ranger::LimitRanger,

@@ -407,3 +407,42 @@ async fn a_custom_kind_is_described() {
     let (_, index) = send(&server, "GET", "/openapi/v3", Value::Null).await;
     assert_ne!(index["paths"]["apis/example.com/v1"]["serverRelativeURL"].as_str(), Some(url));
 }
+
+/// A webhook whose authorities are none is not asked: the kind waits until they are mended.
+#[tokio::test]
+async fn a_definition_with_bad_authorities_is_not_served() {
+    let server = server().await;
+    let mut definition = definition();
+    let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://127.0.0.1:1/", "caBundle": "d29yZHM="}}});
+    assert_eq!(send(&server, "POST", DEFINITIONS, definition).await.0, 201);
+    let told = until(&server, &name, "NamesAccepted", "True").await;
+    let established = condition(&told, "Established").unwrap();
+    assert_eq!(
+        (established["status"].as_str(), established["reason"].as_str(), established["message"].as_str()),
+        (Some("False"), Some("InvalidCABundle"), Some("The conversion webhook CABundle is invalid"))
+    );
+    assert!(condition(&told, "NonStructuralSchema").is_none());
+    let mend = json!({"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": null}}}}});
+    let (code, mended) = patch(&server, &format!("{DEFINITIONS}/{name}"), "merge-patch+json", mend).await;
+    assert_eq!(code, 200, "{mended}");
+    until(&server, &name, "Established", "True").await;
+}
+
+#[tokio::test]
+async fn a_definition_tells_who_approved_its_group() {
+    let server = server().await;
+    let mut definition = definition();
+    let plural = definition["spec"]["names"]["plural"].as_str().unwrap().to_owned();
+    definition["spec"]["group"] = "x.k8s.io".into();
+    definition["metadata"]["name"] = format!("{plural}.x.k8s.io").into();
+    definition["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": "unapproved, a try"});
+    let told = defined(&server, definition).await;
+    let conformant = condition(&told, "KubernetesAPIApprovalPolicyConformant").unwrap();
+    assert_eq!(
+        (&conformant["status"], &conformant["reason"]),
+        (&json!("False"), &json!("UnapprovedAnnotation"))
+    );
+}

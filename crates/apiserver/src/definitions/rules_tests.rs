@@ -250,7 +250,7 @@ fn estimates_are_upstreams() {
     ];
     let mut wrong = Vec::new();
     for (schema, rule, expected) in cases {
-        let shape = types::Shape::of(&Structural::compile(&schema), "self").expect("a type");
+        let shape = Shape::of(&Structural::compile(&schema), "self").expect("a type");
         let program = Program::compile(rule, &environment(&shape.ty, false)).expect("a rule");
         let cost = program.estimate(&shape).max;
         if cost != expected {

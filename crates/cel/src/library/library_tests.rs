@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use crate::eval::tests::all_give;
 use crate::{Ask, Authorizer, Bindings, Budget, Decision, Environment, Program, RUNTIME_BUDGET, Type, Value};
 
 struct Fixed;
@@ -38,14 +39,7 @@ fn run(source: &str) -> String {
 }
 
 fn table(cases: &[(&str, &str)]) {
-    let wrong: Vec<String> = cases
-        .iter()
-        .filter_map(|(source, wanted)| {
-            let found = run(source);
-            (found != *wanted).then(|| format!("{source}\n  gives {found}\n  not   {wanted}"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    all_give(run, cases);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ast::{Access, Expr, Fold, FoldKind, Node};
+use super::ast::{Access, Expr, Fold, FoldKind, Literal, Node};
 use super::parser::{Noted, Parser};
 
 /// A call without a target.
@@ -55,6 +55,9 @@ pub(super) fn member(
             let flat = name.as_ref() == "optFlatMap";
             return Ok(Node::OptMap { target: Box::new(target), var, body: Box::new(body), flat });
         }
+        ("bind", 3) if p.binds && matches!(&target.node, Node::Ident(cel) if cel.as_ref() == "cel") => {
+            return bind(p, at, args);
+        }
         _ => return Ok(Node::Call { function: Arc::clone(name), target: Some(Box::new(target)), args }),
     };
     let is_filter = name.as_ref() == "filter";
@@ -74,6 +77,24 @@ pub(super) fn member(
         None => return Err(p.fail(at, "an expression is missing".to_owned())),
     };
     Ok(Node::Fold(Box::new(Fold { kind, range: target, var, var2, filter, body })))
+}
+
+/// How much higher a macro's node is than its arguments show.
+pub(super) fn hidden_levels(name: &str, args: &[Expr]) -> u32 {
+    if name == "bind" && args.len() == 3 { 2 } else { 0 }
+}
+
+/// `cel.bind(var, value, body)` is `[value].map(var, body)[0]`.
+fn bind(p: &mut Parser<'_>, at: u32, args: Vec<Expr>) -> Result<Node, Noted> {
+    let Ok([name, value, body]) = <[Expr; 3]>::try_from(args) else {
+        return Err(p.fail(at, "three arguments are needed".to_owned()));
+    };
+    let var = variable(p, &name, "cel.bind() variable names must be simple identifiers")?;
+    let range = p.node(value.at, Node::List(vec![(value, false)]));
+    let fold = Fold { kind: FoldKind::List, range, var, var2: None, filter: None, body };
+    let list = p.node(at, Node::Fold(Box::new(fold)));
+    let first = p.node(at, Node::Literal(Literal::Int(0)));
+    Ok(Node::Call { function: "_[_]".into(), target: None, args: vec![list, first] })
 }
 
 fn variable(p: &mut Parser<'_>, arg: &Expr, message: &str) -> Result<Arc<str>, Noted> {

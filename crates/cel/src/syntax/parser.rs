@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use tiphys_api::names::CEL_RESERVED;
+
 use super::ast::{Access, Expr, Literal, Node};
 use super::lexer::{Spanned, Token, lex};
 use super::macros;
@@ -15,26 +17,6 @@ const MAX_HEIGHT: u32 = 250;
 /// The most brackets in brackets: how deep this parser recurses, whose steps need more stack.
 const MAX_NESTING: u32 = 100;
 
-/// Names that no variable may have.
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 const PRIMARY: &str = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, \
                        BYTES, IDENTIFIER}";
 
@@ -44,7 +26,7 @@ pub(crate) struct Parsed {
     pub(crate) nodes: u32,
 }
 
-pub(crate) fn parse(source: &str) -> Result<Parsed, Errors> {
+pub(crate) fn parse(source: &str, binds: bool) -> Result<Parsed, Errors> {
     let mut errors = Errors::of(if source.len() > MAX_SOURCE * 4 { "" } else { source });
     let size = source.chars().count();
     if size > MAX_SOURCE {
@@ -57,7 +39,7 @@ pub(crate) fn parse(source: &str) -> Result<Parsed, Errors> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut parser = Parser { chars: &chars, tokens: &tokens, at: 0, nodes: 0, errors };
+    let mut parser = Parser { chars: &chars, tokens: &tokens, at: 0, nodes: 0, errors, binds };
     let expr = parser.expr(0).and_then(|(expr, _)| match parser.peek() {
         Token::End => Ok(expr),
         _ => Err(parser.unexpected("<EOF>")),
@@ -117,6 +99,8 @@ pub(super) struct Parser<'t> {
     at: usize,
     nodes: u32,
     errors: Errors,
+    /// There is `cel.bind`.
+    pub(super) binds: bool,
 }
 
 impl Parser<'_> {
@@ -274,7 +258,7 @@ impl Parser<'_> {
                     let open = self.place();
                     self.at += 1;
                     let (args, h) = self.args(depth)?;
-                    let below = height.max(h);
+                    let below = height.max(h) + macros::hidden_levels(&field, &args);
                     let node = macros::member(self, open, &field, left, args)?;
                     (left, height) = self.higher(open, node, below)?;
                     continue;
@@ -362,7 +346,7 @@ impl Parser<'_> {
         self.take(".");
         let Token::Ident(name) = self.peek().clone() else { return Err(self.unexpected("IDENTIFIER")) };
         self.at += 1;
-        if RESERVED.contains(&name.as_ref()) {
+        if CEL_RESERVED.contains(&name.as_ref()) {
             return Err(self.fail(at, format!("reserved identifier: {name}")));
         }
         if matches!(self.peek(), Token::Symbol("(")) {

@@ -6,10 +6,10 @@ use tiphys_api::custom::{Additional, Rule, Structural};
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::meta;
 use tiphys_api::status::Status;
+use tiphys_cel::structural::{MAX_REQUEST, Shape};
 use tiphys_cel::{Program, Type};
 
 use super::environment;
-use super::types::{MAX_REQUEST, Shape};
 use crate::admission::{self, Attributes, Operation};
 use crate::definitions::{GROUP, RESOURCE};
 

@@ -5,7 +5,6 @@
 //! spend when it runs, and all of them together by what one object may spend.
 
 mod estimate;
-mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +13,10 @@ use serde_json::Value as Json;
 use tiphys_api::custom::{Additional, ListType, Rule, Rules, Structural, Type as JsonType};
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::kind::Str;
+use tiphys_cel::structural::Shape;
 use tiphys_cel::{Bindings, Budget, Environment, EvalError, Program, RUNTIME_BUDGET, Type, Value};
 
 pub(crate) use estimate::Plugin;
-use types::Shape;
 
 /// A message that an expression makes may have this many bytes.
 const MAX_MESSAGE: usize = 5 * 1024;

@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tiphys_api::custom::{Additional, ListType, Structural, Type as Json};
-use tiphys_cel::{Declared, Sizes, Type, escape};
+
+use crate::estimate::Sizes;
+use crate::types::{self, Declared, ListKind, Type, escape};
 
 /// No request is longer, so nothing in one is.
-pub(super) const MAX_REQUEST: u64 = 3 << 20;
+pub const MAX_REQUEST: u64 = 3 << 20;
 
 /// A schema as expressions see it.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
-    pub(super) ty: Type,
+pub struct Shape {
+    pub ty: Type,
     /// The most items, entries or bytes; 0 for what has fields, and for numbers, as upstream counts them.
     most: u64,
     /// The fewest bytes that it takes in JSON.
-    pub(super) least: u64,
+    pub least: u64,
     fields: HashMap<String, Arc<Shape>>,
     item: Option<Arc<Shape>>,
 }
@@ -27,7 +29,7 @@ impl Shape {
     }
 
     /// The shape of a schema; `None` where expressions cannot see what it holds. `name` tells types apart.
-    pub(super) fn of(schema: &Structural, name: &str) -> Option<Self> {
+    pub fn of(schema: &Structural, name: &str) -> Option<Self> {
         if schema.int_or_string {
             return Some(Self::scalar(Type::Dyn, 1, schema.max_length.map_or(MAX_REQUEST - 2, in_bytes)));
         }
@@ -36,13 +38,11 @@ impl Shape {
                 let item = Self::of(schema.items.as_ref()?, &format!("{name}.@items"))?;
                 let most = schema.max_items.unwrap_or((MAX_REQUEST - 2) / (item.least + 1));
                 let kind = match &schema.list {
-                    ListType::Atomic => tiphys_cel::ListKind::Atomic,
-                    ListType::Set => tiphys_cel::ListKind::Set,
-                    ListType::Map(keys) => {
-                        tiphys_cel::ListKind::Map(keys.iter().map(ToString::to_string).collect())
-                    }
+                    ListType::Atomic => ListKind::Atomic,
+                    ListType::Set => ListKind::Set,
+                    ListType::Map(keys) => ListKind::Map(keys.iter().map(ToString::to_string).collect()),
                 };
-                let list = tiphys_cel::ListType { item: item.ty.clone(), kind };
+                let list = types::ListType { item: item.ty.clone(), kind };
                 let ty = Type::List(Arc::new(list));
                 Self { item: Some(Arc::new(item)), ..Self::scalar(ty, 2, most) }
             }
