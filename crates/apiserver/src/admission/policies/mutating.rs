@@ -5,7 +5,7 @@ use serde_json::Value;
 use tiphys_api::decode::{self, FieldValidation, Target};
 use tiphys_api::meta;
 use tiphys_api::patch::{apply, json as json_patch};
-use tiphys_api::status::{Reason, Status, StatusCause};
+use tiphys_api::status::{Details, Reason, Status, StatusCause};
 use tiphys_cel::{Budget, RUNTIME_BUDGET};
 
 use super::compile::{Mutation, Work};
@@ -16,6 +16,38 @@ use crate::admission::matching::Candidate;
 
 /// What the plug-in keeps its memory under.
 const NAME: &str = "MutatingAdmissionPolicy";
+
+/// Why the request is refused, and as what: upstream's code is 403 for both.
+struct Wrong {
+    message: String,
+    reason: Reason,
+}
+
+impl Wrong {
+    /// A policy that could not be asked.
+    fn forbidden(message: String) -> Self {
+        Self { message, reason: Reason::Forbidden }
+    }
+
+    /// A policy that was asked and failed.
+    fn invalid(message: String) -> Self {
+        Self { message, reason: Reason::Invalid }
+    }
+}
+
+/// Why a mutation was not made.
+enum Failed {
+    /// It is the policy's own fault.
+    Policy(String),
+    /// Nothing is known of the kind (yet).
+    Unknown(Status),
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self::Policy(why)
+    }
+}
 
 /// What is remembered between the rounds.
 #[derive(Default, Serialize, Deserialize)]
@@ -64,7 +96,8 @@ pub(super) fn admit(
         }
         let mut failed = |why: String| {
             if !invocation.policy.ignores_failures {
-                wrong.push(denial(&invocation.policy.name, Some(&invocation.binding.name), &why));
+                let message = denial(&invocation.policy.name, Some(&invocation.binding.name), &why);
+                wrong.push(Wrong::invalid(message));
             }
         };
         match applies(policies, attributes, invocation, &namespace, [object, old]) {
@@ -79,7 +112,8 @@ pub(super) fn admit(
         for mutation in mutations {
             match mutate(policies, attributes, invocation, mutation, &namespace, [object, old]) {
                 Ok(mutated) => *object = mutated,
-                Err(why) => failed(why),
+                Err(Failed::Policy(why)) => failed(why),
+                Err(Failed::Unknown(status)) => return Err(status),
             }
         }
         if before != *object {
@@ -100,10 +134,10 @@ pub(super) fn admit(
 }
 
 /// The policies that could not be asked, where that is no reason to go on without them.
-fn wrongs(found: &[Finding<'_>]) -> Vec<String> {
+fn wrongs(found: &[Finding<'_>]) -> Vec<Wrong> {
     let wrong = found.iter().filter_map(|finding| match finding {
         Finding::Misconfigured(Misconfigured { policy, binding, why }) if !policy.ignores_failures => {
-            Some(denial(&policy.name, binding.map(|b| b.name.as_str()), why))
+            Some(Wrong::forbidden(denial(&policy.name, binding.map(|b| b.name.as_str()), why)))
         }
         _ => None,
     });
@@ -117,16 +151,17 @@ fn denial(policy: &str, binding: Option<&str>, why: &str) -> String {
     }
 }
 
-fn refuse(attributes: &Attributes<'_>, object: &Value, wrong: Vec<String>) -> Result<(), Status> {
-    let Some(first) = wrong.first() else { return Ok(()) };
-    let mut status = attributes.forbidden(object, first);
-    status.reason = Reason::Invalid;
-    status.message.clone_from(first);
-    if let Some(details) = &mut status.details {
-        let cause = |message| StatusCause { reason: String::new(), message, field: String::new() };
-        details.causes = wrong.into_iter().map(cause).collect();
-    }
-    Err(status)
+fn refuse(attributes: &Attributes<'_>, object: &Value, wrong: Vec<Wrong>) -> Result<(), Status> {
+    let Some(Wrong { message, reason }) = wrong.first() else { return Ok(()) };
+    let forbidden = attributes.forbidden(object, message);
+    let cause = |wrong: &Wrong| StatusCause {
+        reason: String::new(),
+        message: wrong.message.clone(),
+        field: String::new(),
+    };
+    let causes = wrong.iter().map(cause).collect();
+    let details = forbidden.details.map(|details| Details { causes, ..*details });
+    Err(Status::foreign(Reason::Forbidden.code(), reason.as_str().to_owned(), message.clone(), details))
 }
 
 fn key(invocation: &Invocation<'_>) -> String {
@@ -187,12 +222,19 @@ fn mutate(
     mutation: &Mutation,
     namespace: &Value,
     objects: [&Value; 2],
-) -> Result<Value, String> {
+) -> Result<Value, Failed> {
     let Invocation { policy, matched, .. } = invocation;
     let (group, version, kind) = matched.kind(attributes.subresource);
     let own = (group, version, kind) == (&*matched.row.group, &*matched.version, &*matched.row.kind);
     let target =
         if own { Target::of(&matched.row, &matched.version) } else { Target::builtin(group, version, kind) };
+    let Some(target) = target else {
+        let why = format!(
+            "Resource kind {group}/{version}, Kind={kind} not found. There can be a delay between when \
+             CustomResourceDefinitions are created and when they are available."
+        );
+        return Err(Failed::Unknown(Status::new(Reason::ServiceUnavailable, why)));
+    };
     let patched = shown(policies, attributes, invocation, namespace, objects, |input| {
         let bindings = policy.variables.bind(input.bindings());
         let mut budget = Budget::new(RUNTIME_BUDGET);
@@ -202,8 +244,7 @@ fn mutate(
                 for field in ["apiVersion", "kind"] {
                     config[field] = input.object[field].clone();
                 }
-                let ty = target.ok_or_else(|| format!("Resource kind {kind} not found"))?.ty;
-                apply::overlaid(input.object, &config, ty)
+                apply::overlaid(input.object, &config, target.ty)
                     .map_err(|why| format!("error applying patch: {why}"))
             }
             Mutation::Patch(expression) => {
@@ -212,13 +253,8 @@ fn mutate(
             }
         }
     })?;
-    let mut patched = match &target {
-        Some(target) => {
-            let decoded = decode::decode_tree(target, patched, FieldValidation::Ignore);
-            decoded.map_err(|status| status.message)?.object
-        }
-        None => patched,
-    };
+    let decoded = decode::decode_tree(&target, patched, FieldValidation::Ignore);
+    let mut patched = decoded.map_err(|status| status.message)?.object;
     if own {
         (matched.row.hooks.default)(&matched.version, &mut patched);
     }

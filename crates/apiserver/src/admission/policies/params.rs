@@ -59,7 +59,10 @@ impl Params<'_> {
         let row = self.kinds.kind(group, version, &kind.kind);
         let found = row.and_then(|row| Some((row, row.storage.as_ref()?)));
         let Some((row, storage)) = found else {
-            return Err(format!("paramKind kind `{}, Kind={}` not known", kind.api_version, kind.kind));
+            let (version, kind) = (&kind.api_version, &kind.kind);
+            return Err(format!(
+                "paramKind kind `&ParamKind{{APIVersion:{version},Kind:{kind},}}` not known"
+            ));
         };
         let place = match (row.is_namespaced(), reference.namespace.as_str(), namespace) {
             (false, "", _) => "",

@@ -268,10 +268,81 @@ async fn lists_are_merged_by_their_keys_and_atomic_ones_not_at_all() {
     let wrong = "Object{spec: Object.spec{selector: Object.spec.selector{matchLabels: {'a': 'c'}}}}";
     mutating(&server, "wrong", spec(wrong)).await;
     let (code, answer) = send(&server, "POST", path, deployment("other")).await;
-    assert_eq!(code, 422, "{answer}");
+    // Upstream's code is that of what is forbidden, whatever the reason.
+    assert_eq!((code, answer["code"].as_u64(), answer["reason"].as_str()), (403, Some(403), Some("Invalid")));
+    assert_eq!(answer["details"]["causes"], json!([{"message": answer["message"]}]));
     assert_eq!(
         answer["message"],
         "policy 'wrong' with binding 'wrong-all' denied request: error applying patch: invalid ApplyConfiguration: may \
          not mutate atomic arrays, maps or structs: .spec.selector"
+    );
+}
+
+/// Parameters are chosen by their labels, and the policy is asked once for each.
+#[tokio::test]
+async fn parameters_are_chosen_by_selector() {
+    let server = server().await;
+    let spec = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "validations": [{"expression": "!has(params.data) || object.metadata.name != params.data.taken",
+                         "messageExpression": "'taken by ' + params.metadata.name"}],
+    });
+    let chosen = json!({"paramRef": {"selector": {"matchLabels": {"list": "taken"}},
+                                     "parameterNotFoundAction": "Deny"}});
+    validating(&server, "free", spec, chosen).await;
+    let (code, answer, _) = try_create(&server, "a", json!({})).await;
+    assert_eq!((code, answer["reason"].as_str()), (422, Some("Invalid")));
+    let none = "no params found for policy binding with `Deny` parameterNotFoundAction";
+    assert!(answer["message"].as_str().unwrap().ends_with(none), "{answer}");
+
+    // Nobody is asked about the parameters themselves: they come first.
+    let policy = format!("{GROUP}/validatingadmissionpolicybindings/free-all");
+    let (_, bound) = send(&server, "GET", &policy, Value::Null).await;
+    assert_eq!(send(&server, "DELETE", &policy, Value::Null).await.0, 200);
+    server.registry().cache().wait_newest().await.unwrap();
+    for (name, taken, labels) in [
+        ("one", "x", json!({"list": "taken"})),
+        ("two", "y", json!({"list": "taken"})),
+        ("three", "z", json!({"list": "other"})),
+    ] {
+        let mut map = config_map(name, &json!({"taken": taken}));
+        map["metadata"]["labels"] = labels;
+        create(&server, CONFIG_MAPS, map).await;
+    }
+    let spec = bound["spec"].clone();
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+                         "metadata": {"name": "free-all"}, "spec": spec});
+    create(&server, &format!("{GROUP}/validatingadmissionpolicybindings"), binding).await;
+    for (name, owner) in [("x", Some("one")), ("y", Some("two")), ("z", None), ("w", None)] {
+        let (code, answer, _) = try_create(&server, name, json!({})).await;
+        match owner {
+            Some(owner) => {
+                let wanted = format!("denied request: taken by {owner}");
+                assert!(code == 422 && answer["message"].as_str().unwrap().ends_with(&wanted), "{answer}");
+            }
+            None => assert_eq!(code, 201, "{answer}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn policies_without_what_they_need_forbid() {
+    let server = server().await;
+    let spec = json!({
+        "matchConstraints": about("", "configmaps"), "failurePolicy": "Fail", "reinvocationPolicy": "Never",
+        "paramKind": {"apiVersion": "v1", "kind": "Nothing"},
+        "mutations": [apply("Object{}")],
+    });
+    let path = format!("{GROUP}/mutatingadmissionpolicies");
+    create(&server, &path, policy("MutatingAdmissionPolicy", "lost", &spec)).await;
+    let bound = json!({"policyName": "lost", "paramRef": {"name": "x", "parameterNotFoundAction": "Deny"}});
+    let path = format!("{GROUP}/mutatingadmissionpolicybindings");
+    create(&server, &path, policy("MutatingAdmissionPolicyBinding", "lost-all", &bound)).await;
+    let (code, answer, _) = try_create(&server, "a", json!({})).await;
+    assert_eq!((code, answer["reason"].as_str()), (403, Some("Forbidden")));
+    assert_eq!(
+        answer["message"],
+        "policy 'lost' with binding 'lost-all' denied request: failed to configure binding: paramKind kind \
+         `&ParamKind{APIVersion:v1,Kind:Nothing,}` not known"
     );
 }
