@@ -18,6 +18,7 @@ use tiphys_api::status::Status;
 use tiphys_api::{meta, names};
 use tokio::sync::watch;
 
+use super::matching::Candidate;
 use super::{Attributes, Operation, Plugin};
 use crate::authz::{self, Authorizer, Target};
 use crate::derived::{Derived, Made};
@@ -81,21 +82,24 @@ struct Rule {
 }
 
 impl Rule {
-    fn matches(&self, attributes: &Attributes<'_>) -> bool {
+    fn matches(&self, group: &str, version: &str, resource: &str) -> bool {
         let has = |list: &[String], name: &str| list.iter().any(|item| item == "*" || item == name);
-        has(&self.api_groups, attributes.group)
-            && has(&self.api_versions, attributes.version)
-            && (has(&self.resources, attributes.resource) || self.resources.iter().any(|r| r == "*/*"))
+        has(&self.api_groups, group)
+            && has(&self.api_versions, version)
+            && (has(&self.resources, resource) || self.resources.iter().any(|r| r == "*/*"))
     }
 }
 
 impl Initializer {
-    fn wants(&self, attributes: &Attributes<'_>, object: &Value) -> bool {
+    fn wants(&self, candidate: &Candidate<'_>, object: &Value) -> bool {
         let first = self.name.split('.').next().unwrap_or_default();
         let asks = |name: &str| {
             meta::annotation(object, &format!("{ANNOTATION}{name}")).is_some_and(|v| v == "true")
         };
-        self.rules.iter().any(|rule| rule.matches(attributes))
+        // Whatever name an object is written under, it is the same object.
+        self.rules
+            .iter()
+            .any(|rule| candidate.is_called(|group, version, name| rule.matches(group, version, name)))
             && (!self.opt_in || asks(&self.name) || asks(first))
     }
 
@@ -196,10 +200,12 @@ impl Initializers {
         if compiled.value.is_empty() {
             return Ok(());
         }
+        let kinds = self.kinds.borrow().clone();
+        let candidate = Candidate::new(attributes, &kinds, &*self.source);
         let names: Vec<Value> = compiled
             .value
             .iter()
-            .filter(|initializer| initializer.wants(attributes, object))
+            .filter(|initializer| initializer.wants(&candidate, object))
             .map(|initializer| json!({"name": initializer.name}))
             .collect();
         if !names.is_empty() && !self.is_exempt(attributes, object, &compiled.value) {

@@ -287,3 +287,26 @@ fn lists_only_lose_their_first() {
         assert_eq!(transition(new.as_ref(), old.as_ref()).is_empty(), good, "{old:?} to {new:?}");
     }
 }
+
+/// Who writes an object under an older name cannot get round its initializers.
+#[tokio::test]
+async fn rules_are_about_objects_whatever_they_are_called() {
+    let server = server().await;
+    let rule = json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]});
+    let configuration = json!({"apiVersion": "admissionregistration.k8s.io/v1alpha1",
+        "kind": "InitializerConfiguration", "metadata": {"name": "c"},
+        "initializers": [{"name": FIRST, "rules": [rule]}]});
+    assert_eq!(send(&server, "POST", CONFIGURATIONS, configuration).await.0, 201);
+    server.registry().cache().wait_newest().await.unwrap();
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    for (group, version) in [("apps", "v1"), ("extensions", "v1beta1"), ("apps", "v1beta2")] {
+        let name = format!("{group}-{version}");
+        let deployment = json!({"apiVersion": format!("{group}/{version}"), "kind": "Deployment",
+            "metadata": {"name": name},
+            "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+        let path = format!("/apis/{group}/{version}/namespaces/default/deployments?{ALL}");
+        let (code, made) = send(&server, "POST", &path, deployment).await;
+        assert_eq!((code, pending(&made)), (202, vec![FIRST]), "{made}");
+    }
+}

@@ -272,6 +272,14 @@ impl<'a> Candidate<'a> {
         Some(Matched { row: Arc::clone(row), version: version.to_owned() })
     }
 
+    /// Whether the request's resource, or another under which the same objects are served, has such a group, version
+    /// and name.
+    pub(super) fn is_called(&self, such: impl Fn(&str, &str, &str) -> bool) -> bool {
+        let Attributes { group, version, resource, .. } = *self.attributes;
+        such(group, version, resource)
+            || self.equivalents().iter().any(|e| such(&e.row.group, &e.version, &e.row.resource))
+    }
+
     /// The other resources and versions under which the same objects are served.
     fn equivalents(&self) -> &[Matched] {
         let Attributes { group, version, resource, subresource, .. } = *self.attributes;

@@ -111,6 +111,58 @@ fn equivalent_resources_match_unless_the_policy_is_exact() {
     assert_eq!(ask(webhook, &event, json!({}), Value::Null), Ok(None));
 }
 
+/// What is the same object matches under whatever name it is written, and its own name alone where that is asked for.
+#[test]
+fn equivalent_resources_are_found_across_groups_and_versions() {
+    let (kinds, source) = (Kinds::builtin(), source());
+    for (written, ruled) in [
+        (("extensions", "v1beta1", "deployments"), ("apps", "v1", "deployments")),
+        (("apps", "v1", "deployments"), ("extensions", "v1beta1", "deployments")),
+        (("apps", "v1beta2", "deployments"), ("extensions", "v1beta1", "deployments")),
+        (("extensions", "v1beta1", "daemonsets"), ("apps", "v1", "daemonsets")),
+        (("extensions", "v1beta1", "replicasets"), ("apps", "v1", "replicasets")),
+        (("extensions", "v1beta1", "ingresses"), ("networking.k8s.io", "v1", "ingresses")),
+        (("networking.k8s.io", "v1", "ingresses"), ("extensions", "v1beta1", "ingresses")),
+        (("extensions", "v1beta1", "networkpolicies"), ("networking.k8s.io", "v1", "networkpolicies")),
+        (("", "v1", "events"), ("events.k8s.io", "v1", "events")),
+        (("events.k8s.io", "v1", "events"), ("", "v1", "events")),
+        (
+            ("autoscaling", "v1", "horizontalpodautoscalers"),
+            ("autoscaling", "v2", "horizontalpodautoscalers"),
+        ),
+        (("batch", "v1beta1", "cronjobs"), ("batch", "v1", "cronjobs")),
+    ] {
+        let case = Case { group: written.0, ..Case::new(Operation::Create, written.2, "x") };
+        let attributes = Attributes { version: written.1, ..case.attributes() };
+        let candidate = Candidate::new(&attributes, &kinds, &source);
+        let about = |policy: &str, (group, version, resource): (&str, &str, &str)| {
+            let rule = rule(json!({"apiGroups": [group], "apiVersions": [version], "resources": [resource]}));
+            let webhook = Matcher::webhook(&json!({"rules": [rule], "matchPolicy": policy})).unwrap();
+            let policy =
+                Matcher::resources(&json!({"resourceRules": [rule], "matchPolicy": policy})).unwrap();
+            let found = [webhook, policy].map(|m| m.matches(&candidate, &json!({}), &Value::Null).unwrap());
+            let [webhook, policy] = found.map(|m| m.map(|m| (m.row.group.to_string(), m.version)));
+            assert_eq!(webhook, policy);
+            webhook
+        };
+        let (group, version, _) = ruled;
+        let found = about("Equivalent", ruled);
+        assert_eq!(found, Some((group.to_owned(), version.to_owned())), "{written:?} for {ruled:?}");
+        assert_eq!(about("Exact", ruled), None, "{written:?} for {ruled:?}");
+        let itself = Some((written.0.to_owned(), written.1.to_owned()));
+        assert_eq!([about("Equivalent", written), about("Exact", written)], [itself.clone(), itself]);
+        assert_eq!(about("Equivalent", ("policy", "v1", "poddisruptionbudgets")), None);
+    }
+    let case = Case { group: "extensions", ..Case::new(Operation::Update, "deployments/scale", "x") };
+    let attributes = Attributes { version: "v1beta1", ..case.attributes() };
+    let candidate = Candidate::new(&attributes, &kinds, &source);
+    let scale =
+        rule(json!({"apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments/scale"]}));
+    let found = Matcher::webhook(&json!({"rules": [scale]})).unwrap();
+    let found = found.matches(&candidate, &json!({}), &Value::Null).unwrap().unwrap();
+    assert_eq!(found.kind("scale"), ("autoscaling", "v1", "Scale"), "shown as the rule's version has it");
+}
+
 #[test]
 fn what_is_excluded_never_matches_and_no_rules_of_a_policy_match_all() {
     let (kinds, source) = (Kinds::builtin(), source());

@@ -9,6 +9,7 @@ use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
 use tiphys_api::kind::{Kind, api_version};
 use tiphys_api::status::Status;
+use tiphys_api::table::{self, Column, Printer};
 
 use super::negotiate::{Accepted, Encoding, Shape};
 
@@ -129,26 +130,22 @@ impl View {
     fn row(&self, stored: &Bytes) -> Result<Value, Status> {
         let mut tree = self.complete(stored)?;
         let cells = self.kind.cells(&self.version, &tree, self.now);
-        let mut row = Map::new();
-        row.insert("cells".into(), cells.into());
         let beta = matches!(self.accepted.shape, Shape::Table { beta: true });
-        match self.include {
-            Include::None => {}
-            Include::Metadata => {
-                row.insert("object".into(), parse(&metadata_of(stored, beta)?)?);
-            }
-            Include::Object => {
-                convert::from_storage(&self.kind, &self.version, &mut tree);
-                row.insert("object".into(), tree);
-            }
-        }
-        Ok(Value::Object(row))
+        Ok(table::row(
+            cells,
+            match self.include {
+                Include::None => None,
+                Include::Metadata => Some(parse(&metadata_of(stored, beta)?)?),
+                Include::Object => {
+                    convert::from_storage(&self.kind, &self.version, &mut tree);
+                    Some(tree)
+                }
+            },
+        ))
     }
 
     fn table(&self, beta: bool, rows: Vec<Value>, metadata: &Value) -> Value {
-        let columns = self.kind.columns(&self.version);
-        json!({"kind": "Table", "apiVersion": meta_version(beta), "metadata": metadata,
-               "columnDefinitions": columns, "rows": rows})
+        table::table(meta_version(beta), metadata, self.kind.columns(&self.version), rows)
     }
 
     /// One object.
@@ -221,14 +218,10 @@ impl View {
                 "kind": *self.kind.kind, "apiVersion": api_version(&self.kind.group, &self.version),
                 "metadata": metadata,
             }),
-            Shape::Metadata { beta } => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": metadata})
-            }
+            Shape::Metadata { beta } => table::partial(meta_version(beta), &metadata),
             Shape::Table { beta } => {
-                let object = json!({
-                    "kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": metadata,
-                });
-                let row = json!({"cells": vec![Value::Null; self.kind.columns(&self.version).len()], "object": object});
+                let cells = vec![Value::Null; self.kind.columns(&self.version).len()];
+                let row = table::row(cells, Some(table::partial(meta_version(beta), &metadata)));
                 self.table(beta, vec![row], &json!({"resourceVersion": revision}))
             }
         };
@@ -261,6 +254,32 @@ impl View {
             }
         }
     }
+}
+
+/// An object that is no kind's own, as a client asked to see it; `printer` makes its row.
+pub(crate) fn printed(
+    object: &Value,
+    printer: &Printer,
+    accepted: &Accepted,
+    include: Include,
+    now: Timestamp,
+) -> Result<Bytes, Status> {
+    let shown = match accepted.shape {
+        Shape::Whole => object.clone(),
+        Shape::Metadata { beta } => table::partial(meta_version(beta), &object["metadata"]),
+        Shape::Table { beta } => {
+            let version = meta_version(beta);
+            let about = match include {
+                Include::None => None,
+                Include::Metadata => Some(table::partial(version, &object["metadata"])),
+                Include::Object => Some(object.clone()),
+            };
+            let columns = printer.columns.iter().map(Column::definition).collect();
+            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+            table::table(version, &metadata, columns, vec![table::row((printer.cells)(object, now), about)])
+        }
+    };
+    value(&shown, accepted.encoding, accepted.pretty)
 }
 
 fn meta_version(beta: bool) -> &'static str {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
-use tiphys_api::table::human_duration;
+use tiphys_api::table::{self, Column, human_duration};
 use tiphys_store::Revision;
 
 use super::body::{self, Body, RequestBody};
@@ -24,6 +24,8 @@ use crate::registry::{Call, Past, Updating};
 /// The name of the subresource.
 pub(super) const HISTORY: &str = "history";
 const VERSION: &str = "history.tiphys.io/v1";
+/// What tables are written in.
+const META: &str = "meta.k8s.io/v1";
 /// What is posted to restore a version: its `resourceVersion` names it.
 const RESTORE: &str = "Restore";
 
@@ -83,7 +85,7 @@ impl Handler {
         let older = past.items.iter().skip(1).map(Some).chain([None]);
         let changes: Vec<_> = past.items.iter().zip(older).take(shown).collect();
         let answer = match accepted.shape {
-            Shape::Table { .. } => table(call, &changes, self.registry.now()),
+            Shape::Table { .. } => told(call, &changes, self.registry.now()),
             _ => {
                 let items: Vec<_> = changes.iter().map(|(version, older)| item(version, *older)).collect();
                 let next = next.map(|next| next.to_string()).unwrap_or_default();
@@ -203,10 +205,16 @@ fn item(version: &Past, older: Option<&Past>) -> Value {
     item.into()
 }
 
-fn table(call: &Call, changes: &[(&Past, Option<&Past>)], now: Timestamp) -> Value {
-    let column = |name: &str, priority: u8| json!({"name": name, "type": "string", "format": "", "description": name, "priority": priority});
-    let columns = [("Version", 0), ("Age", 0), ("User", 0), ("Verb", 0), ("Manager", 1), ("Changed", 0)];
-    let columns: Vec<_> = columns.map(|(name, priority)| column(name, priority)).into();
+const COLUMNS: [Column; 6] = [
+    Column::text("Version"),
+    Column::text("Age"),
+    Column::text("User"),
+    Column::text("Verb"),
+    Column::text("Manager").wide(),
+    Column::text("Changed"),
+];
+
+fn told(call: &Call, changes: &[(&Past, Option<&Past>)], now: Timestamp) -> Value {
     let row = |(version, older): &(&Past, Option<&Past>)| {
         let author = version.author.as_ref();
         let told = |of: fn(&crate::registry::Author) -> String| author.map_or("<unknown>".to_owned(), of);
@@ -225,12 +233,10 @@ fn table(call: &Call, changes: &[(&Past, Option<&Past>)], now: Timestamp) -> Val
         ];
         let metadata = json!({"name": call.name, "namespace": call.namespace,
                               "resourceVersion": version.revision.to_string()});
-        let object =
-            json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-        json!({"cells": cells, "object": object})
+        table::row(cells.map(Value::from).into(), Some(table::partial(META, &metadata)))
     };
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns,
-           "rows": changes.iter().map(row).collect::<Vec<_>>()})
+    let columns = COLUMNS.iter().map(Column::definition).collect();
+    table::table(META, &json!({}), columns, changes.iter().map(row).collect())
 }
 
 /// The fields in which a version differs from the one before; nothing where there was none.

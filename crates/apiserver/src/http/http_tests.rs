@@ -178,7 +178,10 @@ async fn lists_go_on_where_they_stopped() {
     let (code, unknown) =
         send(&server, "GET", &format!("{MAPS}?fieldSelector=data.x%3Db"), Value::Null).await;
     assert_eq!(code, 400, "{unknown}");
-    assert!(unknown["message"].as_str().unwrap().contains("field label not supported: data.x"));
+    assert_eq!(
+        unknown["message"],
+        "\"data.x\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+    );
     assert_eq!(send(&server, "GET", &format!("{MAPS}?limit=x"), Value::Null).await.0, 400);
     assert_eq!(send(&server, "GET", &format!("{MAPS}?continue=x"), Value::Null).await.0, 400);
 }
@@ -468,12 +471,17 @@ async fn a_panic_is_an_answer() {
 #[tokio::test]
 async fn a_selector_that_means_nothing_is_told_plainly() {
     let server = server().await;
-    for (query, why) in [
-        ("fieldSelector=bogus%3D1", "field label not supported: bogus"),
-        ("labelSelector=a%3Db%3Dc", "found '=', expected: ',' or 'end of string'"),
+    const PODS: &str = "/api/v1/pods";
+    const JOBS: &str = "/apis/batch/v1/jobs";
+    let metadata = "only \"metadata.name\", \"metadata.namespace\"";
+    for (path, query, why) in [
+        (MAPS, "fieldSelector=bogus%3D1", format!("\"bogus\" is not a known field selector: {metadata}")),
+        (PODS, "fieldSelector=bogus%3D1", "field label not supported: bogus".to_owned()),
+        (JOBS, "fieldSelector=bogus%3D1", "field label \"bogus\" not supported for batchv1.Job".to_owned()),
+        (MAPS, "labelSelector=a%3Db%3Dc", "found '=', expected: ',' or 'end of string'".to_owned()),
     ] {
-        let (code, refused) = send(&server, "GET", &format!("{MAPS}?{query}"), Value::Null).await;
-        assert_eq!((code, refused["message"].as_str().unwrap()), (400, why));
+        let (code, refused) = send(&server, "GET", &format!("{path}?{query}"), Value::Null).await;
+        assert_eq!((code, refused["message"].as_str().unwrap()), (400, why.as_str()));
     }
 }
 
@@ -509,4 +517,29 @@ async fn cbor_is_spoken() {
     assert_eq!(events.headers["content-type"], "application/cbor-seq");
     let first = cbor::decode(&events.body).unwrap();
     assert_eq!((&first["type"], &first["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("a")));
+}
+
+#[tokio::test]
+async fn a_scale_has_columns_of_its_own() {
+    let server = server().await;
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    assert_eq!(send(&server, "POST", path, deployment).await.0, 201);
+    let as_table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
+    let table = ask(&server, "GET", &format!("{path}/d/scale"), &as_table, "").await.json();
+    let columns = table["columnDefinitions"].as_array().unwrap().iter();
+    let columns: Vec<&str> = columns.map(|c| c["name"].as_str().unwrap()).collect();
+    assert_eq!(table["kind"], "Table");
+    assert_eq!(columns, ["Name", "Desired", "Available", "Age"]);
+    let row = &table["rows"][0];
+    assert_eq!(row["cells"].as_array().unwrap()[..3], [json!("d"), json!(2), json!(0)]);
+    assert_eq!(
+        (&row["object"]["kind"], &row["object"]["metadata"]["name"]),
+        (&json!("PartialObjectMetadata"), &json!("d"))
+    );
+    let whole =
+        ask(&server, "GET", &format!("{path}/d/scale?includeObject=Object"), &as_table, "").await.json();
+    assert_eq!(whole["rows"][0]["object"]["kind"], "Scale");
 }

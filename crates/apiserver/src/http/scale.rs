@@ -7,9 +7,11 @@ use tiphys_api::convert;
 use tiphys_api::decode::{self, Target};
 use tiphys_api::kind::Scale;
 use tiphys_api::status::Status;
+use tiphys_api::table::SCALE;
 
 use super::body::{self, Body, RequestBody};
 use super::dialect::{self, Dialect};
+use super::encode::Include;
 use super::negotiate::{self, Offer};
 use super::patch::Patch;
 use super::request_info::Verb;
@@ -28,8 +30,9 @@ impl Handler {
         body: RequestBody,
     ) -> Result<Response<Body>, Status> {
         let offer =
-            Offer { stream: false, shapes: false, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
+            Offer { stream: false, shapes: true, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
+        let include = Include::parse(asked.query.text("includeObject"))?;
         let target = Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| unbuilt("Scale"))?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = match verb {
@@ -55,7 +58,8 @@ impl Handler {
             }
         };
         let object: Value = serde_json::from_slice(&object).map_err(Status::internal)?;
-        let shown = encode::value(&convert::scale_of(scale, &object), accepted.encoding, accepted.pretty)?;
+        let scaled = convert::scale_of(scale, &object);
+        let shown = encode::printed(&scaled, &SCALE, &accepted, include, self.registry.now())?;
         Ok(respond::response(StatusCode::OK, accepted.encoding.media_type(), Body::Full(shown)))
     }
 

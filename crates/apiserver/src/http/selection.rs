@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tiphys_api::kind::Kind;
 use tiphys_api::selector::{FieldRequirement, FieldSelector, LabelSelector};
 use tiphys_api::status::Status;
 
@@ -23,7 +24,7 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
                 Some(custom) => custom.is_selectable(&call.version, field),
             };
         if !known {
-            return Err(Status::bad_request(format!("field label not supported: {field}")));
+            return Err(Status::bad_request(unknown(kind, field)));
         }
     }
     if !call.name.is_empty() {
@@ -36,4 +37,15 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
     let namespace = (!call.namespace.is_empty()).then(|| Arc::from(call.namespace.as_str()));
     let uninitialized = call.uninitialized;
     Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), uninitialized })
+}
+
+/// What upstream says of a field that a kind cannot be selected by.
+fn unknown(kind: &Kind, field: &str) -> String {
+    match &*kind.kind {
+        "Job" if kind.custom.is_none() => format!("field label {field:?} not supported for batchv1.Job"),
+        _ if kind.custom.is_none() && kind.fields.is_empty() => {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
 }

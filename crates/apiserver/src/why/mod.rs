@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tiphys_api::meta;
+use tiphys_api::table::{self, Column};
 
 /// The API version of explanations and reports.
 pub(crate) const VERSION: &str = "why.tiphys.io/v1";
@@ -134,12 +135,11 @@ impl Explanation {
 
     /// The same for people.
     pub(crate) fn to_table(&self, subject: &Subject) -> Value {
-        let column = |name: &str| json!({"name": name, "type": "string", "format": "", "description": name, "priority": 0});
-        let columns: Vec<_> = ["Reason", "By", "Object", "Message"].map(column).into();
+        const META: &str = "meta.k8s.io/v1";
+        let columns = ["Reason", "By", "Object", "Message"].map(|name| Column::text(name).definition());
         let row = |cells: [String; 4]| {
             let metadata = json!({"name": subject.name, "namespace": subject.namespace});
-            let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-            json!({"cells": cells, "object": object})
+            table::row(cells.map(Value::from).into(), Some(table::partial(META, &metadata)))
         };
         let mut rows: Vec<_> = self
             .causes
@@ -158,8 +158,7 @@ impl Explanation {
             let nothing = "nothing is known that keeps it from its wanted state";
             rows.push(row(["<none>".to_owned(), String::new(), String::new(), nothing.to_owned()]));
         }
-        json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns,
-               "rows": rows})
+        table::table(META, &json!({}), columns.into(), rows)
     }
 }
 
