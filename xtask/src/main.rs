@@ -67,7 +67,7 @@ enum Task {
     /// Distil the structure of the versions that upstream has removed into the artefact that `tiphys-api` embeds.
     ///
     /// Inputs: directories with Go sources as `<group>/<version>`, the newest release first: k8s.io/api as it is, of
-    /// 1.20 and of 1.13, and `pkg/apis` of k8s.io/apiextensions-apiserver.
+    /// 1.20 and of 1.13, and `pkg/apis` of k8s.io/apiextensions-apiserver and of kube-aggregator of 1.20.
     Removed {
         #[arg(required = true)]
         roots: Vec<PathBuf>,

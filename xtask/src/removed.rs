@@ -57,6 +57,21 @@ const REMOVED: &[(&str, &str, &[&str])] = &[
     ),
     ("admissionregistration.v1alpha1", "admissionregistration.k8s.io", &["InitializerConfiguration"]),
     ("apiextensions.v1beta1", "apiextensions.k8s.io", &["CustomResourceDefinition"]),
+    ("authentication.v1beta1", "authentication.k8s.io", &["SelfSubjectReview", "TokenReview"]),
+    (
+        "authorization.v1beta1",
+        "authorization.k8s.io",
+        &[
+            "LocalSubjectAccessReview",
+            "SelfSubjectAccessReview",
+            "SelfSubjectRulesReview",
+            "SubjectAccessReview",
+        ],
+    ),
+    ("apiregistration.v1beta1", "apiregistration.k8s.io", &["APIService"]),
+    ("flowcontrol.v1beta1", "flowcontrol.apiserver.k8s.io", &["FlowSchema", "PriorityLevelConfiguration"]),
+    ("flowcontrol.v1beta2", "flowcontrol.apiserver.k8s.io", &["FlowSchema", "PriorityLevelConfiguration"]),
+    ("flowcontrol.v1beta3", "flowcontrol.apiserver.k8s.io", &["FlowSchema", "PriorityLevelConfiguration"]),
 ];
 
 /// What 1.13 had in the metadata of every object. A `+` opens an object that stands in the current artefact.

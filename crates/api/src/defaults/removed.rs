@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Fill::{Bool, Int, Text};
 use super::{each, fill, is_text, object, spec};
+use crate::convert::removed::others::PRESERVE_ZERO;
 use crate::custom::definition;
 use crate::meta::{self, as_map, child_mut};
 
@@ -176,6 +177,33 @@ pub(crate) fn signing_request(version: &str, request: &mut Value) {
         spec.entry("usages").or_insert_with(|| json!(["digital signature", "key encipherment"]));
     }
 }
+
+/// The betas of `flowcontrol.apiserver.k8s.io`, where no shares meant 30.
+pub(crate) fn priority_level(version: &str, level: &mut Value) {
+    let assured = matches!(version, "v1beta1" | "v1beta2");
+    let zero = version == "v1" || !assured && meta::annotation(level, PRESERVE_ZERO).is_some();
+    let limited = |level: &mut Value, change: &dyn Fn(&mut Map<String, Value>)| {
+        object(spec(level), "limited").into_iter().for_each(change);
+    };
+    limited(level, &|limited| {
+        if let Some(shares) = limited.remove("assuredConcurrencyShares").filter(|_| assured) {
+            limited.insert(SHARES.to_owned(), shares);
+        }
+        if !zero && limited.get(SHARES).is_some_and(|shares| *shares == 0) {
+            limited.remove(SHARES);
+        }
+    });
+    super::priority_level(version, level);
+    if assured {
+        limited(level, &|limited| {
+            if let Some(shares) = limited.remove(SHARES) {
+                limited.insert("assuredConcurrencyShares".to_owned(), shares);
+            }
+        });
+    }
+}
+
+const SHARES: &str = "nominalConcurrencyShares";
 
 #[cfg(test)]
 #[path = "removed_tests.rs"]

@@ -142,3 +142,33 @@ fn old_webhooks_are_more_lenient() {
         assert_eq!(old["webhooks"][1]["failurePolicy"], "Fail");
     }
 }
+
+#[test]
+fn no_shares_meant_thirty() {
+    let group = "flowcontrol.apiserver.k8s.io";
+    let shares = |version: &str, limited: Value| {
+        let spec = json!({"type": "Limited", "limited": limited});
+        defaulted(group, version, "PriorityLevelConfiguration", spec)["spec"]["limited"].clone()
+    };
+    for (version, field) in [
+        ("v1beta1", "assuredConcurrencyShares"),
+        ("v1beta2", "assuredConcurrencyShares"),
+        ("v1beta3", "nominalConcurrencyShares"),
+    ] {
+        for limited in [json!({}), json!({field: 0})] {
+            assert_eq!(shares(version, limited), json!({field: 30, "lendablePercent": 0}), "{version}");
+        }
+        assert_eq!(shares(version, json!({field: 7}))[field], 7, "{version}");
+    }
+    assert_eq!(shares("v1", json!({"nominalConcurrencyShares": 0}))["nominalConcurrencyShares"], 0);
+    let kinds = Kinds::builtin();
+    let row = kinds.kind(group, "v1", "PriorityLevelConfiguration").unwrap();
+    let mut none = json!({"apiVersion": format!("{group}/v1"), "metadata": {"name": "a"},
+        "spec": {"limited": {"nominalConcurrencyShares": 0}}});
+    let stored = none.clone();
+    (row.hooks.from_storage)("v1beta3", &mut none);
+    (row.hooks.default)("v1beta3", &mut none);
+    assert_eq!(none["spec"]["limited"]["nominalConcurrencyShares"], 0, "it is said that none means none");
+    (row.hooks.to_storage)("v1beta3", &mut none);
+    assert_eq!(none["metadata"], stored["metadata"]);
+}

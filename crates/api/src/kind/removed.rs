@@ -51,6 +51,8 @@ const fn row(
 const RBAC: &str = "rbac.authorization.k8s.io";
 const STORAGE: &str = "storage.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 
 /// Versions of kinds whose group still has them.
 const VERSIONS: &[Removed] = &[
@@ -129,6 +131,61 @@ const VERSIONS: &[Removed] = &[
         "apiextensions.k8s.io/v1 CustomResourceDefinition",
     ),
     row("discovery.k8s.io", "v1beta1", "EndpointSlice", (21, 25), "discovery.k8s.io/v1 EndpointSlice"),
+    row("authentication.k8s.io", "v1beta1", "SelfSubjectReview", (30, 33), ""),
+    row("authentication.k8s.io", "v1beta1", "TokenReview", (19, 22), "authentication.k8s.io/v1 TokenReview"),
+    row(
+        AUTHORIZATION,
+        "v1beta1",
+        "LocalSubjectAccessReview",
+        (19, 22),
+        "authorization.k8s.io/v1 LocalSubjectAccessReview",
+    ),
+    row(
+        AUTHORIZATION,
+        "v1beta1",
+        "SelfSubjectAccessReview",
+        (19, 22),
+        "authorization.k8s.io/v1 SelfSubjectAccessReview",
+    ),
+    row(
+        AUTHORIZATION,
+        "v1beta1",
+        "SelfSubjectRulesReview",
+        (19, 22),
+        "authorization.k8s.io/v1 SelfSubjectRulesReview",
+    ),
+    row(
+        AUTHORIZATION,
+        "v1beta1",
+        "SubjectAccessReview",
+        (19, 22),
+        "authorization.k8s.io/v1 SubjectAccessReview",
+    ),
+    row("apiregistration.k8s.io", "v1beta1", "APIService", (19, 22), "apiregistration.k8s.io/v1 APIService"),
+    row(FLOW_CONTROL, "v1beta3", "FlowSchema", (29, 32), "flowcontrol.apiserver.k8s.io/v1 FlowSchema"),
+    row(
+        FLOW_CONTROL,
+        "v1beta3",
+        "PriorityLevelConfiguration",
+        (29, 32),
+        "flowcontrol.apiserver.k8s.io/v1 PriorityLevelConfiguration",
+    ),
+    row(FLOW_CONTROL, "v1beta2", "FlowSchema", (26, 29), "flowcontrol.apiserver.k8s.io/v1beta3 FlowSchema"),
+    row(
+        FLOW_CONTROL,
+        "v1beta2",
+        "PriorityLevelConfiguration",
+        (26, 29),
+        "flowcontrol.apiserver.k8s.io/v1beta3 PriorityLevelConfiguration",
+    ),
+    row(FLOW_CONTROL, "v1beta1", "FlowSchema", (23, 26), "flowcontrol.apiserver.k8s.io/v1beta3 FlowSchema"),
+    row(
+        FLOW_CONTROL,
+        "v1beta1",
+        "PriorityLevelConfiguration",
+        (23, 26),
+        "flowcontrol.apiserver.k8s.io/v1beta3 PriorityLevelConfiguration",
+    ),
 ];
 
 /// Kinds that have moved to another group, which is that of the row they share their storage with.
@@ -234,6 +291,13 @@ fn speak(kind: &mut Kind) {
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             hooks.default = defaults::definition;
             (hooks.to_storage, hooks.from_storage) = (definitions::to_storage, definitions::from_storage);
+        }
+        (AUTHORIZATION, "LocalSubjectAccessReview" | "SubjectAccessReview") => {
+            (hooks.to_storage, hooks.from_storage) = (others::review_to, others::review_from);
+        }
+        (FLOW_CONTROL, "PriorityLevelConfiguration") => {
+            hooks.default = defaults::priority_level;
+            (hooks.to_storage, hooks.from_storage) = (others::level_to, others::level_from);
         }
         ("certificates.k8s.io", "CertificateSigningRequest") => hooks.default = defaults::signing_request,
         _ => {}

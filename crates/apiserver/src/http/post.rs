@@ -55,9 +55,13 @@ impl Handler {
             return self.bind(&pod, &object).await;
         }
         self.registry.admit_asked(call, &mut object).await?;
-        let Kind { group, resource, .. } = &*call.kind;
+        let Kind { group, resource, hooks, .. } = &*call.kind;
+        // Nothing is stored, but what is asked and answered is, too, read in one version alone.
+        (hooks.to_storage)(&call.version, &mut object);
         let answer = self.security.review(group, resource, &call.namespace, &call.user, object).await;
-        answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))?
+        let mut answer = answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))??;
+        (hooks.from_storage)(&call.version, &mut answer);
+        Ok(answer)
     }
 
     /// Puts a pod on a node.

@@ -99,3 +99,48 @@ async fn without_the_switch_old_versions_are_not_found() {
     }
     assert_eq!(json(&server, "GET", "/apis/apps/v1/deployments", Value::Null).await.0, 200);
 }
+
+#[tokio::test]
+async fn reviews_and_flows_are_spoken_in_their_betas() {
+    let server = server().await;
+    let reviews = "/apis/authorization.k8s.io/v1beta1/subjectaccessreviews";
+    let review = json!({"apiVersion": "authorization.k8s.io/v1beta1", "kind": "SubjectAccessReview", "spec": {
+        "group": ["system:masters"], "nonResourceAttributes": {"path": "/x", "verb": "get"}}});
+    let answer =
+        ask(&server, "POST", reviews, &[("content-type", "application/json")], review.to_string()).await;
+    assert_eq!((answer.code, &answer.json()["status"]["allowed"]), (201, &json!(true)));
+    assert_eq!(answer.json()["spec"], review["spec"]);
+    assert_eq!(answer.json()["apiVersion"], "authorization.k8s.io/v1beta1");
+    assert_eq!(
+        answer.headers["warning"],
+        "299 - \"authorization.k8s.io/v1beta1 SubjectAccessReview is deprecated in v1.19+, unavailable in v1.22+; use \
+         authorization.k8s.io/v1 SubjectAccessReview\""
+    );
+    let review =
+        json!({"apiVersion": "authentication.k8s.io/v1beta1", "kind": "TokenReview", "spec": {"token": "x"}});
+    let (code, answer) =
+        json(&server, "POST", "/apis/authentication.k8s.io/v1beta1/tokenreviews", review).await;
+    assert_eq!((code, answer["status"]["error"].is_string()), (201, true), "{answer}");
+
+    let level = |version: &str, shares: Value| {
+        json!({"apiVersion": format!("flowcontrol.apiserver.k8s.io/{version}"), "kind": "PriorityLevelConfiguration",
+            "metadata": {"name": "l"}, "spec": {"type": "Limited", "limited": shares}})
+    };
+    let of =
+        |version: &str| format!("/apis/flowcontrol.apiserver.k8s.io/{version}/prioritylevelconfigurations");
+    let reject = json!({"type": "Reject"});
+    let limited = json!({"assuredConcurrencyShares": 7, "limitResponse": reject});
+    let (code, made) = json(&server, "POST", &of("v1beta1"), level("v1beta1", limited)).await;
+    assert_eq!((code, &made["spec"]["limited"]["assuredConcurrencyShares"]), (201, &json!(7)), "{made}");
+    for (version, field) in [
+        ("v1", "nominalConcurrencyShares"),
+        ("v1beta3", "nominalConcurrencyShares"),
+        ("v1beta2", "assuredConcurrencyShares"),
+    ] {
+        let (_, seen) = json(&server, "GET", &format!("{}/l", of(version)), Value::Null).await;
+        assert_eq!(seen["spec"]["limited"][field], 7, "{version}: {seen}");
+    }
+    let (code, services) =
+        json(&server, "GET", "/apis/apiregistration.k8s.io/v1beta1/apiservices", Value::Null).await;
+    assert_eq!((code, &services["apiVersion"]), (200, &json!("apiregistration.k8s.io/v1beta1")));
+}

@@ -200,3 +200,49 @@ pub(crate) fn slice_from(version: &str, slice: &mut Value) {
         }
     }
 }
+
+/// `authorization.k8s.io/v1beta1` had `group` for `groups`.
+pub(crate) fn review_to(version: &str, review: &mut Value) {
+    if version == "v1beta1"
+        && let Some(spec) = object(as_map(review), "spec")
+    {
+        rename(spec, "group", "groups");
+    }
+}
+
+pub(crate) fn review_from(version: &str, review: &mut Value) {
+    if version == "v1beta1"
+        && let Some(spec) = object(as_map(review), "spec")
+    {
+        rename(spec, "groups", "group");
+    }
+}
+
+/// Says in `flowcontrol.apiserver.k8s.io/v1beta3` that no shares means none, where it was 30.
+pub(crate) const PRESERVE_ZERO: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
+
+/// The first betas of `flowcontrol.apiserver.k8s.io` called shares assured.
+pub(crate) fn level_to(version: &str, level: &mut Value) {
+    let limited = |level: &mut Value, change: fn(&mut Map<String, Value>)| {
+        let spec = object(as_map(level), "spec").and_then(|spec| object(spec, "limited"));
+        spec.map(change);
+    };
+    match version {
+        "v1beta1" | "v1beta2" => {
+            limited(level, |l| rename(l, "assuredConcurrencyShares", "nominalConcurrencyShares"));
+        }
+        _ => drop(take_annotation(level, PRESERVE_ZERO)),
+    }
+}
+
+pub(crate) fn level_from(version: &str, level: &mut Value) {
+    let spec = object(as_map(level), "spec");
+    let Some(limited) = spec.and_then(|spec| object(spec, "limited")) else { return };
+    match version {
+        "v1beta1" | "v1beta2" => rename(limited, "nominalConcurrencyShares", "assuredConcurrencyShares"),
+        _ if limited.get("nominalConcurrencyShares").is_some_and(|shares| *shares == 0) => {
+            annotate(level, PRESERVE_ZERO, String::new());
+        }
+        _ => {}
+    }
+}
