@@ -234,6 +234,7 @@ async fn main() {
         node_ports: 30000..=32767,
         removed_apis: true,
         others: Default::default(),
+        authorizers: Default::default(),
         audit: if std::env::args().any(|a| a == "unaudited") {
             Default::default()
         } else {

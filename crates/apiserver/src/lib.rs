@@ -13,6 +13,7 @@ pub mod cache;
 pub mod definitions;
 mod derived;
 pub mod discovery;
+mod expressions;
 mod fairness;
 pub mod http;
 pub mod identity;

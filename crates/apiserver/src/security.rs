@@ -4,15 +4,18 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tiphys_api::{kind::Kinds, status::Status};
+use tiphys_api::{field, kind::Kinds, status::Status};
 use tiphys_pki::{ClientTrust, Clock, Leaf, Pki, Rotating};
 use tokio::sync::watch;
 
 use crate::definitions;
 use crate::{
-    admission::{self, Initializers, Plugin},
-    authn::{self, Authenticator, FrontProxy, Others, Tokens},
-    authz::{Authorizer, Chain, Escalation, NodeAuthorizer, Rbac, policy, review},
+    admission::{self, Initializers, Plugin, WebhookCounts},
+    authn::{self, Anonymous, Authenticator, FrontProxy, Issuer, Issuers, Others, Tokens},
+    authz::{
+        self, Always, Authorizer, Chain, Escalation, How, NodeAuthorizer, Rbac, Webhook, WebhookCalls,
+        config::Mode, policy, review,
+    },
     identity::Identity,
     outgoing::{Outgoing, SpecError},
     source::Source,
@@ -24,19 +27,31 @@ pub enum Error {
     #[error(transparent)]
     Pki(#[from] tiphys_pki::Error),
     #[error("the webhook for tokens: {0}")]
-    TokenWebhook(#[from] SpecError),
+    TokenWebhook(#[source] SpecError),
+    #[error("{0}")]
+    OwnIssuer(field::Error),
+    #[error("the authorizer {name:?}: {source}")]
+    Authorizer { name: String, source: SpecError },
 }
 
 pub struct Security {
     authenticator: Authenticator,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
+    webhook_calls: Arc<WebhookCalls>,
+    /// Those of admission's webhooks.
+    webhook_counts: Arc<WebhookCounts>,
+    /// The URL that this cluster's own tokens name.
+    own_issuer: String,
+    issuers: Arc<Issuers>,
+    nodes: Arc<NodeAuthorizer>,
     rbac: Arc<Rbac>,
     source: Arc<dyn Source>,
     outgoing: Arc<Outgoing>,
 }
 
 impl Security {
-    /// `issuer` is the URL that service-account tokens name; `others` tell of users, too.
+    /// `issuer` is the URL that service-account tokens name; `others` tell of users, too; `authorizers` are asked in
+    /// their order.
     ///
     /// # Errors
     /// An authority cannot be used to verify client certificates, or a webhook not be called.
@@ -46,8 +61,9 @@ impl Security {
         source: Arc<dyn Source>,
         clock: Clock,
         others: Others,
+        authorizers: authz::config::Config,
     ) -> Result<Self, Error> {
-        let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer, Arc::clone(&source)));
+        let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer.clone(), Arc::clone(&source)));
         let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
         let front_proxy =
             Rotating::new(Arc::clone(&pki.front_proxy), Leaf::front_proxy_client(), Arc::clone(&clock))?;
@@ -56,25 +72,84 @@ impl Security {
             trust: ClientTrust::new([pki.front_proxy.certificate()])?,
             names: vec![Leaf::front_proxy_client().common_name],
         };
-        let bearers = others.bearers(&source, &outgoing, tokens.audiences())?;
+        let (issuers, anonymous) = (others.issuers.clone(), others.anonymous.clone());
+        let known = Arc::new(Issuers::new(Vec::new(), Arc::clone(&outgoing)));
+        let bearers = others.bearers(&source, &outgoing, &known, tokens.audiences());
+        let bearers = bearers.map_err(Error::TokenWebhook)?;
         let nodes = Arc::new(NodeAuthorizer::new(Arc::clone(&source), policy::node_rules()));
-        Ok(Self {
+        let security = Self {
             authenticator: Authenticator::new(pki.client_trust()?, tokens, clock)
                 .with_front_proxy(front_proxies)
                 .with_bearers(bearers),
-            authorizer: Arc::new(Chain::new(vec![nodes, Arc::clone(&rbac) as _])),
+            authorizer: Arc::new(Chain::new(Vec::new())),
+            webhook_calls: Arc::new(WebhookCalls::new()),
+            webhook_counts: Arc::default(),
+            own_issuer: issuer,
+            issuers: known,
+            nodes,
             rbac,
             source,
             outgoing,
-        })
+        };
+        security.authenticate_by(issuers, anonymous)?;
+        security.authorize_by(authorizers)?;
+        Ok(security)
+    }
+
+    /// From now on believes these issuers, and lets these in without credentials.
+    ///
+    /// # Errors
+    /// An issuer gives itself out for this cluster.
+    pub fn authenticate_by(&self, issuers: Vec<Issuer>, anonymous: Anonymous) -> Result<(), Error> {
+        if let Some(index) = issuers.iter().position(|issuer| issuer.url == self.own_issuer) {
+            let path = field::Path::new("jwt").index(index).child("issuer").child("url");
+            let why = format!("URL must not overlap with disallowed issuers: [{}]", self.own_issuer);
+            return Err(Error::OwnIssuer(field::Error::invalid(&path, self.own_issuer.as_str(), why)));
+        }
+        self.issuers.replace(issuers);
+        self.authenticator.let_in(anonymous);
+        Ok(())
+    }
+
+    /// From now on asks these authorizers. What is wrong with them changes nothing.
+    ///
+    /// # Errors
+    /// A webhook cannot be called.
+    pub fn authorize_by(&self, config: authz::config::Config) -> Result<(), Error> {
+        let mode = |(name, mode): (String, Mode)| {
+            let kind = mode.kind();
+            let how = match mode {
+                Mode::AlwaysAllow => How::Memory(Arc::new(Always(true))),
+                Mode::AlwaysDeny => How::Memory(Arc::new(Always(false))),
+                Mode::Node => How::Memory(Arc::clone(&self.nodes) as Arc<dyn Authorizer>),
+                Mode::Rbac => How::Memory(Arc::clone(&self.rbac) as _),
+                Mode::Webhook(config) => {
+                    let calls = Arc::clone(&self.webhook_calls);
+                    let webhook = Webhook::new(name.clone(), *config, &self.outgoing, calls);
+                    let failed = |source| Error::Authorizer { name: name.clone(), source };
+                    How::Webhook(Arc::new(webhook.map_err(failed)?))
+                }
+            };
+            Ok((kind, name, how))
+        };
+        let modes: Vec<_> = config.0.into_iter().map(mode).collect::<Result<_, Error>>()?;
+        self.authorizer.replace(modes);
+        Ok(())
+    }
+
+    /// What is counted of decisions.
+    pub(crate) fn expose(&self, text: &mut tiphys_metrics::Exposition) {
+        self.authorizer.expose(text);
+        self.webhook_calls.expose(text);
+        self.webhook_counts.expose(text);
     }
 
     pub fn authenticator(&self) -> &Authenticator {
         &self.authenticator
     }
 
-    pub fn authorizer(&self) -> &dyn Authorizer {
-        &*self.authorizer
+    pub fn authorizer(&self) -> &Chain {
+        &self.authorizer
     }
 
     /// The way to webhooks and aggregated servers.
@@ -91,7 +166,13 @@ impl Security {
             Arc::new(admission::Devices::new(self.authenticator.clock())),
             Arc::new(admission::Signers::new(Arc::clone(&self.authorizer))),
         ];
-        plugins.extend(admission::standard(&self.source, &self.outgoing, kinds, &self.authorizer));
+        plugins.extend(admission::standard(
+            &self.source,
+            &self.outgoing,
+            kinds,
+            &self.authorizer,
+            &self.webhook_counts,
+        ));
         plugins.push(Arc::new(escalation));
         let authorizer = Arc::clone(&self.authorizer);
         plugins.push(Arc::new(Initializers::new(Arc::clone(&self.source), authorizer, kinds.clone())));
@@ -114,15 +195,17 @@ impl Security {
                 authn::token_review(&self.authenticator, asked).await
             }
             ("authentication.k8s.io", "selfsubjectreviews") => Ok(review::self_subject(user, asked)),
-            ("authorization.k8s.io", "subjectaccessreviews") => review::subject_access(authorizer, asked),
+            ("authorization.k8s.io", "subjectaccessreviews") => {
+                review::subject_access(authorizer, asked).await
+            }
             ("authorization.k8s.io", "localsubjectaccessreviews") => {
-                review::local_subject_access(authorizer, namespace, asked)
+                review::local_subject_access(authorizer, namespace, asked).await
             }
             ("authorization.k8s.io", "selfsubjectaccessreviews") => {
-                review::self_subject_access(authorizer, user, asked)
+                review::self_subject_access(authorizer, user, asked).await
             }
             ("authorization.k8s.io", "selfsubjectrulesreviews") => {
-                review::self_subject_rules(&self.rbac, user, asked)
+                review::self_subject_rules(authorizer, user, asked)
             }
             _ => return None,
         })

@@ -17,7 +17,11 @@ use tiphys_pki::{Leaf, Pki, Rotating};
 use tiphys_store::Memory;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{ApiServer, testing};
+use crate::{
+    ApiServer,
+    authn::{Anonymous, Issuer, Others},
+    testing,
+};
 
 struct Served {
     pki: Arc<Pki>,
@@ -32,10 +36,15 @@ impl Drop for Served {
 }
 
 async fn serve(dir: &Path) -> Served {
+    serve_with(dir, Anonymous::default()).await
+}
+
+async fn serve_with(dir: &Path, anonymous: Anonymous) -> Served {
     let pki = Arc::new(Pki::open(&dir.join("pki")).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let config = testing::config(Arc::clone(&pki), address);
+    let others = Others { anonymous, ..Others::default() };
+    let config = crate::Config { others, ..testing::config(Arc::clone(&pki), address) };
     let server = ApiServer::start(config, Arc::new(Memory::default())).await.unwrap();
     let serving = server.clone();
     tokio::spawn(async move { serving.serve(listener).await });
@@ -151,4 +160,28 @@ async fn tokens_are_handed_out_used_and_verifiable() {
     assert_eq!(document["issuer"], "https://kubernetes.default.svc.cluster.local");
     let (code, keys) = get(&served, tls(&served, None), token, "/openid/v1/jwks").await;
     assert_eq!((code, &keys["keys"][0]["kty"]), (StatusCode::OK, &json!("EC")));
+}
+
+#[tokio::test]
+async fn who_needs_no_credentials_can_be_said_and_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = serve_with(dir.path(), Anonymous::At(vec!["/livez".to_owned()])).await;
+    let code = async |path: &str| get(&served, tls(&served, None), "", path).await.0;
+    assert_eq!(code("/livez").await, StatusCode::OK);
+    assert_eq!(code("/healthz").await, StatusCode::UNAUTHORIZED);
+    let security = served.server.security();
+    security.authenticate_by(Vec::new(), Anonymous::Everywhere).unwrap();
+    let (refused, status) = get(&served, tls(&served, None), "", "/api/v1/nodes").await;
+    assert_eq!(refused, StatusCode::FORBIDDEN);
+    assert!(
+        status["message"].as_str().unwrap().contains("User \"system:anonymous\" cannot list"),
+        "{status}"
+    );
+    assert_eq!(code("/healthz").await, StatusCode::OK);
+
+    let url = "https://kubernetes.default.svc.cluster.local".to_owned();
+    let ours = Issuer { url, audiences: vec!["us".to_owned()], ..Issuer::default() };
+    let refused = security.authenticate_by(vec![ours], Anonymous::At(Vec::new())).unwrap_err();
+    assert!(refused.to_string().starts_with("jwt[0].issuer.url: Invalid value"), "{refused}");
+    assert_eq!(code("/healthz").await, StatusCode::OK, "what is wrong changes nothing");
 }

@@ -26,6 +26,7 @@ use crate::alloc::Services;
 use crate::at_rest::Transformer;
 use crate::audit::{self, Auditor};
 use crate::authn::Others;
+use crate::authz;
 use crate::bootstrap;
 use crate::cache::{self, Cache, Limits, Spec};
 use crate::definitions::{self, Definitions};
@@ -62,6 +63,8 @@ pub struct Config {
     pub removed_apis: bool,
     /// Who else tells who somebody is.
     pub others: Others,
+    /// Who is asked whether a user may do something.
+    pub authorizers: authz::config::Config,
     /// What is recorded of requests, and where.
     pub audit: audit::Config,
     /// Which requests are traced, and who is told; none if absent.
@@ -94,6 +97,7 @@ pub enum Error {
 pub struct ApiServer {
     handler: Arc<Handler>,
     registry: Arc<Registry>,
+    security: Arc<Security>,
     nodes: Arc<Nodes>,
     tls: Arc<rustls::ServerConfig>,
     stop: CancellationToken,
@@ -118,8 +122,9 @@ impl ApiServer {
 
         let aggregated = Arc::clone(&source);
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
+        let clock = Arc::clone(&config.clock);
         let security =
-            Arc::new(Security::new(pki, issuer, source, Arc::clone(&config.clock), config.others)?);
+            Arc::new(Security::new(pki, issuer, source, clock, config.others, config.authorizers)?);
         definitions.workshop.open(security.outgoing());
         let service = first_host(&config.service_range);
         let names = ServingNames {
@@ -155,7 +160,7 @@ impl ApiServer {
         let seen = fairness::look(&fairness, &registry).await;
         let handler = Handler::new(
             Arc::clone(&registry),
-            security,
+            Arc::clone(&security),
             Arc::clone(&nodes),
             aggregation,
             (auditor, tracer),
@@ -164,7 +169,9 @@ impl ApiServer {
         );
         let keeper = tokio::spawn(fairness::keep(fairness, Arc::clone(&registry), seen, stop.clone()));
         let keeper = Arc::new(AbortOnDropHandle::new(keeper));
-        Ok(Self { handler: Arc::new(handler), registry, nodes, tls, stop, _keeper: keeper })
+        let counted = Arc::clone(&security);
+        handler.metrics().add(Arc::new(move |text| counted.expose(text)));
+        Ok(Self { handler: Arc::new(handler), registry, security, nodes, tls, stop, _keeper: keeper })
     }
 
     /// Serves connections until [`Self::stop`]; returns once the last request is answered.
@@ -183,6 +190,11 @@ impl ApiServer {
     /// Ends watches and streams, and takes no more connections.
     pub fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Who is let in, and what they may do; both can be configured anew while the server runs.
+    pub fn security(&self) -> &Arc<Security> {
+        &self.security
     }
 
     /// The ways to nodes; add one for a node in this process.

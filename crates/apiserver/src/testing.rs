@@ -47,6 +47,7 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
         node_ports: 30000..=32767,
         removed_apis: true,
         others: Default::default(),
+        authorizers: Default::default(),
         audit: Default::default(),
         trace: None,
     }

@@ -1,7 +1,7 @@
 //! Durations as Go writes them: `1h30m0.5s`.
 
 /// Nanoseconds of a text; `None` for what is no duration or beyond 292 years.
-pub(crate) fn parse(text: &str) -> Option<i64> {
+pub fn parse(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

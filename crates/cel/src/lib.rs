@@ -34,6 +34,7 @@ mod time;
 mod types;
 mod value;
 
+pub use duration::parse as duration;
 pub use error::{Errors, EvalError, Issue};
 pub use estimate::{Range, Sizes};
 pub use library::{Ask, Authorizer, Decision, Opaque};

@@ -187,6 +187,21 @@ impl Program {
     }
 }
 
+impl Program {
+    /// Whether it reads `variable.field`, `variable.?field` or asks whether there is one.
+    pub fn selects(&self, variable: &str, field: &str) -> bool {
+        let mut found = false;
+        each(&self.expr, &mut |expr| {
+            if let Node::Select { operand, field: selected, .. } = &expr.node
+                && let Node::Ident(name) = &operand.node
+            {
+                found |= **name == *variable && **selected == *field;
+            }
+        });
+        found
+    }
+}
+
 /// Looks at the literals that functions are given: patterns are compiled once, and durations, times and patterns
 /// that are none are mistakes.
 fn literals(expr: &Expr, regexes: &mut Regexes, errors: &mut Errors) {

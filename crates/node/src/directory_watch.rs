@@ -8,14 +8,17 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
 use tokio::io::unix::AsyncFd;
 
 /// An inotify watch of one directory.
-pub(crate) struct DirectoryWatch {
+pub struct DirectoryWatch {
     inotify: Inotify,
     ready: AsyncFd<OwnedFd>,
 }
 
 impl DirectoryWatch {
     /// Watches a directory for `changes` from now on.
-    pub(crate) fn new(directory: &Path, changes: AddWatchFlags) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn new(directory: &Path, changes: AddWatchFlags) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         inotify.add_watch(directory, changes)?;
         let fd = inotify.as_fd().try_clone_to_owned()?;
@@ -25,7 +28,10 @@ impl DirectoryWatch {
     }
 
     /// Waits for a change. May answer without any.
-    pub(crate) async fn changed(&self) -> io::Result<Vec<InotifyEvent>> {
+    ///
+    /// # Errors
+    /// The watch has ended.
+    pub async fn changed(&self) -> io::Result<Vec<InotifyEvent>> {
         let mut guard = self.ready.readable().await?;
         match self.inotify.read_events() {
             Ok(events) => Ok(events),

@@ -46,6 +46,7 @@ pub mod volumes;
 mod worker;
 
 pub use config::Config;
+pub use directory_watch::DirectoryWatch;
 pub use kubelet::{Kubelet, KubeletError, remove_leftovers};
 
 #[cfg(test)]

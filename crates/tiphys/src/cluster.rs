@@ -1,7 +1,9 @@
 //! Every room of a cluster in one process, wired together.
 
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::Arc,
     time::SystemTime,
 };
@@ -26,7 +28,7 @@ use tiphys_store::{Embedded, Store};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{data_dir::DataDir, image, pod_network::BuiltIn, settings::Settings};
+use crate::{data_dir::DataDir, follow::follow, image, pod_network::BuiltIn, settings::Settings};
 
 /// The release whose API is served.
 pub(crate) const KUBERNETES: &str = "v1.37.0";
@@ -71,6 +73,12 @@ impl Cluster {
         let options = tiphys_store::embedded::Options::default();
         let store = Arc::new(Embedded::open(data.join("store"), options).context("opening the store")?);
         let host = advertised(settings);
+        let read = |file: &Option<PathBuf>| match file {
+            Some(file) => fs::read(file).with_context(|| format!("reading {}", file.display())).map(Some),
+            None => Ok(None),
+        };
+        let authentication = read(&settings.tokens.authentication_config)?;
+        let authorization = read(&settings.permissions.authorization_config)?;
         let config = tiphys_apiserver::Config {
             pki: pki.clone(),
             names: Vec::new(),
@@ -81,7 +89,8 @@ impl Cluster {
             service_range: settings.service_cidr.into(),
             node_ports: 30000..=32767,
             removed_apis: settings.removed_apis,
-            others: settings.tokens.others()?,
+            others: settings.tokens.others(authentication.as_deref())?,
+            authorizers: settings.permissions.authorizers(authorization.as_deref())?,
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
         };
@@ -95,6 +104,7 @@ impl Cluster {
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
         let server = cluster.server.clone();
         cluster.spawn(async move { Err(server.failed().await).context("the API has lost its store") });
+        cluster.follow_configurations(settings, authentication, authorization);
         cluster.start_control_plane(&pki.cluster);
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
@@ -102,6 +112,29 @@ impl Cluster {
             return Err(error);
         }
         Ok(cluster)
+    }
+
+    /// Takes in changes of the files that say who is let in, and who is asked for permissions; what they say by now is
+    /// known.
+    fn follow_configurations(
+        &mut self,
+        settings: &Settings,
+        authentication: Option<Vec<u8>>,
+        authorization: Option<Vec<u8>>,
+    ) {
+        if let (Some(file), Some(known)) = (&settings.tokens.authentication_config, authentication) {
+            let (security, tokens) = (Arc::clone(self.server.security()), settings.tokens.clone());
+            self.spawn(follow(file.clone(), known, move |text| {
+                let (issuers, anonymous) = tokens.configured(text)?;
+                Ok(security.authenticate_by(issuers, anonymous)?)
+            }));
+        }
+        if let (Some(file), Some(known)) = (&settings.permissions.authorization_config, authorization) {
+            let (security, permissions) = (Arc::clone(self.server.security()), settings.permissions.clone());
+            self.spawn(follow(file.clone(), known, move |text| {
+                Ok(security.authorize_by(permissions.authorizers(Some(text))?)?)
+            }));
+        }
     }
 
     /// A client with the identity of one component, which reaches the API without a socket.

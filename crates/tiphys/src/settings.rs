@@ -14,7 +14,7 @@ use tiphys_apiserver::{
     trace,
 };
 
-use crate::{data_dir, token_flags::TokenFlags};
+use crate::{data_dir, permission_flags::PermissionFlags, token_flags::TokenFlags};
 
 /// What can be set of a cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -48,6 +48,8 @@ pub(crate) struct Settings {
     pub(crate) audit: AuditFlags,
     #[command(flatten)]
     pub(crate) tokens: TokenFlags,
+    #[command(flatten)]
+    pub(crate) permissions: PermissionFlags,
     /// A TracingConfiguration: which requests are traced, and the collector (OTLP over HTTP) that is told.
     #[arg(long)]
     pub(crate) tracing_config_file: Option<PathBuf>,
@@ -168,6 +170,7 @@ impl Settings {
             container_runtime_endpoint: None,
             removed_apis: true,
             tokens: TokenFlags::default(),
+            permissions: PermissionFlags::default(),
             audit: AuditFlags::default(),
             tracing_config_file: None,
         }

@@ -2,16 +2,21 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tiphys_apiserver::{authn, outgoing::kubeconfig};
 
 /// Whose tokens the API takes besides the cluster's own.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Authentication")]
 pub(crate) struct TokenFlags {
-    /// An AuthenticationConfiguration of apiserver.config.k8s.io that names issuers of OpenID Connect.
+    /// An AuthenticationConfiguration of apiserver.config.k8s.io: issuers of OpenID Connect, and who may come without
+    /// credentials. It is read again when it changes.
     #[arg(long, conflicts_with = "oidc_issuer_url")]
     pub(crate) authentication_config: Option<PathBuf>,
+    /// Whether anybody may come without credentials, to do what `system:unauthenticated` is permitted; by default
+    /// they see health and version.
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) anonymous_auth: Option<bool>,
     /// The URL of one issuer.
     #[arg(long, requires = "oidc_client_id")]
     pub(crate) oidc_issuer_url: Option<String>,
@@ -49,12 +54,12 @@ pub(crate) struct TokenFlags {
 
 impl TokenFlags {
     /// What the API server is told.
-    pub(crate) fn others(&self) -> Result<authn::Others> {
-        let read = |file: &PathBuf| fs::read(file).with_context(|| format!("reading {}", file.display()));
-        let issuers = match (&self.authentication_config, &self.oidc_issuer_url) {
-            (Some(file), _) => authn::parse_issuers(&read(file)?).context("--authentication-config")?,
-            (None, Some(url)) => vec![self.issuer(url)?],
-            (None, None) => Vec::new(),
+    /// `text` is what the configuration says.
+    pub(crate) fn others(&self, text: Option<&[u8]>) -> Result<authn::Others> {
+        let (issuers, anonymous) = match (text, &self.oidc_issuer_url) {
+            (Some(text), _) => self.configured(text)?,
+            (None, Some(url)) => (vec![self.issuer(url)?], self.anonymous()),
+            (None, None) => (Vec::new(), self.anonymous()),
         };
         let webhook = match &self.authentication_token_webhook_config_file {
             None => None,
@@ -70,7 +75,25 @@ impl TokenFlags {
                 remember: Duration::from_secs(self.authentication_token_webhook_cache_ttl.unwrap_or(120)),
             }),
         };
-        Ok(authn::Others { issuers, webhook })
+        Ok(authn::Others { issuers, anonymous, webhook })
+    }
+
+    /// What a configuration says of issuers, and of those without credentials.
+    pub(crate) fn configured(&self, text: &[u8]) -> Result<(Vec<authn::Issuer>, authn::Anonymous)> {
+        let config = authn::parse_config(text).context("--authentication-config")?;
+        ensure!(
+            config.anonymous.is_none() || self.anonymous_auth.is_none(),
+            "--anonymous-auth says what the field anonymous of --authentication-config says, too"
+        );
+        Ok((config.issuers, config.anonymous.unwrap_or_else(|| self.anonymous())))
+    }
+
+    fn anonymous(&self) -> authn::Anonymous {
+        match self.anonymous_auth {
+            None => authn::Anonymous::default(),
+            Some(true) => authn::Anonymous::Everywhere,
+            Some(false) => authn::Anonymous::At(Vec::new()),
+        }
     }
 
     fn issuer(&self, url: &str) -> Result<authn::Issuer> {
@@ -91,16 +114,15 @@ impl TokenFlags {
         });
         let issuer = authn::Issuer {
             url: url.to_owned(),
-            discovery_url: None,
             authority,
             audiences: self.oidc_client_id.iter().cloned().collect(),
-            username: authn::Mapping { claim: claim.to_owned(), prefix },
+            username: authn::Mapping::Claim { claim: claim.to_owned(), prefix },
             groups: self
                 .oidc_groups_claim
                 .clone()
-                .map(|claim| authn::Mapping { claim, prefix: self.oidc_groups_prefix.clone() }),
-            uid: None,
+                .map(|claim| authn::Mapping::Claim { claim, prefix: self.oidc_groups_prefix.clone() }),
             required: required.collect::<Result<_>>()?,
+            ..authn::Issuer::default()
         };
         issuer.check().context("--oidc-issuer-url")?;
         Ok(issuer)

@@ -12,7 +12,7 @@ use tiphys_pki::{Clock, SigningRequest};
 
 use super::{Attributes, Operation, Plugin};
 use crate::{
-    authz::{self, Authorizer, Decision, Target},
+    authz::{self, Chain, Decision, Target},
     identity::MASTERS,
 };
 
@@ -31,17 +31,17 @@ fn is(request: &Attributes<'_>, subresource: &str) -> bool {
 
 /// Lets those do something in a signer's name who may: by the signer's own name, or by that of all of its domain.
 pub struct Signers {
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
 }
 
 impl Signers {
-    pub fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+    pub fn new(authorizer: Arc<Chain>) -> Self {
         Self { authorizer }
     }
 
-    fn may(&self, request: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+    async fn may(&self, request: &Attributes<'_>, verb: &str, signer: &str) -> bool {
         let all = format!("{}/*", signer.split('/').next().unwrap_or_default());
-        [signer, &all].into_iter().any(|name| {
+        for name in [signer, &all] {
             let target = Target::Resource {
                 group: GROUP,
                 version: "*",
@@ -50,10 +50,14 @@ impl Signers {
                 namespace: "",
                 name,
                 field_selector: "",
+                label_selector: "",
             };
             let asked = authz::Attributes { user: request.user, verb, target };
-            matches!(self.authorizer.authorize(&asked), Decision::Allow { .. })
-        })
+            if matches!(self.authorizer.authorize(&asked).await, Decision::Allow { .. }) {
+                return true;
+            }
+        }
+        false
     }
 }
 
@@ -90,7 +94,7 @@ impl Plugin for Signers {
         } else {
             return Ok(());
         };
-        if self.may(request, verb, &signer) {
+        if self.may(request, verb, &signer).await {
             return Ok(());
         }
         Err(request.forbidden(object, &format!("user not permitted to {what} signerName {signer:?}")))

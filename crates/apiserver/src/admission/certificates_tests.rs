@@ -1,7 +1,11 @@
 use serde_json::json;
 
 use super::*;
-use crate::{admission::tests::Case, authz::Attributes as Asked, identity::Component};
+use crate::{
+    admission::tests::Case,
+    authz::{Attributes as Asked, Authorizer},
+    identity::Component,
+};
 
 /// Lets verbs be done in the names of signers.
 struct Allow(&'static [(&'static str, &'static str)]);
@@ -28,11 +32,9 @@ fn asked(signer: &str) -> Value {
 
 #[tokio::test]
 async fn signers_are_spoken_for_by_those_who_may() {
-    let plugin = Signers::new(Arc::new(Allow(&[
-        ("approve", "a.example/x"),
-        ("sign", "a.example/*"),
-        ("attest", "a.example/x"),
-    ])));
+    let allow =
+        Arc::new(Allow(&[("approve", "a.example/x"), ("sign", "a.example/*"), ("attest", "a.example/x")]));
+    let plugin = Signers::new(Arc::new(Chain::new(vec![allow])));
     let signed = |signer| {
         let mut object = asked(signer);
         object["status"] = json!({"certificate": "eA=="});

@@ -1,41 +1,81 @@
 //! What the expressions of webhooks and policies see of a request, and their match conditions.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tiphys_api::meta;
 use tiphys_cel::admission::{Declarations, NAMESPACE, REQUEST};
-use tiphys_cel::{
-    Ask, Bindings, Budget, Decision, Declared, Environment, EvalError, Fields, MATCH_CONDITIONS_BUDGET,
-    ObjectType, Program, Type,
-};
+use tiphys_cel::{Ask, Bindings, Budget, Decision, Declared, EvalError, Fields, ObjectType, Type};
 
 use super::Attributes;
-use crate::authz::{self, Authorizer, Target};
+use crate::authz::{self, Chain, Target};
 use crate::identity::Identity;
 
+pub(super) use crate::expressions::{Conditions, Expression};
+
 /// The authorizer, asked about the request's user.
+///
+/// Expressions don't wait. What a webhook has to be asked is noted, and whatever comes of the expression meanwhile is
+/// thrown away: [`Self::settled`] asks, and evaluates once more with the answer.
 pub(super) struct Asker<'a> {
-    pub(super) authorizer: &'a dyn Authorizer,
-    pub(super) user: &'a Identity,
+    chain: &'a Chain,
+    user: &'a Identity,
+    asked: Mutex<Asked>,
 }
 
-impl tiphys_cel::Authorizer for Asker<'_> {
-    fn decide(&self, account: Option<(&str, &str)>, ask: &Ask<'_>) -> Decision {
-        let other;
-        let user = match account {
-            Some((namespace, name)) => {
-                other = Identity::service_account(namespace, name, "", Default::default());
-                &other
-            }
-            None => self.user,
-        };
-        let (verb, target) = match *ask {
-            Ask::Path { path, verb } => (verb, Target::Path(path)),
-            Ask::Resource { group, resource, subresource, namespace, name, verb, field_selector, .. } => (
+#[derive(Default)]
+struct Asked {
+    answers: HashMap<Question, Decision>,
+    open: Vec<Question>,
+}
+
+/// What an expression asks.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Question {
+    /// Of this service account instead of the user.
+    account: Option<(String, String)>,
+    verb: String,
+    about: About,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum About {
+    Path(String),
+    /// Group, resource, subresource, namespace, name, field selector and label selector.
+    Resource([String; 7]),
+}
+
+impl Question {
+    fn of(account: Option<(&str, &str)>, ask: &Ask<'_>) -> Self {
+        let (verb, about) = match *ask {
+            Ask::Path { path, verb } => (verb, About::Path(path.to_owned())),
+            Ask::Resource {
+                group,
+                resource,
+                subresource,
+                namespace,
+                name,
                 verb,
+                field_selector,
+                label_selector,
+            } => {
+                let parts = [group, resource, subresource, namespace, name, field_selector, label_selector];
+                (verb, About::Resource(parts.map(str::to_owned)))
+            }
+        };
+        let account = account.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        Self { account, verb: verb.to_owned(), about }
+    }
+
+    fn target(&self) -> Target<'_> {
+        match &self.about {
+            About::Path(path) => Target::Path(path),
+            About::Resource(parts) => {
+                let [group, resource, subresource, namespace, name, field_selector, label_selector] =
+                    parts.each_ref().map(String::as_str);
                 Target::Resource {
                     group,
                     version: "*",
@@ -44,15 +84,78 @@ impl tiphys_cel::Authorizer for Asker<'_> {
                     namespace,
                     name,
                     field_selector,
-                },
-            ),
-        };
-        match self.authorizer.authorize(&authz::Attributes { user, verb, target }) {
-            authz::Decision::Allow { reason } => Decision { allowed: true, reason, error: None },
-            authz::Decision::Deny { reason } | authz::Decision::NoOpinion { reason } => {
-                Decision { allowed: false, reason, error: None }
+                    label_selector,
+                }
             }
         }
+    }
+
+    /// Whom it is about, where that is not the request's user.
+    fn other(&self) -> Option<Identity> {
+        let account = |(namespace, name): &(String, String)| {
+            Identity::service_account(namespace, name, "", Default::default())
+        };
+        self.account.as_ref().map(account)
+    }
+}
+
+impl<'a> Asker<'a> {
+    pub(super) fn new(chain: &'a Chain, user: &'a Identity) -> Self {
+        Self { chain, user, asked: Mutex::default() }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What `evaluate` gives once all that it asks has been answered. Each round answers something that the last one
+    /// lacked, and what an evaluation may ask is bounded by what it may cost.
+    pub(super) async fn settled<T>(&self, mut evaluate: impl FnMut() -> T) -> T {
+        loop {
+            let found = evaluate();
+            let open = std::mem::take(&mut self.asked().open);
+            if open.is_empty() {
+                return found;
+            }
+            for question in open {
+                let other = question.other();
+                let user = other.as_ref().unwrap_or(self.user);
+                let attributes = authz::Attributes { user, verb: &question.verb, target: question.target() };
+                let decision = told(self.chain.authorize(&attributes).await);
+                self.asked().answers.insert(question, decision);
+            }
+        }
+    }
+}
+
+/// An answer as expressions read it.
+fn told(decision: authz::Decision) -> Decision {
+    match decision {
+        authz::Decision::Allow { reason } => Decision { allowed: true, reason, error: None },
+        authz::Decision::Deny { reason } | authz::Decision::NoOpinion { reason } => {
+            Decision { allowed: false, reason, error: None }
+        }
+        authz::Decision::Failed { error, .. } => {
+            Decision { allowed: false, reason: String::new(), error: Some(error) }
+        }
+    }
+}
+
+impl tiphys_cel::Authorizer for Asker<'_> {
+    fn decide(&self, account: Option<(&str, &str)>, ask: &Ask<'_>) -> Decision {
+        let question = Question::of(account, ask);
+        let other = question.other();
+        let user = other.as_ref().unwrap_or(self.user);
+        let attributes = authz::Attributes { user, verb: &question.verb, target: question.target() };
+        if let Ok(decision) = self.chain.decide(&attributes) {
+            return told(decision);
+        }
+        let mut asked = self.asked();
+        if let Some(decision) = asked.answers.get(&question) {
+            return decision.clone();
+        }
+        asked.open.push(question);
+        Decision { allowed: false, reason: String::new(), error: Some("not yet asked".to_owned()) }
     }
 }
 
@@ -84,54 +187,6 @@ impl<'a> Input<'a> {
             bindings.set("authorizer.requestResource", tiphys_cel::Value::request_resource(asker, about));
         }
         bindings
-    }
-}
-
-/// An expression that has been compiled, with its source; or why it could not be, as upstream tells it.
-#[derive(Debug)]
-pub(super) struct Expression {
-    pub(super) source: String,
-    pub(super) program: Result<Program, String>,
-}
-
-impl Expression {
-    /// `wanted` are the types that its value may have; none means any.
-    pub(super) fn compile(source: &str, environment: &Environment, wanted: &[Type]) -> Self {
-        let compiled = Program::compile(source, environment).map_err(|e| format!("compilation failed: {e}"));
-        let program = compiled.and_then(|program| {
-            let found = program.result_type();
-            let name = |ty: &Type| match ty {
-                Type::Null => "null_type".to_owned(),
-                other => other.to_string(),
-            };
-            match wanted {
-                [] => Ok(program),
-                _ if wanted.iter().any(|ty| ty.same(found)) => Ok(program),
-                [one] => Err(format!("must evaluate to {} but got {}", name(one), name(found))),
-                many => {
-                    let many = many.iter().map(name).collect::<Vec<_>>().join(" ");
-                    Err(format!("must evaluate to one of [{many}] but got {}", name(found)))
-                }
-            }
-        });
-        Self { source: source.to_owned(), program }
-    }
-
-    /// The outer error ends the evaluation of everything else, too; the inner one is this expression's own.
-    pub(super) fn evaluate<'a>(
-        &'a self,
-        bindings: &Bindings<'a>,
-        budget: &mut Budget,
-    ) -> Result<Result<tiphys_cel::Value<'a>, String>, String> {
-        let program = match &self.program {
-            Ok(program) => program,
-            Err(why) => return Ok(Err(format!("compilation error: {why}"))),
-        };
-        match program.evaluate(bindings, budget) {
-            Ok(value) => Ok(Ok(value)),
-            Err(spent @ EvalError::BudgetSpent) => Err(spent.to_string()),
-            Err(error) => Ok(Err(format!("expression '{}' resulted in error: {error}", self.source))),
-        }
     }
 }
 
@@ -215,48 +270,6 @@ impl<'a> Fields<'a> for Lazy<'a> {
         };
         self.found.borrow_mut()[at] = Some(result.clone());
         Some(result)
-    }
-}
-
-/// `matchConditions`: a request that does not fulfil one of them is none of the webhook's or policy's business.
-#[derive(Debug, Default)]
-pub(super) struct Conditions(Vec<Expression>);
-
-impl Conditions {
-    pub(super) fn compile(conditions: &[Value], declarations: &Declarations) -> Self {
-        if conditions.is_empty() {
-            return Self::default();
-        }
-        let environment = declarations.environment();
-        let expression =
-            |c: &Value| Expression::compile(meta::text(c, &["expression"]), &environment, &[Type::Bool]);
-        Self(conditions.iter().map(expression).collect())
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(super) fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        self.0.iter()
-    }
-
-    /// Whether all hold. One that does not wins over errors of others.
-    pub(super) fn hold<'a>(&'a self, bindings: &Bindings<'a>) -> Result<bool, String> {
-        let mut budget = Budget::new(MATCH_CONDITIONS_BUDGET);
-        let mut errors = Vec::new();
-        for condition in &self.0 {
-            match condition.evaluate(bindings, &mut budget)? {
-                Ok(tiphys_cel::Value::Bool(true)) => {}
-                Ok(_) => return Ok(false),
-                Err(why) => errors.push(why),
-            }
-        }
-        match errors.as_slice() {
-            [] => Ok(true),
-            [one] => Err(one.clone()),
-            many => Err(format!("[{}]", many.join(", "))),
-        }
     }
 }
 

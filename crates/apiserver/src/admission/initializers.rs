@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use super::matching::Candidate;
 use super::{Attributes, Operation, Plugin};
-use crate::authz::{self, Authorizer, Target};
+use crate::authz::{self, Chain, Target};
 use crate::derived::{Derived, Made};
 use crate::identity::Identity;
 use crate::source::Source;
@@ -38,7 +38,7 @@ const APP_LABELS: [&str; 2] = ["app", "app.kubernetes.io/name"];
 /// Sets and guards `metadata.initializers`.
 pub struct Initializers {
     source: Arc<dyn Source>,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
     kinds: watch::Receiver<Arc<Kinds>>,
     compiled: Derived<Vec<Initializer>, 1>,
 }
@@ -132,11 +132,7 @@ fn clear(object: &mut Value) {
 }
 
 impl Initializers {
-    pub fn new(
-        source: Arc<dyn Source>,
-        authorizer: Arc<dyn Authorizer>,
-        kinds: watch::Receiver<Arc<Kinds>>,
-    ) -> Self {
+    pub fn new(source: Arc<dyn Source>, authorizer: Arc<Chain>, kinds: watch::Receiver<Arc<Kinds>>) -> Self {
         Self { source, authorizer, kinds, compiled: Derived::of(GROUP, [RESOURCE]) }
     }
 
@@ -160,7 +156,12 @@ impl Initializers {
         self.kinds.borrow().group_resource(GROUP, RESOURCE).is_some()
     }
 
-    fn may_initialize(&self, user: &Identity, attributes: &Attributes<'_>, name: &str) -> Result<(), Status> {
+    async fn may_initialize(
+        &self,
+        user: &Identity,
+        attributes: &Attributes<'_>,
+        name: &str,
+    ) -> Result<(), Status> {
         let &Attributes { group, version, resource, namespace, .. } = attributes;
         let target = Target::Resource {
             group,
@@ -170,25 +171,26 @@ impl Initializers {
             namespace,
             name,
             field_selector: "",
+            label_selector: "",
         };
-        authz::require(&*self.authorizer, &authz::Attributes { user, verb: "initialize", target })
+        authz::require(&self.authorizer, &authz::Attributes { user, verb: "initialize", target }).await
     }
 
     /// Refuses who may not `initialize` the resource.
-    fn guard(&self, attributes: &Attributes<'_>, object: &Value, what: &str) -> Result<(), Status> {
+    async fn guard(&self, attributes: &Attributes<'_>, object: &Value, what: &str) -> Result<(), Status> {
         let name = if attributes.name.is_empty() { meta::name(object) } else { attributes.name };
-        self.may_initialize(attributes.user, attributes, name)
-            .map_err(|_| attributes.forbidden(object, &format!("{what} denied")))
+        let may = self.may_initialize(attributes.user, attributes, name).await;
+        may.map_err(|_| attributes.forbidden(object, &format!("{what} denied")))
     }
 
     /// What a new object gets, or what its creator asks for.
-    fn created(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    async fn created(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         if let Some(given) = initializers(object) {
             if !self.served() {
                 clear(object);
                 return Ok(());
             }
-            self.guard(attributes, object, "create with initializers")?;
+            self.guard(attributes, object, "create with initializers").await?;
             if is_done(given) {
                 // The creator sees to it that nobody has to.
                 clear(object);
@@ -208,7 +210,7 @@ impl Initializers {
             .filter(|initializer| initializer.wants(&candidate, object))
             .map(|initializer| json!({"name": initializer.name}))
             .collect();
-        if !names.is_empty() && !self.is_exempt(attributes, object, &compiled.value) {
+        if !names.is_empty() && !self.is_exempt(attributes, object, &compiled.value).await {
             meta::metadata_mut(object).insert("initializers".to_owned(), json!({"pending": names}));
         }
         Ok(())
@@ -216,22 +218,27 @@ impl Initializers {
 
     /// What cannot wait, whatever the rules say: kinds that are never kept, the configurations themselves, pods that
     /// run already, and those that run an initializer.
-    fn is_exempt(&self, attributes: &Attributes<'_>, object: &Value, initializers: &[Initializer]) -> bool {
+    async fn is_exempt(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &Value,
+        initializers: &[Initializer],
+    ) -> bool {
         let &Attributes { group, resource, .. } = attributes;
-        let kinds = self.kinds.borrow();
-        let kept = kinds.group_resource(group, resource).is_some_and(|kind| kind.storage.is_some());
+        let kind = self.kinds.borrow().group_resource(group, resource).cloned();
+        let kept = kind.is_some_and(|kind| kind.storage.is_some());
         if !kept || (group == GROUP && resource == RESOURCE) {
             return true;
         }
         let is_pod = group.is_empty() && resource == "pods";
         is_pod
             && (meta::annotation(object, MIRROR).is_some()
-                || self.runs_initializer(attributes, object, initializers))
+                || self.runs_initializer(attributes, object, initializers).await)
     }
 
     /// Whether a pod runs an initializer: it says so, and its account, or who makes it, may initialize pods. It would
     /// wait for itself, and two initializers for each other.
-    fn runs_initializer(
+    async fn runs_initializer(
         &self,
         attributes: &Attributes<'_>,
         pod: &Value,
@@ -245,13 +252,21 @@ impl Initializers {
             name => name,
         };
         let account = Identity::service_account(attributes.namespace, account, "", BTreeMap::new());
-        [attributes.user, &account]
-            .iter()
-            .any(|user| self.may_initialize(user, attributes, meta::name(pod)).is_ok())
+        for user in [attributes.user, &account] {
+            if self.may_initialize(user, attributes, meta::name(pod)).await.is_ok() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Which changes of the list are let through.
-    fn updated(&self, attributes: &Attributes<'_>, object: &mut Value, old: &Value) -> Result<(), Status> {
+    async fn updated(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
         if initializers(object).is_none() && initializers(old).is_none() {
             return Ok(());
         }
@@ -270,7 +285,7 @@ impl Initializers {
             return Ok(());
         }
         refuse(attributes, object, transition(initializers(object), initializers(old)))?;
-        self.guard(attributes, object, "update to uninitialized resource")
+        self.guard(attributes, object, "update to uninitialized resource").await
     }
 }
 
@@ -364,8 +379,8 @@ impl Plugin for Initializers {
         old: &Value,
     ) -> Result<(), Status> {
         match attributes.operation {
-            Operation::Create => self.created(attributes, object),
-            _ => self.updated(attributes, object, old),
+            Operation::Create => self.created(attributes, object).await,
+            _ => self.updated(attributes, object, old).await,
         }
     }
 }

@@ -45,11 +45,11 @@ pub use self::{
     service_account::ServiceAccount,
     storage::{DefaultStorageClass, PersistentVolumeClaimResize, StorageObjectInUseProtection},
     tolerations::DefaultTolerationSeconds,
-    webhooks::{Phase, Webhooks},
+    webhooks::{Counts as WebhookCounts, Phase, Webhooks},
 };
 use crate::{
     audit::Annotations,
-    authz::Authorizer,
+    authz::Chain,
     identity::Identity,
     outgoing::Outgoing,
     registry::{DeleteOptions, Warnings},
@@ -161,13 +161,14 @@ pub fn standard(
     source: &Arc<dyn Source>,
     outgoing: &Arc<Outgoing>,
     kinds: &watch::Receiver<Arc<Kinds>>,
-    authorizer: &Arc<dyn Authorizer>,
+    authorizer: &Arc<Chain>,
+    counts: &Arc<WebhookCounts>,
 ) -> Vec<Arc<dyn Plugin>> {
     let policies = |phase| Policies::new(phase, Arc::clone(source), Arc::clone(authorizer), kinds.clone());
     let webhooks = |phase| {
         let (source, outgoing, authorizer) =
             (Arc::clone(source), Arc::clone(outgoing), Arc::clone(authorizer));
-        Webhooks::new(phase, source, outgoing, authorizer, kinds.clone())
+        Webhooks::new(phase, source, outgoing, authorizer, kinds.clone(), Arc::clone(counts))
     };
     let source = || Arc::clone(source);
     vec![

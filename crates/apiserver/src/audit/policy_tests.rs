@@ -3,7 +3,16 @@ use crate::identity::Component;
 
 fn resource<'a>(group: &'a str, resource: &'a str, namespace: &'a str, name: &'a str) -> Target<'a> {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    Target::Resource { group, version: "v1", resource, subresource, namespace, name, field_selector: "" }
+    Target::Resource {
+        group,
+        version: "v1",
+        resource,
+        subresource,
+        namespace,
+        name,
+        field_selector: "",
+        label_selector: "",
+    }
 }
 
 fn policy(rules: &str) -> Policy {

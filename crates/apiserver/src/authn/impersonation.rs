@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName};
 use tiphys_api::status::{Reason, Status};
 
 use crate::{
-    authz::{Attributes, Authorizer, Target, require},
+    authz::{Attributes, Chain, Target, require},
     identity::{
         ANONYMOUS, AUTHENTICATED, Identity, SERVICE_ACCOUNTS, UNAUTHENTICATED, parse_service_account,
     },
@@ -19,11 +19,7 @@ const EXTRA: &str = "impersonate-extra-";
 
 /// Whom the request is to be treated as coming from. Without the headers that is `user`; with them, `user` must
 /// be permitted to impersonate every part of the identity that they name.
-pub fn impersonate(
-    authorizer: &dyn Authorizer,
-    user: Identity,
-    headers: &HeaderMap,
-) -> Result<Identity, Status> {
+pub async fn impersonate(chain: &Chain, user: Identity, headers: &HeaderMap) -> Result<Identity, Status> {
     let asked = Asked::read(headers)?;
     let Some(name) = asked.user else {
         return if asked.groups.is_empty() && asked.uid.is_none() && asked.extra.is_empty() {
@@ -35,26 +31,29 @@ pub fn impersonate(
             ))
         };
     };
-    let may = |group: &str, version: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let target =
-            Target::Resource { group, version, resource, subresource, namespace, name, field_selector: "" };
-        require(authorizer, &Attributes { user: &user, verb: "impersonate", target })
-    };
     let account = parse_service_account(&name);
-    match account {
-        Some((namespace, account)) => may("", "v1", "serviceaccounts", "", namespace, account)?,
-        None => may("", "v1", "users", "", "", &name)?,
-    }
-    for group in &asked.groups {
-        may("", "v1", "groups", "", "", group)?;
-    }
+    let mut parts = vec![match account {
+        Some((namespace, account)) => ("", "serviceaccounts", "", namespace, account),
+        None => ("", "users", "", "", name.as_str()),
+    }];
+    parts.extend(asked.groups.iter().map(|group| ("", "groups", "", "", group.as_str())));
+    let own = "authentication.k8s.io";
     for (key, values) in &asked.extra {
-        for value in values {
-            may("authentication.k8s.io", "v1", "userextras", key, "", value)?;
-        }
+        parts.extend(values.iter().map(|value| (own, "userextras", key.as_str(), "", value.as_str())));
     }
-    if let Some(uid) = &asked.uid {
-        may("authentication.k8s.io", "v1", "uids", "", "", uid)?;
+    parts.extend(asked.uid.iter().map(|uid| (own, "uids", "", "", uid.as_str())));
+    for (group, resource, subresource, namespace, name) in parts {
+        let target = Target::Resource {
+            group,
+            version: "v1",
+            resource,
+            subresource,
+            namespace,
+            name,
+            field_selector: "",
+            label_selector: "",
+        };
+        require(chain, &Attributes { user: &user, verb: "impersonate", target }).await?;
     }
 
     let mut groups = asked.groups;

@@ -1,7 +1,12 @@
+use std::sync::Arc;
+
 use http::HeaderValue;
 
 use super::*;
-use crate::authz::Decision;
+use crate::{
+    authz::{Authorizer, Decision},
+    testing::wait,
+};
 
 /// Allows what is listed as `resource/subresource namespace/name`.
 struct Allowed(&'static [&'static str]);
@@ -30,7 +35,7 @@ fn headers(list: &[(&str, &str)]) -> HeaderMap {
 
 fn ask(allowed: &'static [&'static str], list: &[(&str, &str)]) -> Result<Identity, Status> {
     let admin = Identity::authenticated("admin", "", Vec::new(), BTreeMap::new());
-    impersonate(&Allowed(allowed), admin, &headers(list))
+    wait(impersonate(&Chain::new(vec![Arc::new(Allowed(allowed))]), admin, &headers(list)))
 }
 
 #[test]

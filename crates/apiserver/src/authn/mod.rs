@@ -1,11 +1,11 @@
 //! Who a request comes from.
 //!
 //! A client certificate or a bearer token proves an identity. A request without either is anonymous, and that
-//! is enough for health and version only. Credentials that prove nothing are an error even there.
+//! is enough for health and version only, if nothing else is configured. Credentials that prove nothing are an error even there.
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, SystemTime},
 };
 
@@ -40,7 +40,7 @@ pub use self::{
     bootstrap::BootstrapTokens,
     impersonation::{impersonate, strip as strip_impersonation},
     issuer_documents::{JWKS_PATH, OPENID_CONFIGURATION_PATH, jwks, openid_configuration},
-    oidc::{ConfigError, Issuer, Mapping, parse as parse_issuers},
+    oidc::{Config as IssuersConfig, ConfigError, Derived, Issuer, Mapping, Rule, parse as parse_config},
     request_header::FrontProxy,
     review::token_review,
     token_request::token_request,
@@ -48,13 +48,35 @@ pub use self::{
     webhook::ReviewVersion,
 };
 
-pub(crate) use self::review::user_info;
+pub(crate) use self::{oidc::Issuers, review::user_info};
 
 /// Names the credential in an identity's extra.
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
-/// What anybody may ask for, compared with the whole path.
-pub const ANONYMOUS_PATHS: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
+/// Who needs no credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Anonymous {
+    /// Everybody; permissions decide.
+    Everywhere,
+    /// Who asks for one of these, compared with the whole path.
+    At(Vec<String>),
+}
+
+/// By default health and version are all that one gets without credentials.
+impl Default for Anonymous {
+    fn default() -> Self {
+        Self::At(["/healthz", "/livez", "/readyz", "/version"].map(str::to_owned).into())
+    }
+}
+
+impl Anonymous {
+    fn lets(&self, path: &str) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::At(paths) => paths.iter().any(|allowed| allowed == path),
+        }
+    }
+}
 
 /// What a TLS connection proves about its client. Made once a connection.
 #[derive(Clone, Debug)]
@@ -76,6 +98,7 @@ pub trait Bearers: Send + Sync + 'static {
 pub struct Others {
     /// OpenID Connect.
     pub issuers: Vec<Issuer>,
+    pub anonymous: Anonymous,
     pub webhook: Option<WebhookOptions>,
 }
 
@@ -97,12 +120,11 @@ impl Others {
         self,
         source: &Arc<dyn Source>,
         outgoing: &Arc<Outgoing>,
+        issuers: &Arc<Issuers>,
         audiences: &[String],
     ) -> Result<Vec<Arc<dyn Bearers>>, SpecError> {
         let mut all: Vec<Arc<dyn Bearers>> = vec![Arc::new(BootstrapTokens::new(Arc::clone(source)))];
-        for issuer in self.issuers {
-            all.push(Arc::new(oidc::Oidc::new(issuer, Arc::clone(outgoing))));
-        }
+        all.push(Arc::clone(issuers) as _);
         if let Some(WebhookOptions { endpoint, version, remember }) = self.webhook {
             let endpoint = outgoing.endpoint(&endpoint)?;
             all.push(Arc::new(webhook::TokenWebhook::new(endpoint, version, audiences.to_vec(), remember)));
@@ -118,6 +140,7 @@ pub struct Authenticator {
     front_proxy: Option<FrontProxy>,
     /// Asked in order for tokens that `tokens` does not know.
     bearers: Vec<Arc<dyn Bearers>>,
+    anonymous: RwLock<Arc<Anonymous>>,
     clock: Clock,
 }
 
@@ -157,7 +180,7 @@ impl From<Unauthenticated> for Status {
 impl Authenticator {
     /// `trust` verifies client certificates, `tokens` service-account tokens.
     pub fn new(trust: ClientTrust, tokens: Arc<Tokens>, clock: Clock) -> Self {
-        Self { trust, tokens, front_proxy: None, bearers: Vec::new(), clock }
+        Self { trust, tokens, front_proxy: None, bearers: Vec::new(), anonymous: RwLock::default(), clock }
     }
 
     /// The same, that believes a front proxy, too.
@@ -170,6 +193,15 @@ impl Authenticator {
     #[must_use]
     pub fn with_bearers(self, bearers: Vec<Arc<dyn Bearers>>) -> Self {
         Self { bearers, ..self }
+    }
+
+    /// From now on lets these in without credentials.
+    pub fn let_in(&self, anonymous: Anonymous) {
+        *self.anonymous.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anonymous);
+    }
+
+    fn lets_in(&self, path: &str) -> bool {
+        self.anonymous.read().unwrap_or_else(PoisonError::into_inner).lets(path)
     }
 
     pub fn tokens(&self) -> &Tokens {
@@ -210,7 +242,7 @@ impl Authenticator {
         match (bearer(headers)?, certificate) {
             (Some(token), _) => self.holder(token, now).await,
             (None, Some(rejected)) => Err(rejected),
-            (None, None) if ANONYMOUS_PATHS.contains(&path) => Ok(Identity::anonymous()),
+            (None, None) if self.lets_in(path) => Ok(Identity::anonymous()),
             (None, None) => Err(Unauthenticated::NoCredentials),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -11,19 +11,22 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, Uri};
 use ring::signature as sig;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
+use tiphys_cel::{Bindings, Budget, RUNTIME_BUDGET};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Bearers, CREDENTIAL_ID};
+use super::{Bearers, CREDENTIAL_ID, user_info};
 use crate::{
+    expressions::Expression,
     identity::Identity,
     outgoing::{Outgoing, Place, Proof, Spec, Trust},
 };
 
 mod config;
 
-pub use config::{ConfigError, Issuer, Mapping, parse};
+use config::{CLAIMS, CLAIMS_TYPE, USER, USER_TYPE};
+pub use config::{Config, ConfigError, Derived, Issuer, Mapping, Rule, parse};
 
 /// Longer tokens are not looked at.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -36,6 +39,39 @@ const FRESH: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// By how much an issuer's clock may be ahead.
 const SKEW: u64 = 300;
+
+/// The issuers that are believed; others can be put in their place.
+pub(crate) struct Issuers {
+    outgoing: Arc<Outgoing>,
+    all: RwLock<Arc<[Oidc]>>,
+}
+
+impl Issuers {
+    pub(crate) fn new(issuers: Vec<Issuer>, outgoing: Arc<Outgoing>) -> Self {
+        let own = Self { outgoing, all: RwLock::new(Arc::new([])) };
+        own.replace(issuers);
+        own
+    }
+
+    /// From now on believes these. What is known of their keys is learned anew.
+    pub(crate) fn replace(&self, issuers: Vec<Issuer>) {
+        let all = issuers.into_iter().map(|issuer| Oidc::new(issuer, Arc::clone(&self.outgoing)));
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.collect();
+    }
+}
+
+#[async_trait]
+impl Bearers for Issuers {
+    async fn holder(&self, token: &str, now: SystemTime) -> Option<Identity> {
+        let all = Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner));
+        for issuer in &*all {
+            if let Some(user) = issuer.holder(token, now).await {
+                return Some(user);
+            }
+        }
+        None
+    }
+}
 
 /// Verifies the tokens of one issuer.
 pub(super) struct Oidc {
@@ -115,7 +151,7 @@ impl Key {
 struct Parts<'a> {
     signed: &'a str,
     header: Header,
-    claims: Map<String, Value>,
+    claims: Value,
     signature: Vec<u8>,
 }
 
@@ -143,54 +179,147 @@ fn texts(value: Option<&Value>) -> Option<Vec<String>> {
     }
 }
 
-/// Whom claims name, by the issuer's mappings; `Err` tells why they are not accepted.
-fn identity(issuer: &Issuer, claims: &Map<String, Value>, now: u64) -> Result<Identity, &'static str> {
-    let time = |name: &str| claims.get(name).and_then(Value::as_f64);
+/// Why claims are not accepted. What they say stays out of the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Unaccepted {
+    #[error("it has expired")]
+    Expired,
+    #[error("it is not yet valid")]
+    Early,
+    #[error("it is for somebody else")]
+    Audience,
+    #[error("the required claim {0} is not there, or another")]
+    Required(String),
+    #[error("it names no user")]
+    Nobody,
+    #[error("its email is not verified")]
+    Unverified,
+    #[error("its {0} are no texts")]
+    NoTexts(&'static str),
+    #[error("validation expression '{expression}' failed: {message}")]
+    Rule { expression: String, message: String },
+    #[error("{0}")]
+    Evaluation(String),
+}
+
+/// What an expression gives; everything about one token is paid for from one budget.
+struct Evaluated<'a> {
+    bindings: Bindings<'a>,
+    budget: Budget,
+}
+
+impl<'a> Evaluated<'a> {
+    fn new(name: &'a str, value: tiphys_cel::Value<'a>) -> Self {
+        Self { bindings: Bindings::new().with(name, value), budget: Budget::new(RUNTIME_BUDGET) }
+    }
+
+    fn value(&mut self, expression: &'a Expression) -> Result<tiphys_cel::Value<'a>, Unaccepted> {
+        let value = expression.evaluate(&self.bindings, &mut self.budget);
+        value.and_then(|result| result).map_err(Unaccepted::Evaluation)
+    }
+
+    fn text(&mut self, what: &'static str, expression: &'a Expression) -> Result<String, Unaccepted> {
+        let value = self.value(expression)?;
+        value.as_str().map(str::to_owned).ok_or(Unaccepted::NoTexts(what))
+    }
+
+    /// One text, several or none; those that are empty do not count.
+    fn texts(&mut self, what: &'static str, expression: &'a Expression) -> Result<Vec<String>, Unaccepted> {
+        let json = self.value(expression)?.to_json().ok_or(Unaccepted::NoTexts(what))?;
+        let mut all = match &json {
+            Value::Null => Vec::new(),
+            json => texts(Some(json)).ok_or(Unaccepted::NoTexts(what))?,
+        };
+        all.retain(|text| !text.is_empty());
+        Ok(all)
+    }
+
+    fn holds(&mut self, rules: &'a [Rule]) -> Result<(), Unaccepted> {
+        for Rule { expression, message } in rules {
+            if !matches!(self.value(expression)?, tiphys_cel::Value::Bool(true)) {
+                let (expression, message) = (expression.source.clone(), message.clone());
+                return Err(Unaccepted::Rule { expression, message });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whom claims name, by the issuer's mappings.
+fn identity(issuer: &Issuer, claims: &Value, now: u64) -> Result<Identity, Unaccepted> {
+    let time = |name: &str| claims[name].as_f64();
     // Seconds need no more precision than a float has.
     #[allow(clippy::cast_precision_loss)]
     let (now, soon) = (now as f64, now.saturating_add(SKEW) as f64);
     if time("exp").is_none_or(|end| end <= now) {
-        return Err("it has expired");
+        return Err(Unaccepted::Expired);
     }
     if time("nbf").is_some_and(|start| start > soon) {
-        return Err("it is not yet valid");
+        return Err(Unaccepted::Early);
     }
     let audiences = texts(claims.get("aud")).unwrap_or_default();
     if !audiences.iter().any(|audience| issuer.audiences.contains(audience)) {
-        return Err("it is for somebody else");
+        return Err(Unaccepted::Audience);
     }
     for (claim, wanted) in &issuer.required {
-        if claims.get(claim).and_then(Value::as_str) != Some(wanted) {
-            return Err("a required claim is not there, or another");
+        if claims[claim].as_str() != Some(wanted) {
+            return Err(Unaccepted::Required(claim.clone()));
         }
     }
-    let username = &issuer.username;
-    let name = claims.get(&username.claim).and_then(Value::as_str).unwrap_or_default();
+    let mut evaluated = Evaluated::new(CLAIMS, tiphys_cel::Value::from_json(claims, &CLAIMS_TYPE));
+    let name = match &issuer.username {
+        Mapping::Claim { claim, prefix } => match claims[claim].as_str().unwrap_or_default() {
+            "" => String::new(),
+            _ if claim == "email" && claims.get("email_verified").is_some_and(|v| *v != true) => {
+                return Err(Unaccepted::Unverified);
+            }
+            name => format!("{prefix}{name}"),
+        },
+        Mapping::Expression(Derived(expression)) => evaluated.text("username", expression)?,
+    };
     if name.is_empty() {
-        return Err("it names no user");
-    }
-    if username.claim == "email" && claims.get("email_verified").is_some_and(|verified| verified != true) {
-        return Err("its email is not verified");
+        return Err(Unaccepted::Nobody);
     }
     let groups = match &issuer.groups {
-        Some(Mapping { claim, prefix }) => match claims.get(claim) {
+        Some(Mapping::Claim { claim, prefix }) => match claims.get(claim) {
             None | Some(Value::Null) => Vec::new(),
             some => {
-                let groups = texts(some).ok_or("its groups are no texts")?;
+                let groups = texts(some).ok_or(Unaccepted::NoTexts("groups"))?;
                 groups.into_iter().map(|group| format!("{prefix}{group}")).collect()
             }
         },
+        Some(Mapping::Expression(Derived(expression))) => evaluated.texts("groups", expression)?,
         None => Vec::new(),
     };
     let uid = match &issuer.uid {
-        Some(claim) => claims.get(claim).and_then(Value::as_str).ok_or("its uid is no text")?,
-        None => "",
+        Some(Mapping::Claim { claim, .. }) => {
+            claims[claim].as_str().ok_or(Unaccepted::NoTexts("uid"))?.to_owned()
+        }
+        Some(Mapping::Expression(Derived(expression))) => evaluated.text("uid", expression)?,
+        None => String::new(),
     };
     let mut extra = BTreeMap::new();
-    if let Some(id) = claims.get("jti").and_then(Value::as_str) {
+    if let Some(id) = claims["jti"].as_str() {
         extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={id}")]);
     }
-    Ok(Identity::authenticated(format!("{}{name}", username.prefix), uid, groups, extra))
+    for (key, Derived(expression)) in &issuer.extra {
+        let values = evaluated.texts("extra", expression)?;
+        if !values.is_empty() {
+            extra.insert(key.clone(), values);
+        }
+    }
+    evaluated.holds(&issuer.claim_rules)?;
+    if !issuer.user_rules.is_empty() {
+        // As the claims have it: nobody has been told yet that this user is authenticated.
+        let user = Identity::impersonated(name.clone(), uid.clone(), groups.clone(), extra.clone());
+        let mut shown = json!({ "uid": "", "extra": {} });
+        if let (Some(shown), Value::Object(info)) = (shown.as_object_mut(), user_info(&user)) {
+            shown.extend(info);
+        }
+        let user = tiphys_cel::Value::from_json(&shown, &USER_TYPE);
+        Evaluated::new(USER, user).holds(&issuer.user_rules)?;
+    }
+    Ok(Identity::authenticated(name, uid, groups, extra))
 }
 
 impl Oidc {
@@ -269,7 +398,7 @@ impl Bearers for Oidc {
         match identity(&self.issuer, &token.claims, now) {
             Ok(user) => self.is_signed(&token).await.then_some(user),
             Err(why) => {
-                debug!(issuer = self.issuer.url, why, "a token is not accepted");
+                debug!(issuer = self.issuer.url, %why, "a token is not accepted");
                 None
             }
         }

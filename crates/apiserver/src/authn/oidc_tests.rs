@@ -71,13 +71,17 @@ async fn issuer(keys: Arc<Mutex<Value>>, asked: Arc<AtomicUsize>) -> (Stranger, 
         url: base,
         authority: Some(stranger.ca.clone()),
         audiences: vec!["us".to_owned()],
-        username: Mapping { claim: "sub".to_owned(), prefix: "o:".to_owned() },
-        groups: Some(Mapping { claim: "groups".to_owned(), prefix: "g:".to_owned() }),
+        username: claim("sub", "o:"),
+        groups: Some(claim("groups", "g:")),
         required: vec![("org".to_owned(), "x".to_owned())],
         ..Issuer::default()
     };
     let outgoing = Arc::new(Outgoing::new(Arc::new(Table::default()), None));
     (stranger, Oidc::new(issuer, outgoing))
+}
+
+fn claim(claim: &str, prefix: &str) -> Mapping {
+    Mapping::Claim { claim: claim.to_owned(), prefix: prefix.to_owned() }
 }
 
 fn claims(issuer: &str) -> Value {
@@ -134,9 +138,9 @@ async fn an_issuer_that_is_another_is_not_believed() {
 fn claims_are_accepted_only_as_configured() {
     let issuer = Issuer {
         audiences: vec!["us".to_owned()],
-        username: Mapping { claim: "email".to_owned(), prefix: String::new() },
-        groups: Some(Mapping { claim: "groups".to_owned(), prefix: String::new() }),
-        uid: Some("sub".to_owned()),
+        username: claim("email", ""),
+        groups: Some(claim("groups", "")),
+        uid: Some(claim("sub", "")),
         required: vec![("org".to_owned(), "x".to_owned())],
         ..Issuer::default()
     };
@@ -144,8 +148,7 @@ fn claims_are_accepted_only_as_configured() {
         let mut claims = claims("https://i");
         claims["email"] = "jane@example.com".into();
         change(&mut claims);
-        identity(&issuer, claims.as_object().unwrap(), NOW)
-            .map(|user| (user.name().to_owned(), user.uid().to_owned()))
+        identity(&issuer, &claims, NOW).map(|user| (user.name().to_owned(), user.uid().to_owned()))
     };
     let jane = Ok(("jane@example.com".to_owned(), "jane".to_owned()));
     assert_eq!(judge(&|_| ()), jane);
@@ -191,36 +194,91 @@ fn rsa_signatures_verify() {
     assert!(!sealing.verifies("RS256", parts.signed.as_bytes(), &parts.signature));
 }
 
-#[test]
-fn a_configuration_names_issuers_and_says_nothing_that_is_not_done() {
-    let text = |rest: &str| {
-        format!("apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\njwt:\n{rest}")
-    };
-    let good = "- issuer: {url: 'https://a.example', audiences: [us], audienceMatchPolicy: MatchAny}\n  claimValidationRules:                 [{claim: org, requiredValue: x}]\n  claimMappings: {username: {claim: sub, prefix: 'o:'}, groups:                 {claim: groups, prefix: ''}, uid: {claim: sub}}\n";
-    let issuers = parse_issuers(&text(good));
-    assert_eq!(
-        issuers.as_ref().map(|all| all[0].discovery()),
-        Ok("https://a.example/.well-known/openid-configuration".to_owned())
+/// An issuer with these fields beside its own, in YAML's flow style.
+fn configured(rest: &str) -> Issuer {
+    let text = format!(
+        "{{apiVersion: apiserver.config.k8s.io/v1, kind: AuthenticationConfiguration, jwt: [\
+         {{issuer: {{url: 'https://i', audiences: [us]}}, {rest}}}]}}"
     );
-    let one = &issuers.unwrap()[0];
-    assert_eq!(
-        (one.username.prefix.as_str(), one.required.len(), one.uid.as_deref()),
-        ("o:", 1, Some("sub"))
-    );
-    for wrong in [
-        good.replace("https:", "http:"),
-        good.replace("audiences: [us]", "audiences: []"),
-        good.replace("claim: sub, prefix: 'o:'", "claim: sub"),
-        good.replace("claim: sub, prefix: 'o:'", "expression: claims.sub"),
-        good.replace("{claim: org, requiredValue: x}", "{expression: 'true'}"),
-        format!("{good}{good}"),
-        "- 7".to_owned(),
-    ] {
-        assert!(parse_issuers(&text(&wrong)).is_err(), "{wrong}");
-    }
-    assert!(parse_issuers("apiVersion: v1\nkind: AuthenticationConfiguration\n").is_err());
+    parse(text.as_bytes()).unwrap().issuers.remove(0)
 }
 
-fn parse_issuers(text: &str) -> Result<Vec<Issuer>, ConfigError> {
-    parse(text.as_bytes())
+#[test]
+fn expressions_make_users_of_claims_and_judge_both() {
+    let issuer = configured(
+        "claimMappings: {\
+         username: {expression: \"claims.email_verified ? 'o:' + claims.email : 'unverified'\"}, \
+         groups: {expression: \"claims.roles.split(',')\"}, \
+         uid: {expression: 'claims.sub'}, \
+         extra: [{key: example.org/tenant, valueExpression: claims.tenant}, \
+                 {key: example.org/none, valueExpression: \"['', claims.?none.orValue('')]\"}]}, \
+         claimValidationRules: [{expression: 'claims.exp - claims.nbf <= 3600', message: too long}, \
+                                {claim: org, requiredValue: x}], \
+         userValidationRules: [{expression: \"!user.username.startsWith('system:')\", message: reserved}, \
+                               {expression: \"user.groups.all(g, g != 'root') && user.extra.size() >= 0\"}]",
+    );
+    let judge = |change: &dyn Fn(&mut Value)| {
+        let mut claims = claims("https://i");
+        for (key, value) in [("email", json!("jane@x")), ("email_verified", json!(true)), ("nbf", json!(NOW))]
+        {
+            claims[key] = value;
+        }
+        claims["roles"] = "dev,,ops".into();
+        claims["tenant"] = json!(["a", "b"]);
+        change(&mut claims);
+        identity(&issuer, &claims, NOW)
+    };
+    let jane = judge(&|_| ()).unwrap();
+    assert_eq!((jane.name(), jane.uid()), ("o:jane@x", "jane"));
+    assert_eq!(jane.groups(), ["dev", "ops", "system:authenticated"]);
+    assert_eq!(jane.extra()["example.org/tenant"], ["a", "b"]);
+    assert_eq!(jane.extra().keys().filter(|key| key.starts_with("example.org/none")).count(), 0);
+    assert_eq!(judge(&|c| c["tenant"] = "a".into()).unwrap().extra()["example.org/tenant"], ["a"]);
+    let failed = |expression: &str, message: &str| {
+        Err(Unaccepted::Rule { expression: expression.to_owned(), message: message.to_owned() })
+    };
+    let refused = |change: &dyn Fn(&mut Value)| judge(change).map(|user| user.name().to_owned());
+    assert_eq!(
+        refused(&|c| c["nbf"] = (NOW - 7200).into()),
+        failed("claims.exp - claims.nbf <= 3600", "too long")
+    );
+    assert_eq!(
+        refused(&|c| c["roles"] = "root".into()),
+        failed("user.groups.all(g, g != 'root') && user.extra.size() >= 0", "")
+    );
+    for (claim, value) in [
+        ("email", json!(7)),
+        ("email_verified", json!("no")),
+        ("email_verified", Value::Null),
+        ("roles", json!(["dev"])),
+        ("sub", json!(7)),
+        ("tenant", json!([7])),
+        ("tenant", json!({"a": "b"})),
+        ("org", json!("y")),
+    ] {
+        assert!(judge(&|c| c[claim] = value.clone()).is_err(), "{claim} {value}");
+    }
+    let plain = configured(
+        "claimMappings: {username: {claim: sub, prefix: ''}}, \
+         userValidationRules: [{expression: \"!user.username.startsWith('system:')\", message: reserved}]",
+    );
+    let admin = json!({"sub": "system:admin", "aud": "us", "exp": NOW + 1});
+    let refused = identity(&plain, &admin, NOW).map(|user| user.name().to_owned());
+    assert_eq!(refused, failed("!user.username.startsWith('system:')", "reserved"));
+}
+
+#[tokio::test]
+async fn issuers_can_be_replaced_while_the_server_runs() {
+    let key = Signer::new("1");
+    let keys = Arc::new(Mutex::new(json!([key.published()])));
+    let (_stranger, oidc) = issuer(keys, Arc::default()).await;
+    let token = key.token(&claims(&oidc.issuer.url));
+    let other = Issuer { url: "https://other.example".to_owned(), ..oidc.issuer.clone() };
+    let issuers = Issuers::new(vec![other.clone()], Arc::clone(&oidc.outgoing));
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    assert_eq!(issuers.holder(&token, now).await, None);
+    issuers.replace(vec![other, oidc.issuer.clone()]);
+    assert_eq!(issuers.holder(&token, now).await.unwrap().name(), "o:jane");
+    issuers.replace(Vec::new());
+    assert_eq!(issuers.holder(&token, now).await, None);
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tiphys_api::status::Status;
 
 use super::{
-    Attributes as Asked, Authorizer, Decision, Rbac, Target,
+    Attributes as Asked, Chain, Decision, Rbac, Target,
     rbac::{GROUP, RoleRef},
     rule::{Rule, go_list, not_covered},
 };
@@ -21,16 +21,16 @@ use crate::{
 /// `bind` the role.
 pub struct Escalation {
     rbac: Arc<Rbac>,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
 }
 
 impl Escalation {
     /// `authorizer` is asked for the verbs `escalate` and `bind`.
-    pub fn new(rbac: Arc<Rbac>, authorizer: Arc<dyn Authorizer>) -> Self {
+    pub fn new(rbac: Arc<Rbac>, authorizer: Arc<Chain>) -> Self {
         Self { rbac, authorizer }
     }
 
-    fn may(&self, request: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
+    async fn may(&self, request: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
         let target = Target::Resource {
             group: GROUP,
             version: "*",
@@ -39,9 +39,10 @@ impl Escalation {
             namespace: request.namespace,
             name,
             field_selector: "",
+            label_selector: "",
         };
         let asked = Asked { user: request.user, verb, target };
-        matches!(self.authorizer.authorize(&asked), Decision::Allow { .. })
+        matches!(self.authorizer.authorize(&asked).await, Decision::Allow { .. })
     }
 
     /// Errors unless the requester holds all of `rules` where the object is.
@@ -98,7 +99,7 @@ impl Plugin for Escalation {
         let name = tiphys_api::meta::name(object);
         match request.resource {
             "roles" | "clusterroles" => {
-                if self.may(request, "escalate", request.resource, name) {
+                if self.may(request, "escalate", request.resource, name).await {
                     return Ok(());
                 }
                 // A role made of others grants whatever those will grant.
@@ -119,7 +120,7 @@ impl Plugin for Escalation {
             "rolebindings" | "clusterrolebindings" => {
                 let Ok(role) = RoleRef::deserialize(&object["roleRef"]) else { return Ok(()) };
                 let resource = if role.kind == "Role" { "roles" } else { "clusterroles" };
-                if self.may(request, "bind", resource, &role.name) {
+                if self.may(request, "bind", resource, &role.name).await {
                     return Ok(());
                 }
                 let rules = self

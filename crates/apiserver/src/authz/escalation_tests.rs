@@ -31,7 +31,7 @@ fn plugin() -> Escalation {
         (GROUP, "clusterrolebindings", binding("bin", "binder", "bin")),
     ]));
     let rbac = Arc::new(Rbac::new(table));
-    Escalation::new(Arc::clone(&rbac), rbac)
+    Escalation::new(Arc::clone(&rbac), Arc::new(Chain::new(vec![rbac])))
 }
 
 async fn write(

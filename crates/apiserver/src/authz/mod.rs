@@ -1,17 +1,28 @@
 //! Whether a user may do what a request asks.
 
 mod chain;
+pub mod config;
 mod escalation;
 mod node;
 pub mod policy;
 pub mod rbac;
 pub mod review;
 pub mod rule;
+mod webhook;
 
 use tiphys_api::status::Status;
 
 pub(crate) use self::node::pod_references;
-pub use self::{chain::Chain, escalation::Escalation, node::NodeAuthorizer, rbac::Rbac};
+pub use self::{
+    chain::Chain,
+    escalation::Escalation,
+    node::NodeAuthorizer,
+    rbac::{Rbac, UserRules},
+};
+pub(crate) use self::{
+    chain::How,
+    webhook::{Calls as WebhookCalls, Webhook},
+};
 use crate::identity::Identity;
 
 /// What a request wants, in the words of `authorization.k8s.io`.
@@ -36,6 +47,8 @@ pub enum Target<'a> {
         name: &'a str,
         /// The text of the `fieldSelector` parameter of a list, watch or deletecollection.
         field_selector: &'a str,
+        /// The same of `labelSelector`.
+        label_selector: &'a str,
     },
     /// Any other path, such as `/healthz`.
     Path(&'a str),
@@ -44,14 +57,47 @@ pub enum Target<'a> {
 /// An authorizer's answer. The first authorizer with an opinion decides; none means no.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow { reason: String },
-    Deny { reason: String },
-    NoOpinion { reason: String },
+    Allow {
+        reason: String,
+    },
+    Deny {
+        reason: String,
+    },
+    NoOpinion {
+        reason: String,
+    },
+    /// No decision could be had, which is no permission; `denied`: nobody else is to be asked either.
+    Failed {
+        error: String,
+        denied: bool,
+    },
 }
 
-/// Decides from memory: an authorizer never waits for I/O.
+/// Decides from memory: such an authorizer never waits for I/O. A [`Chain`] is made of them and of webhooks.
 pub trait Authorizer: Send + Sync + 'static {
     fn authorize(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// What `user` may do in `namespace`, or everywhere if that is empty.
+    fn rules(&self, _user: &Identity, _namespace: &str) -> UserRules {
+        UserRules::default()
+    }
+}
+
+/// Allows, or denies, everything.
+pub struct Always(pub bool);
+
+impl Authorizer for Always {
+    fn authorize(&self, _: &Attributes<'_>) -> Decision {
+        match self.0 {
+            true => Decision::Allow { reason: String::new() },
+            false => Decision::NoOpinion { reason: "Everything is forbidden.".to_owned() },
+        }
+    }
+
+    fn rules(&self, _: &Identity, _: &str) -> UserRules {
+        let rules = if self.0 { vec![rule::everything(), rule::every_path()] } else { Vec::new() };
+        UserRules { rules, errors: Vec::new() }
+    }
 }
 
 impl Attributes<'_> {
@@ -91,11 +137,12 @@ impl Attributes<'_> {
     }
 }
 
-/// Asks, and turns everything but a yes into the 403.
-pub fn require(authorizer: &dyn Authorizer, attributes: &Attributes<'_>) -> Result<(), Status> {
-    match authorizer.authorize(attributes) {
+/// Asks, and turns everything but a yes into the 403, or into a 500 where nobody could tell.
+pub async fn require(chain: &Chain, attributes: &Attributes<'_>) -> Result<(), Status> {
+    match chain.authorize(attributes).await {
         Decision::Allow { .. } => Ok(()),
         Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(attributes.forbidden(&reason)),
+        Decision::Failed { error, .. } => Err(Status::internal(&error)),
     }
 }
 

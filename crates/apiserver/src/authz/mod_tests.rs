@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::*;
+use crate::testing::wait;
 
 fn jane() -> Identity {
     Identity::authenticated("jane", "", Vec::new(), BTreeMap::new())
@@ -15,6 +16,7 @@ fn pods<'a>(namespace: &'a str, name: &'a str, subresource: &'a str) -> Target<'
         namespace,
         name,
         field_selector: "",
+        label_selector: "",
     }
 }
 
@@ -65,15 +67,16 @@ fn the_first_opinion_decides_and_masters_may_all() {
     let deny = || Decision::Deny { reason: "denied".to_owned() };
     let allow = || Decision::Allow { reason: "allowed".to_owned() };
     let ask = |decisions: Vec<Decision>, user: &Identity| {
-        Chain::new(decisions.into_iter().map(says).collect()).authorize(&Attributes {
-            user,
-            verb: "get",
-            target: Target::Path("/"),
-        })
+        let chain = Chain::new(decisions.into_iter().map(says).collect());
+        wait(chain.authorize(&Attributes { user, verb: "get", target: Target::Path("/") }))
     };
     assert_eq!(ask(vec![none("a"), none(""), none("b")], &jane()), none("a\nb"));
     assert_eq!(ask(vec![none("a"), allow(), deny()], &jane()), allow());
     assert_eq!(ask(vec![deny(), allow()], &jane()), deny());
+    let failed = |denied| Decision::Failed { error: "e".to_owned(), denied };
+    assert_eq!(ask(vec![failed(false), allow()], &jane()), allow(), "others may know better");
+    assert_eq!(ask(vec![failed(false), none("a")], &jane()), failed(false));
+    assert_eq!(ask(vec![failed(true), allow()], &jane()), failed(true));
     let master =
         Identity::authenticated("root", "", vec![crate::identity::MASTERS.to_owned()], BTreeMap::new());
     assert_eq!(ask(vec![deny()], &master), Decision::Allow { reason: String::new() });

@@ -12,8 +12,8 @@ use serde_json::Value;
 use tiphys_api::{meta, selector::FieldSelector};
 use tiphys_store::Revision;
 
-use super::{Attributes, Authorizer, Decision, Target, rule::Rule};
-use crate::source::Source;
+use super::{Attributes, Authorizer, Decision, Target, UserRules, rule::Rule};
+use crate::{identity::Identity, source::Source};
 
 /// Nodes whose pods' references are remembered.
 const REMEMBERED: usize = 1024;
@@ -334,6 +334,12 @@ impl Authorizer for NodeAuthorizer {
             Ok(()) => Decision::Allow { reason: String::new() },
             Err(reason) => Decision::NoOpinion { reason },
         }
+    }
+
+    fn rules(&self, user: &Identity, _: &str) -> UserRules {
+        let error = "node authorizer does not support user rule resolution".to_owned();
+        let errors = user.node_name().map(|_| error).into_iter().collect();
+        UserRules { rules: Vec::new(), errors }
     }
 }
 

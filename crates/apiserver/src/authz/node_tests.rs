@@ -76,6 +76,7 @@ fn ask(authorizer: &NodeAuthorizer, user: &Identity, ask: &Ask<'_>) -> Decision 
         namespace: ask.namespace,
         name: ask.name,
         field_selector: ask.selector,
+        label_selector: "",
     };
     authorizer.authorize(&Attributes { user, verb: ask.verb, target })
 }

@@ -4,9 +4,10 @@ use tiphys_api::meta;
 
 use super::*;
 use crate::{
-    authz::{Attributes, Authorizer, Chain, Decision, NodeAuthorizer, Rbac, Target},
+    authz::{Attributes, Chain, Decision, NodeAuthorizer, Rbac, Target},
     identity::{Component, Identity},
     source::fake::Table,
+    testing::wait,
 };
 
 fn apply(table: &Table, plan: Vec<Change>) {
@@ -148,8 +149,9 @@ fn components_may_do_their_work_and_no_more() {
             namespace: "ns",
             name: "x",
             field_selector: "",
+            label_selector: "",
         };
-        matches!(chain.authorize(&Attributes { user, verb, target }), Decision::Allow { .. })
+        matches!(wait(chain.authorize(&Attributes { user, verb, target })), Decision::Allow { .. })
     };
     let deployment = Component::Controller("deployment-controller").identity();
     let node = Component::Node("n1".to_owned()).identity();

@@ -270,6 +270,10 @@ impl Authorizer for Rbac {
             (None, many) => Decision::NoOpinion { reason: format!("RBAC: [{}]", many.join(", ")) },
         }
     }
+
+    fn rules(&self, user: &Identity, namespace: &str) -> UserRules {
+        self.rules_for(user, namespace)
+    }
 }
 
 #[cfg(test)]

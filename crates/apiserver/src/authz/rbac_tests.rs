@@ -33,6 +33,7 @@ fn ask(rbac: &Rbac, user: &Identity, verb: &str, namespace: &str) -> Decision {
         namespace,
         name: "",
         field_selector: "",
+        label_selector: "",
     };
     rbac.authorize(&Attributes { user, verb, target })
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tiphys_api::status::Status;
 
-use super::{Attributes, Authorizer, Decision, Rbac, Target};
+use super::{Attributes, Chain, Decision, Target};
 use crate::{
     authn::{answered, user_info},
     identity::Identity,
@@ -34,6 +34,7 @@ struct Resource {
     subresource: String,
     name: String,
     field_selector: Option<Selector>,
+    label_selector: Option<Selector>,
 }
 
 #[derive(Deserialize, Default)]
@@ -60,7 +61,7 @@ struct NonResource {
 
 impl Selector {
     /// As a `fieldSelector` parameter; requirements that one can't express are left out, which only widens it.
-    fn text(&self) -> String {
+    fn fields(&self) -> String {
         if !self.raw_selector.is_empty() {
             return self.raw_selector.clone();
         }
@@ -71,17 +72,33 @@ impl Selector {
         };
         self.requirements.iter().filter_map(one).collect::<Vec<_>>().join(",")
     }
+
+    /// As a `labelSelector` parameter, likewise.
+    fn labels(&self) -> String {
+        if !self.raw_selector.is_empty() {
+            return self.raw_selector.clone();
+        }
+        let one = |r: &Requirement| match (r.operator.as_str(), r.values.join(",")) {
+            ("In", values) => Some(format!("{} in ({values})", r.key)),
+            ("NotIn", values) => Some(format!("{} notin ({values})", r.key)),
+            ("Exists", _) => Some(r.key.clone()),
+            ("DoesNotExist", _) => Some(format!("!{}", r.key)),
+            _ => None,
+        };
+        self.requirements.iter().filter_map(one).collect::<Vec<_>>().join(",")
+    }
 }
 
 fn spec(review: &Value) -> Result<Spec, Status> {
     Spec::deserialize(&review["spec"]).map_err(|e| Status::bad_request(format!("spec: {e}")))
 }
 
-fn status(authorizer: &dyn Authorizer, user: &Identity, spec: &Spec) -> Result<Value, Status> {
-    let selector;
+async fn status(chain: &Chain, user: &Identity, spec: &Spec) -> Result<Value, Status> {
+    let (fields, labels);
     let (verb, target) = match (&spec.resource_attributes, &spec.non_resource_attributes) {
         (Some(r), None) => {
-            selector = r.field_selector.as_ref().map(Selector::text).unwrap_or_default();
+            fields = r.field_selector.as_ref().map(Selector::fields).unwrap_or_default();
+            labels = r.label_selector.as_ref().map(Selector::labels).unwrap_or_default();
             let target = Target::Resource {
                 group: &r.group,
                 version: &r.version,
@@ -89,7 +106,8 @@ fn status(authorizer: &dyn Authorizer, user: &Identity, spec: &Spec) -> Result<V
                 subresource: &r.subresource,
                 namespace: &r.namespace,
                 name: &r.name,
-                field_selector: &selector,
+                field_selector: &fields,
+                label_selector: &labels,
             };
             (&r.verb, target)
         }
@@ -100,10 +118,14 @@ fn status(authorizer: &dyn Authorizer, user: &Identity, spec: &Spec) -> Result<V
             ));
         }
     };
-    Ok(match authorizer.authorize(&Attributes { user, verb, target }) {
+    Ok(match chain.authorize(&Attributes { user, verb, target }).await {
         Decision::Allow { reason } => with_reason(json!({ "allowed": true }), reason),
         Decision::Deny { reason } => with_reason(json!({ "allowed": false, "denied": true }), reason),
         Decision::NoOpinion { reason } => with_reason(json!({ "allowed": false }), reason),
+        Decision::Failed { error, denied: false } => json!({ "allowed": false, "evaluationError": error }),
+        Decision::Failed { error, denied: true } => {
+            json!({ "allowed": false, "denied": true, "evaluationError": error })
+        }
     })
 }
 
@@ -115,7 +137,7 @@ fn with_reason(mut status: Value, reason: String) -> Value {
 }
 
 /// Answers a `SubjectAccessReview`.
-pub fn subject_access(authorizer: &dyn Authorizer, review: Value) -> Result<Value, Status> {
+pub async fn subject_access(chain: &Chain, review: Value) -> Result<Value, Status> {
     let mut spec = spec(&review)?;
     if spec.user.is_empty() && spec.groups.is_empty() {
         return Err(Status::bad_request("at least one of user or group must be specified"));
@@ -126,16 +148,12 @@ pub fn subject_access(authorizer: &dyn Authorizer, review: Value) -> Result<Valu
         mem::take(&mut spec.groups),
         mem::take(&mut spec.extra),
     );
-    let status = status(authorizer, &user, &spec)?;
+    let status = status(chain, &user, &spec).await?;
     Ok(answered(review, status))
 }
 
 /// Answers a `LocalSubjectAccessReview` in `namespace`.
-pub fn local_subject_access(
-    authorizer: &dyn Authorizer,
-    namespace: &str,
-    review: Value,
-) -> Result<Value, Status> {
+pub async fn local_subject_access(chain: &Chain, namespace: &str, review: Value) -> Result<Value, Status> {
     let Some(resource) = spec(&review)?.resource_attributes else {
         return Err(Status::bad_request("resourceAttributes must be specified"));
     };
@@ -144,32 +162,25 @@ pub fn local_subject_access(
             "spec.resourceAttributes.namespace must match namespace: {namespace}"
         )));
     }
-    subject_access(authorizer, review)
+    subject_access(chain, review).await
 }
 
 /// Answers a `SelfSubjectAccessReview` of `user`.
-pub fn self_subject_access(
-    authorizer: &dyn Authorizer,
-    user: &Identity,
-    review: Value,
-) -> Result<Value, Status> {
-    let status = status(authorizer, user, &spec(&review)?)?;
+pub async fn self_subject_access(chain: &Chain, user: &Identity, review: Value) -> Result<Value, Status> {
+    let status = status(chain, user, &spec(&review)?).await?;
     Ok(answered(review, status))
 }
 
 /// Answers a `SelfSubjectRulesReview` of `user`.
-pub fn self_subject_rules(rbac: &Rbac, user: &Identity, review: Value) -> Result<Value, Status> {
+pub fn self_subject_rules(chain: &Chain, user: &Identity, review: Value) -> Result<Value, Status> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let mut found = rbac.rules_for(user, namespace);
+    let mut found = chain.rules_for(user, namespace);
     if user.in_group(crate::identity::MASTERS) {
         found.rules.push(super::rule::everything());
         found.rules.push(super::rule::every_path());
-    }
-    if user.node_name().is_some() {
-        found.errors.push("node authorizer does not support user rule resolution".to_owned());
     }
     let (mut resources, mut paths) = (Vec::new(), Vec::new());
     for rule in &found.rules {

@@ -2,12 +2,13 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    authz::rbac::GROUP,
+    authz::{Rbac, rbac::GROUP},
     identity::MASTERS,
     source::{Source, fake::Table},
+    testing::wait,
 };
 
-fn rbac() -> Rbac {
+fn chain() -> Chain {
     let role = json!({ "metadata": { "name": "r" }, "rules": [
         { "apiGroups": [""], "resources": ["pods"], "verbs": ["get"] },
         { "nonResourceURLs": ["/metrics"], "verbs": ["get"] },
@@ -15,7 +16,7 @@ fn rbac() -> Rbac {
     let binding = json!({ "metadata": { "name": "b" },
         "roleRef": { "kind": "ClusterRole", "name": "r" }, "subjects": [{ "kind": "Group", "name": "dev" }] });
     let table = Table::with(&[(GROUP, "clusterroles", role), (GROUP, "clusterrolebindings", binding)]);
-    Rbac::new(Arc::new(table) as Arc<dyn Source>)
+    Chain::new(vec![Arc::new(Rbac::new(Arc::new(table) as Arc<dyn Source>))])
 }
 
 fn user(groups: &[&str]) -> Identity {
@@ -29,9 +30,10 @@ fn pods(verb: &str) -> Value {
 
 #[test]
 fn answers_about_others() {
-    let rbac = rbac();
-    let ask =
-        |spec: Value| subject_access(&rbac, json!({ "spec": spec })).map(|answer| answer["status"].clone());
+    let chain = chain();
+    let ask = |spec: Value| {
+        wait(subject_access(&chain, json!({ "spec": spec }))).map(|answer| answer["status"].clone())
+    };
     let yes = ask(json!({ "groups": ["dev"], "resourceAttributes": pods("get") })).unwrap();
     assert_eq!(yes["allowed"], true);
     assert!(yes["reason"].as_str().unwrap().starts_with("RBAC: allowed by"));
@@ -52,24 +54,24 @@ fn answers_about_others() {
 
 #[test]
 fn a_local_answer_keeps_to_its_namespace() {
-    let rbac = rbac();
+    let chain = chain();
     let review = || json!({ "spec": { "groups": ["dev"], "resourceAttributes": pods("get") } });
-    assert_eq!(local_subject_access(&rbac, "ns", review()).unwrap()["status"]["allowed"], true);
-    assert_eq!(local_subject_access(&rbac, "other", review()).unwrap_err().code(), 400);
+    assert_eq!(wait(local_subject_access(&chain, "ns", review())).unwrap()["status"]["allowed"], true);
+    assert_eq!(wait(local_subject_access(&chain, "other", review())).unwrap_err().code(), 400);
 }
 
 #[test]
 fn answers_about_oneself() {
-    let rbac = rbac();
+    let chain = chain();
     let access = |verb: &str| {
         let review = json!({ "spec": { "resourceAttributes": pods(verb) } });
-        self_subject_access(&rbac, &user(&["dev"]), review).unwrap()["status"]["allowed"].clone()
+        wait(self_subject_access(&chain, &user(&["dev"]), review)).unwrap()["status"]["allowed"].clone()
     };
     assert_eq!((access("get"), access("delete")), (json!(true), json!(false)));
 
     let rules = |groups: &[&str]| {
         let review = json!({ "spec": { "namespace": "ns" } });
-        self_subject_rules(&rbac, &user(groups), review).unwrap()["status"].clone()
+        self_subject_rules(&chain, &user(groups), review).unwrap()["status"].clone()
     };
     assert_eq!(
         rules(&["dev"]),
@@ -90,15 +92,15 @@ fn answers_about_oneself() {
 
 #[test]
 fn odd_questions_get_an_answer_too() {
-    let rbac = rbac();
+    let chain = chain();
     for odd in
         [json!(null), json!(7), json!([]), json!({ "spec": 7 }), json!({ "spec": { "namespace": [] } })]
     {
         let me = user(&["dev"]);
-        assert!(subject_access(&rbac, odd.clone()).is_err());
-        assert!(local_subject_access(&rbac, "ns", odd.clone()).is_err());
-        assert!(self_subject_access(&rbac, &me, odd.clone()).is_err());
-        assert!(self_subject_rules(&rbac, &me, odd.clone()).is_err());
+        assert!(wait(subject_access(&chain, odd.clone())).is_err());
+        assert!(wait(local_subject_access(&chain, "ns", odd.clone())).is_err());
+        assert!(wait(self_subject_access(&chain, &me, odd.clone())).is_err());
+        assert!(self_subject_rules(&chain, &me, odd.clone()).is_err());
         assert_eq!(self_subject(&me, odd)["status"]["userInfo"]["username"], "jane");
     }
 }

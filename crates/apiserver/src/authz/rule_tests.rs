@@ -30,6 +30,7 @@ fn allows() {
             namespace: "ns",
             name,
             field_selector: "",
+            label_selector: "",
         }
     };
     let cases = [

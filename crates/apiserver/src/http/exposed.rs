@@ -23,6 +23,15 @@ impl Handler {
         respond::whole(StatusCode::OK, format.content_type(), text.finish().into(), headers)
     }
 
+    /// What health checks have found.
+    pub(super) fn exposed_checks(&self, headers: &HeaderMap) -> Response<Body> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let format = Format::accept(accept);
+        let mut text = Exposition::new(format);
+        self.metrics.checks.expose(&mut text);
+        respond::whole(StatusCode::OK, format.content_type(), text.finish().into(), headers)
+    }
+
     /// How many objects there are of each resource that is kept.
     fn stored(&self, text: &mut Exposition) {
         let help = "Objects of a resource, by its name and group.";

@@ -109,3 +109,32 @@ async fn other_rooms_add_to_what_is_shown_to_whom_may_see_it() {
     assert!(answer.headers["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
     assert!(answer.body.ends_with(b"# EOF\n"));
 }
+
+#[tokio::test]
+async fn permissions_and_checks_are_counted_by_what_comes_of_them() {
+    let server = server().await;
+    let before = metrics(&server).await;
+    let refused = ask_as(&server, &Component::Proxy, "POST", MAPS, &[], "{}").await;
+    assert_eq!(refused.code, 403);
+    let text = metrics(&server).await;
+    let grown = |series: &str| value(&text, series) - value(&before, series);
+    assert_eq!(grown("authorization_attempts_total{result=\"no-opinion\"}"), 1.0, "{text}");
+    assert_eq!(grown("authorization_attempts_total{result=\"allowed\"}"), 1.0, "the second look itself");
+    assert_eq!(grown("authorization_duration_seconds_count{result=\"no-opinion\"}"), 1.0);
+
+    assert_eq!(ask(&server, "GET", "/readyz", &[], "").await.code, 200);
+    assert_eq!(ask(&server, "GET", "/readyz/ping", &[], "").await.code, 200);
+    server.stop();
+    assert_eq!(ask(&server, "GET", "/readyz", &[], "").await.code, 500);
+    let slis = ask(&server, "GET", "/metrics/slis", &[], "").await;
+    let slis = String::from_utf8(slis.body.to_vec()).unwrap();
+    let total = |name: &str, status: &str| {
+        let series =
+            format!("kubernetes_healthchecks_total{{name=\"{name}\",type=\"readyz\",status=\"{status}\"}}");
+        value(&slis, &series)
+    };
+    assert_eq!((total("ping", "success"), total("ping", "error")), (3.0, 0.0), "{slis}");
+    assert_eq!((total("shutdown", "success"), total("shutdown", "error")), (1.0, 1.0));
+    assert!(slis.contains("kubernetes_healthcheck{name=\"shutdown\",type=\"readyz\"} 0"), "{slis}");
+    assert!(slis.contains("kubernetes_healthcheck{name=\"ping\",type=\"readyz\"} 1"));
+}

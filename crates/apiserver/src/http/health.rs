@@ -93,7 +93,7 @@ impl Handler {
             return Ok(self.all_checks(endpoint, query).await);
         }
         let check = Check::of(endpoint).into_iter().find(|check| check.name() == one).ok_or_else(not_here)?;
-        Ok(match self.check(check).await {
+        Ok(match self.check(endpoint, check).await {
             Ok(()) => respond::text(StatusCode::OK, "ok"),
             Err(why) => {
                 respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"))
@@ -114,7 +114,7 @@ impl Handler {
                 report.push_str(&format!("[+]{called} excluded: ok\n"));
                 continue;
             }
-            match self.check(check).await {
+            match self.check(endpoint, check).await {
                 Ok(()) => report.push_str(&format!("[+]{called} ok\n")),
                 Err(why) => {
                     fine = false;
@@ -149,7 +149,13 @@ impl Handler {
         }
     }
 
-    async fn check(&self, check: Check) -> Result<(), String> {
+    async fn check(&self, endpoint: &str, check: Check) -> Result<(), String> {
+        let found = self.look(check).await;
+        self.metrics.checks.ended(check.name(), endpoint.trim_start_matches('/'), found.is_ok());
+        found
+    }
+
+    async fn look(&self, check: Check) -> Result<(), String> {
         match check {
             Check::Ping | Check::Log | Check::Started(_) => Ok(()),
             Check::Store(_) => self.store_health().await,

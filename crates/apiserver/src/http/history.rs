@@ -99,7 +99,7 @@ impl Handler {
     }
 
     async fn restore(&self, call: Call, asked: Asked, body: RequestBody) -> Result<Response<Body>, Status> {
-        self.may(&call, Verb::Get)?;
+        self.may(&call, Verb::Get).await?;
         let wanted = wanted(&body::read(body).await?, encoding(&asked)?)?;
         let mut past = self.registry.past(&call, Some(wanted), 1).await?;
         let Some(version) = past.items.pop().filter(|version| version.revision == wanted) else {
@@ -111,7 +111,7 @@ impl Handler {
                 format!("at resource version {wanted} the object was deleted; restore an earlier version");
             return Err(Status::bad_request(why));
         };
-        let may_create = self.may(&call, Verb::Create);
+        let may_create = self.may(&call, Verb::Create).await;
         let mut make = |live: Option<&Value>| {
             let mut object = object.clone();
             if live.is_none() {

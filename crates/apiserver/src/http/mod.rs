@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header;
@@ -19,7 +19,7 @@ use crate::authz;
 use crate::fairness::Fairness;
 use crate::identity::Identity;
 use crate::library::Library;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Outcome};
 use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
@@ -169,13 +169,13 @@ impl Handler {
         trace::names(verb, &about);
         let user = self.authenticate(&mut head).await;
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
-        let user = self.impersonate(user?, &mut head)?;
+        let user = self.impersonate(user?, &mut head).await?;
         record.acts_as(&user);
         let _seat = match load::seats(class, &target, &query, &self.registry) {
             Some(seats) => Some(record.admitted(self.fairness.enter(&user, verb, &about, seats).await)?),
             None => None,
         };
-        self.permit(&user, verb, &about, record.annotations())?;
+        self.permit(&user, verb, &about, record.annotations()).await?;
         let body = record.reads(class, &head.headers, body).await?;
         let options = match &target {
             Target::Resource(resource) => resource.verb.options(),
@@ -202,22 +202,27 @@ impl Handler {
         Ok(match (head.extensions.remove::<Identity>(), head.extensions.get::<Connection>()) {
             (Some(component), _) => component,
             (None, Some(connection)) => {
-                self.security.authenticator().authenticate(connection, &head.headers, head.uri.path()).await?
+                let begun = Instant::now();
+                let authenticator = self.security.authenticator();
+                let user = authenticator.authenticate(connection, &head.headers, head.uri.path()).await;
+                let outcome = if user.is_ok() { Outcome::Authenticated } else { Outcome::Unauthenticated };
+                self.metrics.access.ended(outcome, begun.elapsed());
+                user?
             }
             (None, None) => return Err(authn::Unauthenticated::NoCredentials.into()),
         })
     }
 
     /// Whom the user asks to be taken for. What was said about identities ends here.
-    fn impersonate(&self, user: Identity, head: &mut Parts) -> Result<Identity, Status> {
-        let user = authn::impersonate(self.security.authorizer(), user, &head.headers)?;
+    async fn impersonate(&self, user: Identity, head: &mut Parts) -> Result<Identity, Status> {
+        let user = authn::impersonate(self.security.authorizer(), user, &head.headers).await?;
         authn::strip_impersonation(&mut head.headers);
         head.headers.remove(header::AUTHORIZATION);
         Ok(user)
     }
 
     /// Whether the user may do what the request asks.
-    fn permit(
+    async fn permit(
         &self,
         user: &Identity,
         verb: &str,
@@ -225,17 +230,29 @@ impl Handler {
         annotations: &Annotations,
     ) -> Result<(), Status> {
         let attributes = authz::Attributes { user, verb, target: target.clone() };
-        let decision = self.security.authorizer().authorize(&attributes);
-        let (word, reason) = match &decision {
-            authz::Decision::Allow { reason } => ("allow", reason),
-            authz::Decision::Deny { reason } | authz::Decision::NoOpinion { reason } => ("forbid", reason),
+        let begun = Instant::now();
+        let decision = self.security.authorizer().authorize(&attributes).await;
+        let outcome = match &decision {
+            authz::Decision::Allow { .. } => Outcome::Allowed,
+            authz::Decision::Deny { .. } => Outcome::Denied,
+            authz::Decision::NoOpinion { .. } => Outcome::NoOpinion,
+            authz::Decision::Failed { .. } => Outcome::Failed,
+        };
+        self.metrics.access.ended(outcome, begun.elapsed());
+        let (word, reason, refused) = match decision {
+            authz::Decision::Allow { reason } => ("allow", reason, None),
+            authz::Decision::Deny { reason } | authz::Decision::NoOpinion { reason } => {
+                let refused = attributes.forbidden(&reason);
+                ("forbid", reason, Some(refused))
+            }
+            authz::Decision::Failed { error, .. } => {
+                annotations.add("authorization.k8s.io/reason", || "internal error");
+                return Err(Status::internal(error));
+            }
         };
         annotations.add("authorization.k8s.io/decision", || word);
         annotations.add("authorization.k8s.io/reason", || reason.as_str());
-        match word {
-            "allow" => Ok(()),
-            _ => Err(attributes.forbidden(reason)),
-        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Answers what is not about a resource.
@@ -245,6 +262,7 @@ impl Handler {
         match trimmed {
             _ if reads && health::is_check(trimmed) => self.health(trimmed, &asked.query).await,
             "/metrics" if reads => Ok(self.exposed(&asked.head.headers)),
+            "/metrics/slis" if reads => Ok(self.exposed_checks(&asked.head.headers)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
@@ -293,6 +311,7 @@ fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Tar
         namespace: if r.resource == "namespaces" && r.group.is_empty() { &r.name } else { &r.namespace },
         name: &r.name,
         field_selector: if selects { query.text("fieldSelector") } else { "" },
+        label_selector: if selects { query.text("labelSelector") } else { "" },
     }
 }
 
@@ -329,5 +348,7 @@ fn method_not_allowed() -> Status {
 #[path = "http_tests.rs"]
 mod tests;
 
+#[cfg(test)]
+mod permission_tests;
 #[cfg(test)]
 mod removed_tests;

@@ -237,7 +237,7 @@ impl Handler {
         let view = self.view(&call, &asked, false)?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
-        let may_create = if create { self.may(&call, Verb::Create) } else { Ok(()) };
+        let may_create = if create { self.may(&call, Verb::Create).await } else { Ok(()) };
         let mut make = |live: Option<&Value>| {
             if live.is_none() {
                 may_create.clone()?;
@@ -267,7 +267,7 @@ impl Handler {
             }
             let config = dialect.check_config(config)?;
             let create = call.subresource.is_empty();
-            let may_create = self.may(&call, Verb::Create);
+            let may_create = self.may(&call, Verb::Create).await;
             let mut make = |live: Option<&Value>| {
                 if live.is_none() {
                     may_create.clone()?;
@@ -292,7 +292,7 @@ impl Handler {
     }
 
     /// Whether the user may do this, too, to what the request is about.
-    pub(super) fn may(&self, call: &Call, verb: Verb) -> Result<(), Status> {
+    pub(super) async fn may(&self, call: &Call, verb: Verb) -> Result<(), Status> {
         let target = authz::Target::Resource {
             group: &call.kind.group,
             version: &call.version,
@@ -301,9 +301,10 @@ impl Handler {
             namespace: &call.namespace,
             name: &call.name,
             field_selector: "",
+            label_selector: "",
         };
         let attributes = authz::Attributes { user: &call.user, verb: verb.as_str(), target };
-        authz::require(self.security.authorizer(), &attributes)
+        authz::require(self.security.authorizer(), &attributes).await
     }
 
     async fn delete(

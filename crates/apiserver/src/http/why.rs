@@ -54,7 +54,7 @@ impl Handler {
         match r.verb {
             Verb::Get => {
                 let reports = report::kept(store, &key).await.map_err(store_status)?;
-                self.explain(&call, &asked, &object, reports)
+                self.explain(&call, &asked, &object, reports).await
             }
             Verb::Create => {
                 let report: Report = serde_json::from_slice(&body::read(body).await?)
@@ -69,7 +69,7 @@ impl Handler {
         }
     }
 
-    fn explain(
+    async fn explain(
         &self,
         call: &Call,
         asked: &Asked,
@@ -85,12 +85,12 @@ impl Handler {
         }
         explanation.add_object(&call.kind.kind, object);
         let mut told = vec![(subject.clone(), meta::uid(object).to_owned())];
-        self.add_claims(call, object, &mut explanation);
-        self.add_owned(call, object, &mut explanation, &mut told);
-        self.add_events(call, &told, &mut explanation);
+        self.add_claims(call, object, &mut explanation).await;
+        self.add_owned(call, object, &mut explanation, &mut told).await;
+        self.add_events(call, &told, &mut explanation).await;
         if call.kind.group.is_empty() && &*call.kind.resource == "namespaces" && meta::is_terminating(object)
         {
-            self.add_contents(call, &mut explanation);
+            self.add_contents(call, &mut explanation).await;
         }
         let answer = match accepted.shape {
             Shape::Table { .. } => explanation.to_table(&subject),
@@ -101,7 +101,7 @@ impl Handler {
     }
 
     /// What of a resource the user may see of a namespace.
-    fn visible(&self, call: &Call, group: &str, resource: &str, namespace: &str) -> Vec<Entry> {
+    async fn visible(&self, call: &Call, group: &str, resource: &str, namespace: &str) -> Vec<Entry> {
         let target = authz::Target::Resource {
             group,
             version: "v1",
@@ -110,23 +110,24 @@ impl Handler {
             namespace,
             name: "",
             field_selector: "",
+            label_selector: "",
         };
         let attributes = authz::Attributes { user: &call.user, verb: Verb::List.as_str(), target };
-        match authz::require(self.security.authorizer(), &attributes) {
+        match authz::require(self.security.authorizer(), &attributes).await {
             Ok(()) => self.registry.cache().list(group, resource, Some(namespace)),
             Err(_) => Vec::new(),
         }
     }
 
     /// The volumes that a pod waits for.
-    fn add_claims(&self, call: &Call, pod: &Value, explanation: &mut Explanation) {
+    async fn add_claims(&self, call: &Call, pod: &Value, explanation: &mut Explanation) {
         let volumes = meta::items(pod, &["spec", "volumes"]);
         let names = volumes.iter().map(|v| meta::text(v, &["persistentVolumeClaim", "claimName"]));
         let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
         if names.is_empty() || &*call.kind.kind != "Pod" {
             return;
         }
-        for entry in self.visible(call, "", "persistentvolumeclaims", &call.namespace) {
+        for entry in self.visible(call, "", "persistentvolumeclaims", &call.namespace).await {
             let claim = if names.contains(&&*entry.name) { entry.tree() } else { continue };
             let phase = meta::text(&claim, &["status", "phase"]);
             if phase != "Bound" {
@@ -138,7 +139,7 @@ impl Handler {
     }
 
     /// What the object owns, and what that owns.
-    fn add_owned(
+    async fn add_owned(
         &self,
         call: &Call,
         object: &Value,
@@ -148,8 +149,10 @@ impl Handler {
         if call.namespace.is_empty() {
             return;
         }
-        let lists =
-            OWNED.map(|(group, resource, kind)| (kind, self.visible(call, group, resource, &call.namespace)));
+        let mut lists = Vec::with_capacity(OWNED.len());
+        for (group, resource, kind) in OWNED {
+            lists.push((kind, self.visible(call, group, resource, &call.namespace).await));
+        }
         let mut owners = vec![meta::uid(object).to_owned()];
         for _ in 0..DEPTH {
             let mut found = Vec::new();
@@ -174,10 +177,10 @@ impl Handler {
     }
 
     /// The latest warnings about any of the objects.
-    fn add_events(&self, call: &Call, told: &[(Subject, String)], explanation: &mut Explanation) {
+    async fn add_events(&self, call: &Call, told: &[(Subject, String)], explanation: &mut Explanation) {
         let namespace = if call.namespace.is_empty() { "default" } else { &call.namespace };
         let mut warnings = Vec::new();
-        for entry in self.visible(call, "", "events", namespace) {
+        for entry in self.visible(call, "", "events", namespace).await {
             if !contains(&entry, "\"Warning\"") || !told.iter().any(|(_, uid)| contains(&entry, uid)) {
                 continue;
             }
@@ -195,7 +198,7 @@ impl Handler {
     }
 
     /// What is left in a namespace that is to go, and whose finalizers hold it.
-    fn add_contents(&self, call: &Call, explanation: &mut Explanation) {
+    async fn add_contents(&self, call: &Call, explanation: &mut Explanation) {
         let kinds = self.registry.kinds();
         let mut seen = std::collections::BTreeSet::new();
         for kind in kinds.iter().filter(|kind| kind.is_namespaced()) {
@@ -203,7 +206,7 @@ impl Handler {
             if !seen.insert((storage.group.clone(), storage.resource.clone())) {
                 continue;
             }
-            for entry in self.visible(call, &storage.group, &storage.resource, &call.name) {
+            for entry in self.visible(call, &storage.group, &storage.resource, &call.name).await {
                 if contains(&entry, "\"finalizers\"") {
                     explanation.add_object(&kind.kind, &entry.tree());
                 }

@@ -3,7 +3,9 @@
 //! Counting takes no lock and writes no text: a request finds its counters once, by the words of its route, and
 //! `/metrics` makes the text when somebody asks.
 
+mod access;
 mod admission;
+mod checks;
 mod requests;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -11,7 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tiphys_metrics::{Exposition, Kind, Table, process};
 
+pub(crate) use access::{Access, Outcome};
 pub(crate) use admission::{Admission, Phase};
+pub(crate) use checks::Checks;
 pub(crate) use requests::{Requests, Route};
 
 /// Adds the families of another part of this process to what `/metrics` shows.
@@ -27,6 +31,8 @@ pub struct Metrics {
     /// Requests under way that read, and that write.
     in_flight: [AtomicI64; 2],
     pub(crate) handshake_errors: AtomicU64,
+    pub(crate) access: Access,
+    pub(crate) checks: Checks,
     sources: Mutex<Vec<Source>>,
 }
 
@@ -66,6 +72,8 @@ impl Metrics {
             watch_events: Table::new(SERIES),
             in_flight: Default::default(),
             handshake_errors: AtomicU64::new(0),
+            access: Access::new(),
+            checks: Checks::new(),
             sources: Mutex::default(),
         })
     }
@@ -106,6 +114,7 @@ impl Metrics {
     /// Adds everything that was counted.
     pub(crate) fn expose(&self, text: &mut Exposition) {
         requests::expose(&self.requests, text);
+        self.access.expose(text);
         let count = |value: &AtomicI64| value.load(Relaxed) as f64;
 
         let help = "Requests being worked on, long ones apart.";

@@ -53,6 +53,7 @@ async fn steps_are_spans_of_the_request_that_they_are_part_of() {
             namespace: "",
             name: "",
             field_selector: "",
+            label_selector: "",
         };
         names("get", &target);
         step("good").unwrap().end(false);

@@ -31,6 +31,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         node_ports: 30_000..=32_767,
         removed_apis: true,
         others: Default::default(),
+        authorizers: Default::default(),
         audit: Default::default(),
         trace: None,
     };

@@ -23,7 +23,7 @@ use super::expressions::Asker;
 use super::matching::{Candidate, Matched};
 use super::webhooks::{is_exempt, keep_managed_fields};
 use super::{Attributes, Operation, Phase, Plugin, request};
-use crate::authz::Authorizer;
+use crate::authz::Chain;
 use crate::derived::{Derived, Made};
 use crate::source::Source;
 
@@ -49,7 +49,7 @@ fn title(phase: Phase) -> &'static str {
 pub struct Policies {
     phase: Phase,
     source: Arc<dyn Source>,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
     kinds: watch::Receiver<Arc<Kinds>>,
     compiled: Derived<Vec<Bound>, 2>,
 }
@@ -85,7 +85,7 @@ impl Policies {
     pub fn new(
         phase: Phase,
         source: Arc<dyn Source>,
-        authorizer: Arc<dyn Authorizer>,
+        authorizer: Arc<Chain>,
         kinds: watch::Receiver<Arc<Kinds>>,
     ) -> Self {
         let compiled = Derived::of(GROUP, resources(phase));
@@ -182,7 +182,7 @@ impl Policies {
     }
 
     fn asker<'a>(&'a self, attributes: &Attributes<'a>) -> Asker<'a> {
-        Asker { authorizer: &*self.authorizer, user: attributes.user }
+        Asker::new(&self.authorizer, attributes.user)
     }
 
     /// Whether the request writes a policy of this phase, whose expressions are to be checked.
@@ -214,7 +214,7 @@ impl Plugin for Policies {
             return Ok(());
         }
         let managed = object["metadata"].get("managedFields").cloned();
-        mutating::admit(self, attributes, object, old)?;
+        mutating::admit(self, attributes, object, old).await?;
         keep_managed_fields(managed, object, attributes);
         Ok(())
     }
@@ -225,7 +225,7 @@ impl Plugin for Policies {
         }
         match self.phase {
             Phase::Mutating => Ok(()),
-            Phase::Validating => validating::validate(self, attributes, object, old),
+            Phase::Validating => validating::validate(self, attributes, object, old).await,
         }
     }
 }

@@ -11,7 +11,7 @@ use tiphys_cel::{Budget, RUNTIME_BUDGET};
 use super::compile::{Mutation, Work};
 use super::{Finding, Invocation, Misconfigured, Policies, request};
 use crate::admission::Attributes;
-use crate::admission::expressions::Input;
+use crate::admission::expressions::{Asker, Input};
 use crate::admission::matching::Candidate;
 
 /// What the plug-in keeps its memory under.
@@ -66,7 +66,7 @@ impl Memory {
     }
 }
 
-pub(super) fn admit(
+pub(super) async fn admit(
     policies: &Policies,
     attributes: &Attributes<'_>,
     object: &mut Value,
@@ -86,6 +86,7 @@ pub(super) fn admit(
     if second && memory.last != *object {
         memory.changed();
     }
+    let asker = policies.asker(attributes);
     let mut wrong = wrongs(&found);
     for finding in &found {
         let Finding::Invoke(invocation) = finding else { continue };
@@ -100,7 +101,8 @@ pub(super) fn admit(
                 wrong.push(Wrong::invalid(message));
             }
         };
-        match applies(policies, attributes, invocation, &namespace, [object, old]) {
+        let applies = || applies(&asker, attributes, invocation, &namespace, [object, old]);
+        match asker.settled(applies).await {
             Ok(true) => {}
             Ok(false) => continue,
             Err(why) => {
@@ -110,7 +112,8 @@ pub(super) fn admit(
         }
         let before = object.clone();
         for mutation in mutations {
-            match mutate(policies, attributes, invocation, mutation, &namespace, [object, old]) {
+            let mutate = || mutate(&asker, attributes, invocation, mutation, &namespace, [object, old]);
+            match asker.settled(mutate).await {
                 Ok(mutated) => *object = mutated,
                 Err(Failed::Policy(why)) => failed(why),
                 Err(Failed::Unknown(status)) => return Err(status),
@@ -173,7 +176,7 @@ fn key(invocation: &Invocation<'_>) -> String {
 
 /// Shows the objects to `then` as the policy wants to see them.
 fn shown<T>(
-    policies: &Policies,
+    asker: &Asker<'_>,
     attributes: &Attributes<'_>,
     invocation: &Invocation<'_>,
     namespace: &Value,
@@ -182,20 +185,19 @@ fn shown<T>(
 ) -> T {
     let [object, old] = [object, old].map(|o| invocation.matched.show(attributes.subresource, o));
     let request = request::describe(attributes, &invocation.matched);
-    let asker = policies.asker(attributes);
     then(&Input {
         object: &object,
         old: &old,
         request: &request,
         namespace,
         params: invocation.params.as_ref(),
-        asker: Some(&asker),
+        asker: Some(asker),
         attributes,
     })
 }
 
 fn applies(
-    policies: &Policies,
+    asker: &Asker<'_>,
     attributes: &Attributes<'_>,
     invocation: &Invocation<'_>,
     namespace: &Value,
@@ -205,7 +207,7 @@ fn applies(
     if policy.conditions.is_empty() {
         return Ok(true);
     }
-    shown(policies, attributes, invocation, namespace, objects, |input| {
+    shown(asker, attributes, invocation, namespace, objects, |input| {
         let bindings = policy.variables.bind(input.bindings());
         match policy.conditions.hold(&bindings) {
             Err(_) if policy.ignores_failures => Ok(false),
@@ -216,7 +218,7 @@ fn applies(
 
 /// The object after one mutation, as it is stored.
 fn mutate(
-    policies: &Policies,
+    asker: &Asker<'_>,
     attributes: &Attributes<'_>,
     invocation: &Invocation<'_>,
     mutation: &Mutation,
@@ -235,7 +237,7 @@ fn mutate(
         );
         return Err(Failed::Unknown(Status::new(Reason::ServiceUnavailable, why)));
     };
-    let patched = shown(policies, attributes, invocation, namespace, objects, |input| {
+    let patched = shown(asker, attributes, invocation, namespace, objects, |input| {
         let bindings = policy.variables.bind(input.bindings());
         let mut budget = Budget::new(RUNTIME_BUDGET);
         match mutation {

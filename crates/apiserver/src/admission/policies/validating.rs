@@ -9,7 +9,7 @@ use tiphys_cel::{Bindings, Budget, RUNTIME_BUDGET};
 use super::compile::{Annotation, Policy, Validation, Work};
 use super::{Finding, Invocation, Policies, request};
 use crate::admission::Attributes;
-use crate::admission::expressions::Input;
+use crate::admission::expressions::{Asker, Input};
 use crate::admission::matching::Candidate;
 
 /// The longest message that an expression may give.
@@ -38,7 +38,7 @@ struct Verdict {
     failed: Vec<String>,
 }
 
-pub(super) fn validate(
+pub(super) async fn validate(
     policies: &Policies,
     attributes: &Attributes<'_>,
     object: &Value,
@@ -62,6 +62,7 @@ pub(super) fn validate(
             (format!("{who} denied request: {}", denial.message), denial.reason.clone())
         });
     };
+    let asker = policies.asker(attributes);
     let mut failures = Vec::new();
     let mut notes: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     for finding in &found {
@@ -75,7 +76,7 @@ pub(super) fn validate(
             }
         };
         let Invocation { policy, binding, .. } = invocation;
-        let verdict = ask(policies, attributes, invocation, &namespace, object, old);
+        let verdict = asker.settled(|| ask(&asker, attributes, invocation, &namespace, object, old)).await;
         for denial in &verdict.denials {
             for action in &binding.actions {
                 match action.as_str() {
@@ -137,7 +138,7 @@ fn refusal(attributes: &Attributes<'_>, object: &Value, message: String, reason:
 
 /// Asks one policy through one binding.
 fn ask(
-    policies: &Policies,
+    asker: &Asker<'_>,
     attributes: &Attributes<'_>,
     invocation: &Invocation<'_>,
     namespace: &Value,
@@ -147,14 +148,13 @@ fn ask(
     let Invocation { policy, matched, params, .. } = invocation;
     let [object, old] = [object, old].map(|o| matched.show(attributes.subresource, o));
     let request = request::describe(attributes, matched);
-    let asker = policies.asker(attributes);
     let input = Input {
         object: &object,
         old: &old,
         request: &request,
         namespace,
         params: params.as_ref(),
-        asker: Some(&asker),
+        asker: Some(asker),
         attributes,
     };
     let error = |message: String| Verdict {

@@ -5,6 +5,7 @@
 //! nothing. Mutating webhooks are called one after the other, by their configurations' names and their places in
 //! them; validating ones at the same time.
 
+mod counts;
 pub(crate) mod hook;
 mod review;
 
@@ -24,12 +25,13 @@ use tiphys_api::status::{Details, Reason, Status, StatusCause};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+pub use self::counts::Counts;
 use self::hook::{Hook, Reviews};
 use self::review::{Answer, Rejected};
 use super::expressions::{Asker, Input};
 use super::matching::{Candidate, Matched};
 use super::{Attributes, Operation, Plugin, request};
-use crate::authz::Authorizer;
+use crate::authz::Chain;
 use crate::derived::{Derived, Made};
 use crate::outgoing::Outgoing;
 use crate::source::Source;
@@ -75,8 +77,9 @@ pub struct Webhooks {
     phase: Phase,
     source: Arc<dyn Source>,
     outgoing: Arc<Outgoing>,
-    authorizer: Arc<dyn Authorizer>,
+    authorizer: Arc<Chain>,
     kinds: watch::Receiver<Arc<Kinds>>,
+    counts: Arc<Counts>,
     compiled: Derived<Vec<Hook>, 1>,
 }
 
@@ -105,16 +108,39 @@ impl Memory {
     }
 }
 
+/// Whether the request fulfils the webhook's conditions.
+fn hold(
+    asker: &Asker<'_>,
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    matched: &Matched,
+    objects: [&Value; 2],
+) -> Result<bool, String> {
+    let [object, old] = objects.map(|object| matched.show(attributes.subresource, object));
+    let request = request::describe(attributes, matched);
+    let input = Input {
+        object: &object,
+        old: &old,
+        request: &request,
+        namespace: &Value::Null,
+        params: None,
+        asker: Some(asker),
+        attributes,
+    };
+    hook.conditions.hold(&input.bindings())
+}
+
 impl Webhooks {
     pub fn new(
         phase: Phase,
         source: Arc<dyn Source>,
         outgoing: Arc<Outgoing>,
-        authorizer: Arc<dyn Authorizer>,
+        authorizer: Arc<Chain>,
         kinds: watch::Receiver<Arc<Kinds>>,
+        counts: Arc<Counts>,
     ) -> Self {
         let compiled = Derived::of(GROUP, [phase.resource()]);
-        Self { phase, source, outgoing, authorizer, kinds, compiled }
+        Self { phase, source, outgoing, authorizer, kinds, counts, compiled }
     }
 
     /// The webhooks as they are now, in the order of their calls.
@@ -131,7 +157,7 @@ impl Webhooks {
     }
 
     /// How the webhook is to be called for the object, if it is.
-    fn matched(
+    async fn matched(
         &self,
         hook: &Hook,
         candidate: &Candidate<'_>,
@@ -143,7 +169,8 @@ impl Webhooks {
         match matched {
             Some(matched) if !hook.conditions.is_empty() => {
                 let a = candidate.attributes;
-                match self.hold(hook, a, &matched, [object, old]) {
+                let asker = Asker::new(&self.authorizer, a.user);
+                match asker.settled(|| hold(&asker, hook, a, &matched, [object, old])).await {
                     Ok(holds) => Ok(holds.then_some(matched)),
                     Err(_) if hook.ignores_failures => Ok(None),
                     Err(why) => Err(Status::forbidden(a.group, a.resource, a.name, &why)),
@@ -151,29 +178,6 @@ impl Webhooks {
             }
             matched => Ok(matched),
         }
-    }
-
-    /// Whether the request fulfils the webhook's conditions.
-    fn hold(
-        &self,
-        hook: &Hook,
-        attributes: &Attributes<'_>,
-        matched: &Matched,
-        objects: [&Value; 2],
-    ) -> Result<bool, String> {
-        let [object, old] = objects.map(|object| matched.show(attributes.subresource, object));
-        let request = request::describe(attributes, matched);
-        let asker = Asker { authorizer: &*self.authorizer, user: attributes.user };
-        let input = Input {
-            object: &object,
-            old: &old,
-            request: &request,
-            namespace: &Value::Null,
-            params: None,
-            asker: Some(&asker),
-            attributes,
-        };
-        hook.conditions.hold(&input.bindings())
     }
 
     /// Whether the request writes webhooks of this phase, whose conditions are to be checked.
@@ -184,8 +188,23 @@ impl Webhooks {
             && matches!(attributes.operation, Operation::Create | Operation::Update)
     }
 
-    /// Asks one webhook.
+    /// Asks one webhook, and counts what comes of it.
     async fn call(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        matched: &Matched,
+        objects: [&Value; 2],
+        deadline: Instant,
+    ) -> Result<Answer, Failed> {
+        let begun = Instant::now();
+        let outcome = self.asked(hook, attributes, matched, objects, deadline).await;
+        let call = (hook.name.as_str(), self.phase, attributes.operation);
+        self.counts.ended(call, &outcome, hook.ignores_failures, begun.elapsed());
+        outcome
+    }
+
+    async fn asked(
         &self,
         hook: &Hook,
         attributes: &Attributes<'_>,
@@ -318,7 +337,7 @@ impl Webhooks {
             memory.changed();
         }
         for (index, hook) in compiled.value.iter().enumerate() {
-            let Some(matched) = self.matched(hook, &candidate, object, old)? else { continue };
+            let Some(matched) = self.matched(hook, &candidate, object, old).await? else { continue };
             if second && !memory.again.contains(&hook.id) {
                 continue;
             }
@@ -360,7 +379,7 @@ impl Webhooks {
         let deadline = Instant::now() + PATIENCE;
         let mut calls = Vec::new();
         for hook in &compiled.value {
-            if let Some(matched) = self.matched(hook, &candidate, object, old)? {
+            if let Some(matched) = self.matched(hook, &candidate, object, old).await? {
                 calls.push((hook, matched));
             }
         }
