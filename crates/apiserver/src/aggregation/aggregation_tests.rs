@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::ApiServer;
@@ -26,14 +29,38 @@ async fn wardle() -> Stranger {
                                "namespaced": true, "verbs": ["get", "list"]}]}),
             "/openapi/v3" => json!({"paths": {"apis/wardle.example.com/v1alpha1":
                 {"serverRelativeURL": "/openapi/v3/apis/wardle.example.com/v1alpha1?hash=7"}}}),
+            _ if request.headers().contains_key("upgrade") => return switched(request),
             _ => json!({"path": request.uri().path_and_query().unwrap().as_str(), "method": request.method().as_str(),
                         "user": said("x-remote-user"), "groups": said("x-remote-group"),
                         "extra": said("x-remote-extra-scope"), "authorization": said("authorization"),
+                        "audit": said("audit-id"), "forwarded": said("x-forwarded-for"),
                         "body": String::from_utf8_lossy(request.body())}),
         };
         Response::new(Bytes::from(body.to_string()))
     })
     .await
+}
+
+/// Switches to whatever protocol was asked for, and then says everything back.
+fn switched(request: Request<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = http::StatusCode::SWITCHING_PROTOCOLS;
+    for name in [http::header::CONNECTION, http::header::UPGRADE] {
+        response.headers_mut().insert(&name, request.headers()[&name].clone());
+    }
+    for name in ["audit-id", "x-remote-user", "x-forwarded-for"] {
+        let name = HeaderName::from_static(name);
+        response.headers_mut().insert(&name, request.headers()[&name].clone());
+    }
+    let upgraded = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let mut io = TokioIo::new(upgraded.await.unwrap());
+        let mut said = [0; 5];
+        io.read_exact(&mut said).await.unwrap();
+        io.write_all(&said).await.unwrap();
+        io.flush().await.unwrap();
+    });
+    response
 }
 
 /// Makes the Service and the APIService that lead to a server.
@@ -91,6 +118,66 @@ async fn requests_reach_their_server_with_the_users_name() {
     let who = crate::identity::Component::ApiServer.identity();
     assert_eq!((&said["user"], &said["groups"]), (&json!([who.name()]), &json!(who.groups())));
     assert_eq!((&said["extra"], &said["authorization"]), (&json!([]), &json!([])));
+    assert_eq!(
+        said["audit"],
+        json!([answer.headers["audit-id"].to_str().unwrap()]),
+        "one name for both servers"
+    );
+}
+
+/// As `kubectl exec` would reach a server that is aggregated.
+#[tokio::test]
+async fn a_connection_is_switched_through_to_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = crate::testing::config(Arc::clone(&pki), address);
+    let server = ApiServer::start(config, Arc::new(tiphys_store::Memory::new())).await.unwrap();
+    let serving = server.clone();
+    let serving = tokio::spawn(async move { serving.serve(listener).await });
+    let wardle = wardle().await;
+    register(&server, &wardle).await;
+    available(&server, "True").await;
+
+    let admin =
+        tiphys_pki::Leaf { organization: Some("system:masters".to_owned()), ..tiphys_pki::Leaf::scheduler() };
+    let own = pki.rotating(admin).unwrap();
+    let tls = tiphys_pki::client_config(pki.cluster.certificate(), Some(own)).unwrap();
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection.with_upgrades());
+    let request = Request::get(format!("{GROUP_PATH}/namespaces/default/flunders/f/exec"))
+        .header("host", address.to_string())
+        .header("connection", "Upgrade")
+        .header("upgrade", "SPDY/3.1")
+        .header("audit-id", "mine")
+        .header("x-forwarded-for", "1.2.3.4")
+        .body(Empty::new())
+        .unwrap();
+    let mut response = sender.send_request(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["upgrade"]),
+        (101, &"SPDY/3.1".parse().unwrap())
+    );
+    for (name, value) in [
+        ("audit-id", "mine"),
+        ("x-remote-user", "system:kube-scheduler"),
+        ("x-forwarded-for", "1.2.3.4, 127.0.0.1"),
+    ] {
+        assert_eq!(response.headers()[name], value, "{name}");
+    }
+    let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());
+    io.write_all(b"hello").await.unwrap();
+    let mut said = [0; 5];
+    io.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"hello");
+    server.stop();
+    drop(io);
+    serving.await.unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use tiphys_api::status::{Reason, Status};
 
 use super::body::{Body, RequestBody};
+use super::record::Remote;
 use super::{Asked, Handler, not_here, respond};
 use crate::aggregation::vouch;
 use crate::node_proxy;
@@ -56,6 +57,8 @@ impl Handler {
         *request.uri_mut() = path.parse().map_err(|_| Status::bad_request("the path is no URL"))?;
         *request.headers_mut() = node_proxy::handed_on(&asked.head.headers);
         vouch(request.headers_mut(), &asked.user);
+        request.headers_mut().insert("audit-id", asked.audit_id.clone());
+        Remote::tell(&asked.head, request.headers_mut());
         if node_proxy::is_upgrade(&asked.head.headers) {
             let host = HeaderValue::from_str(endpoint.authority()).map_err(Status::internal)?;
             request.headers_mut().insert(header::HOST, host);

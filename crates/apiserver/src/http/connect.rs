@@ -15,6 +15,7 @@ use tiphys_api::status::{Reason, Status};
 use super::body::{Body, RequestBody};
 use super::links::Links;
 use super::query::Query;
+use super::record::Remote;
 use super::request_info::{ResourceRequest, Verb};
 use super::resource::unbuilt;
 use super::{Asked, Handler, respond, websocket};
@@ -165,6 +166,7 @@ impl Handler {
         *request.uri_mut() = path.parse().map_err(|_| Status::bad_request("the path is no URL"))?;
         *request.headers_mut() = node_proxy::handed_on(&asked.head.headers);
         request.headers_mut().insert(header::HOST, host(to));
+        Remote::tell(&asked.head, request.headers_mut());
         if asked.head.method == Method::HEAD {
             request.headers_mut().remove(header::CONTENT_LENGTH);
         }

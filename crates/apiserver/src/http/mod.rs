@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use http::header;
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use rustls::pki_types::CertificateDer;
 use tiphys_api::decode::FieldValidation;
 use tiphys_api::status::{Details, Reason, Status};
@@ -87,6 +87,7 @@ struct Asked {
     options: &'static str,
     warnings: Arc<Warnings>,
     annotations: Annotations,
+    audit_id: HeaderValue,
 }
 
 impl Asked {
@@ -182,7 +183,8 @@ impl Handler {
             Target::Path(_) => Verb::Get.options(),
         };
         let (warnings, annotations) = (Arc::clone(warnings), record.annotations().clone());
-        let asked = Asked { user, head, query, options, warnings, annotations };
+        let audit_id = record.audit_id().clone();
+        let asked = Asked { user, head, query, options, warnings, annotations, audit_id };
         let answer = async {
             match target {
                 Target::Resource(resource) => self.resource(resource, asked, body).await,

@@ -38,6 +38,20 @@ const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prio
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remote(pub(super) IpAddr);
 
+impl Remote {
+    /// Says in the headers of a request that is handed on whom it comes from: those said so far, then who is
+    /// connected here.
+    pub(super) fn tell(head: &Parts, headers: &mut HeaderMap) {
+        const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+        let Some(Self(address)) = head.extensions.get::<Self>() else { return };
+        let said = head.headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let all: Vec<String> = said.map(str::to_owned).chain([address.to_string()]).collect();
+        if let Ok(value) = HeaderValue::try_from(all.join(", ")) {
+            headers.insert(FORWARDED_FOR, value);
+        }
+    }
+}
+
 /// A request from its head to the last byte of its answer.
 pub(super) struct Record {
     audit_id: HeaderValue,
@@ -66,6 +80,11 @@ impl Record {
             trail: None,
             long: false,
         }
+    }
+
+    /// What the request is called wherever it leaves traces.
+    pub(super) fn audit_id(&self) -> &HeaderValue {
+        &self.audit_id
     }
 
     /// The request asks for this.
