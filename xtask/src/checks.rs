@@ -5,19 +5,20 @@ use std::{process::Command, time::Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    binary,
+    binary, clients,
     command::{cargo, output, root, run},
-    host, machine,
+    fuzz, host, machine,
 };
 
 type Step = (&'static str, &'static str, fn() -> Result<()>);
 
 /// In the order they run: the quick ones first.
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     ("format", "rustfmt has nothing to change", format),
     ("dependencies", "licences, sources and bans of dependencies are as deny.toml says", dependencies),
     ("lint", "clippy has nothing to say", lint),
     ("unit", "unit, property and integration tests of every crate", unit),
+    ("fuzz", "what reads clients' input, with what libFuzzer thinks of", || fuzz::fuzz(&[])),
     ("binary", "the release binary builds and is static", || binary::build().map(drop)),
     ("scenario", "the binary, real kubectl, real containers", scenario),
     ("vm", "loss of power, and a host with another kernel and cgroup v2", vm),
@@ -88,6 +89,7 @@ fn scenario() -> Result<()> {
     let kubectl = host::kubectl()?;
     let mut tests =
         nextest(&["--package", "tiphys-testkit", "--filterset", "not binary(vm)", "--test-threads", "1"])?;
+    clients::tell(&mut tests)?;
     run(tests.env("TIPHYS_BINARY", binary).env("KUBECTL", kubectl))
 }
 

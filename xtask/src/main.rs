@@ -7,8 +7,10 @@ use clap::Parser;
 mod bench;
 mod binary;
 mod checks;
+mod clients;
 mod command;
 mod conformance;
+mod fuzz;
 mod host;
 mod machine;
 mod protobuf;
@@ -48,6 +50,11 @@ enum Task {
         /// Only the cases that this regular expression finds.
         #[arg(default_value = "")]
         focus: String,
+    },
+    /// Let libFuzzer look for inputs that break what reads clients' input.
+    Fuzz {
+        /// Names of targets (all of them, if there is none), `seconds=N` for each, and `input=FILE` to try only that.
+        words: Vec<String>,
     },
     /// Distil the structure of all kinds into the artefact that `tiphys-api` embeds.
     ///
@@ -97,6 +104,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test { only } => checks::all(&only),
         Task::Bench { groups } => bench::table(&groups),
         Task::Conformance { focus } => conformance::run_suite(&focus),
+        Task::Fuzz { words } => fuzz::fuzz(&words),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

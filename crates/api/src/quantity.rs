@@ -221,7 +221,7 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, Error> {
             parts.fraction.is_empty() && digits + (shift as usize * 3 / 10) < 15 && odd
         }
         _ => {
-            let scale = exponent - parts.fraction.len() as i32;
+            let scale = i64::from(exponent) - parts.fraction.len() as i64;
             let zeros = |digits: &str| digits.len() - digits.trim_end_matches('0').len();
             let end = match zeros(parts.fraction) {
                 all if all == parts.fraction.len() => all + zeros(parts.whole),

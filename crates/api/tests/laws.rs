@@ -102,6 +102,9 @@ fn on_the_wire(value: Value) -> Value {
         Value::Object(map) => {
             let said = |(key, value): (String, Value)| {
                 let mut value = on_the_wire(value);
+                if key == "openAPIV3Schema" {
+                    value = without_unset(value);
+                }
                 if key == "volumeClaimTemplates" {
                     for template in
                         value.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
@@ -121,6 +124,19 @@ fn on_the_wire(value: Value) -> Value {
             Value::Object(map.into_iter().filter_map(said).collect())
         }
         Value::Array(items) => items.into_iter().map(on_the_wire).collect(),
+        other => other,
+    }
+}
+
+/// What of a JSON schema Go can tell from what nobody set.
+fn without_unset(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let unset = |value: &Value| value.is_null() || *value == json!("") || *value == json!(false);
+            let set = map.into_iter().filter(|(_, value)| !unset(value));
+            Value::Object(set.map(|(key, value)| (key, without_unset(value))).collect())
+        }
+        Value::Array(items) => items.into_iter().map(without_unset).collect(),
         other => other,
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 use tiphys_streaming::server::{BackendError, Duplex};
 use tiphys_streaming::{Backend, Command, ExitStatus, Io, Server, TerminalSize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, copy, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -171,12 +171,7 @@ impl Backend for Runtime {
         Ok(ExitStatus(code))
     }
 
-    async fn forward(
-        &self,
-        sandbox: &str,
-        port: u16,
-        mut client: &mut dyn Duplex,
-    ) -> Result<(), BackendError> {
+    async fn forward(&self, sandbox: &str, port: u16, client: &mut dyn Duplex) -> Result<(), BackendError> {
         let sandbox = self.inner.sandbox(sandbox)?;
         if !sandbox.is_ready() {
             return Err(Error::Precondition(format!("sandbox {} isn't running", sandbox.id)).into());
@@ -187,10 +182,32 @@ impl Backend for Runtime {
             None => dial(port),
         })
         .await?;
-        let mut stream = tokio::net::TcpStream::from_std(stream)?;
-        // Both ends close in their own way; how isn't the other's concern.
-        let _ = copy_bidirectional(&mut client, &mut stream).await;
+        relay(client, tokio::net::TcpStream::from_std(stream)?).await;
         Ok(())
+    }
+}
+
+/// How long a client may go on to talk to a port that has said its last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Passes bytes on between a client and a port until both have ended. How they end isn't the other's concern.
+///
+/// A client may wait for the end of this before it ends its own half, as kubectl did until 1.22.
+async fn relay(client: impl AsyncRead + AsyncWrite, port: impl AsyncRead + AsyncWrite) {
+    let ((mut from_client, mut to_client), (mut from_port, mut to_port)) = (split(client), split(port));
+    let up = async {
+        let _ = copy(&mut from_client, &mut to_port).await;
+        let _ = to_port.shutdown().await;
+    };
+    let down = async {
+        let _ = copy(&mut from_port, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    tokio::pin!(up, down);
+    tokio::select! {
+        () = &mut up => down.await,
+        // Whether it had any is its own affair.
+        () = &mut down => drop(tokio::time::timeout(LAST_WORDS, up).await),
     }
 }
 
@@ -330,3 +347,7 @@ impl Runtime {
             .await
     }
 }
+
+#[cfg(test)]
+#[path = "exec_tests.rs"]
+mod tests;

@@ -37,13 +37,18 @@ impl Programs {
     /// # Errors
     /// Says how to run the scenarios when a variable is missing.
     pub fn find() -> Result<Self> {
-        let get = |name: &str| {
-            std::env::var_os(name).map(PathBuf::from).with_context(|| {
-                format!("{name} is not set; run the scenarios with `cargo xtask test --only scenario`")
-            })
-        };
-        Ok(Self { tiphys: get("TIPHYS_BINARY")?, kubectl: get("KUBECTL")? })
+        Ok(Self { tiphys: program("TIPHYS_BINARY")?, kubectl: program("KUBECTL")? })
     }
+}
+
+/// A program that a variable of the environment names.
+///
+/// # Errors
+/// Says how to run the scenarios when the variable is missing.
+pub fn program(variable: &str) -> Result<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).with_context(|| {
+        format!("{variable} is not set; run the scenarios with `cargo xtask test --only scenario`")
+    })
 }
 
 /// A cluster that a test runs.
@@ -112,6 +117,16 @@ impl Cluster {
     /// Sets variables for every kubectl from now on, in place of those set before.
     pub fn tell_kubectl(&mut self, environment: &[(&'static str, &'static str)]) {
         self.environment = environment.to_vec();
+    }
+
+    /// Takes another kubectl from now on.
+    pub fn use_kubectl(&mut self, kubectl: PathBuf) {
+        self.programs.kubectl = kubectl;
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data_dir().join("admin.kubeconfig")
     }
 
     /// The process ID of the server, while it runs.
@@ -202,7 +217,7 @@ impl Cluster {
         let mut command = Command::new(&self.programs.kubectl);
         command
             .arg("--kubeconfig")
-            .arg(self.data_dir().join("admin.kubeconfig"))
+            .arg(self.kubeconfig())
             .args(arguments)
             .env("HOME", self.dir())
             .envs(self.environment.iter().copied())

@@ -24,6 +24,9 @@ pub fn patch(original: &Value, patch: &Value) -> Result<Value, Error> {
     let mut patched = original.clone();
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {
+        if tests_for_nothing(&patched, operation) {
+            continue;
+        }
         bound(&patched, operation, &mut copied)?;
         // A half-patched copy is dropped, so the cheaper variant that does not roll back will do.
         json_patch::patch_unsafe(&mut patched, std::slice::from_ref(operation)).map_err(|e| {
@@ -35,6 +38,15 @@ pub fn patch(original: &Value, patch: &Value) -> Result<Value, Error> {
         })?;
     }
     Ok(patched)
+}
+
+/// Whether this tests that a field of an object is null, and the field is not there. To Kubernetes that is the same:
+/// controllers ask so before they add the first finalizer.
+fn tests_for_nothing(document: &Value, operation: &PatchOperation) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let path = test.path.as_str();
+    let in_object = |(parent, _): (&str, &str)| document.pointer(parent).is_some_and(Value::is_object);
+    test.value.is_null() && document.pointer(path).is_none() && path.rsplit_once('/').is_some_and(in_object)
 }
 
 /// Refuses an operation that would make the document too large or too deep.

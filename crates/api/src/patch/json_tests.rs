@@ -26,8 +26,22 @@ fn operations_apply_in_order() {
 }
 
 #[test]
+fn what_is_not_there_is_null() {
+    let first = json!([
+        {"op": "test", "path": "/metadata/finalizers", "value": null},
+        {"op": "add", "path": "/metadata/finalizers", "value": ["a"]},
+    ]);
+    let once = patch(&pod(), &first).unwrap();
+    assert_eq!(once["metadata"]["finalizers"], json!(["a"]));
+    assert!(patch(&once, &first).is_err(), "by then it is there");
+}
+
+#[test]
 fn what_does_not_fit_the_object_is_invalid() {
     for operations in [
+        json!([{"op": "test", "path": "/metadata/nothing", "value": "b"}]),
+        json!([{"op": "test", "path": "/nothing/at/all", "value": null}]),
+        json!([{"op": "test", "path": "/spec/list/7", "value": null}]),
         json!([{"op": "test", "path": "/metadata/name", "value": "b"}]),
         json!([{"op": "remove", "path": "/metadata/nothing"}]),
         json!([{"op": "replace", "path": "/spec/list/7", "value": 1}]),

@@ -1,6 +1,6 @@
 //! Pods, pod templates, and what of a pod may change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -266,7 +266,7 @@ fn tolerations_only_added(spec: &At<'_>, old: &Value, errors: &mut Errors) {
         }
         bare
     };
-    let new: Vec<Value> = items(spec.value(), &["tolerations"]).iter().map(bare).collect();
+    let new: HashSet<Value> = items(spec.value(), &["tolerations"]).iter().map(bare).collect();
     if items(old, &["tolerations"]).iter().any(|t| !new.contains(&bare(t))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         spec.get("tolerations").forbidden(errors, detail);

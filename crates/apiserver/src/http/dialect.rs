@@ -9,7 +9,7 @@ use serde_json::Value;
 use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
 use tiphys_api::decode::{self, FieldValidation, Target};
-use tiphys_api::kind::{Action, api_version, split_api_version};
+use tiphys_api::kind::{Action, Kind, Kinds, api_version, split_api_version};
 use tiphys_api::patch::apply::{self, Set, Types, Writer};
 use tiphys_api::status::{Reason, Status};
 
@@ -28,6 +28,13 @@ pub(super) struct Dialect<'a> {
 static STATUS: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[&["status"]]));
 static SPEC: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[&["spec"]]));
 static NOTHING: LazyLock<Set> = LazyLock::new(|| Set::of_fields(&[]));
+
+/// The row in which another group shows the same stored objects. Only built-in kinds have such.
+fn elsewhere(kind: &Kind, group: &str) -> Option<&'static Kind> {
+    static BUILTIN: LazyLock<Kinds> = LazyLock::new(Kinds::builtin);
+    let row = BUILTIN.group_resource(group, &kind.resource)?;
+    (row.storage.is_some() && row.storage == kind.storage).then_some(&**row)
+}
 
 /// A body as JSON.
 ///
@@ -144,14 +151,12 @@ impl<'a> Dialect<'a> {
         let kind = &self.call.kind;
         let convert = |object: &Value, wanted: &str| {
             let (group, version) = split_api_version(wanted);
-            if group != kind.group {
-                return None;
-            }
-            let served = &*kind.version(version)?.name;
+            let row = if group == kind.group { kind } else { elsewhere(kind, group)? };
+            let served = &*row.version(version)?.name;
             let mut object = object.clone();
             convert::to_storage(kind, &self.call.version, &mut object);
-            convert::from_storage(kind, version, &mut object);
-            Some((object, Target::of(kind, served)?.ty))
+            convert::from_storage(row, version, &mut object);
+            Some((object, Target::of(row, served)?.ty))
         };
         let ignored = match (&*self.call.subresource, kind.subresource("status").map(|s| &s.action)) {
             ("status", _) => &*SPEC,

