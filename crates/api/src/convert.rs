@@ -47,7 +47,8 @@ pub fn from_storage(row: &Kind, version: &str, object: &mut Value) {
 /// Whether objects of the row need no conversion between a version and the store, so that stored bytes can go
 /// out as they are.
 pub fn is_stored_as(row: &Kind, version: &str) -> bool {
-    row.storage.as_ref().is_some_and(|s| s.group == row.group && s.version == version)
+    let same = row.storage.as_ref().is_some_and(|s| s.group == row.group && s.version == version);
+    same && !row.is_mixed()
 }
 
 /// An event of `events.k8s.io/v1` as core `v1` has it.

@@ -352,6 +352,11 @@ impl Kind {
         self.custom.as_ref()?.converter(version)
     }
 
+    /// Whether objects may lie in the store in another version than the one that is stored now.
+    pub fn is_mixed(&self) -> bool {
+        self.custom.as_ref().is_some_and(|custom| custom.is_mixed())
+    }
+
     /// Whether what is stored may lack defaults that the kind has now.
     pub fn is_completed_on_read(&self) -> bool {
         self.custom.as_ref().is_some_and(|custom| custom.has_defaults())

@@ -50,6 +50,7 @@ pub struct Custom {
     schema: Schema,
     versions: Vec<CustomVersion>,
     storage: String,
+    mixed: bool,
     fingerprint: u64,
     defaults: bool,
     pub conversion: Conversion,
@@ -93,6 +94,11 @@ impl Custom {
         self.fingerprint
     }
 
+    /// Whether objects may lie in the store in another version than the one that is stored now.
+    pub fn is_mixed(&self) -> bool {
+        self.mixed
+    }
+
     /// Whether any version fills in anything.
     pub fn has_defaults(&self) -> bool {
         self.defaults
@@ -118,10 +124,10 @@ impl Custom {
         }
     }
 
-    /// The converter between a version and the storage version, if they differ and a webhook converts them.
+    /// The converter between a version and what is stored, if a webhook converts and the two may differ.
     pub fn converter(&self, version: &str) -> Option<&Arc<dyn Converter>> {
         match &self.conversion {
-            Conversion::Webhook(converter) if version != self.storage => Some(converter),
+            Conversion::Webhook(converter) if version != self.storage || self.mixed => Some(converter),
             _ => None,
         }
     }
@@ -202,7 +208,8 @@ pub fn row(definition: &Value, compiler: &dyn Compiler) -> Kind {
     let versions = meta::items(spec, &["versions"]);
     let stored =
         versions.iter().find(|v| v["storage"] == true).map(|v| owned(&v["name"])).unwrap_or_default();
-    let custom = custom(spec, &accepted["kind"], &stored, compiler);
+    let mixed = meta::items(definition, &["status", "storedVersions"]).iter().any(|v| *v != *stored);
+    let custom = custom(spec, &accepted["kind"], &stored, mixed, compiler);
     let resource = owned(&accepted["plural"]);
     let mut listed: Vec<Version> = versions.iter().map(|v| version(&group, &accepted["kind"], v)).collect();
     listed.sort_by_key(|v| meta::version_rank(&v.name));
@@ -262,7 +269,7 @@ fn version(group: &str, kind: &Value, version: &Value) -> Version {
     Version { name, served: version["served"] == true, warning: warning.map(Str::Owned) }
 }
 
-fn custom(spec: &Value, kind: &Value, storage: &str, compiler: &dyn Compiler) -> Custom {
+fn custom(spec: &Value, kind: &Value, storage: &str, mixed: bool, compiler: &dyn Compiler) -> Custom {
     let (group, kind) = (owned(&spec["group"]), owned(kind));
     let mut builder = Builder::default();
     let versions: Vec<CustomVersion> = meta::items(spec, &["versions"])
@@ -308,6 +315,7 @@ fn custom(spec: &Value, kind: &Value, storage: &str, compiler: &dyn Compiler) ->
         schema: builder.finish(),
         versions,
         storage: storage.to_owned(),
+        mixed,
         fingerprint: hasher.finish(),
         defaults,
         conversion: match &spec["conversion"] {

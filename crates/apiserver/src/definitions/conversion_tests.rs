@@ -148,6 +148,40 @@ async fn the_storage_version_needs_no_webhook() {
     assert_eq!(calls.load(Ordering::SeqCst), before + 1);
 }
 
+#[tokio::test]
+async fn what_lies_in_an_older_version_is_converted_for_every_request() {
+    let stranger = converter(Arc::default()).await;
+    let server = server().await;
+    let mut definition = points(&stranger, &["v1"]);
+    definition["spec"]["versions"][0]["storage"] = false.into();
+    definition["spec"]["versions"][1]["storage"] = true.into();
+    defined(&server, definition).await;
+    made(&server, V1, point("a", "1:2")).await;
+    let change = json!([
+        {"op": "replace", "path": "/spec/versions/0/storage", "value": true},
+        {"op": "replace", "path": "/spec/versions/1/storage", "value": false},
+    ]);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/points.example.com";
+    assert_eq!(patch(&server, path, "json-patch+json", change).await.0, 200);
+    // The definition is followed in its own time.
+    loop {
+        let (code, read) = send(&server, "GET", &format!("{V2}/a"), Value::Null).await;
+        assert_eq!((code, &read["spec"]), (200, &json!({"x": 1, "y": 2})));
+        let kinds = server.registry().kinds();
+        if kinds.iter().any(|kind| kind.is_mixed()) {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let (_, read) = send(&server, "GET", &format!("{V2}/a"), Value::Null).await;
+    assert_eq!(read["spec"], json!({"x": 1, "y": 2}));
+    let (code, changed) =
+        patch(&server, &format!("{V2}/a"), "merge-patch+json", json!({"spec": {"x": 5}})).await;
+    assert_eq!((code, &changed["spec"]), (200, &json!({"x": 5, "y": 2})), "{changed}");
+    let (_, read) = send(&server, "GET", &format!("{V1}/a"), Value::Null).await;
+    assert_eq!(read["spec"], json!({"at": "5:2"}));
+}
+
 #[test]
 fn an_answer_must_fit_its_question() {
     let original = json!({"apiVersion": "g/v1", "kind": "K", "metadata": {"name": "a", "uid": "u", "labels": {"a": "b"}}});

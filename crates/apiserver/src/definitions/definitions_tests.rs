@@ -372,6 +372,46 @@ async fn versions_differ_in_name_only() {
 }
 
 #[tokio::test]
+async fn objects_of_an_older_storage_version_are_read_and_written_anew() {
+    let server = server().await;
+    let mut definition = definition();
+    let mut next = definition["spec"]["versions"][0].clone();
+    next["name"] = "v2".into();
+    next["storage"] = false.into();
+    definition["spec"]["versions"].as_array_mut().unwrap().push(next);
+    defined(&server, definition).await;
+    for name in ["a", "b"] {
+        made(&server, FOOS, foo(name, json!({"size": 1}))).await;
+    }
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    let change = json!([
+        {"op": "replace", "path": "/spec/versions/0/storage", "value": false},
+        {"op": "replace", "path": "/spec/versions/1/storage", "value": true},
+    ]);
+    assert_eq!(patch(&server, &path, "json-patch+json", change).await.0, 200);
+    let v2 = FOOS.replace("/v1/", "/v2/");
+    let mut seen = Value::Null;
+    while seen["apiVersion"] != "example.com/v2" {
+        seen = send(&server, "GET", &format!("{v2}/a"), Value::Null).await.1;
+        tokio::task::yield_now().await;
+    }
+    let (_, list) = send(&server, "GET", &v2, Value::Null).await;
+    assert_eq!(list["items"][1]["apiVersion"], "example.com/v2");
+    let add = json!([{"op": "add", "path": "/metadata/labels", "value": {"x": "y"}}]);
+    let (code, changed) = patch(&server, &format!("{v2}/a"), "json-patch+json", add).await;
+    assert_eq!((code, &changed["apiVersion"]), (200, &json!("example.com/v2")), "{changed}");
+    // Whoever migrates the storage writes what is there, unchanged; once only is there something to do.
+    let (_, before) = send(&server, "GET", &format!("{v2}/b"), Value::Null).await;
+    let (_, migrated) = send(&server, "PUT", &format!("{v2}/b"), before.clone()).await;
+    assert_ne!(migrated["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    let (_, again) = send(&server, "PUT", &format!("{v2}/b"), migrated.clone()).await;
+    assert_eq!(again, migrated);
+    let status = json!({"status": {"storedVersions": ["v2"]}});
+    assert_eq!(patch(&server, &format!("{path}/status"), "merge-patch+json", status).await.0, 200);
+    assert_eq!(send(&server, "GET", &format!("{v2}/b"), Value::Null).await.1, migrated);
+}
+
+#[tokio::test]
 async fn a_custom_kind_is_described() {
     let server = server().await;
     defined(&server, definition()).await;

@@ -84,6 +84,7 @@ struct Stamp {
     uid: String,
     generation: i64,
     accepted: Value,
+    stored: Value,
     terminating: bool,
 }
 
@@ -93,6 +94,7 @@ impl Stamp {
             uid: meta::uid(definition).to_owned(),
             generation: meta::generation(definition),
             accepted: accepted.clone(),
+            stored: definition["status"]["storedVersions"].clone(),
             terminating: meta::is_terminating(definition),
         }
     }

@@ -3,16 +3,17 @@
 //! Everything else is converted where it is read and written, without waiting. These objects come to the registry,
 //! and leave it, in the version of the request; what is stored and admitted is in the storage version.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::Value;
 use tiphys_api::custom::Converter;
-use tiphys_api::kind::{Kind, api_version};
+use tiphys_api::kind::{Kind, api_version, split_api_version};
 use tiphys_api::meta;
 use tiphys_api::status::Status;
 
-use super::{Call, Registry};
+use super::{Call, Current, Registry};
 
 /// Objects that are converted at once.
 const BATCH: usize = 500;
@@ -59,18 +60,28 @@ impl Registry {
         Ok(all.pop())
     }
 
+    /// What a change starts from, in the storage version.
+    pub(super) async fn settled<'a>(&self, kind: &Kind, from: &'a Current) -> Result<Cow<'a, Value>, Status> {
+        let version = &super::storage(kind)?.version;
+        let Some(converter) = kind.converter(version).filter(|_| from.outdated) else {
+            return Ok(Cow::Borrowed(&from.tree));
+        };
+        let mut all = converted(converter, kind, vec![from.tree.clone()], version).await?;
+        Ok(Cow::Owned(all.pop().unwrap_or_default()))
+    }
+
     /// Stored objects as a version shows them, where a webhook converts; others as they are.
     ///
     /// # Errors
     /// The webhook does not convert them.
     pub(crate) async fn shown(kind: &Kind, version: &str, stored: Vec<Bytes>) -> Result<Vec<Bytes>, Status> {
         let Some(converter) = kind.converter(version) else { return Ok(stored) };
-        let storage = super::storage(kind)?;
         let mut shown = Vec::with_capacity(stored.len());
         for batch in stored.chunks(BATCH) {
             let read = |json: &Bytes| {
                 let mut tree: Value = serde_json::from_slice(json).map_err(Status::internal)?;
-                kind.fill_defaults(&storage.version, &mut tree);
+                let own = split_api_version(meta::text(&tree, &["apiVersion"])).1.to_owned();
+                kind.fill_defaults(&own, &mut tree);
                 Ok(tree)
             };
             let objects = batch.iter().map(read).collect::<Result<Vec<_>, Status>>()?;

@@ -94,7 +94,8 @@ impl Registry {
             return Ok(());
         }
         let uid = meta::uid(&object).to_owned();
-        let mut newest = Some(Current { tree: object, json: stored.json.clone(), revision, fresh: true });
+        let mut newest =
+            Some(Current { tree: object, json: stored.json.clone(), revision, fresh: true, outdated: false });
         for _ in 0..ATTEMPTS {
             let Some(there) = newest.filter(|there| meta::uid(&there.tree) == uid) else { return Ok(()) };
             match self.remove(call, key, &there).await? {

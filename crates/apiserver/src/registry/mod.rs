@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
-use tiphys_api::kind::{Kind, Kinds, Storage};
+use tiphys_api::kind::{Kind, Kinds, Storage, split_api_version};
 use tiphys_api::status::{Details, Reason, Status, StatusCause};
+use tiphys_api::{convert, meta};
 use tiphys_store::{self as store, Change, Key, Revision, Store, Write};
 use tokio::sync::watch;
 
@@ -154,6 +155,9 @@ struct Current {
     revision: Revision,
     /// Read from the store, so that nothing newer was known to it.
     fresh: bool,
+    /// It lies in the store in another version than it would be written in now. The tree is in the storage version
+    /// all the same, unless a webhook has to convert it.
+    outdated: bool,
 }
 
 impl Current {
@@ -167,8 +171,18 @@ impl Current {
         fresh: bool,
     ) -> Result<Self, Status> {
         let mut tree = serde_json::from_slice(&json).map_err(|e| damaged(&key(), e))?;
-        kind.fill_defaults(&storage(kind)?.version, &mut tree);
-        Ok(Self { tree, json, revision, fresh })
+        let storage = storage(kind)?;
+        let outdated = kind.is_mixed() && meta::text(&tree, &["apiVersion"]) != storage.api_version();
+        if outdated && kind.converter(&storage.version).is_some() {
+            let version = split_api_version(meta::text(&tree, &["apiVersion"])).1.to_owned();
+            kind.fill_defaults(&version, &mut tree);
+        } else {
+            if outdated {
+                convert::from_storage(kind, &storage.version, &mut tree);
+            }
+            kind.fill_defaults(&storage.version, &mut tree);
+        }
+        Ok(Self { tree, json, revision, fresh, outdated })
     }
 
     fn fresh(kind: &Kind, record: store::Record) -> Result<Self, Status> {

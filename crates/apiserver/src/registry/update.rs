@@ -139,7 +139,8 @@ impl Registry {
         change: &mut Change<'_>,
         from: &Current,
     ) -> Result<Attempt, Status> {
-        let (kind, old) = (&call.kind, &from.tree);
+        let kind = &call.kind;
+        let old = &*self.settled(kind, from).await?;
         let spoken = self.spoken(call, old).await?;
         let mut object = (change.make)(Some(spoken.as_ref().unwrap_or(old)))?;
         self.to_stored(call, &mut object, spoken.as_ref()).await?;
@@ -171,7 +172,8 @@ impl Registry {
                     Err(newest) => Attempt::Overtaken(newest),
                 });
             }
-            if object == *old {
+            // What lies there in an older version is written anew, as those who migrate storage expect.
+            if object == *old && !from.outdated {
                 return Ok(if from.fresh || call.dry_run || self.is_newest(call, collection, from).await {
                     Attempt::Done(Updated { object: from.object(), created: false })
                 } else {

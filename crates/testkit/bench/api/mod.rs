@@ -152,10 +152,7 @@ pub(crate) async fn storage(side: &mut dyn Side, size: &Size, tell: &mut Tell<'_
     for path in ["/openapi/v2", "/openapi/v3/apis/bench.example.com/v1"] {
         for when in ["first", "again"] {
             let (seconds, ..) = load::list(&dialer, &servers, path).await?;
-            tell(
-                measure(format!("{path} with {CRDS} definitions, {when}"), "ms", Goal::None),
-                seconds * 1e3,
-            );
+            tell(measure(format!("{path} with {CRDS} definitions, {when}"), "ms", Goal::None), seconds * 1e3);
         }
     }
     let more = async {
