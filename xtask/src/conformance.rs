@@ -18,6 +18,7 @@ pub(crate) fn run_suite(focus: &str) -> Result<()> {
     host::packages(&[
         ("bind9-dnsutils", "/usr/bin/dig"),
         ("curl", "/usr/bin/curl"),
+        ("etcd-server", "/usr/bin/etcd"),
         ("iputils-ping", "/usr/bin/ping"),
         ("netcat-openbsd", "/usr/bin/nc.openbsd"),
     ])?;

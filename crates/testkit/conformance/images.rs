@@ -12,7 +12,7 @@ use tiphys_testkit::{
 
 const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where the tests call them, and where Debian keeps them; busybox stands in for everything else.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("bin/bash", "/usr/bin/bash"),
     ("usr/bin/curl", "/usr/bin/curl"),
     ("usr/bin/dig", "/usr/bin/dig"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("usr/bin/ping", "/usr/bin/ping"),
     ("usr/bin/ss", "/usr/bin/ss"),
     ("usr/sbin/ip", "/usr/sbin/ip"),
+    ("usr/local/bin/etcd", "/usr/bin/etcd"),
 ];
 
 struct Image {
@@ -34,7 +35,7 @@ const fn image(names: &'static [&'static str], command: &'static [&'static str])
     Image { names, entrypoint: &[], command, user: "" }
 }
 
-const IMAGES: [Image; 7] = [
+const IMAGES: [Image; 9] = [
     Image {
         entrypoint: &["/agnhost"],
         ..image(
@@ -43,6 +44,11 @@ const IMAGES: [Image; 7] = [
         )
     },
     image(&["k8s.gcr.io/pause:3.2"], &["/agnhost", "pause"]),
+    Image {
+        entrypoint: &["/sample-apiserver"],
+        ..image(&["gcr.io/kubernetes-e2e-test-images/sample-apiserver:1.17"], &[])
+    },
+    image(&["k8s.gcr.io/etcd:3.4.13-0"], &["/usr/local/bin/etcd"]),
     image(
         &[
             "docker.io/library/busybox:1.29",
@@ -70,8 +76,8 @@ const IMAGES: [Image; 7] = [
     ),
 ];
 
-/// Writes the archive; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images are taken from
-/// where `found` says.
+/// Writes the archive; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images, and its sample server,
+/// are taken from where `found` says.
 pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf>) -> Result<()> {
     let mut layer = Builder::new(Vec::new());
     for (path, mode) in
@@ -79,8 +85,10 @@ pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf
     {
         append(&mut layer, EntryType::Directory, path, mode, "")?;
     }
-    for name in ["agnhost", "localhost.crt", "localhost.key"] {
-        copy(&mut layer, name, &found(name)?, if name == "agnhost" { 0o755 } else { 0o644 })?;
+    for (name, mode) in
+        [("agnhost", 0o755), ("sample-apiserver", 0o755), ("localhost.crt", 0o644), ("localhost.key", 0o644)]
+    {
+        copy(&mut layer, name, &found(name)?, mode)?;
     }
     append(&mut layer, EntryType::Symlink, "agnhost-2", 0o777, "agnhost")?;
     copy(&mut layer, "bin/busybox", "/bin/busybox".as_ref(), 0o755)?;

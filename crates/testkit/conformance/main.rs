@@ -18,8 +18,7 @@ use serde_json::Value;
 use tiphys_testkit::Cluster;
 
 /// Words in the names of cases that need what is not built yet.
-const LATER: [(&str, &str); 6] = [
-    ("Aggregator", "an image of upstream's sample server"),
+const LATER: [(&str, &str); 5] = [
     ("Daemon set", "all controllers"),
     ("StatefulSet", "all controllers"),
     ("PreemptionExecutionPath", "all of the scheduler"),
@@ -66,13 +65,16 @@ fn main() -> Result<()> {
 
     let archive = dir.path().join("images.tar");
     images::write(&archive, found)?;
-    let cluster = Cluster::start(177)?;
+    // The sample server, which runs in a pod, asks the API whom to believe.
+    let cluster = Cluster::start_for_pods(177)?;
     cluster.tiphys(["image".as_ref(), "import".as_ref(), archive.as_os_str()])?;
     let skip: Vec<_> = LATER.iter().map(|(words, _)| *words).collect();
     let kubectl = std::env::var_os("KUBECTL").context("KUBECTL is not set; use `cargo xtask conformance`")?;
     let mut run = Command::new(suite);
     run.arg("-kubeconfig").arg(cluster.data_dir().join("admin.kubeconfig"));
     run.args(["-provider", "skeleton", "-num-nodes", "1", "-disable-log-dump", "-kubectl-path"]).arg(kubectl);
+    // It would wait for a Secret with a token beside each account, and no server makes those since 1.24.
+    run.arg("-e2e-verify-service-account=false");
     run.args(["-ginkgo.focus", &format!(r"{focus}.*\[Conformance\]"), "-ginkgo.skip", &skip.join("|")]);
     let mut unexpected = Vec::new();
     for (name, passed) in cases(&mut run, dir.path(), |ended| eprintln!("{ended}"))? {
