@@ -191,7 +191,8 @@ impl GoField {
             (true, _) => "",
             (false, true) if scalar || many => "~",
             (false, false) if scalar => "=",
-            (false, _) if ty.starts_with('@') && !self.omit_zero => "=",
+            // What is a struct in Go is never empty.
+            (false, _) if (ty == "q" || ty.starts_with('@')) && !self.omit_zero => "=",
             _ => "",
         }
     }

@@ -337,7 +337,7 @@ fn go_type(ty: TypeRef<'_>) -> String {
 }
 
 /// What a value of the type is before anything is read into it.
-fn zero(ty: TypeRef<'_>) -> Value {
+pub(crate) fn zero(ty: TypeRef<'_>) -> Value {
     if ty.is_lenient() {
         return Value::Null;
     }

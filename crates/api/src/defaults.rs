@@ -19,7 +19,7 @@ pub use machinery::{
 };
 pub use pod::{Qos, pod, pod_template, pod_template_object, qos};
 pub use rest::{
-    csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy,
+    csi_driver, endpoint_slice, endpoints, ingress_class, limit_range, namespace, network_policy, node,
     persistent_volume, persistent_volume_claim, pod_certificate_request, pod_group, priority_class,
     role_binding, secret, service, storage_class, token_request,
 };

@@ -321,3 +321,38 @@ fn resources_decide_the_class() {
     assert_eq!(class(json!([{"resources": {"limits": {"cpu": "1"}}}])), "Burstable");
     assert_eq!(class(json!([{"resources": {"limits": {"cpu": "0"}}}])), "BestEffort");
 }
+
+#[test]
+fn a_node_has_its_range_in_both_fields() {
+    let made = |spec: Value| {
+        let node =
+            json!({"apiVersion": "v1", "kind": "Node", "spec": spec, "status": {"capacity": {"cpu": "1"}}});
+        defaulted("", "v1", "Node", node)
+    };
+    for spec in [
+        json!({"podCIDR": "10.0.0.0/24"}),
+        json!({"podCIDRs": ["10.0.0.0/24"]}),
+        json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.9.0.0/24"]}),
+    ] {
+        let node = made(spec);
+        assert_eq!(node["spec"], json!({"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}));
+        assert_eq!(node["status"]["allocatable"], json!({"cpu": "1"}));
+    }
+}
+
+#[test]
+fn volumes_of_old_have_defaults_too() {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {
+        "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]}],
+        "volumes": [
+            {"name": "a", "azureDisk": {"diskName": "d", "diskURI": "u"}},
+            {"name": "b", "scaleIO": {"gateway": "g", "system": "s", "volumeName": "v", "secretRef": {"name": "x"}}},
+        ],
+    }});
+    let spec = defaulted("", "v1", "Pod", pod)["spec"].take();
+    let wanted = json!({"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": false});
+    assert!(contains(&spec["volumes"][0]["azureDisk"], &wanted), "{spec}");
+    let wanted = json!({"storageMode": "ThinProvisioned", "fsType": "xfs"});
+    assert!(contains(&spec["volumes"][1]["scaleIO"], &wanted), "{spec}");
+    assert_eq!(spec["containers"][0]["env"][0]["valueFrom"]["resourceFieldRef"]["divisor"], "0");
+}

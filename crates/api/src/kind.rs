@@ -274,6 +274,11 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
 }
 
 impl Kind {
+    /// Whether a DELETE of a version leaves the dependents when it does not say what becomes of them.
+    pub fn orphans_by_default(&self, version: &str) -> bool {
+        self.orphan_by_default || removed::orphans(&self.group, version, &self.kind)
+    }
+
     pub fn version(&self, name: &str) -> Option<&Version> {
         self.versions.iter().find(|v| v.name == name && v.served)
     }

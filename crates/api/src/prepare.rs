@@ -5,14 +5,52 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::decode;
 use crate::defaults;
+use crate::kind::split_api_version;
 use crate::meta::{self, as_map, child_mut};
+use crate::schema::Schema;
 
-/// The object starts without a status.
+/// The object starts without a status but for the fields that one always has.
 pub fn create(object: &mut Value) {
-    if let Some(status) = as_map(object).get_mut("status") {
-        *status = Value::Object(Map::new());
+    if object.get("status").is_none() {
+        return;
     }
+    let (group, version) = split_api_version(meta::text(object, &["apiVersion"]));
+    let ty = Schema::of(group, version, meta::text(object, &["kind"]));
+    let status = ty.and_then(|ty| ty.field("status")).map(decode::zero).filter(Value::is_object);
+    as_map(object).insert("status".to_owned(), status.unwrap_or_else(|| json!({})));
+}
+
+/// How often a DaemonSet's template has changed, told by what had a field for it once.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// As [`create_counted`], and the generations of the template are counted.
+pub fn create_daemon_set(set: &mut Value) {
+    create_counted(set);
+    count_templates(set, 1);
+}
+
+/// As [`update_counted`], and the generations of the template are counted.
+pub fn update_daemon_set(new: &mut Value, old: &Value) {
+    update_counted(new, old);
+    let changed = new["spec"]["template"] != old["spec"]["template"];
+    count_templates(new, templates(old) + i64::from(changed));
+}
+
+/// As [`update_status`]; how often the template has changed is not the status's to say.
+pub fn update_daemon_set_status(new: &mut Value, old: &Value) {
+    update_status(new, old);
+    count_templates(new, templates(old));
+}
+
+fn templates(set: &Value) -> i64 {
+    meta::annotation(set, TEMPLATE_GENERATION).and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+fn count_templates(set: &mut Value, count: i64) {
+    let annotations = child_mut(meta::metadata_mut(set), "annotations");
+    annotations.insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 
 /// As [`create`], and the object counts the generations of its spec.

@@ -210,3 +210,45 @@ fn what_belongs_to_the_type_of_a_service_goes_with_it() {
     assert_eq!(moved["spec"]["clusterIPs"], json!(["10.0.0.2"]));
     assert_eq!(moved["spec"]["externalTrafficPolicy"], "Cluster");
 }
+
+#[test]
+fn a_new_status_has_what_one_always_has() {
+    let kinds = Kinds::builtin();
+    for (group, version, kind, status) in [
+        ("networking.k8s.io", "v1", "Ingress", json!({"loadBalancer": {}})),
+        ("autoscaling", "v2", "HorizontalPodAutoscaler", json!({"desiredReplicas": 0})),
+        ("apps", "v1", "Deployment", json!({})),
+    ] {
+        let row = kinds.kind(group, version, kind).unwrap();
+        let mut object =
+            json!({"apiVersion": format!("{group}/{version}"), "kind": kind, "status": {"x": 1}});
+        (row.hooks.prepare_create)(&mut object);
+        assert_eq!(object["status"], status, "{kind}");
+    }
+}
+
+#[test]
+fn the_templates_of_daemon_sets_are_counted() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("apps", "v1", "DaemonSet").unwrap();
+    let count =
+        |set: &Value| set["metadata"]["annotations"]["deprecated.daemonset.template.generation"].clone();
+    let mut old = json!({"metadata": {"name": "a"}, "spec": {"template": {"a": 1}}, "status": {}});
+    (row.hooks.prepare_create)(&mut old);
+    assert_eq!(count(&old), "1");
+    let change = |template: i64| {
+        let mut new = json!({"metadata": {"name": "a"}, "spec": {"template": {"a": template}}, "status": {}});
+        (row.hooks.update.prepare)(&mut new, &old);
+        count(&new)
+    };
+    assert_eq!((change(1), change(2)), (json!("1"), json!("2")));
+}
+
+#[test]
+fn what_never_changes_is_of_the_first_generation() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("scheduling.k8s.io", "v1", "PriorityClass").unwrap();
+    let mut class = json!({"metadata": {"name": "a"}, "value": 5});
+    (row.hooks.prepare_create)(&mut class);
+    assert_eq!(class["metadata"]["generation"], 1);
+}

@@ -15,6 +15,7 @@ pub(crate) mod certificates;
 pub(crate) mod cluster;
 mod container;
 pub(crate) mod devices;
+mod disks;
 pub(crate) mod groups;
 pub(crate) mod initializers;
 pub(crate) mod leases;
@@ -57,6 +58,11 @@ impl<'a> At<'a> {
     /// A field; its value is null when it is absent.
     pub(crate) fn get(&'a self, name: &'a str) -> At<'a> {
         At { value: &self.value[name], step: Step::Field(name), parent: Some(self) }
+    }
+
+    /// The same by another name.
+    pub(crate) fn called(self, name: &'a str) -> Self {
+        At { step: Step::Field(name), ..self }
     }
 
     /// A field, if it is there.

@@ -793,3 +793,46 @@ fn nothing_panics_on_what_is_not_there() {
         }
     }
 }
+
+#[test]
+fn limits_are_in_order() {
+    let told = |limit: Value| {
+        let range = json!({"metadata": {"name": "a"}, "spec": {"limits": [limit]}});
+        let errors = super::cluster::limit_range(&range);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let amounts = |default: &str, request: &str| json!({"type": "Container", "min": {"cpu": "1"}, "max": {"cpu": "3"}, "default": {"cpu": default}, "defaultRequest": {"cpu": request}});
+    assert_eq!(told(amounts("2", "1")), [] as [&str; 0]);
+    assert_eq!(
+        told(amounts("4", "5")),
+        [
+            "spec.limits[0].defaultRequest[cpu]: Invalid value: \"5\": default request value 5 is greater than max value 3",
+            "spec.limits[0].defaultRequest[cpu]: Invalid value: \"5\": default request value 5 is greater than default limit value 4",
+            "spec.limits[0].default[cpu]: Invalid value: \"3\": default value 4 is greater than max value 3",
+        ]
+    );
+    for (limit, wrong) in [
+        (
+            json!({"type": "Nope"}),
+            "spec.limits[0].type: Invalid value: \"Nope\": must be a standard limit type or fully qualified",
+        ),
+        (
+            json!({"type": "Pod", "default": {"cpu": "1"}}),
+            "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
+        ),
+        (
+            json!({"type": "PersistentVolumeClaim"}),
+            "spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided",
+        ),
+        (
+            json!({"type": "Container", "maxLimitRequestRatio": {"cpu": "500m"}}),
+            "spec.limits[0].maxLimitRequestRatio[cpu]: Invalid value: \"500m\": ratio 500m is less than 1",
+        ),
+        (
+            json!({"type": "Container", "default": {"x.y/z": "2"}, "defaultRequest": {"x.y/z": "1"}}),
+            "spec.limits[0].defaultRequest[x.y/z]: Invalid value: \"1\": default value 2 must equal to defaultRequest value 1 in x.y/z",
+        ),
+    ] {
+        assert_eq!(told(limit), [wrong]);
+    }
+}

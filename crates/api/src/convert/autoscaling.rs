@@ -216,6 +216,7 @@ pub(crate) fn to_v1(autoscaler: &mut Value) {
         notes.push((BEHAVIOR, first_letters(behavior, char::to_ascii_uppercase)));
     }
     if let Some(status) = map.get_mut("status").and_then(Value::as_object_mut) {
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
         if let Some(Value::Array(metrics)) = status.remove("currentMetrics").filter(|m| *m != json!([])) {
             if let Some(cpu) = metrics.iter().rfind(|m| is_cpu_use(m, "current")) {
                 let percent = cpu["resource"]["current"]["averageUtilization"].clone();

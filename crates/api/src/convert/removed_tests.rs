@@ -104,7 +104,7 @@ fn metrics_name_what_they_aim_at() {
         {"type": "External", "external": {"metricName": "queue", "metricSelector": {"matchLabels": {"q": "a"}},
             "targetValue": "30"}},
     ]},
-    "status": {"currentMetrics": [
+    "status": {"currentReplicas": 0, "currentMetrics": [
         {"type": "Resource", "resource": {"name": "cpu", "currentAverageUtilization": 7, "currentAverageValue": "1"}},
         {"type": "Object", "object": {"metricName": "rps", "currentValue": "4", "target": {"name": "i"}}},
     ]}}));

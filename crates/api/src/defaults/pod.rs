@@ -168,6 +168,15 @@ fn volume(volume: &mut Map<String, Value>) {
         let keyring = Text("/etc/ceph/keyring");
         fill(source, &[("pool", Text("rbd")), ("user", Text("admin")), ("keyring", keyring)]);
     }
+    if let Some(source) = object(volume, "azureDisk") {
+        let (cache, kind) = (Text("ReadWrite"), Text("Shared"));
+        let rest = [("fsType", Text("ext4")), ("readOnly", Bool(false))];
+        fill(source, &[("cachingMode", cache), ("kind", kind)]);
+        fill(source, &rest);
+    }
+    if let Some(source) = object(volume, "scaleIO") {
+        fill(source, &[("storageMode", Text("ThinProvisioned")), ("fsType", Text("xfs"))]);
+    }
 }
 
 fn downward_items(source: &mut Map<String, Value>) {

@@ -95,6 +95,26 @@ pub fn priority_class(_version: &str, class: &mut Value) {
     fill(as_map(class), &[("preemptionPolicy", Text("PreemptLowerPriority"))]);
 }
 
+/// The first of a node's ranges has a field of its own, and what nobody reserves can be had.
+pub fn node(_version: &str, node: &mut Value) {
+    let spec = child_mut(as_map(node), "spec");
+    let one = spec.get("podCIDR").and_then(Value::as_str).filter(|range| !range.is_empty());
+    let first = spec.get("podCIDRs").and_then(|ranges| ranges.get(0)).and_then(Value::as_str);
+    match (one.map(str::to_owned), first.map(str::to_owned)) {
+        (Some(one), first) if first.as_ref() != Some(&one) => {
+            spec.insert("podCIDRs".to_owned(), json!([one]));
+        }
+        (None, Some(first)) => drop(spec.insert("podCIDR".to_owned(), first.into())),
+        _ => {}
+    }
+    if let Some(status) = object(as_map(node), "status")
+        && !status.contains_key("allocatable")
+        && let Some(capacity) = status.get("capacity").cloned()
+    {
+        status.insert("allocatable".to_owned(), capacity);
+    }
+}
+
 pub fn persistent_volume(_version: &str, volume: &mut Value) {
     let reclaim = ("persistentVolumeReclaimPolicy", Text("Retain"));
     let spec = spec(volume);

@@ -54,6 +54,20 @@ const ADMISSION: &str = "admissionregistration.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
 const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io";
 
+/// Before there was a collector of garbage, clients deleted what belonged to a workload themselves; the versions of that
+/// time leave it.
+pub(super) fn orphans(group: &str, version: &str, kind: &str) -> bool {
+    match group {
+        "batch" => kind == "CronJob" && matches!(version, "v1beta1" | "v2alpha1"),
+        "apps" => {
+            matches!(version, "v1beta1" | "v1beta2")
+                && matches!(kind, "DaemonSet" | "Deployment" | "ReplicaSet" | "StatefulSet")
+        }
+        "extensions" => matches!(kind, "DaemonSet" | "Deployment" | "ReplicaSet"),
+        _ => false,
+    }
+}
+
 /// Versions of kinds whose group still has them.
 const VERSIONS: &[Removed] = &[
     row("apps", "v1beta2", "ControllerRevision", (9, 16), "apps/v1 ControllerRevision"),

@@ -76,3 +76,20 @@ fn a_selector_of_extensions_may_change() {
         }
     }
 }
+
+#[test]
+fn workloads_of_old_versions_leave_their_dependents() {
+    let kinds = Kinds::builtin();
+    for (group, version, kind, orphans) in [
+        ("batch", "v1beta1", "CronJob", true),
+        ("batch", "v1", "CronJob", false),
+        ("batch", "v1", "Job", true),
+        ("apps", "v1beta2", "Deployment", true),
+        ("apps", "v1", "Deployment", false),
+        ("extensions", "v1beta1", "ReplicaSet", true),
+        ("extensions", "v1beta1", "Ingress", false),
+    ] {
+        let row = kinds.kind(group, version, kind).unwrap();
+        assert_eq!(row.orphans_by_default(version), orphans, "{group}/{version} {kind}");
+    }
+}

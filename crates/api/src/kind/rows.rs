@@ -444,6 +444,7 @@ fn core(rows: &mut Vec<Kind>) {
             .status()
             // A node that registers brings its status along.
             .create(|_| {})
+            .default(defaults::node)
             .field_at("spec.unschedulable", &["spec.unschedulable"], "false"),
         row("", "PersistentVolumeClaim", "persistentvolumeclaims")
             .short(&["pvc"])
@@ -544,8 +545,9 @@ fn apps(rows: &mut Vec<Kind>) {
         row("apps", "DaemonSet", "daemonsets")
             .short(&["ds"])
             .category("all")
-            .status()
-            .counted()
+            .status_by(prepare::update_daemon_set_status)
+            .create(prepare::create_daemon_set)
+            .update(prepare::update_daemon_set)
             .default(defaults::daemon_set),
         row("apps", "Deployment", "deployments")
             .short(&["deploy"])
@@ -733,6 +735,8 @@ fn rest(rows: &mut Vec<Kind>) {
         row("scheduling.k8s.io", "PriorityClass", "priorityclasses")
             .cluster()
             .short(&["pc"])
+            // Its value never changes, so that this is the only one.
+            .create(meta::start_generation)
             .default(defaults::priority_class),
         row("scheduling.k8s.io", "PodGroup", "podgroups")
             .in_versions(&["v1beta1"])

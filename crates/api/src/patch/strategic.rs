@@ -19,6 +19,9 @@ type Object = Map<String, Value>;
 
 /// Merges `patch` into a copy of `original`, an object of type `ty`.
 pub fn patch(original: &Value, patch: &Value, ty: TypeRef<'_>) -> Result<Value, Error> {
+    if patch.is_null() {
+        return Ok(original.clone());
+    }
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(Error::Malformed("invalid JSON document".to_owned()));
     };

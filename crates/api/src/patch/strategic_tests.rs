@@ -252,3 +252,9 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_patch_that_is_null_changes_nothing() {
+    let original = pod(json!({"containers": [{"name": "a"}]}));
+    check(original.clone(), Value::Null, original);
+}

@@ -94,7 +94,9 @@ pub(crate) fn secret(object: &Value) -> Errors {
             need("username");
             need("password");
         }
-        "kubernetes.io/ssh-auth" => need("ssh-privatekey"),
+        "kubernetes.io/ssh-auth" if data.get("ssh-privatekey").text().is_empty() => {
+            errors.push(Error::required(&data.path().key("ssh-privatekey"), ""));
+        }
         "kubernetes.io/tls" => {
             need("tls.crt");
             need("tls.key");
@@ -376,6 +378,23 @@ pub(crate) fn priority_class_update(new: &Value, old: &Value) -> Errors {
 /// What the API itself limits.
 const LIMITED: [&str; 3] = ["Pod", "Container", "PersistentVolumeClaim"];
 
+/// Which amounts may not be more than which: their lists, where it is told, whose amount is shown, and what both are called.
+const IN_ORDER: [(&str, &str, &str, &str, &str, &str); 6] = [
+    ("min", "max", "min", "min", "min value", "max value"),
+    ("min", "defaultRequest", "defaultRequest", "defaultRequest", "min value", "default request value"),
+    ("defaultRequest", "max", "defaultRequest", "defaultRequest", "default request value", "max value"),
+    (
+        "defaultRequest",
+        "default",
+        "defaultRequest",
+        "defaultRequest",
+        "default request value",
+        "default limit value",
+    ),
+    ("min", "default", "default", "min", "min value", "default value"),
+    ("default", "max", "default", "max", "default value", "max value"),
+];
+
 pub(crate) fn limit_range(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
@@ -392,21 +411,63 @@ pub(crate) fn limit_range(object: &Value) -> Errors {
         if !seen.insert(kind.text().to_owned()) {
             kind.duplicate(&mut errors);
         }
-        for list in ["max", "min", "default", "defaultRequest"] {
-            resources::amounts(&limit.get(list), &mut errors);
+        limit_amounts(&limit, kind.text(), &mut errors);
+    }
+    errors
+}
+
+fn limit_amounts(limit: &At<'_>, kind: &str, errors: &mut Errors) {
+    let defaults = ["default", "defaultRequest"];
+    for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        let amounts = limit.get(list);
+        if kind == "Pod" && defaults.contains(&list) {
+            if amounts.entries().next().is_some() {
+                amounts.forbidden(errors, "may not be specified when `type` is 'Pod'");
+            }
+        } else {
+            resources::amounts(&amounts, errors);
         }
-        let amount =
-            |list: &str, resource: &str| Quantity::parse(limit.value()[list][resource].as_str()?).ok();
-        for (resource, entry) in limit.get("min").entries() {
-            if let (Some(min), Some(max)) = (amount("min", resource), amount("max", resource))
-                && min > max
+    }
+    let amount = |list: &str, resource: &str| {
+        let text = limit.value()[list]
+            .get(resource)?
+            .as_str()
+            .filter(|_| kind != "Pod" || !defaults.contains(&list));
+        Quantity::parse(text?).ok()
+    };
+    if kind == "PersistentVolumeClaim" && amount("min", "storage").or(amount("max", "storage")).is_none() {
+        let why = "either minimum or maximum storage value is required, but neither was provided";
+        limit.get("limits").required(errors, why);
+    }
+    for (less, more, at, shown, what, than) in IN_ORDER {
+        for (resource, _) in limit.get(less).entries() {
+            if let (Some(less), Some(more)) = (amount(less, resource), amount(more, resource))
+                && less > more
             {
-                let detail = format!("min value {min} is greater than max value {max}");
-                errors.push(Error::invalid(&entry.path(), min.to_string(), detail));
+                let detail = format!("{what} {less} is greater than {than} {more}");
+                let shown = amount(shown, resource).map(|amount| amount.to_string());
+                errors.push(Error::invalid(&limit.path().child(at).key(resource), shown, detail));
             }
         }
     }
-    errors
+    for (resource, entry) in limit.get("maxLimitRequestRatio").entries() {
+        let one = Quantity::parse("1").ok();
+        if let Some(ratio) = amount("maxLimitRequestRatio", resource).filter(|ratio| Some(*ratio) < one) {
+            entry.invalid(errors, format!("ratio {ratio} is less than 1"));
+        }
+    }
+    for (resource, entry) in limit.get("defaultRequest").entries() {
+        if resources::may_overcommit(resource) {
+            continue;
+        }
+        if let (Some(most), Some(asked)) = (amount("default", resource), amount("defaultRequest", resource))
+            && most != asked
+        {
+            let detail =
+                format!("default value {most} must equal to defaultRequest value {asked} in {resource}");
+            entry.invalid(errors, detail);
+        }
+    }
 }
 
 pub(crate) fn limit_range_update(new: &Value, _old: &Value) -> Errors {

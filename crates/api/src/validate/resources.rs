@@ -8,7 +8,7 @@ use crate::quantity::Quantity;
 const HUGE_PAGES: &str = "hugepages-";
 
 /// Resources that more may be promised of than there is.
-fn may_overcommit(name: &str) -> bool {
+pub(super) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 

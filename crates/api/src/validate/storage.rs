@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::{At, NEGATIVE, NOT_POSITIVE, dns_label, dns_subdomain, label_selector, scheduling, volume};
+use super::{
+    At, NEGATIVE, NOT_POSITIVE, disks, dns_label, dns_subdomain, label_selector, scheduling, volume,
+};
 use crate::field::{Error, Errors};
 use crate::meta::{self, as_map, child_mut};
 use crate::names;
@@ -154,7 +156,7 @@ fn sources(spec: &At<'_>, errors: &mut Errors) {
                 spec.get("nodeAffinity").required(errors, "Local volume requires node affinity");
             }
         }
-        _ => {}
+        other => disks::source(other, &source, errors),
     }
     for more in found {
         spec.get(more).forbidden(errors, "may not specify more than 1 volume type");

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{At, NEGATIVE, container, dns_label, storage};
+use super::{At, NEGATIVE, container, disks, dns_label, storage};
 use crate::field::{Error, Errors};
 use crate::quantity::Quantity;
 
@@ -70,13 +70,13 @@ fn source(volume: &At<'_>, errors: &mut Errors) {
         "projected" => projected(&at, errors),
         "persistentVolumeClaim" => drop(at.get("claimName").needed(errors)),
         "nfs" => nfs(&at, errors),
-        "csi" => drop(at.get("driver").needed(errors)),
+        "csi" => storage::driver_name(&at.get("driver"), errors),
         "ephemeral" => match at.opt("volumeClaimTemplate") {
             Some(template) => storage::claim_spec(&template.get("spec"), errors),
             None => at.get("volumeClaimTemplate").required(errors, ""),
         },
         "image" => drop(at.get("reference").needed(errors)),
-        _ => {}
+        other => disks::source(other, &at, errors),
     }
 }
 

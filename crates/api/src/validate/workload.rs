@@ -126,13 +126,17 @@ pub(crate) fn counts_status(new: &Value, _old: &Value) -> Errors {
     let root = At::root(new);
     let status = root.get("status");
     let mut errors = Vec::new();
-    for (_, count) in status.entries() {
-        count.not_negative(&mut errors);
+    for name in status.value().as_object().into_iter().flat_map(|fields| fields.keys()) {
+        status.get(name).not_negative(&mut errors);
     }
     for less in ["updatedReplicas", "readyReplicas", "availableReplicas"] {
         let count = status.get(less);
-        if count.number() > Some(status.get("replicas").number().unwrap_or(0)) {
-            count.invalid(&mut errors, "cannot be greater than status.replicas");
+        if count.number().unwrap_or(0) > status.get("replicas").number().unwrap_or(0) {
+            errors.push(Error::invalid(
+                &count.path(),
+                count.number().unwrap_or(0),
+                "cannot be greater than status.replicas",
+            ));
         }
     }
     errors

@@ -78,7 +78,11 @@ impl View {
 
     /// The media type of a watch.
     pub(crate) fn stream_type(&self) -> &'static str {
-        self.accepted.encoding.stream_media_type().unwrap_or("application/json")
+        match self.accepted.encoding {
+            // Upstream's own frames have a name; JSON, one object after the other, needs none.
+            Encoding::Json => "application/json",
+            other => other.stream_media_type().unwrap_or("application/json"),
+        }
     }
 
     /// Names the encoding of frames among all that a kind's frames can have.

@@ -543,3 +543,99 @@ async fn a_scale_has_columns_of_its_own() {
         ask(&server, "GET", &format!("{path}/d/scale?includeObject=Object"), &as_table, "").await.json();
     assert_eq!(whole["rows"][0]["object"]["kind"], "Scale");
 }
+
+#[tokio::test]
+async fn what_cannot_be_meant_is_told_before_what_is_not_there() {
+    let server = server().await;
+    let (code, refused) = send(&server, "PUT", &format!("{MAPS}/b"), map("a", json!({}))).await;
+    assert_eq!(
+        (code, &refused["message"]),
+        (400, &json!("the name of the object (a) does not match the name on the URL (b)"))
+    );
+    for method in ["PUT", "PATCH"] {
+        assert_eq!(send(&server, method, MAPS, map("a", json!({}))).await.0, 405, "{method}");
+    }
+    let (code, refused) = send(&server, "GET", &format!("{MAPS}?fieldSelector=data%3Dx"), Value::Null).await;
+    let message = "\"data\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"";
+    assert_eq!((code, &refused["message"]), (400, &json!(message)));
+}
+
+#[tokio::test]
+async fn a_patch_that_makes_no_object_is_invalid() {
+    let server = server().await;
+    made(&server, "a", json!({})).await;
+    let path = format!("{MAPS}/a");
+    for (kind, body) in [
+        ("merge-patch+json", json!({"data": {"x": 1}})),
+        ("strategic-merge-patch+json", json!({"data": {"x": 1}})),
+        ("json-patch+json", json!([{"op": "add", "path": "/data", "value": 5}])),
+    ] {
+        let (code, refused) = patch(&server, &path, kind, body).await;
+        let cause = &refused["details"]["causes"][0];
+        assert_eq!(
+            (code, &cause["field"], &cause["reason"]),
+            (422, &json!("patch"), &json!("FieldValueInvalid")),
+            "{refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_in_a_field_selector_is_what_permission_is_asked_for() {
+    let server = server().await;
+    let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "one"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["list"]}],
+    });
+    assert_eq!(send(&server, "POST", &format!("{rbac}/roles"), role).await.0, 201);
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "one"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "one"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "me"}],
+    });
+    assert_eq!(send(&server, "POST", &format!("{rbac}/rolebindings"), binding).await.0, 201);
+    let asks = async |selector: &str| {
+        let path = format!("{MAPS}{selector}");
+        ask(&server, "GET", &path, &[("impersonate-user", "me")], "").await.code
+    };
+    // Roles are followed in their own time.
+    while asks("?fieldSelector=metadata.name%3Da").await != 200 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((asks("").await, asks("?fieldSelector=metadata.name%3Db").await), (403, 403));
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_list_must_make_sense() {
+    let server = server().await;
+    for (path, code) in [
+        (format!("{MAPS}?timeoutSeconds=x"), 400),
+        ("/api/v1/namespaces/default/namespaces".to_owned(), 404),
+        ("/api/v1/namespaces/default".to_owned(), 200),
+    ] {
+        assert_eq!(send(&server, "GET", &path, Value::Null).await.0, code, "{path}");
+    }
+    let watch = get(&server, &format!("{MAPS}?watch=1&timeoutSeconds=1"), "application/json").await;
+    assert_eq!(watch.headers["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn dependents_of_old_versions_are_left() {
+    let server = server().await;
+    let old = "/apis/batch/v1beta1/namespaces/default/cronjobs";
+    let job = json!({"apiVersion": "batch/v1beta1", "kind": "CronJob", "metadata": {"name": "a"}, "spec": {
+        "schedule": "* * * * *", "jobTemplate": {"spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}],
+        }}}},
+    }});
+    for (path, finalizers) in
+        [(old, Some(json!(["orphan"]))), ("/apis/batch/v1/namespaces/default/cronjobs", None)]
+    {
+        assert_eq!(send(&server, "POST", old, job.clone()).await.0, 201);
+        let (code, deleted) = send(&server, "DELETE", &format!("{path}/a"), Value::Null).await;
+        assert_eq!((code, deleted["metadata"].get("finalizers").cloned()), (200, finalizers), "{deleted}");
+        patch(&server, &format!("{old}/a"), "merge-patch+json", json!({"metadata": {"finalizers": null}}))
+            .await;
+    }
+}

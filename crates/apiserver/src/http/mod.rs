@@ -9,6 +9,7 @@ use http::header;
 use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use rustls::pki_types::CertificateDer;
 use tiphys_api::decode::FieldValidation;
+use tiphys_api::selector::FieldSelector;
 use tiphys_api::status::{Details, Reason, Status};
 use tokio_util::sync::CancellationToken;
 
@@ -166,7 +167,8 @@ impl Handler {
         })?;
         let class = load::class(&head.method, &target);
         record.asks(&self.registry.kinds(), (&head.method, &head.headers), (&target, &query), class);
-        let (verb, about) = words(&head.method, &target, &query);
+        let selected = selected_name(&target, &query);
+        let (verb, about) = words(&head.method, &target, &query, &selected);
         trace::names(verb, &about);
         let user = self.authenticate(&mut head).await;
         record.audit(&self.auditor, &head, user.as_ref().ok(), verb, &about);
@@ -279,9 +281,14 @@ impl Handler {
 }
 
 /// What a request does, and to what, as permissions name both.
-fn words<'a>(method: &Method, target: &'a Target, query: &'a Query) -> (&'static str, authz::Target<'a>) {
+fn words<'a>(
+    method: &Method,
+    target: &'a Target,
+    query: &'a Query,
+    selected: &'a Option<String>,
+) -> (&'static str, authz::Target<'a>) {
     match target {
-        Target::Resource(r) => (resource::permission(r), authorized_target(r, query)),
+        Target::Resource(r) => (resource::permission(r), authorized_target(r, query, selected)),
         Target::Path(path) => (method_verb(method), authz::Target::Path(path)),
     }
 }
@@ -302,7 +309,22 @@ fn method_verb(method: &Method) -> &'static str {
     }
 }
 
-fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Target<'a> {
+/// The one object that a list or watch selects by its name, which is then what permission is asked for.
+fn selected_name(target: &Target, query: &Query) -> Option<String> {
+    let Target::Resource(r) = target else { return None };
+    let selector = query.text("fieldSelector");
+    if !matches!(r.verb, Verb::List | Verb::Watch) || !r.name.is_empty() || selector.is_empty() {
+        return None;
+    }
+    let name = FieldSelector::parse(selector).ok()?.exact("metadata.name")?.to_owned();
+    (!matches!(&*name, "." | "..") && !name.contains(['/', '%'])).then_some(name)
+}
+
+fn authorized_target<'a>(
+    r: &'a ResourceRequest,
+    query: &'a Query,
+    selected: &'a Option<String>,
+) -> authz::Target<'a> {
     let selects = matches!(r.verb, Verb::List | Verb::Watch | Verb::DeleteCollection) && !r.legacy_watch;
     authz::Target::Resource {
         group: &r.group,
@@ -311,7 +333,7 @@ fn authorized_target<'a>(r: &'a ResourceRequest, query: &'a Query) -> authz::Tar
         subresource: resource::permitted_by(r),
         // A namespace's own requests are permitted in it, too.
         namespace: if r.resource == "namespaces" && r.group.is_empty() { &r.name } else { &r.namespace },
-        name: &r.name,
+        name: selected.as_deref().unwrap_or(&r.name),
         field_selector: if selects { query.text("fieldSelector") } else { "" },
         label_selector: if selects { query.text("labelSelector") } else { "" },
     }

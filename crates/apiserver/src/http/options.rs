@@ -33,6 +33,7 @@ pub(super) fn invalid(kind: &str, errors: &[Error]) -> Status {
 /// Checks that what a list or a watch says of revisions goes together.
 pub(super) fn list(verb: Verb, query: &Query) -> Result<(), Status> {
     const MATCH: &str = "resourceVersionMatch";
+    query.integer("timeoutSeconds")?;
     let (watch, wish) = (verb == Verb::Watch, query.text(MATCH));
     let (at, initial) = (Path::new(MATCH), query.optional_flag("sendInitialEvents"));
     let mut errors = Vec::new();
@@ -117,6 +118,7 @@ pub(crate) fn delete(body: Option<&Value>, query: &Query) -> Result<(DeleteOptio
         propagation: propagation(text("propagationPolicy").as_deref(), body["orphanDependents"].as_bool())?,
         uid: condition("uid"),
         resource_version: condition("resourceVersion"),
+        orphans: false,
     };
     let asked = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
     Ok((options, dry_run(KIND, asked)? || dry_run(KIND, query.all("dryRun"))?))
@@ -129,6 +131,7 @@ fn from_query(query: &Query) -> Result<(DeleteOptions, bool), Status> {
         propagation: propagation(text("propagationPolicy"), query.optional_flag("orphanDependents"))?,
         uid: None,
         resource_version: None,
+        orphans: false,
     };
     Ok((options, dry_run(KIND, query.all("dryRun"))?))
 }
@@ -182,6 +185,7 @@ mod tests {
                 propagation: Some(Propagation::Foreground),
                 uid: Some("u".into()),
                 resource_version: Some("7".into()),
+                orphans: false,
             }
         );
     }

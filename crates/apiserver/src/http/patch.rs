@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
+use tiphys_api::field::{Error, Path};
 use tiphys_api::kind::Kind;
 use tiphys_api::patch::{json, merge, strategic};
 use tiphys_api::schema::TypeRef;
@@ -56,6 +57,16 @@ impl Patch {
             _ if kind.custom.is_some() => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR])),
             _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR, STRATEGIC])),
         }
+    }
+
+    /// Why what the patch makes of an object cannot be read as one.
+    pub(super) fn misfit(&self, object: &Value, ty: TypeRef<'_>, why: &Status) -> Status {
+        // Where lists merge, it is the patch that does not fit.
+        let shown = match self {
+            Self::Strategic(patch) => patch.to_string(),
+            _ => self.of(object, ty).unwrap_or_default().to_string(),
+        };
+        Status::invalid("", "", "", &[Error::invalid(&Path::new("patch"), shown, &why.message)])
     }
 
     /// What the patch makes of an object; an apply is more than that, and none of this.

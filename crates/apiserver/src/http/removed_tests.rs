@@ -39,7 +39,10 @@ async fn an_old_manifest_makes_what_todays_clients_see() {
         assert_eq!(list["apiVersion"], version);
         assert_eq!(list["items"][0]["spec"]["replicas"], 3, "{version}");
     }
-    assert_eq!(json(&server, "DELETE", &path, Value::Null).await.0, 200);
+    assert_eq!(
+        json(&server, "DELETE", &format!("{path}?propagationPolicy=Background"), Value::Null).await.0,
+        200
+    );
     assert_eq!(json(&server, "GET", new, Value::Null).await.0, 404);
 }
 

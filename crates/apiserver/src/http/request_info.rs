@@ -96,6 +96,10 @@ pub(crate) fn parse(method: &Method, path: &str, query: &Query) -> Result<Target
             if more.first().is_some_and(|next| !NAMESPACE_SUBRESOURCES.contains(next)) {
                 rest = more;
             }
+            // There are no namespaces in a namespace.
+            if rest[0] == "namespaces" && rest.len() == more.len() {
+                return Ok(Target::Path(decoded.into_owned()));
+            }
             *namespace
         }
         _ => "",

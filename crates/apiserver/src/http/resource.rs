@@ -21,7 +21,7 @@ use super::why::WHY;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
 use crate::authz;
 use crate::cache::{At, Filter, ListOptions};
-use crate::registry::{Call, Object, Registry, Updating, cache_status};
+use crate::registry::{Call, Object, Registry, Updating, cache_status, objectmeta};
 
 /// Subresources whose answers can go on for as long as the client likes.
 pub(super) fn is_stream(subresource: &str) -> bool {
@@ -105,6 +105,7 @@ impl Handler {
         if r.subresource.is_empty() {
             if !kind.verbs.contains(verbs(r.verb))
                 || (r.verb == Verb::Create && !r.name.is_empty())
+                || (matches!(r.verb, Verb::Update | Verb::Patch) && r.name.is_empty())
                 || !in_scope
             {
                 return Err(method_not_allowed());
@@ -236,7 +237,10 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
-        let object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
+        let mut object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
+        // That it is another object comes before whether there is this one.
+        objectmeta::named(&mut object, &call.name)?;
+        objectmeta::place(&mut object, &call.namespace)?;
         let may_create = if create { self.may(&call, Verb::Create).await } else { Ok(()) };
         let mut make = |live: Option<&Value>| {
             if live.is_none() {
@@ -282,7 +286,9 @@ impl Handler {
             }
             let mut make = |live: Option<&Value>| {
                 let live = live.ok_or_else(|| call.not_found())?;
-                let patched = dialect.check(patch.of(&dialect.spoken(live), dialect.target().ty)?)?;
+                let (live_spoken, ty) = (dialect.spoken(live), dialect.target().ty);
+                let patched = dialect.check(patch.of(&live_spoken, ty)?);
+                let patched = patched.map_err(|why| patch.misfit(&live_spoken, ty, &why))?;
                 Ok(dialect.written(Some(live), patched))
             };
             self.registry.update(&call, Updating { rules, create: false, make: &mut make }).await?
@@ -315,7 +321,8 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         let body = read_options(body, &asked.head.headers).await?;
-        let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        let (mut options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        options.orphans = call.kind.orphans_by_default(&call.version);
         call.dry_run |= dry_run;
         let deleted = self.registry.delete(&call, &options).await?;
         if deleted.gone && !returns_deleted(&call.kind) {
@@ -323,9 +330,7 @@ impl Handler {
                 super::encode::value(&deleted.status(&call), view.accepted.encoding, view.accepted.pretty)?;
             return Ok(respond::response(StatusCode::OK, view.content_type(), Body::Full(value)));
         }
-        let waits = !deleted.gone && options.propagation == Some(crate::registry::Propagation::Foreground);
-        let code = if waits { StatusCode::ACCEPTED } else { StatusCode::OK };
-        written(&view, code, &deleted.object.json, &asked.head.headers).await
+        written(&view, StatusCode::OK, &deleted.object.json, &asked.head.headers).await
     }
 
     async fn delete_collection(
@@ -338,10 +343,12 @@ impl Handler {
         options::list(Verb::DeleteCollection, &asked.query)?;
         let filter = Filter { uninitialized: true, ..filter(&call, &asked)? };
         let body = read_options(body, &asked.head.headers).await?;
-        let (options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        let (mut options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
+        options.orphans = call.kind.orphans_by_default(&call.version);
         call.dry_run |= dry_run;
+        let resource_version = self.registry.cache().revision().to_string();
         let deleted = self.registry.delete_collection(&call, &options, filter).await?;
-        let meta = ListMeta { resource_version: String::new(), next: None, remaining: None };
+        let meta = ListMeta { resource_version, next: None, remaining: None };
         let items = deleted.into_iter().map(|o| o.json).collect();
         let items = Registry::shown(&view.kind, &view.version, items).await?;
         stream::list(view, meta, items.into_iter(), &asked.head.headers)

@@ -32,6 +32,8 @@ pub struct DeleteOptions {
     pub uid: Option<String>,
     /// The object must have this version.
     pub resource_version: Option<String>,
+    /// The version that the request speaks leaves the dependents, unless it is told otherwise.
+    pub orphans: bool,
 }
 
 /// What a delete did.
@@ -87,7 +89,7 @@ fn finalizers(kind: &Kind, object: &Value, options: &DeleteOptions) -> Vec<Strin
             Propagation::Orphan
         } else if now.contains(&FOREGROUND) {
             Propagation::Foreground
-        } else if kind.orphan_by_default {
+        } else if kind.orphan_by_default || options.orphans {
             Propagation::Orphan
         } else {
             Propagation::Background

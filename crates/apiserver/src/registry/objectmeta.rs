@@ -50,7 +50,7 @@ pub(super) fn keep(object: &mut Value, old: &Value) {
 ///
 /// # Errors
 /// The object says that it is in another.
-pub(super) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
+pub(crate) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
     let metadata = meta::metadata_mut(object);
     let said = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
     if namespace.is_empty() {

@@ -39,6 +39,9 @@ pub(crate) fn from_storage(version: &str, autoscaler: &mut Value) {
         }
         _ => {}
     }
+    if let Some(status) = object(as_map(autoscaler), "status") {
+        status.entry("currentReplicas").or_insert_with(|| 0.into());
+    }
 }
 
 /// Changes every metric that is aimed at and every one that was measured.

@@ -52,6 +52,7 @@ fn deletes_connections_and_namespaces_are_told_as_upstream_does() {
         propagation: Some(Propagation::Orphan),
         uid: Some("u".to_owned()),
         resource_version: None,
+        orphans: false,
     };
     let case = Case { namespace: "", ..Case::new(Operation::Delete, "namespaces", "n") };
     let attributes = Attributes { delete: Some(&options), ..case.attributes() };
