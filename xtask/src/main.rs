@@ -10,6 +10,7 @@ mod checks;
 mod clients;
 mod command;
 mod conformance;
+mod differential;
 mod fuzz;
 mod host;
 mod machine;
@@ -50,6 +51,17 @@ enum Task {
         /// Only the cases that this regular expression finds.
         #[arg(default_value = "")]
         focus: String,
+    },
+    /// Send the same requests to upstream's API server and to ours, and tell how the answers differ.
+    ///
+    /// `etcd` and `kube-apiserver` (1.20) are looked for in the directories of `REFERENCE_PATH`, then in those of `PATH`.
+    Differential {
+        /// Only the files of cases that this regular expression finds.
+        #[arg(default_value = "")]
+        focus: String,
+        /// Write the list of differences that nobody has judged yet anew.
+        #[arg(long)]
+        open: bool,
     },
     /// Let libFuzzer look for inputs that break what reads clients' input.
     Fuzz {
@@ -105,6 +117,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { groups } => bench::table(&groups),
         Task::Conformance { focus } => conformance::run_suite(&focus),
         Task::Fuzz { words } => fuzz::fuzz(&words),
+        Task::Differential { focus, open } => differential::compare(&focus, open),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

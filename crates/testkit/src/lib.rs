@@ -5,6 +5,7 @@
 
 mod home;
 pub mod image;
+pub mod reference;
 mod terminal;
 pub mod vm;
 

@@ -5,22 +5,24 @@
 //! which spares them the work that RBAC is.
 
 mod node;
-mod programs;
 
 use std::{
     fs::File,
     net::TcpStream,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tiphys_pki::{Leaf, Pki, ServingNames, write_private};
-use tiphys_testkit::{Programs as Ours, free_port, image::Image};
+use tiphys_testkit::{
+    Programs as Ours,
+    image::Image,
+    reference::{ControlPlane, Programs},
+};
 
-use self::{node::Node, programs::Programs};
+use self::node::Node;
 use crate::side::{Processes, Side};
 
 /// The reference, if its programs are on this host.
@@ -32,8 +34,7 @@ pub(crate) struct Reference {
     programs: Programs,
     node: Option<Node>,
     servers: Vec<Child>,
-    etcd_ports: [u16; 2],
-    port: u16,
+    control_plane: ControlPlane,
     dir: TempDir,
 }
 
@@ -41,9 +42,8 @@ impl Reference {
     fn new(programs: Programs) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tiphys-reference-").tempdir_in("/var/tmp")?;
         let node = programs.node().map(|plug_ins| Node::new(dir.path(), plug_ins)).transpose()?;
-        let (etcd_ports, port) = ([free_port()?, free_port()?], free_port()?);
-        write_credentials(dir.path(), port)?;
-        Ok(Self { programs, node, servers: Vec::new(), etcd_ports, port, dir })
+        let control_plane = ControlPlane::new(dir.path(), node::NAME)?;
+        Ok(Self { programs, node, servers: Vec::new(), control_plane, dir })
     }
 
     /// Starts a program whose output goes to a file of its name.
@@ -59,41 +59,6 @@ impl Reference {
             .with_context(|| format!("starting {name}"))?;
         self.servers.push(child);
         Ok(())
-    }
-
-    fn spawn_etcd(&mut self) -> Result<()> {
-        let [clients, peers] = self.etcd_ports.map(|port| format!("http://127.0.0.1:{port}"));
-        let arguments = [
-            format!("--data-dir={}", self.dir.path().join("etcd").display()),
-            format!("--listen-client-urls={clients}"),
-            format!("--advertise-client-urls={clients}"),
-            format!("--listen-peer-urls={peers}"),
-            format!("--initial-advertise-peer-urls={peers}"),
-            format!("--initial-cluster=default={peers}"),
-            "--log-level=error".to_owned(),
-        ];
-        self.spawn("etcd", &arguments)
-    }
-
-    fn spawn_apiserver(&mut self) -> Result<()> {
-        let key = |name: &str| self.dir.path().join("pki").join(name).display().to_string();
-        let arguments = [
-            format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_ports[0]),
-            "--bind-address=127.0.0.1".to_owned(),
-            format!("--secure-port={}", self.port),
-            format!("--tls-cert-file={}", key("apiserver.crt")),
-            format!("--tls-private-key-file={}", key("apiserver.key")),
-            format!("--client-ca-file={}", key("ca.crt")),
-            format!("--service-account-key-file={}", key("apiserver.crt")),
-            format!("--service-account-signing-key-file={}", key("apiserver.key")),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--authorization-mode=Node,RBAC".to_owned(),
-            "--service-cluster-ip-range=10.91.128.0/17".to_owned(),
-            "--allow-privileged=true".to_owned(),
-            // It would not publish a loopback address, and nobody here asks for it.
-            "--endpoint-reconciler-type=none".to_owned(),
-        ];
-        self.spawn("kube-apiserver", &arguments)
     }
 
     fn spawn_control_plane(&mut self) -> Result<()> {
@@ -144,18 +109,20 @@ impl Side for Reference {
     }
 
     fn start(&mut self) -> Result<()> {
-        self.spawn_etcd()?;
+        let arguments = self.control_plane.etcd();
+        self.spawn("etcd", &arguments)?;
         if let Some(node) = &self.node {
             let arguments = node.containerd_arguments();
             self.spawn("containerd", &arguments)?;
         }
-        self.spawn_apiserver()?;
+        let arguments = self.control_plane.apiserver();
+        self.spawn("kube-apiserver", &arguments)?;
         if let Some(node) = &self.node {
             node.wait_for_containerd()?;
             let arguments = node.kubelet_arguments(&self.kubeconfig())?;
             self.spawn("kubelet", &arguments)?;
             // They give up on a server that is not there soon.
-            let port = self.port;
+            let port = self.control_plane.port();
             wait_for("kube-apiserver", || TcpStream::connect(("127.0.0.1", port)).is_ok())?;
             self.spawn_control_plane()?;
         }
@@ -174,7 +141,7 @@ impl Side for Reference {
     }
 
     fn kubeconfig(&self) -> PathBuf {
-        self.dir.path().join("admin.kubeconfig")
+        self.control_plane.kubeconfig()
     }
 
     fn import(&self, image: &Image) -> Result<()> {
@@ -209,25 +176,6 @@ impl Drop for Reference {
             eprintln!("ending the reference: {error:#}");
         }
     }
-}
-
-/// Makes the keys of a cluster, the server's certificate and the administrator's kubeconfig.
-fn write_credentials(dir: &Path, port: u16) -> Result<()> {
-    let keys = dir.join("pki");
-    let pki = Pki::open(&keys)?;
-    let leaf = Leaf::apiserver(&ServingNames {
-        node: node::NAME,
-        domain: "cluster.local",
-        service_address: [10, 91, 128, 1].into(),
-        host_addresses: &[],
-        extra: &[],
-    });
-    let serving = pki.cluster.issue(&leaf, SystemTime::now())?;
-    write_private(&keys.join("apiserver.crt"), serving.certificate_pem.as_bytes())?;
-    write_private(&keys.join("apiserver.key"), serving.key_pem.as_bytes())?;
-    let server = format!("https://127.0.0.1:{port}");
-    pki.admin_kubeconfig(&dir.join("admin.kubeconfig"), "reference", &server)?;
-    Ok(())
 }
 
 fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) -> Result<()> {

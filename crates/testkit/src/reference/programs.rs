@@ -12,14 +12,15 @@ const NODE: [&str; 6] = ["kube-controller-manager", "kube-scheduler", "kubelet",
 /// Where distributions keep the plug-ins of the network.
 const CNI: [&str; 2] = ["/opt/cni/bin", "/usr/lib/cni"];
 
-pub(super) struct Programs {
+/// Upstream's programs on this host.
+pub struct Programs {
     found: BTreeMap<&'static str, PathBuf>,
     cni: Option<PathBuf>,
 }
 
 impl Programs {
     /// Looks in the directories of `REFERENCE_PATH`, then in those of `PATH`; none without a control plane.
-    pub(super) fn find() -> Option<Self> {
+    pub fn find() -> Option<Self> {
         let places: Vec<PathBuf> = ["REFERENCE_PATH", "PATH"]
             .into_iter()
             .filter_map(std::env::var_os)
@@ -35,17 +36,17 @@ impl Programs {
     }
 
     /// The place of a program; one that was not found fails when it is started, and says so.
-    pub(super) fn get(&self, name: &str) -> PathBuf {
+    pub fn get(&self, name: &str) -> PathBuf {
         self.found.get(name).cloned().unwrap_or_else(|| name.into())
     }
 
     /// The plug-ins of the network, if a whole node is there.
-    pub(super) fn node(&self) -> Option<&Path> {
+    pub fn node(&self) -> Option<&Path> {
         self.cni.as_deref().filter(|_| NODE.iter().all(|name| self.found.contains_key(name)))
     }
 
     /// What the reference is, in the words of its programs.
-    pub(super) fn describe(&self) -> String {
+    pub fn describe(&self) -> String {
         let node = if self.node().is_some() { &NODE[..] } else { &[] };
         let versions = CONTROL_PLANE.iter().chain(node).filter(|name| **name != "ctr").map(|name| {
             let said = Command::new(self.get(name)).arg("--version").output();
