@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::map::Entry;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::kind::{Kind, api_version, split_api_version};
 use crate::quantity;
@@ -355,6 +355,26 @@ pub(crate) fn zero(ty: TypeRef<'_>) -> Value {
     }
 }
 
+/// A double as Go writes it in JSON: without a fraction where it has none. `None` if it is not finite.
+pub(crate) fn double(value: f64) -> Option<Number> {
+    // Up to here every whole number is exact in both forms.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT {
+        return Some(Number::from(value as i64));
+    }
+    Number::from_f64(value)
+}
+
+/// What stands for null in an entry of a map, which protobuf has to be able to say.
+fn empty(ty: TypeRef<'_>) -> Value {
+    match ty.shape() {
+        Shape::Scalar(Scalar::Bytes) => "".into(),
+        Shape::List(_) => Value::Array(Vec::new()),
+        Shape::Map(_) => Value::Object(Map::new()),
+        _ => zero(ty),
+    }
+}
+
 /// Adds the fields that are on the wire even when nobody gave them.
 fn write_zeros(object: Object<'_>, map: &mut Map<String, Value>) {
     for field in object.written() {
@@ -447,7 +467,8 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
         match self.ty.shape() {
-            Shape::Scalar(Scalar::Double) => Ok(Some(value.into())),
+            // JSON can say no number that is not finite.
+            Shape::Scalar(Scalar::Double) => Ok(double(value).map(Value::Number)),
             Shape::Scalar(Scalar::Quantity) => self.quantity(&value.to_string()),
             _ if self.ty.is_lenient() => Ok(Some(value.into())),
             _ => Err(self.context.wrong_type(format!("number {value}"), self.ty)),
@@ -558,7 +579,7 @@ impl<'s> Seed<'_, 's> {
                 context.path.pop();
             }
             // Null is no value where the type does not allow it; a built-in type has its zero instead.
-            let Some(value) = value.or_else(|| (!ty.is_lenient()).then(|| zero(ty))) else { continue };
+            let Some(value) = value.or_else(|| (!ty.is_lenient()).then(|| empty(ty))) else { continue };
             match map.entry(key) {
                 Entry::Vacant(entry) => drop(entry.insert(value)),
                 Entry::Occupied(mut entry) => {

@@ -147,6 +147,39 @@ fn reads_back_what_it_writes() {
 }
 
 #[test]
+fn null_in_a_map_of_bytes_is_no_bytes() {
+    let target = crate::decode::Target::builtin("", "v1", "ConfigMap").unwrap();
+    let body = br#"{"metadata": {"name": "a"}, "binaryData": {"k": null}}"#;
+    let read = crate::decode::decode(&target, body, crate::decode::FieldValidation::Strict).unwrap();
+    assert_eq!(read.object["binaryData"], json!({"k": ""}));
+    let crossed = decode(&encode(&read.object).unwrap(), ("", "")).unwrap();
+    assert_eq!(crossed["binaryData"], json!({"k": ""}));
+}
+
+#[test]
+fn whole_doubles_have_no_fraction() {
+    let bounds = |text: &str| {
+        let target =
+            crate::decode::Target::builtin("apiextensions.k8s.io", "v1", "CustomResourceDefinition").unwrap();
+        let body = format!(
+            r#"{{"spec": {{"versions": [{{"schema": {{"openAPIV3Schema": {{"maximum": {text}}}}}}}]}}}}"#
+        );
+        crate::decode::decode(&target, body.as_bytes(), crate::decode::FieldValidation::Strict)
+            .unwrap()
+            .object
+    };
+    for (said, written) in [("-1", "-1"), ("-1.0", "-1"), ("1.5", "1.5"), ("1e300", "1e+300"), ("3e2", "300")]
+    {
+        let read = bounds(said);
+        let crossed = decode(&encode(&read).unwrap(), ("", "")).unwrap();
+        for object in [&read, &crossed] {
+            let maximum = &object["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["maximum"];
+            assert_eq!(maximum.to_string(), written, "{said}");
+        }
+    }
+}
+
+#[test]
 fn zeros_stay_where_they_mean_something() {
     // As Go writes a Deployment with `replicas: 0`, a pointer, and a port whose `hostPort` is no pointer.
     let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {

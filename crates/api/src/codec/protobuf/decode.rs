@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::{
     Error, MAGIC, MAX_DEPTH, MessageRef, Table,
@@ -278,12 +278,9 @@ fn read_value(at: At, wire: Wire<'_>) -> Result<Value, Error> {
             other => return Err(at.wrong(other)),
         },
         Type::Double => match wire {
-            Wire::Fixed64(bits) => {
-                let number = f64::from_bits(bits);
-                Number::from_f64(number)
-                    .map(Value::Number)
-                    .ok_or_else(|| at.problem("is no finite number"))?
-            }
+            Wire::Fixed64(bits) => crate::decode::double(f64::from_bits(bits))
+                .map(Value::Number)
+                .ok_or_else(|| at.problem("is no finite number"))?,
             other => return Err(at.wrong(other)),
         },
         Type::Time => time(at, at.bytes(wire)?, 0)?,
