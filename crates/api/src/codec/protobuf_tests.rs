@@ -396,7 +396,7 @@ fn what_nobody_set_in_a_json_schema_is_not_read() {
         "id": "", "$schema": "", "type": "object", "title": "", "exclusiveMaximum": false, "nullable": false,
         "externalDocs": {"description": "", "url": "a"},
         "properties": {"size": {
-            "type": "integer", "format": "", "minimum": 0.0, "minLength": 0, "default": "", "uniqueItems": false,
+            "type": "integer", "format": "", "minimum": 0, "minLength": 0, "default": "", "uniqueItems": false,
             "x-kubernetes-int-or-string": false, "x-kubernetes-preserve-unknown-fields": false,
             "x-kubernetes-validations": [{"rule": "", "message": "", "fieldPath": ""}],
         }},
@@ -404,7 +404,7 @@ fn what_nobody_set_in_a_json_schema_is_not_read() {
     let meant = definition(json!({
         "type": "object", "externalDocs": {"url": "a"},
         "properties": {"size": {
-            "type": "integer", "minimum": 0.0, "minLength": 0, "default": "",
+            "type": "integer", "minimum": 0, "minLength": 0, "default": "",
             "x-kubernetes-preserve-unknown-fields": false, "x-kubernetes-validations": [{"rule": ""}],
         }},
     }));

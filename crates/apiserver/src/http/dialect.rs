@@ -149,12 +149,15 @@ impl<'a> Dialect<'a> {
 
     fn with_types<T>(&self, use_them: impl FnOnce(&Writer<'_>, &Types<'_, '_>) -> T) -> T {
         let kind = &self.call.kind;
+        let row = |group: &str| if group == kind.group { Some(&**kind) } else { elsewhere(kind, group) };
+        // From whichever version the object is in: owners of other versions take turns with it.
         let convert = |object: &Value, wanted: &str| {
             let (group, version) = split_api_version(wanted);
-            let row = if group == kind.group { kind } else { elsewhere(kind, group)? };
+            let (from_group, from) = split_api_version(object["apiVersion"].as_str()?);
+            let (had, row) = (row(from_group)?, row(group)?);
             let served = &*row.version(version)?.name;
             let mut object = object.clone();
-            convert::to_storage(kind, &self.call.version, &mut object);
+            convert::to_storage(had, from, &mut object);
             convert::from_storage(row, version, &mut object);
             Some((object, Target::of(row, served)?.ty))
         };

@@ -388,7 +388,9 @@ fn prune(
         owners().filter(|entry| entry.api_version == version).map(|entry| &entry.set.0).collect()
     };
     let convert = |object: &Value, version: &str| {
-        if version == writer.api_version {
+        // What was pruned may be in another version than the writer's by now.
+        let written = object.get("apiVersion").is_none_or(|own| own == version);
+        if version == writer.api_version && written {
             Some((object.clone(), types.ty))
         } else {
             (types.convert)(object, version)
