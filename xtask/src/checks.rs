@@ -18,7 +18,7 @@ const STEPS: [Step; 8] = [
     ("dependencies", "licences, sources and bans of dependencies are as deny.toml says", dependencies),
     ("lint", "clippy has nothing to say", lint),
     ("unit", "unit, property and integration tests of every crate", unit),
-    ("fuzz", "what reads clients' input, with what libFuzzer thinks of", || fuzz::fuzz(&[])),
+    ("fuzz", "what reads clients' input, with what libFuzzer thinks of", fuzz::gate),
     ("binary", "the release binary builds and is static", || binary::build().map(drop)),
     ("scenario", "the binary, real kubectl, real containers", scenario),
     ("vm", "loss of power, and a host with another kernel and cgroup v2", vm),

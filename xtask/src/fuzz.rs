@@ -14,8 +14,13 @@ use crate::{
     command::{cargo, output, root, run, target},
 };
 
-/// How long each target runs in CI.
-pub(crate) const SECONDS: u64 = 10;
+/// How long each target runs, if nothing else is said.
+const SECONDS: u64 = 10;
+/// What a change must pass is the same for everybody: so many inputs from one seed, begun with what is committed. Chance
+/// may find something in `cargo xtask fuzz`, not in somebody else's change.
+const GATE: [&str; 2] = ["-seed=1", "-runs=50000"];
+/// Beyond this, a slow host has tried enough.
+const GATE_SECONDS: u64 = 20;
 
 /// Tells libFuzzer which branches an input takes and what it compares. That needs no nightly compiler, which a new machine lacks.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -24,6 +29,22 @@ const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-l
 
 /// What an input may take before it counts as a bug, and how large it may be.
 const BOUNDS: [&str; 3] = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=8192"];
+
+/// Runs all targets as a change must pass them.
+pub(crate) fn gate() -> Result<()> {
+    let (program, corpus) = (build()?, root()?.join("crates/fuzz/corpus"));
+    explore_all(&program, &corpus, targets(&corpus)?, GATE_SECONDS, &GATE)
+}
+
+/// The names of all targets.
+fn targets(corpus: &Path) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for folder in std::fs::read_dir(corpus).with_context(|| format!("reading {}", corpus.display()))? {
+        all.push(folder?.file_name().to_string_lossy().into_owned());
+    }
+    all.sort_unstable();
+    Ok(all)
+}
 
 /// Runs the named targets, or all: `words` are their names, `seconds=N` for each, and `input=FILE` to try
 /// nothing but that.
@@ -38,11 +59,7 @@ pub(crate) fn fuzz(words: &[String]) -> Result<()> {
         }
     }
     let (program, corpus) = (build()?, root()?.join("crates/fuzz/corpus"));
-    let mut all = Vec::new();
-    for folder in std::fs::read_dir(&corpus).with_context(|| format!("reading {}", corpus.display()))? {
-        all.push(folder?.file_name().to_string_lossy().into_owned());
-    }
-    all.sort_unstable();
+    let all = targets(&corpus)?;
     if let Some(unknown) = names.iter().find(|name| !all.contains(name)) {
         bail!("no target is named {unknown}; there are {}", all.join(", "));
     }
@@ -50,13 +67,23 @@ pub(crate) fn fuzz(words: &[String]) -> Result<()> {
     if let Some(input) = input {
         return names.iter().try_for_each(|name| run(libfuzzer(&program, name).args(BOUNDS).arg(&input)));
     }
+    explore_all(&program, &corpus, names, seconds, &[])
+}
+
+fn explore_all(
+    program: &Path,
+    corpus: &Path,
+    names: Vec<String>,
+    seconds: u64,
+    options: &[&str],
+) -> Result<()> {
     let (queue, failures) = (Mutex::new(names.into_iter()), Mutex::new(Vec::new()));
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(name) = next(&queue) {
-                    if let Err(error) = explore(&program, &corpus, &name, seconds) {
+                    if let Err(error) = explore(program, corpus, &name, seconds, options) {
                         failures.lock().unwrap_or_else(|e| e.into_inner()).push(error);
                     }
                 }
@@ -73,17 +100,26 @@ fn next(queue: &Mutex<std::vec::IntoIter<String>>) -> Option<String> {
     queue.lock().unwrap_or_else(|e| e.into_inner()).next()
 }
 
-/// Lets one target look for new inputs, from the committed ones and those found before.
-fn explore(program: &Path, corpus: &Path, name: &str, seconds: u64) -> Result<()> {
+/// Lets one target look for new inputs, from the committed ones and, without options, those found before.
+fn explore(program: &Path, corpus: &Path, name: &str, seconds: u64, options: &[&str]) -> Result<()> {
     let home = target()?.join("fuzzed").join(name);
-    let (found, crashes) = (home.join("found"), home.join("crashes"));
+    let crashes = home.join("crashes");
+    let found = if options.is_empty() {
+        home.join("found")
+    } else {
+        let gate = home.join("gate");
+        if gate.exists() {
+            std::fs::remove_dir_all(&gate).with_context(|| format!("removing {}", gate.display()))?;
+        }
+        gate
+    };
     for folder in [&found, &crashes] {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     }
     let (log, mut prefix) = (home.join("log"), std::ffi::OsString::from("-artifact_prefix="));
     prefix.push(crashes.join(""));
     let mut fuzzer = libfuzzer(program, name);
-    fuzzer.args(BOUNDS).arg(format!("-max_total_time={seconds}")).arg(prefix);
+    fuzzer.args(BOUNDS).args(options).arg(format!("-max_total_time={seconds}")).arg(prefix);
     fuzzer.arg(&found).arg(corpus.join(name));
     fuzzer.stdout(File::create(&log)?).stderr(File::options().append(true).open(&log)?);
     let ended = run(&mut fuzzer);

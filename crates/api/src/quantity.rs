@@ -194,15 +194,15 @@ fn scale(mantissa: i128, shift: u32, exponent: i32, decimals: usize) -> Option<i
     let mantissa = mantissa.checked_mul(1_i128.checked_shl(shift)?)?;
     let power = i64::from(exponent).checked_sub(i64::try_from(decimals).ok()?)?.checked_add(9)?;
     let magnitude = u32::try_from(power.unsigned_abs()).ok()?;
-    if power >= 0 {
-        let scaled = 10_i128.checked_pow(magnitude).and_then(|p| mantissa.checked_mul(p))?;
-        // Room for sums of many.
-        (scaled < i128::MAX / 1024).then_some(scaled)
+    let scaled = if power >= 0 {
+        10_i128.checked_pow(magnitude).and_then(|p| mantissa.checked_mul(p))?
     } else {
         // A divisor beyond i128 is larger than any mantissa.
         let divisor = 10_i128.checked_pow(magnitude).unwrap_or(i128::MAX);
-        Some(mantissa / divisor + i128::from(mantissa % divisor != 0))
-    }
+        mantissa / divisor + i128::from(mantissa % divisor != 0)
+    };
+    // Room for sums of many.
+    (scaled < i128::MAX / 1024).then_some(scaled)
 }
 
 /// The text as the API writes it back.
