@@ -16,12 +16,12 @@ NAMESPACE = "python"
 
 
 def refused(status, call, *arguments, **more):
-    """Calls what must be refused with a status; returns the answer's body."""
+    """Calls what must be refused with a status; returns the answer's text."""
     try:
         call(*arguments, **more)
     except (ApiException, dynamic.exceptions.DynamicApiError) as error:
         assert error.status == status, error
-        return error.body
+        return error.body.decode() if isinstance(error.body, bytes) else error.body
     raise AssertionError(f"{call} should have been refused with {status}")
 
 
@@ -203,7 +203,7 @@ def dynamically(api):
     assert made.spec.kind == "plain"
     wrong = {"spec": {"size": 0}}
     said = refused(422, boxes.patch, body=wrong, name="b", namespace=NAMESPACE, content_type="application/merge-patch+json")
-    assert b"should be greater than or equal to 1" in said, said
+    assert "should be greater than or equal to 1" in said, said
     status = {**box, "metadata": {"name": "b", "resourceVersion": made.metadata.resourceVersion}, "status": {"size": 2}}
     assert boxes.status.replace(body=status, name="b", namespace=NAMESPACE).status.size == 2
     assert [item.metadata.name for item in boxes.get(namespace=NAMESPACE).items] == ["b"]
@@ -229,7 +229,7 @@ def applies(api, core):
     apply("one", {"a": "1", "shared": "x"})
     assert apply("two", {"b": "2", "shared": "x"}).data.to_dict() == {"a": "1", "b": "2", "shared": "x"}
     said = refused(409, apply, "two", {"a": "other"})
-    assert b'conflict with \\"one\\": .data.a' in said, said
+    assert 'conflict with \\"one\\": .data.a' in said, said
     assert apply("one", {"shared": "x"}).data.to_dict() == {"b": "2", "shared": "x"}
     assert apply("two", {"shared": "mine"}, force_conflicts=True).data.to_dict() == {"shared": "mine"}
     managers = {
@@ -242,16 +242,9 @@ def applies(api, core):
 def elections():
     """One leads, by the lock that the client brings."""
     led, lock = threading.Event(), ConfigMapLock("leader", NAMESPACE, "me")
-
-    def leads():
-        led.set()
-        raise SystemExit
-
-    election = electionconfig.Config(lock, 3, 2, 1, onstarted_leading=leads, onstopped_leading=None)
-    try:
-        leaderelection.LeaderElection(election).run()
-    except SystemExit:
-        pass
+    election = electionconfig.Config(lock, 3, 2, 1, onstarted_leading=led.set, onstopped_leading=lambda: None)
+    # Who leads goes on leading until the program ends.
+    threading.Thread(target=leaderelection.LeaderElection(election).run, daemon=True).start()
     assert led.wait(30)
 
 
