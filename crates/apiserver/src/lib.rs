@@ -10,6 +10,7 @@ pub mod authz;
 pub mod bootstrap;
 mod bounded;
 pub mod cache;
+mod config_file;
 pub mod definitions;
 mod derived;
 pub mod discovery;

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tiphys_api::codec::yaml;
 use tiphys_api::{field, names};
 
 use crate::authn::ReviewVersion;
+use crate::config_file;
+pub use crate::config_file::ConfigError;
 use crate::expressions::Conditions;
 use crate::outgoing::{self, kubeconfig};
 
@@ -85,22 +86,13 @@ impl WebhookConfig {
     }
 }
 
-/// Why there are no such authorizers.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("it is no YAML: {0}")]
-    Yaml(String),
-    #[error("it is no AuthorizationConfiguration of apiserver.config.k8s.io: {0}")]
-    Shape(String),
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    Fields(field::Errors),
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    api_version: String,
-    kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
     #[serde(default)]
     authorizers: Vec<RawAuthorizer>,
 }
@@ -154,12 +146,7 @@ struct RawCondition {
 /// # Errors
 /// It is none; or everything that is wrong with it, by its fields.
 pub fn parse(text: &[u8]) -> Result<Config, ConfigError> {
-    let json = yaml::to_json(text).map_err(|e| ConfigError::Yaml(e.to_string()))?;
-    let file: File = serde_json::from_slice(&json).map_err(|e| ConfigError::Shape(e.to_string()))?;
-    let version = file.api_version.strip_prefix("apiserver.config.k8s.io/");
-    if file.kind != "AuthorizationConfiguration" || !matches!(version, Some("v1" | "v1beta1" | "v1alpha1")) {
-        return Err(ConfigError::Shape(format!("it says that it is {} {}", file.api_version, file.kind)));
-    }
+    let file: File = config_file::read(text, "AuthorizationConfiguration")?;
     let mut errors = field::Errors::new();
     let root = field::Path::new("authorizers");
     if file.authorizers.is_empty() {

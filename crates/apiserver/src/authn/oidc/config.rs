@@ -5,11 +5,12 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tiphys_api::codec::yaml;
 use tiphys_api::{field, names};
 use tiphys_cel::{Declared, Environment, Type};
 
 use super::super::Anonymous;
+use crate::config_file;
+pub use crate::config_file::ConfigError;
 use crate::expressions::Expression;
 
 const MAX_ISSUERS: usize = 64;
@@ -71,17 +72,6 @@ pub struct Rule {
     pub(crate) message: String,
 }
 
-/// Why a text configures nothing.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    #[error("it is no YAML: {0}")]
-    Yaml(String),
-    #[error("it is no AuthenticationConfiguration of apiserver.config.k8s.io: {0}")]
-    Shape(String),
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
-    Fields(field::Errors),
-}
-
 /// The variable of claims, and the types of both sorts of expressions.
 pub(super) const CLAIMS: &str = "claims";
 pub(super) const USER: &str = "user";
@@ -126,8 +116,10 @@ impl Issuer {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
-    api_version: String,
-    kind: String,
+    #[serde(rename = "apiVersion")]
+    _api_version: String,
+    #[serde(rename = "kind")]
+    _kind: String,
     #[serde(default)]
     jwt: Vec<Jwt>,
     anonymous: Option<RawAnonymous>,
@@ -224,12 +216,7 @@ struct Extra {
 /// # Errors
 /// It is none; or everything that is wrong with it, by its fields.
 pub fn parse(text: &[u8]) -> Result<Config, ConfigError> {
-    let json = yaml::to_json(text).map_err(|e| ConfigError::Yaml(e.to_string()))?;
-    let file: File = serde_json::from_slice(&json).map_err(|e| ConfigError::Shape(e.to_string()))?;
-    let version = file.api_version.strip_prefix("apiserver.config.k8s.io/");
-    if file.kind != "AuthenticationConfiguration" || !matches!(version, Some("v1" | "v1beta1" | "v1alpha1")) {
-        return Err(ConfigError::Shape(format!("it says that it is {} {}", file.api_version, file.kind)));
-    }
+    let file: File = config_file::read(text, "AuthenticationConfiguration")?;
     let mut errors = field::Errors::new();
     let root = field::Path::new("jwt");
     if file.jwt.len() > MAX_ISSUERS {
