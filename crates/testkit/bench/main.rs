@@ -19,7 +19,7 @@ mod table;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::{
     side::Side,
@@ -69,14 +69,14 @@ fn main() -> Result<()> {
         anyhow::Ok(())
     };
     // What was started ends with the work, also with that which is not finished.
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         tokio::select! {
             done = work => done,
-            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+            _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
         }
-    })?;
+    });
     print!("{}{}", host::describe(), table.render());
-    Ok(())
+    done
 }
 
 /// The value of an argument that begins so.

@@ -74,11 +74,22 @@ pub(crate) fn request(method: Method, path: &str, media: &str, body: String) -> 
 }
 
 impl Wire {
-    /// Sends a request; the body of the answer comes as it will.
-    pub(crate) async fn open(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
         self.send.ready().await.context("waiting for the connection")?;
         let path = request.uri().path().to_owned();
-        let answer = self.send.send_request(request).await.with_context(|| format!("asking {path}"))?;
+        self.send.send_request(request).await.with_context(|| format!("asking {path}"))
+    }
+
+    /// Whether the server knows a path.
+    pub(crate) async fn knows(&mut self, path: &str) -> Result<bool> {
+        let request = request(Method::GET, path, "application/json", String::new());
+        Ok(self.send(request).await?.status() != StatusCode::NOT_FOUND)
+    }
+
+    /// Sends a request; the body of the answer comes as it will.
+    pub(crate) async fn open(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        let path = request.uri().path().to_owned();
+        let answer = self.send(request).await?;
         if answer.status().is_success() {
             return Ok(answer);
         }
