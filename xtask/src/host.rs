@@ -61,6 +61,7 @@ pub(crate) fn test_packages() -> Result<()> {
         ("nftables", "/usr/sbin/nft"),
         ("iproute2", "/usr/sbin/ip"),
         ("skopeo", "/usr/bin/skopeo"),
+        ("etcd-server", "/usr/bin/etcd"),
         ("docker-registry", "/usr/bin/docker-registry"),
         ("python3-venv", "/usr/lib/python3.11/ensurepip/__init__.py"),
     ])

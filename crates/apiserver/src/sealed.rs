@@ -1,4 +1,4 @@
-//! A store whose Secrets are encrypted, seen as one whose values are plain.
+//! A store whose Secrets are encrypted, seen as one whose values are plain. What it is asked for is counted on the way.
 
 use std::sync::Arc;
 
@@ -11,16 +11,23 @@ use tiphys_store::{
 };
 
 use crate::at_rest::Transformer;
+use crate::metrics::Storage;
 
 /// Seals what is written and opens what is read, for the keys of collections that [`Transformer::covers`].
 pub struct Sealed {
     store: Arc<dyn Store>,
     transformer: Arc<Transformer>,
+    counts: Arc<Storage>,
 }
 
 impl Sealed {
     pub fn new(store: Arc<dyn Store>, transformer: Transformer) -> Self {
-        Self { store, transformer: Arc::new(transformer) }
+        Self { store, transformer: Arc::new(transformer), counts: Arc::new(Storage::new()) }
+    }
+
+    /// What the store was asked for.
+    pub(crate) fn counts(&self) -> &Arc<Storage> {
+        &self.counts
     }
 }
 
@@ -67,11 +74,14 @@ impl Store for Sealed {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error> {
-        self.store.get(key).await?.map(|record| open_record(&self.transformer, record)).transpose()
+        let call = self.counts.call("get", key.as_str());
+        let found = call.end(self.store.get(key).await)?;
+        found.map(|record| open_record(&self.transformer, record)).transpose()
     }
 
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error> {
-        let mut page = self.store.range(range, at).await?;
+        let call = self.counts.call("list", &range.prefix);
+        let mut page = call.end(self.store.range(range, at).await)?;
         let records = page.records.into_iter().map(|record| open_record(&self.transformer, record));
         page.records = records.collect::<Result<_, _>>()?;
         Ok(page)
@@ -79,7 +89,8 @@ impl Store for Sealed {
 
     async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error> {
         let transformer = Arc::clone(&self.transformer);
-        let pieces = self.store.scan(prefix, at).await?;
+        let call = self.counts.call("list", &prefix);
+        let pieces = call.end(self.store.scan(prefix, at).await)?;
         let open = move |record| open_record(&transformer, record);
         Ok(pieces.map(move |piece| piece?.into_iter().map(&open).collect()).boxed())
     }
@@ -90,7 +101,8 @@ impl Store for Sealed {
                 *value = self.transformer.seal(&write.key, value).map_err(failed("encrypting a value"))?;
             }
         }
-        Ok(match self.store.commit(writes).await? {
+        let call = self.counts.commit(&writes);
+        Ok(match call.end(self.store.commit(writes).await)? {
             Outcome::Conflict { key, current } => {
                 let current = current.map(|record| open_record(&self.transformer, record)).transpose()?;
                 Outcome::Conflict { key, current }

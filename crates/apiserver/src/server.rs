@@ -113,7 +113,9 @@ impl ApiServer {
     /// The store cannot be read, or no certificate be made.
     pub async fn start(config: Config, store: Arc<dyn Store>) -> Result<Self, Error> {
         let pki = &config.pki;
-        let store: Arc<dyn Store> = Arc::new(Sealed::new(store, Transformer::new(&pki.sealing)));
+        let sealed = Sealed::new(store, Transformer::new(&pki.sealing));
+        let stored = Arc::clone(sealed.counts());
+        let store: Arc<dyn Store> = Arc::new(sealed);
         let mut kinds = if config.removed_apis { Kinds::builtin() } else { Kinds::current() };
         let definitions = Definitions::restore(&*store, &mut kinds).await.map_err(Error::Definitions)?;
         let specs = kinds.iter().filter_map(|kind| Spec::of(kind)).collect();
@@ -171,6 +173,7 @@ impl ApiServer {
         let keeper = Arc::new(AbortOnDropHandle::new(keeper));
         let counted = Arc::clone(&security);
         handler.metrics().add(Arc::new(move |text| counted.expose(text)));
+        handler.metrics().add(Arc::new(move |text| stored.expose(text)));
         Ok(Self { handler: Arc::new(handler), registry, security, nodes, tls, stop, _keeper: keeper })
     }
 

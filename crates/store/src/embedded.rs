@@ -77,7 +77,7 @@ impl fmt::Debug for Options {
     }
 }
 
-fn wall_clock() -> u64 {
+pub(crate) fn wall_clock() -> u64 {
     // A clock before 1970 makes everything expire later, which harms nothing.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)

@@ -1,10 +1,11 @@
-//! A revisioned key-value store: the trait and the embedded engine.
+//! A revisioned key-value store: the trait and its engines.
 //!
 //! One global, strictly increasing [`Revision`] orders every change; it is what clients know as
 //! `resourceVersion`. Only the API server opens a store.
 //!
 //! Two engines share one core, which judges transactions, keeps the index of living keys in memory and
-//! serves watches: [`embedded`] keeps the log on disk, [`memory`] in a map, for tests and simulations.
+//! serves watches: [`embedded`] keeps the log on disk, [`memory`] in a map, for tests and simulations. The third,
+//! [`etcd`], is that of several API servers.
 //! Values lie in the log only. Whoever needs them at hand keeps them, as the API server's watch cache does;
 //! what the store itself needs for a write (is the key there, since which revision) never touches the disk.
 
@@ -17,6 +18,7 @@ use futures::stream::BoxStream;
 pub mod compaction;
 pub mod embedded;
 mod engine;
+pub mod etcd;
 #[cfg(test)]
 mod history_tests;
 mod index;
@@ -26,6 +28,7 @@ mod tail;
 mod watch;
 
 pub use embedded::Embedded;
+pub use etcd::Etcd;
 pub use memory::Memory;
 
 /// A point in the store's history. Revisions can be compared, shown and counted back from; nobody but the
@@ -109,7 +112,7 @@ pub enum Expect {
 
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Sets the value; with `ttl`, the store deletes the record that long after this write.
+    /// Sets the value; with `ttl`, the store deletes the record that long after this write, or somewhat later.
     Put {
         value: Bytes,
         ttl: Option<Duration>,
@@ -243,6 +246,18 @@ pub enum Error {
     /// The disk is nearly full: writes that need room are refused before data is at risk.
     #[error("no space left for the store: {free} bytes free in {dir}, {needed} are kept in reserve")]
     NoSpace { dir: String, free: u64, needed: u64 },
+    /// The store is somewhere else and is not reached; nothing was written. It may be there again soon.
+    #[error("the store cannot be reached: {source}")]
+    Unavailable { source: Arc<dyn std::error::Error + Send + Sync> },
+    /// The store was asked to write and has not answered: whether it did, or will, is not known.
+    #[error("the store has not answered, and whether the write happened is not known: {source}")]
+    InDoubt { source: Arc<dyn std::error::Error + Send + Sync> },
+    /// The store takes no writes until somebody makes room in it.
+    #[error("no space left for the store: {source}")]
+    Full { source: Arc<dyn std::error::Error + Send + Sync> },
+    /// The store takes no transaction of that size.
+    #[error("the write is more than the store takes at once: {source}")]
+    TooLarge { source: Arc<dyn std::error::Error + Send + Sync> },
     /// The engine failed at `step`. Whether an unacknowledged write happened is not known.
     #[error("store: {step}: {source}")]
     Engine { step: &'static str, source: Arc<dyn std::error::Error + Send + Sync> },
@@ -276,7 +291,7 @@ impl Error {
 /// - A transaction is atomic, isolated and, once [`Outcome::Committed`] is returned, durable.
 /// - Revisions are never reused, after a crash either.
 /// - A watch sees every event after its start exactly once and in order, or ends with an error.
-/// - After a failed write, of which nobody can tell whether it happened, every call answers
+/// - After a failed write to its own disk, of which nobody can tell whether it happened, every call answers
 ///   [`Error::Poisoned`] until what is on disk was read again and is durable. A watch that ended for it can be
 ///   resumed where it was: what was once told stays true.
 #[async_trait]
@@ -284,15 +299,15 @@ pub trait Store: Send + Sync + 'static {
     /// The newest committed revision.
     async fn revision(&self) -> Result<Revision, Error>;
     async fn get(&self, key: &Key) -> Result<Option<Record>, Error>;
-    /// Waits while the store is [`Error::Poisoned`].
+    /// Waits while the store is [`Error::Poisoned`] or [`Error::Unavailable`].
     ///
     /// # Errors
     /// The store has ended for good.
     async fn mended(&self) -> Result<(), Error>;
     /// Reads as of `at`, or the newest revision.
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
-    /// Reads all keys that start with `prefix`, as of `at`. Which they were is found out once, however many there
-    /// are, and no compaction disturbs the reader; pieces are read ahead of it.
+    /// Reads all keys that start with `prefix`, as of `at`; pieces are read ahead of the reader. No compaction of this
+    /// process's own store disturbs it; where others share the store, theirs end it with [`Error::Compacted`].
     async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error>;
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;
     /// Every event of keys under `prefix` later than `after`, which may not be in the future.
@@ -305,6 +320,6 @@ pub trait Store: Send + Sync + 'static {
     /// none later than `until`.
     async fn versions(&self, key: &Key, until: Option<Revision>, limit: usize) -> Result<History, Error>;
     /// Lets history before `floor` go: reads at `floor` and watches after it still work. A floor at or below
-    /// the present one changes nothing. What [`Store::versions`] tells goes by its [`Retention`].
+    /// the present one changes nothing; where others share the store, neither does one while another compacts. What [`Store::versions`] tells goes by its [`Retention`].
     async fn compact(&self, floor: Revision) -> Result<(), Error>;
 }

@@ -24,11 +24,12 @@ use tiphys_node::{Kubelet, names::ClusterDns};
 use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
 use tiphys_scheduler::Scheduler;
-use tiphys_store::{Embedded, Store};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{data_dir::DataDir, follow::follow, image, pod_network::BuiltIn, settings::Settings};
+use crate::{
+    data_dir::DataDir, follow::follow, image, pod_network::BuiltIn, settings::Settings, storage::Storage,
+};
 
 /// The release whose API is served.
 pub(crate) const KUBERNETES: &str = "v1.37.0";
@@ -47,9 +48,17 @@ impl NodeDialer for InProcess {
     }
 }
 
+/// Which rooms a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rooms {
+    All,
+    /// The API, without controllers, scheduler and node.
+    Api,
+}
+
 /// A running cluster.
 pub(crate) struct Cluster {
-    store: Arc<Embedded>,
+    storage: Storage,
     server: ApiServer,
     runtime: Option<Runtime>,
     node: String,
@@ -58,8 +67,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts all rooms. The API answers when this returns; the node is ready soon after.
-    pub(crate) async fn start(settings: &Settings, data: &DataDir) -> Result<Self> {
+    /// Starts the rooms. The API answers when this returns; the node is ready soon after.
+    pub(crate) async fn start(settings: &Settings, data: &DataDir, rooms: Rooms) -> Result<Self> {
         let node = settings.node()?;
         let listener =
             TcpListener::bind((settings.bind_address, settings.secure_port)).await.with_context(|| {
@@ -70,8 +79,7 @@ impl Cluster {
             })?;
         let port = listener.local_addr().context("asking for the listener's address")?.port();
         let pki = Arc::new(Pki::open(&data.join("pki")).context("opening the cluster's keys")?);
-        let options = tiphys_store::embedded::Options::default();
-        let store = Arc::new(Embedded::open(data.join("store"), options).context("opening the store")?);
+        let storage = Storage::open(&settings.storage, data.join("store")).await?;
         let host = advertised(settings);
         let read = |file: &Option<PathBuf>| match file {
             Some(file) => fs::read(file).with_context(|| format!("reading {}", file.display())).map(Some),
@@ -94,17 +102,19 @@ impl Cluster {
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
         };
-        let server =
-            ApiServer::start(config, store.clone() as Arc<dyn Store>).await.context("starting the API")?;
+        let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;
         pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
             .context("writing the administrator's kubeconfig")?;
         let stop = CancellationToken::new();
-        let mut cluster = Self { store, server, runtime: None, node, stop, tasks: JoinSet::new() };
+        let mut cluster = Self { storage, server, runtime: None, node, stop, tasks: JoinSet::new() };
         let server = cluster.server.clone();
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
         let server = cluster.server.clone();
         cluster.spawn(async move { Err(server.failed().await).context("the API has lost its store") });
         cluster.follow_configurations(settings, authentication, authorization);
+        if rooms == Rooms::Api {
+            return Ok(cluster);
+        }
         cluster.start_control_plane(&pki.cluster);
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
@@ -304,7 +314,7 @@ impl Cluster {
             self.server.stop();
         }
         self.tasks.shutdown().await;
-        self.store.close().await;
+        self.storage.close().await;
     }
 }
 

@@ -14,6 +14,7 @@ mod permission_flags;
 mod pod_network;
 mod quickstart;
 mod settings;
+mod storage;
 mod token_flags;
 mod up;
 
@@ -48,6 +49,8 @@ enum Command {
     ///
     /// Ctrl-C stops the server and leaves pods running, as a crash would; the next `up` takes them over.
     Up(Box<settings::Settings>),
+    /// Run the API server alone: another one over the etcd of a cluster, whose `pki` it shares, or one without nodes.
+    Apiserver(Box<settings::Settings>),
     /// Stop the cluster and remove everything that it made, except its data: also after a crash.
     Down(data_dir::Flag),
     /// Start a cluster, run an example application on it, show both, and clean up.
@@ -85,7 +88,8 @@ fn main() -> ExitCode {
         LoggingFormat::Json => log.json().flatten_event(true).init(),
     }
     let result = match command {
-        Command::Up(settings) => up::run(*settings),
+        Command::Up(settings) => up::run(*settings, cluster::Rooms::All),
+        Command::Apiserver(settings) => up::run(*settings, cluster::Rooms::Api),
         Command::Down(flag) => down::run(&flag),
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Demo(command) => demo::run(command),

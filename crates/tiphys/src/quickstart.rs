@@ -25,7 +25,7 @@ use tiphys_apiserver::identity::Component;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    cluster::Cluster,
+    cluster::{Cluster, Rooms},
     data_dir::{self, DataDir},
     demo, down, kernel,
     settings::Settings,
@@ -77,7 +77,7 @@ async fn show(settings: &Settings, data: &DataDir) -> Result<()> {
     let mut interrupted = signal(SignalKind::interrupt()).context("listening for Ctrl-C")?;
     let bar = spinner("starting the cluster");
     let begun = Instant::now();
-    let mut cluster = Cluster::start(settings, data).await?;
+    let mut cluster = Cluster::start(settings, data, Rooms::All).await?;
     let client = cluster.client(&Component::ApiServer);
     let tour = tour(settings, client, cluster.node().to_owned(), begun, &bar);
     let result = tokio::select! {

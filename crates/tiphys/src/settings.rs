@@ -14,7 +14,7 @@ use tiphys_apiserver::{
     trace,
 };
 
-use crate::{data_dir, permission_flags::PermissionFlags, token_flags::TokenFlags};
+use crate::{data_dir, permission_flags::PermissionFlags, storage::StorageFlags, token_flags::TokenFlags};
 
 /// What can be set of a cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     /// Whether the API serves the versions that Kubernetes has removed since 1.16, and initializers.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) removed_apis: bool,
+    #[command(flatten)]
+    pub(crate) storage: StorageFlags,
     #[command(flatten)]
     pub(crate) audit: AuditFlags,
     #[command(flatten)]
@@ -169,6 +171,7 @@ impl Settings {
             pod_manifest_path: None,
             container_runtime_endpoint: None,
             removed_apis: true,
+            storage: StorageFlags::default(),
             tokens: TokenFlags::default(),
             permissions: PermissionFlags::default(),
             audit: AuditFlags::default(),

@@ -1,4 +1,4 @@
-//! `tiphys up`: a cluster in the foreground.
+//! `tiphys up`: a cluster in the foreground. `tiphys apiserver`: its API alone.
 
 use std::{
     io::IsTerminal,
@@ -15,12 +15,20 @@ use kube::{
 use tiphys_apiserver::identity::Component;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::{cluster::Cluster, control, data_dir::DataDir, kernel, settings::Settings};
+use crate::{
+    cluster::{Cluster, Rooms},
+    control,
+    data_dir::DataDir,
+    kernel,
+    settings::Settings,
+};
 
-pub(crate) fn run(settings: Settings) -> Result<()> {
+pub(crate) fn run(settings: Settings, rooms: Rooms) -> Result<()> {
     settings.check()?;
-    kernel::preflight()?;
-    runtime()?.block_on(serve(settings))
+    if rooms == Rooms::All {
+        kernel::preflight()?;
+    }
+    runtime()?.block_on(serve(settings, rooms))
 }
 
 /// The async runtime of a cluster: few threads, as most of its work is waiting.
@@ -32,7 +40,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("starting the async runtime")
 }
 
-async fn serve(settings: Settings) -> Result<()> {
+async fn serve(settings: Settings, rooms: Rooms) -> Result<()> {
     let begun = Instant::now();
     let data = DataDir::make(&settings.data)?;
     let _lock = data.lock()?;
@@ -40,7 +48,7 @@ async fn serve(settings: Settings) -> Result<()> {
     let mut terminated = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let progress = spinner("starting the cluster");
     let mut cluster = tokio::select! {
-        started = Cluster::start(&settings, &data) => started?,
+        started = Cluster::start(&settings, &data, rooms) => started?,
         _ = interrupted.recv() => return Ok(()),
         _ = terminated.recv() => return Ok(()),
     };
@@ -51,7 +59,11 @@ async fn serve(settings: Settings) -> Result<()> {
     let node = cluster.node().to_owned();
     let ready = await_condition(nodes, &node, is_ready(begun));
     tokio::pin!(ready);
-    let mut waiting = true;
+    let mut waiting = rooms == Rooms::All;
+    if !waiting {
+        progress.finish_and_clear();
+        println!("the API is served after {} ms", begun.elapsed().as_millis());
+    }
     let signalled = loop {
         tokio::select! {
             error = cluster.failed() => {

@@ -120,6 +120,19 @@ impl Feed {
         specs: Vec<Spec>,
         commands: mpsc::Receiver<Command>,
     ) -> Result<tokio::task::JoinHandle<()>, Error> {
+        /// How often others who share the store may compact it while it is read.
+        const ATTEMPTS: usize = 5;
+        let mut attempts = 1..ATTEMPTS;
+        let events = loop {
+            match self.catch_up(specs.clone()).await {
+                Err(Error::Store(tiphys_store::Error::Compacted { .. })) if attempts.next().is_some() => {}
+                events => break events?,
+            }
+        };
+        Ok(tokio::spawn(Arc::clone(self).run(events, commands)))
+    }
+
+    async fn catch_up(self: &Arc<Self>, specs: Vec<Spec>) -> Result<Events, Error> {
         let horizon = self.horizon().await?;
         let shelves: Vec<_> = specs.into_iter().map(Shelf::new).collect();
         let roots = self.read(REGISTRY, &shelves, horizon).await?;
@@ -135,7 +148,7 @@ impl Feed {
                 None => return Err(tiphys_store::Error::Closed.into()),
             }
         }
-        Ok(tokio::spawn(Arc::clone(self).run(events, commands)))
+        Ok(events)
     }
 
     /// The revision to start from: the oldest that the store has, unless more has happened since than the
@@ -275,15 +288,17 @@ impl Feed {
         }
     }
 
-    /// Goes on where it was, once a store that failed is mended; after the log has moved past the feed,
-    /// everything is loaded anew. Nothing else can be repaired.
+    /// Goes on where it was, once a store that failed or was away is there again; after the log has moved past the
+    /// feed, everything is loaded anew. Nothing else can be repaired.
     async fn recover(&self, mut error: tiphys_store::Error) -> Result<Events, Error> {
         loop {
             let again = match error {
-                tiphys_store::Error::Poisoned => match self.store.mended().await {
-                    Ok(()) => self.store.watch(REGISTRY.to_owned(), self.revision()).await,
-                    Err(error) => Err(error),
-                },
+                tiphys_store::Error::Poisoned | tiphys_store::Error::Unavailable { .. } => {
+                    match self.store.mended().await {
+                        Ok(()) => self.store.watch(REGISTRY.to_owned(), self.revision()).await,
+                        Err(error) => Err(error),
+                    }
+                }
                 tiphys_store::Error::Compacted { .. } => self.reload().await,
                 end => return Err(end.into()),
             };

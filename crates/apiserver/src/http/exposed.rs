@@ -44,11 +44,16 @@ impl Handler {
                     "" => storage.resource.to_string(),
                     group => format!("{}.{group}", storage.resource),
                 };
-                counts.insert(resource, collection.count());
+                let of = (storage.group.to_string(), storage.resource.to_string());
+                counts.insert(resource, (of, collection.count()));
             }
         }
-        for (resource, count) in &counts {
+        for (resource, (_, count)) in &counts {
             text.sample(&[("resource", resource)], *count as f64);
+        }
+        text.family("apiserver_resource_objects", Kind::Gauge, "Objects of a resource.");
+        for ((group, resource), count) in counts.values() {
+            text.sample(&[("group", group), ("resource", resource)], *count as f64);
         }
     }
 }

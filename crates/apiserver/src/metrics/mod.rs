@@ -7,6 +7,7 @@ mod access;
 mod admission;
 mod checks;
 mod requests;
+mod storage;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ pub(crate) use access::{Access, Outcome};
 pub(crate) use admission::{Admission, Phase};
 pub(crate) use checks::Checks;
 pub(crate) use requests::{Requests, Route};
+pub(crate) use storage::Storage;
 
 /// Adds the families of another part of this process to what `/metrics` shows.
 pub type Source = Arc<dyn Fn(&mut Exposition) + Send + Sync>;

@@ -430,7 +430,12 @@ pub fn store_status(error: store::Error) -> Status {
         store::Error::Compacted { .. } => Reason::Expired,
         store::Error::Future { .. } => Reason::Timeout,
         store::Error::Closed | store::Error::Lost { .. } => Reason::ServiceUnavailable,
-        store::Error::Poisoned => return retry(Reason::ServiceUnavailable, error.to_string(), Vec::new()),
+        store::Error::Poisoned | store::Error::Unavailable { .. } => {
+            return retry(Reason::ServiceUnavailable, error.to_string(), Vec::new());
+        }
+        // Nobody may try again by himself what may have happened.
+        store::Error::InDoubt { .. } => Reason::Timeout,
+        store::Error::TooLarge { .. } => Reason::RequestEntityTooLarge,
         _ => Reason::InternalError,
     };
     Status::new(reason, error.to_string())
