@@ -28,6 +28,10 @@ impl Owns {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.0.as_ref().is_some_and(|selector| selector.matches(labels.unwrap_or(&NONE)))
     }
+
+    pub(crate) fn finds(&self, object: &impl Object) -> bool {
+        self.matches(object.meta().labels.as_ref())
+    }
 }
 
 /// What is to become of objects near an owner.
@@ -41,16 +45,16 @@ pub(crate) struct Claims<T> {
     pub(crate) release: Vec<Arc<T>>,
 }
 
-/// Decides what belongs to the owner. One that is going neither adopts nor lets go.
+/// Decides what belongs to the owner, of what `is_its` says. One that is going neither adopts nor lets go.
 pub(crate) fn claim<T: Object>(
     owner_uid: &str,
     owner_going: bool,
-    owns: &Owns,
+    is_its: impl Fn(&T) -> bool,
     near: Vec<Arc<T>>,
 ) -> Claims<T> {
     let mut claims = Claims { owned: Vec::new(), adopt: Vec::new(), release: Vec::new() };
     for object in near {
-        let matches = owns.matches(object.meta().labels.as_ref());
+        let matches = is_its(&object);
         match controller_of(object.meta()) {
             Some(controller) if controller.uid != owner_uid => {}
             Some(_) if matches => claims.owned.push(object),
@@ -127,6 +131,11 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T
     }
 }
 
+/// The name is taken.
+pub(crate) fn exists(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "AlreadyExists")
+}
+
 /// A namespace that is going refuses every new object; there is nothing to tell.
 pub(crate) fn namespace_goes(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403
@@ -166,18 +175,18 @@ mod tests {
                 pod("other", "web", Some("them"), false),
             ]
         };
-        let claims = claim("me", false, &Owns::new(&selector), near());
+        let claims = claim("me", false, |p| Owns::new(&selector).finds(p), near());
         assert_eq!(names(&claims.owned), ["mine"]);
         assert_eq!(names(&claims.adopt), ["orphan"]);
         assert_eq!(names(&claims.release), ["lost"]);
-        let claims = claim("me", true, &Owns::new(&selector), near());
+        let claims = claim("me", true, |p| Owns::new(&selector).finds(p), near());
         assert_eq!((claims.owned.len(), claims.adopt.len(), claims.release.len()), (1, 0, 0));
     }
 
     #[test]
     fn an_empty_selector_owns_nothing() {
-        let claims =
-            claim("me", false, &Owns::new(&LabelSelector::default()), vec![pod("a", "web", None, false)]);
+        let owns = Owns::new(&LabelSelector::default());
+        let claims = claim("me", false, |p| owns.finds(p), vec![pod("a", "web", None, false)]);
         assert!(claims.owned.is_empty() && claims.adopt.is_empty());
     }
 }

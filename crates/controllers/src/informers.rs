@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicy,
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, ReplicationController, ResourceQuota, Secret, Service,
-        ServiceAccount,
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, ReplicationController, ResourceQuota,
+        Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     rbac::v1::ClusterRole,
@@ -41,6 +41,9 @@ pub(crate) struct Informers {
     pub(crate) replica_sets: Kept<ReplicaSet>,
     pub(crate) replication_controllers: Kept<ReplicationController>,
     pub(crate) deployments: Kept<Deployment>,
+    pub(crate) stateful_sets: Kept<StatefulSet>,
+    pub(crate) revisions: Kept<ControllerRevision>,
+    pub(crate) volume_claims: Kept<PersistentVolumeClaim>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
     /// Endpoints that no controller here has made.
@@ -72,6 +75,9 @@ impl Informers {
             replica_sets: owned(client, slim),
             replication_controllers: owned(client, slim),
             deployments: owned(client, slim),
+            stateful_sets: all(client, slim),
+            revisions: owned(client, slim),
+            volume_claims: all(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
             custom_endpoints: Informer::new(
@@ -121,6 +127,9 @@ impl Informers {
         tasks.spawn(self.replica_sets.run());
         tasks.spawn(self.replication_controllers.run());
         tasks.spawn(self.deployments.run());
+        tasks.spawn(self.stateful_sets.run());
+        tasks.spawn(self.revisions.run());
+        tasks.spawn(self.volume_claims.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());
         tasks.spawn(self.custom_endpoints.run());

@@ -3,6 +3,7 @@
 //! Every controller is a client of the API and of nothing else. It reads from the shared
 //! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
 
+mod amount;
 mod bootstrap;
 mod certificates;
 mod claim;
@@ -11,6 +12,7 @@ mod deployment;
 mod discovery;
 mod endpoints;
 mod garbage;
+mod history;
 mod informers;
 mod job;
 mod manager;
@@ -26,5 +28,6 @@ mod replica_set;
 mod resource_quota;
 mod role_aggregation;
 mod service_account;
+mod stateful_set;
 
 pub use manager::{Config, ControllerManager, Error};

@@ -24,6 +24,7 @@ use crate::{
     resource_quota::ResourceQuotas,
     role_aggregation::RoleAggregation,
     service_account::{RootCa, ServiceAccounts},
+    stateful_set::StatefulSets,
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,7 @@ impl ControllerManager {
         start.controller(ReplicaSets::new);
         start.controller(ReplicationControllers::new);
         start.controller(Deployments::new);
+        start.controller(StatefulSets::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
         start.controller(EndpointSliceMirroring::new);

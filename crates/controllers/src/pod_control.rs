@@ -22,7 +22,7 @@ use tiphys_client::{
 };
 
 use crate::{
-    claim::{self, Owns, claim, namespace_goes, said},
+    claim::{self, Owns, claim, exists, namespace_goes, said},
     controller::Tools,
     informers::Kept,
     object::Object,
@@ -44,6 +44,28 @@ pub(crate) trait RunsPods:
     + 'static
 {
     fn selector(&self) -> Option<Cow<'_, LabelSelector>>;
+
+    /// Whether a pod that the selector finds can be one of its.
+    fn takes(&self, _: &Pod) -> bool {
+        true
+    }
+
+    /// What an event tells of a pod that was made or deleted, or could not be.
+    fn event(&self, act: Act, pod: &str, failure: Option<&str>) -> String {
+        match (act, failure) {
+            (Act::Create, None) => format!("Created pod: {pod}"),
+            (Act::Delete, None) => format!("Deleted pod: {pod}"),
+            (Act::Create, Some(why)) => format!("Error creating: {why}"),
+            (Act::Delete, Some(why)) => format!("Error deleting: {why}"),
+        }
+    }
+}
+
+/// What is done to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    Create,
+    Delete,
 }
 
 impl RunsPods for ReplicaSet {
@@ -65,7 +87,8 @@ impl RunsPods for Job {
     }
 }
 
-fn owns(owner: &impl RunsPods) -> Owns {
+/// The owner's selector.
+pub(crate) fn owns(owner: &impl RunsPods) -> Owns {
     owner.selector().map(|selector| Owns::new(&selector)).unwrap_or_default()
 }
 
@@ -107,7 +130,9 @@ impl<O: RunsPods> PodControl<O> {
     pub(crate) async fn owned(&self, api: &Api<O>, owner: &O) -> Result<(Vec<Arc<Pod>>, bool), kube::Error> {
         // Asked before the pods are read: what is seen in between can only be missing from the answer.
         let caught_up = self.expectations.satisfied(&owner.key());
-        let claims = claim(owner.uid(), owner.is_going(), &owns(owner), claim::near(&self.pods, owner));
+        let owns = owns(owner);
+        let is_its = |pod: &Pod| owns.finds(pod) && owner.takes(pod);
+        let claims = claim(owner.uid(), owner.is_going(), is_its, claim::near(&self.pods, owner));
         Ok((claim::settle(api, &self.api(owner), owner, claims).await?, caught_up))
     }
 
@@ -133,20 +158,19 @@ impl<O: RunsPods> PodControl<O> {
             let made: Vec<v1::Pod> = now.iter().map(&pod).collect();
             let params = PostParams::default();
             let mut failed = None;
-            for result in join_all(made.iter().map(|pod| pods.create(&params, pod))).await {
+            let results = join_all(made.iter().map(|pod| pods.create(&params, pod))).await;
+            for (pod, result) in made.iter().zip(results) {
                 match result {
                     Ok(created) => {
-                        let message = format!("Created pod: {}", created.name());
+                        let message = owner.event(Act::Create, created.name(), None);
                         self.events.normal(&about, "SuccessfulCreate", message);
                     }
                     Err(error) => {
                         self.expectations.created(&key);
-                        if !namespace_goes(&error) {
-                            self.events.warning(
-                                &about,
-                                "FailedCreate",
-                                format!("Error creating: {}", said(&error)),
-                            );
+                        // A name of its own may be taken by the pod before it, which is still to be seen going.
+                        if !namespace_goes(&error) && !exists(&error) {
+                            let message = owner.event(Act::Create, pod.name(), Some(&said(&error)));
+                            self.events.warning(&about, "FailedCreate", message);
                         }
                         failed = Some(error);
                     }
@@ -177,17 +201,14 @@ impl<O: RunsPods> PodControl<O> {
         for (pod, result) in join_all(deletions).await {
             match result {
                 Ok(_) => {
-                    let message = format!("Deleted pod: {}", pod.name());
+                    let message = owner.event(Act::Delete, pod.name(), None);
                     self.events.normal(&about, "SuccessfulDelete", message);
                 }
                 Err(error) => {
                     self.expectations.deleted(&key, pod.uid());
                     if let Err(error) = claim::gone_is_fine(Err::<(), _>(error)) {
-                        self.events.warning(
-                            &about,
-                            "FailedDelete",
-                            format!("Error deleting: {}", said(&error)),
-                        );
+                        let message = owner.event(Act::Delete, pod.name(), Some(&said(&error)));
+                        self.events.warning(&about, "FailedDelete", message);
                         failed = Some(error);
                     }
                 }

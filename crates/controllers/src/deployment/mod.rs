@@ -97,10 +97,11 @@ impl Controller for Deployments {
         let Some(deployment) = self.deployments.get(key) else { return Ok(Verdict::Done) };
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), &key.namespace);
         let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &key.namespace);
+        let owns = Owns::new(&deployment.spec.selector);
         let claims = claim(
             deployment.uid(),
             deployment.is_going(),
-            &Owns::new(&deployment.spec.selector),
+            |set| owns.finds(set),
             claim::near(&self.sets, &*deployment),
         );
         let owned = claim::settle(&api, &sets, &*deployment, claims).await?;

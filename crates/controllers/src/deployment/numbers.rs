@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::{
-    api::apps::v1::{Deployment, ReplicaSet},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 
 use super::sets::{MAX_REPLICAS, available, newest_first, replicas};
-use crate::object::Object;
+use crate::{
+    amount::{Round, scaled},
+    object::Object,
+};
 
 /// How far a rollout may go above and below the wanted number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,27 +42,6 @@ impl Bounds {
     /// The fewest pods that must be available.
     pub(super) fn fewest(self) -> i32 {
         (self.wanted - self.unavailable).max(0)
-    }
-}
-
-enum Round {
-    Up,
-    Down,
-}
-
-fn scaled(value: Option<&IntOrString>, of: i32, round: Round) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(n)) => (*n).max(0),
-        Some(IntOrString::String(text)) => {
-            let percent = i64::from(text.strip_suffix('%').and_then(|p| p.parse::<i32>().ok()).unwrap_or(0));
-            let exact = percent * i64::from(of);
-            let result = match round {
-                Round::Up => (exact + 99).div_euclid(100),
-                Round::Down => exact.div_euclid(100),
-            };
-            i32::try_from(result.max(0)).unwrap_or(i32::MAX)
-        }
     }
 }
 
