@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicy,
-    apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::Job,
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
@@ -42,6 +42,7 @@ pub(crate) struct Informers {
     pub(crate) replication_controllers: Kept<ReplicationController>,
     pub(crate) deployments: Kept<Deployment>,
     pub(crate) stateful_sets: Kept<StatefulSet>,
+    pub(crate) daemon_sets: Kept<DaemonSet>,
     pub(crate) revisions: Kept<ControllerRevision>,
     pub(crate) volume_claims: Kept<PersistentVolumeClaim>,
     pub(crate) services: Kept<Service>,
@@ -76,6 +77,7 @@ impl Informers {
             replication_controllers: owned(client, slim),
             deployments: owned(client, slim),
             stateful_sets: all(client, slim),
+            daemon_sets: all(client, slim),
             revisions: owned(client, slim),
             volume_claims: all(client, slim),
             services: all(client, slim),
@@ -128,6 +130,7 @@ impl Informers {
         tasks.spawn(self.replication_controllers.run());
         tasks.spawn(self.deployments.run());
         tasks.spawn(self.stateful_sets.run());
+        tasks.spawn(self.daemon_sets.run());
         tasks.spawn(self.revisions.run());
         tasks.spawn(self.volume_claims.run());
         tasks.spawn(self.services.run());

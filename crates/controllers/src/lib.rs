@@ -8,6 +8,7 @@ mod bootstrap;
 mod certificates;
 mod claim;
 mod controller;
+mod daemon_set;
 mod deployment;
 mod discovery;
 mod endpoints;

@@ -11,6 +11,7 @@ use crate::{
     bootstrap::{BootstrapSigner, TokenCleaner},
     certificates::Certificates,
     controller::{Controller, Tools},
+    daemon_set::DaemonSets,
     deployment::Deployments,
     endpoints::{EndpointSliceMirroring, EndpointSlices, LegacyEndpoints},
     garbage,
@@ -57,6 +58,7 @@ impl ControllerManager {
         start.controller(ReplicationControllers::new);
         start.controller(Deployments::new);
         start.controller(StatefulSets::new);
+        start.controller(DaemonSets::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
         start.controller(EndpointSliceMirroring::new);

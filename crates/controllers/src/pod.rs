@@ -5,11 +5,11 @@ use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{self, PodIP, Toleration},
+    api::core::v1::{self, NodeSelectorRequirement, PodIP, Toleration},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use tiphys_client::lean;
 
 use crate::{
@@ -42,6 +42,41 @@ pub(crate) struct PodSpec {
     pub(crate) init_containers: Option<Vec<Container>>,
     #[serde(deserialize_with = "lean::tolerations")]
     pub(crate) tolerations: Arc<[Toleration]>,
+    /// The one node that the pod's affinity leaves it, by name.
+    #[serde(rename = "affinity", deserialize_with = "only_node")]
+    pub(crate) meant_for: Option<Box<str>>,
+}
+
+/// Of an affinity only the name of the node that it requires.
+fn only_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<str>>, D::Error> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Affinity {
+        node_affinity: Option<NodeAffinity>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct NodeAffinity {
+        required_during_scheduling_ignored_during_execution: Option<Selector>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Selector {
+        node_selector_terms: Vec<Term>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Term {
+        match_fields: Option<Vec<NodeSelectorRequirement>>,
+    }
+    let affinity = Option::<Affinity>::deserialize(deserializer)?;
+    let required = affinity
+        .and_then(|a| a.node_affinity)
+        .and_then(|n| n.required_during_scheduling_ignored_during_execution);
+    let fields = required.into_iter().flat_map(|s| s.node_selector_terms).filter_map(|t| t.match_fields);
+    let name = fields.flatten().find(|f| f.key == "metadata.name" && f.operator == "In");
+    let one = name.and_then(|f| f.values).and_then(|v| <[String; 1]>::try_from(v).ok());
+    Ok(one.map(|[name]| name.into()))
 }
 
 impl PodSpec {
@@ -87,6 +122,8 @@ pub(crate) struct PodCondition {
     #[serde(rename = "type")]
     pub(crate) type_: String,
     pub(crate) status: String,
+    /// Of a pod that somebody means to end, who.
+    pub(crate) reason: Option<Box<str>>,
     pub(crate) last_transition_time: Option<Time>,
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn is_active(pod: &Pod) -> bool {
     !matches!(phase(pod), "Succeeded" | "Failed") && !pod.is_going()
 }
 
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
@@ -127,6 +127,11 @@ pub(crate) fn first_to_go(
 
 fn node(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
+}
+
+/// The node that a pod is on, or is for.
+pub(crate) fn target_node(pod: &Pod) -> Option<&str> {
+    node(pod).or_else(|| pod.spec.as_ref()?.meant_for.as_deref())
 }
 
 /// Less means that `a` goes before `b`.
