@@ -11,6 +11,7 @@ use k8s_openapi::api::{
         Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -45,6 +46,7 @@ pub(crate) struct Informers {
     pub(crate) daemon_sets: Kept<DaemonSet>,
     pub(crate) revisions: Kept<ControllerRevision>,
     pub(crate) volume_claims: Kept<PersistentVolumeClaim>,
+    pub(crate) disruption_budgets: Kept<PodDisruptionBudget>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
     /// Endpoints that no controller here has made.
@@ -80,6 +82,7 @@ impl Informers {
             daemon_sets: all(client, slim),
             revisions: owned(client, slim),
             volume_claims: all(client, slim),
+            disruption_budgets: all(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
             custom_endpoints: Informer::new(
@@ -133,6 +136,7 @@ impl Informers {
         tasks.spawn(self.daemon_sets.run());
         tasks.spawn(self.revisions.run());
         tasks.spawn(self.volume_claims.run());
+        tasks.spawn(self.disruption_budgets.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());
         tasks.spawn(self.custom_endpoints.run());

@@ -11,6 +11,7 @@ mod controller;
 mod daemon_set;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod garbage;
 mod history;

@@ -13,6 +13,7 @@ use crate::{
     controller::{Controller, Tools},
     daemon_set::DaemonSets,
     deployment::Deployments,
+    disruption::Disruption,
     endpoints::{EndpointSliceMirroring, EndpointSlices, LegacyEndpoints},
     garbage,
     informers::Informers,
@@ -59,6 +60,7 @@ impl ControllerManager {
         start.controller(Deployments::new);
         start.controller(StatefulSets::new);
         start.controller(DaemonSets::new);
+        start.controller(Disruption::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
         start.controller(EndpointSliceMirroring::new);

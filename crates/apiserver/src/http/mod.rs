@@ -33,6 +33,7 @@ mod connect;
 mod dialect;
 mod documents;
 mod encode;
+mod eviction;
 mod exposed;
 mod gather;
 mod health;

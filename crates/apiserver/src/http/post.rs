@@ -1,17 +1,17 @@
-//! Things that are only asked: bindings, evictions, tokens, reviews.
+//! Things that are only asked: bindings, tokens, reviews.
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use tiphys_api::codec::protobuf;
 use tiphys_api::decode::Target;
 use tiphys_api::kind::{Kind, Subresource, Update, api_version};
-use tiphys_api::status::{Details, Reason, Status};
-use tiphys_api::{meta, selector::LabelSelector};
+use tiphys_api::meta;
+use tiphys_api::status::Status;
 
 use super::body::{self, Body, RequestBody};
 use super::negotiate::{self, Offer};
 use super::resource::{encoding, unbuilt};
-use super::{Asked, Handler, dialect, encode, options, respond};
+use super::{Asked, Handler, dialect, encode, respond};
 use crate::registry::objectmeta::{named, time};
 use crate::registry::{Call, Updating};
 
@@ -81,60 +81,6 @@ impl Handler {
         self.registry.update(call, updating).await?;
         Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
     }
-
-    /// Deletes a pod, unless its disruption budget is used up.
-    async fn evict(&self, call: &mut Call, eviction: &Value, asked: &Asked) -> Result<Value, Status> {
-        let (delete, dry_run) =
-            options::delete(eviction.get("deleteOptions").filter(|o| o.is_object()), &asked.query)?;
-        call.dry_run |= dry_run;
-        self.spend_budget(call).await?;
-        self.registry.delete(call, &delete).await?;
-        Ok(json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}))
-    }
-
-    /// Takes a disruption from the budget that the pod is under.
-    async fn spend_budget(&self, call: &Call) -> Result<(), Status> {
-        let pods = self.registry.collection(&call.kind)?;
-        let Some(pod) = pods.get(&call.namespace, &call.name) else { return Ok(()) };
-        let pod_tree: Value = serde_json::from_slice(pod.json()).map_err(Status::internal)?;
-        let phase = meta::text(&pod_tree, &["status", "phase"]);
-        if matches!(phase, "Succeeded" | "Failed" | "Pending") || meta::is_terminating(&pod_tree) {
-            return Ok(());
-        }
-        let kinds = self.registry.kinds();
-        let Some(kind) = kinds.resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
-        let budgets = self.registry.collection(kind)?;
-        let mut covering = Vec::new();
-        for budget in budgets.iter(Some(&call.namespace)) {
-            let tree: Value = serde_json::from_slice(budget.json()).map_err(Status::internal)?;
-            let selector = LabelSelector::from_value(&tree["spec"]["selector"]);
-            if selector.is_ok_and(|s| s.matches_by(|key| pod.labels().get(key))) {
-                covering.push(tree);
-            }
-        }
-        let budget = match covering.as_slice() {
-            [] => return Ok(()),
-            [one] => meta::name(one).to_owned(),
-            _ => {
-                let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-                return Err(Status::internal(message));
-            }
-        };
-        let spend = Call {
-            kind: kind.clone(),
-            name: budget.clone(),
-            subresource: "status".to_owned(),
-            ..call.clone()
-        };
-        let at = time(self.registry.now());
-        let mut make = |live: Option<&Value>| {
-            let mut live = live.ok_or_else(|| spend.not_found())?.clone();
-            spent(&mut live, &budget, &call.name, &at)?;
-            Ok(live)
-        };
-        let updating = Updating { rules: Update::PLAIN, create: false, make: &mut make };
-        self.registry.update(&spend, updating).await.map(|_| ())
-    }
 }
 
 /// A pod on its node.
@@ -179,40 +125,6 @@ fn bound(call: &Call, pod: &Value, binding: &Value, node: &str, now: &str) -> Re
         list.push(scheduled);
     }
     Ok(pod)
-}
-
-/// Counts a disruption of `pod` against a budget.
-fn spent(budget: &mut Value, name: &str, pod: &str, now: &str) -> Result<(), Status> {
-    let refused = |why: String| {
-        let details = Details {
-            causes: vec![tiphys_api::status::StatusCause {
-                reason: "DisruptionBudget".to_owned(),
-                message: why,
-                field: String::new(),
-            }],
-            retry_after_seconds: 10,
-            ..Details::default()
-        };
-        let text = "Cannot evict pod as it would violate the pod's disruption budget.";
-        Err(Status::new(Reason::TooManyRequests, text).with_details(details))
-    };
-    let status = &budget["status"];
-    let observed = status["observedGeneration"].as_i64().unwrap_or(0);
-    if observed < meta::generation(budget) {
-        return refused(format!("The disruption budget {name} is still being processed by the server."));
-    }
-    let number = |field: &str| status[field].as_i64().unwrap_or(0);
-    let allowed = number("disruptionsAllowed");
-    if allowed <= 0 {
-        return refused(format!(
-            "The disruption budget {name} needs {} healthy pods and has {} currently",
-            number("desiredHealthy"),
-            number("currentHealthy")
-        ));
-    }
-    budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
-    budget["status"]["disruptedPods"][pod] = now.into();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -54,26 +54,6 @@ fn a_pod_is_bound_once() {
     assert_eq!(refused(leaving, json!({})).code(), 409);
 }
 
-#[test]
-fn a_budget_is_spent_and_used_up() {
-    let mut budget = json!({"metadata": {"name": "b", "generation": 2}, "status": {
-        "observedGeneration": 2, "disruptionsAllowed": 1, "desiredHealthy": 1, "currentHealthy": 2}});
-    spent(&mut budget, "b", "p", NOW).unwrap();
-    assert_eq!(budget["status"]["disruptionsAllowed"], 0);
-    assert_eq!(budget["status"]["disruptedPods"], json!({"p": NOW}));
-    let refused = spent(&mut budget, "b", "q", NOW).unwrap_err();
-    assert_eq!(
-        (refused.code(), refused.message.as_str()),
-        (429, "Cannot evict pod as it would violate the pod's disruption budget.")
-    );
-    assert_eq!(
-        refused.details.unwrap().causes[0].message,
-        "The disruption budget b needs 1 healthy pods and has 2 currently"
-    );
-    let mut unseen = json!({"metadata": {"name": "b", "generation": 2}, "status": {"disruptionsAllowed": 5}});
-    assert_eq!(spent(&mut unseen, "b", "p", NOW).unwrap_err().code(), 429);
-}
-
 #[tokio::test]
 async fn pods_are_bound_and_evicted_through_their_subresources() {
     let server = server().await;
