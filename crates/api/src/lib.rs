@@ -19,6 +19,7 @@ pub mod patch;
 pub mod prepare;
 pub mod quantity;
 pub mod quota;
+pub mod schedule;
 pub mod schema;
 pub mod selector;
 pub mod semver;

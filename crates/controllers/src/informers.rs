@@ -3,7 +3,7 @@
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicy,
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
@@ -52,6 +52,7 @@ pub(crate) struct Informers {
     /// Endpoints that no controller here has made.
     pub(crate) custom_endpoints: Kept<Endpoints>,
     pub(crate) jobs: Kept<Job>,
+    pub(crate) cron_jobs: Kept<CronJob>,
     pub(crate) nodes: Kept<Node>,
     /// The leases by which nodes tell that they are alive.
     pub(crate) node_leases: Kept<Lease>,
@@ -95,7 +96,8 @@ impl Informers {
                 )),
                 slim,
             ),
-            jobs: all(client, slim),
+            jobs: owned(client, slim),
+            cron_jobs: all(client, slim),
             nodes: all(client, slim),
             node_leases: Informer::new(
                 Api::namespaced(client.clone(), LEASES),
@@ -141,6 +143,7 @@ impl Informers {
         tasks.spawn(self.endpoint_slices.run());
         tasks.spawn(self.custom_endpoints.run());
         tasks.spawn(self.jobs.run());
+        tasks.spawn(self.cron_jobs.run());
         tasks.spawn(self.nodes.run());
         tasks.spawn(self.node_leases.run());
         tasks.spawn(self.namespaces.run());

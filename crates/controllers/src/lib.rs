@@ -8,6 +8,7 @@ mod bootstrap;
 mod certificates;
 mod claim;
 mod controller;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;

@@ -11,6 +11,7 @@ use crate::{
     bootstrap::{BootstrapSigner, TokenCleaner},
     certificates::Certificates,
     controller::{Controller, Tools},
+    cron_job::CronJobs,
     daemon_set::DaemonSets,
     deployment::Deployments,
     disruption::Disruption,
@@ -65,6 +66,7 @@ impl ControllerManager {
         start.controller(LegacyEndpoints::new);
         start.controller(EndpointSliceMirroring::new);
         start.controller(Jobs::new);
+        start.controller(CronJobs::new);
         start.controller(OrphanedPods::new);
         start.controller(TtlAfterFinished::new);
         start.controller(ServiceAccounts::new);

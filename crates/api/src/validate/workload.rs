@@ -6,6 +6,7 @@ use super::{At, label_selector, needed_selector, pod};
 use crate::field::{Error, Errors};
 use crate::meta::{self, items};
 use crate::names;
+use crate::schedule::{Schedule, zone_error};
 use crate::selector::LabelSelector;
 
 /// The selector has to find the pods that the template makes.
@@ -511,9 +512,14 @@ fn cron_job_spec(root: &At<'_>) -> Errors {
     let mut errors = Vec::new();
     let schedule = spec.get("schedule");
     if let Some(text) = schedule.needed(&mut errors)
-        && let Some(wrong) = schedule_error(text)
+        && let Err(wrong) = Schedule::parse(text)
     {
-        schedule.invalid(&mut errors, wrong);
+        schedule.invalid(&mut errors, wrong.to_string());
+    }
+    if let Some(zone) = spec.opt("timeZone")
+        && let Some(wrong) = zone_error(zone.text())
+    {
+        zone.invalid(&mut errors, wrong);
     }
     let fields = ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"];
     not_negative(&spec, &fields, &mut errors);
@@ -529,62 +535,6 @@ fn cron_job_spec(root: &At<'_>) -> Errors {
         manual.one_of(&mut errors, &["nil", "false"]);
     }
     errors
-}
-
-/// The bounds of each field of a schedule, and the names that stand for numbers in it.
-const SCHEDULE: [(u32, u32, &[&str]); 5] = [
-    (0, 59, &[]),
-    (0, 23, &[]),
-    (1, 31, &[]),
-    (1, 12, &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]),
-    (0, 6, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
-];
-
-/// What is wrong with a cron schedule.
-fn schedule_error(schedule: &str) -> Option<String> {
-    if let Some(word) = schedule.strip_prefix('@') {
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"];
-        let every = word.strip_prefix("every ").is_some_and(|d| !d.is_empty());
-        return (!known.contains(&word) && !every).then(|| format!("unrecognized descriptor: {schedule}"));
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != SCHEDULE.len() {
-        return Some(format!("expected exactly 5 fields, found {}: {fields:?}", fields.len()));
-    }
-    fields.iter().zip(SCHEDULE).find_map(|(field, (min, max, words))| {
-        field.split(',').find_map(|range| range_error(range, min, max, words))
-    })
-}
-
-fn range_error(range: &str, min: u32, max: u32, words: &[&str]) -> Option<String> {
-    let (span, step) = match range.split_once('/') {
-        Some((span, step)) => (span, Some(step)),
-        None => (range, None),
-    };
-    if step.is_some_and(|s| s.parse::<u32>().is_ok_and(|n| n == 0)) {
-        return Some(format!("step of range should be a positive number: {range}"));
-    }
-    if let Some(bad) = step.filter(|s| s.parse::<u32>().is_err()) {
-        return Some(format!("failed to parse int from {bad}: invalid syntax"));
-    }
-    if matches!(span, "*" | "?") {
-        return None;
-    }
-    let number = |text: &str| {
-        let named = words.iter().position(|w| w.eq_ignore_ascii_case(text));
-        named.and_then(|i| u32::try_from(i).ok().map(|i| i + min)).or_else(|| text.parse().ok())
-    };
-    let (low, high) = span.split_once('-').unwrap_or((span, span));
-    match (number(low), number(high)) {
-        (None, _) => Some(format!("failed to parse int from {low}: invalid syntax")),
-        (_, None) => Some(format!("failed to parse int from {high}: invalid syntax")),
-        (Some(a), _) if a < min => Some(format!("beginning of range ({a}) below minimum ({min}): {range}")),
-        (_, Some(b)) if b > max => Some(format!("end of range ({b}) above maximum ({max}): {range}")),
-        (Some(a), Some(b)) if a > b => {
-            Some(format!("beginning of range ({a}) beyond end of range ({b}): {range}"))
-        }
-        _ => None,
-    }
 }
 
 pub(crate) fn disruption_budget(object: &Value) -> Errors {

@@ -6,6 +6,7 @@ mod custom;
 mod disk;
 mod input;
 mod logs;
+mod loops;
 mod manifests;
 mod objects;
 mod old_kubectl;
