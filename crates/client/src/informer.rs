@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::key::ObjectKey;
+use crate::{follow::follow, key::ObjectKey};
 
 /// One change of one object. Never both `None`.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ where
 
     /// Follows the collection for as long as the future is polled.
     pub async fn run(self) {
-        let events = watcher::watcher(self.api.clone(), self.config.clone()).default_backoff();
+        let events = follow(self.api.clone(), self.config.clone()).default_backoff();
         pin_mut!(events);
         // While a list arrives: the keys it has named, all others being gone when it is complete.
         let mut listed: Option<BTreeSet<ObjectKey>> = None;

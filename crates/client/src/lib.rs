@@ -6,6 +6,7 @@
 
 pub mod events;
 pub mod expectations;
+pub mod follow;
 pub mod informer;
 pub mod key;
 pub mod lean;
@@ -14,6 +15,7 @@ pub mod queue;
 
 pub use events::Recorder;
 pub use expectations::Expectations;
+pub use follow::follow;
 pub use informer::{Change, Informer, Reader};
 pub use key::{ObjectKey, ObjectRef};
 pub use queue::{Queue, Verdict};

@@ -72,7 +72,7 @@ fn served(definition: &Value) -> Option<Served> {
 
 /// Follows the kinds of all definitions until the future is dropped.
 pub(super) async fn follow(collector: &Arc<Collector>) {
-    let events = watcher::watcher(api(&collector.client), watcher::Config::default()).default_backoff();
+    let events = tiphys_client::follow(api(&collector.client), watcher::Config::default()).default_backoff();
     pin_mut!(events);
     // Dropping them ends them.
     let mut tasks = JoinSet::new();

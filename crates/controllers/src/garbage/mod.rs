@@ -27,7 +27,7 @@ use kube::{
     },
 };
 use serde_json::{Value, json};
-use tiphys_client::{Queue, Verdict, events::Recorder};
+use tiphys_client::{Queue, Verdict, events::Recorder, follow};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -108,7 +108,7 @@ impl Collector {
 
     /// Keeps the graph's objects of one kind. Tells once that all are there.
     async fn follow(&self, kind: KindId, listed_once: impl Fn()) {
-        let events = watcher::watcher(self.api(kind, ""), watcher::Config::default());
+        let events = follow(self.api(kind, ""), watcher::Config::default());
         let events = events.default_backoff();
         pin_mut!(events);
         let mut listed = BTreeSet::new();
