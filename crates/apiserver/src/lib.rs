@@ -18,6 +18,7 @@ mod expressions;
 mod fairness;
 pub mod http;
 pub mod identity;
+mod kept;
 pub mod kubernetes_service;
 mod library;
 pub mod metrics;

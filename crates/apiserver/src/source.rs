@@ -42,6 +42,11 @@ impl Entry {
 pub trait Source: Send + Sync + 'static {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry>;
 
+    /// The revision of the object that [`Source::get`] gives, for less.
+    fn revision(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Revision> {
+        self.get(group, resource, namespace, name).map(|entry| entry.revision)
+    }
+
     /// In key order; of all namespaces where none is given.
     fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry>;
 
@@ -80,6 +85,11 @@ impl Source for Cache {
     fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
         let found = self.collection(group, resource)?.get(namespace, name)?;
         (!found.is_uninitialized()).then(|| Entry::from(&*found))
+    }
+
+    fn revision(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Revision> {
+        let found = self.collection(group, resource)?.get(namespace, name)?;
+        (!found.is_uninitialized()).then(|| found.revision())
     }
 
     fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry> {

@@ -213,15 +213,13 @@ pub fn qos(spec: &Value) -> Qos {
         let text = resources[list][name].as_str()?;
         Quantity::parse(text).ok().filter(|q| *q > Quantity::ZERO)
     };
-    let pod = &spec["resources"];
-    let of_containers = |field: &str| spec[field].as_array().cloned().unwrap_or_default();
-    let containers: Vec<Value> = if pod.is_object() {
-        vec![spec.clone()]
-    } else {
-        of_containers("containers").into_iter().chain(of_containers("initContainers")).collect()
+    let of_containers = |field: &str| spec[field].as_array().map(Vec::as_slice).unwrap_or_default();
+    let (own, init) = match spec["resources"].is_object() {
+        true => (std::slice::from_ref(spec), [].as_slice()),
+        false => (of_containers("containers"), of_containers("initContainers")),
     };
-    let (mut asks, mut guaranteed) = (false, !containers.is_empty());
-    for container in &containers {
+    let (mut asks, mut guaranteed) = (false, !own.is_empty() || !init.is_empty());
+    for container in own.iter().chain(init) {
         for name in ["cpu", "memory"] {
             let request = amount(&container["resources"], "requests", name);
             let limit = amount(&container["resources"], "limits", name);

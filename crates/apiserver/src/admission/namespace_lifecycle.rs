@@ -8,6 +8,7 @@ use serde_json::Value;
 use tiphys_api::status::{Status, StatusCause};
 
 use super::{Attributes, Operation, Plugin};
+use crate::kept::Kept;
 use crate::source::Source;
 
 /// Namespaces that a cluster can't do without.
@@ -15,6 +16,7 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
 pub struct NamespaceLifecycle {
     source: Arc<dyn Source>,
+    namespaces: Kept<Namespace>,
 }
 
 #[derive(Deserialize)]
@@ -31,12 +33,11 @@ struct NamespaceStatus {
 
 impl NamespaceLifecycle {
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source }
+        Self { source, namespaces: Kept::of("", "namespaces") }
     }
 
-    fn phase(&self, namespace: &str) -> Option<String> {
-        let namespace = self.source.get("", "namespaces", "", namespace)?;
-        Some(namespace.read::<Namespace>()?.status.phase)
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.namespaces.get(&*self.source, "", name)
     }
 
     async fn check(&self, request: &Attributes<'_>, object: &Value) -> Result<(), Status> {
@@ -53,13 +54,13 @@ impl NamespaceLifecycle {
         if namespace.is_empty() || request.operation == Operation::Delete || asks {
             return Ok(());
         }
-        let mut phase = self.phase(namespace);
-        if phase.is_none() {
+        let mut found = self.namespace(namespace);
+        if found.is_none() {
             self.source.settle().await;
-            phase = self.phase(namespace);
+            found = self.namespace(namespace);
         }
-        let phase = phase.ok_or_else(|| Status::not_found("", "namespaces", namespace))?;
-        if request.operation == Operation::Create && phase == "Terminating" {
+        let found = found.ok_or_else(|| Status::not_found("", "namespaces", namespace))?;
+        if request.operation == Operation::Create && found.status.phase == "Terminating" {
             let why = format!(
                 "unable to create new content in namespace {namespace} because it is being terminated"
             );

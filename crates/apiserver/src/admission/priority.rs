@@ -1,6 +1,6 @@
 //! Priority: resolves a pod's PriorityClass into the number that the scheduler orders by.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use serde::Deserialize;
@@ -8,12 +8,35 @@ use serde_json::{Value, json};
 use tiphys_api::{meta, status::Status};
 
 use super::{Attributes, Operation, Plugin};
-use crate::source::Source;
+use crate::{
+    derived::{Derived, Made},
+    source::Source,
+};
 
 const GROUP: &str = "scheduling.k8s.io";
+const RESOURCE: &str = "priorityclasses";
 
 pub struct Priority {
     source: Arc<dyn Source>,
+    classes: Derived<Classes, 1>,
+}
+
+/// The PriorityClasses that there are.
+#[derive(Default)]
+struct Classes {
+    by_name: HashMap<String, Class>,
+    /// The one that is marked as default for all pods; of several, the one of lowest value.
+    default: Option<String>,
+}
+
+impl Classes {
+    fn compile(source: &dyn Source) -> Self {
+        let classes = source.list(GROUP, RESOURCE, None).into_iter();
+        let read: Vec<_> = classes.filter_map(|entry| Some((entry.read::<Class>()?, entry.name))).collect();
+        let marked = read.iter().filter(|(class, _)| class.global_default);
+        let default = marked.min_by_key(|(class, _)| class.value).map(|(_, name)| name.clone());
+        Self { by_name: read.into_iter().map(|(class, name)| (name, class)).collect(), default }
+    }
 }
 
 /// The PriorityClasses that every cluster has.
@@ -44,7 +67,7 @@ pub fn system_classes() -> [Value; 2] {
 }
 
 /// What a pod takes from its PriorityClass.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Class {
     #[serde(default)]
@@ -56,19 +79,15 @@ struct Class {
 
 impl Priority {
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source }
+        Self { source, classes: Derived::of(GROUP, [RESOURCE]) }
     }
 
-    /// The class that is marked as default for all pods, and its name; of several, the one of lowest value.
-    fn default_class(&self) -> Option<(String, Class)> {
-        let classes = self.source.list(GROUP, "priorityclasses", None).into_iter();
-        let read = classes.filter_map(|entry| Some((entry.read::<Class>()?, entry.name)));
-        let default = read.filter(|(class, _)| class.global_default).min_by_key(|(class, _)| class.value)?;
-        Some((default.1, default.0))
+    fn classes(&self) -> Arc<Made<Classes, 1>> {
+        self.classes.get(&*self.source, |_| Classes::compile(&*self.source))
     }
 
     async fn class(&self, name: &str) -> Option<Class> {
-        let get = || self.source.get(GROUP, "priorityclasses", "", name)?.read();
+        let get = || self.classes().value.by_name.get(name).cloned();
         let class = get();
         if class.is_some() {
             return class;
@@ -80,9 +99,10 @@ impl Priority {
     async fn resolve(&self, request: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
         let wanted = meta::text(pod, &["spec", "priorityClassName"]).to_owned();
         let class = if wanted.is_empty() {
-            self.default_class().map(|(name, class)| {
-                super::spec_mut(pod).insert("priorityClassName".to_owned(), name.into());
-                class
+            let Classes { by_name, default } = &self.classes().value;
+            default.as_ref().and_then(|name| Some((name, by_name.get(name)?))).map(|(name, class)| {
+                super::spec_mut(pod).insert("priorityClassName".to_owned(), name.as_str().into());
+                class.clone()
             })
         } else {
             let class = self.class(&wanted).await.ok_or_else(|| {
@@ -133,7 +153,7 @@ impl Plugin for Priority {
     }
 
     fn handles(&self, request: &Attributes<'_>) -> bool {
-        writes(request, "", "pods") || writes(request, GROUP, "priorityclasses")
+        writes(request, "", "pods") || writes(request, GROUP, RESOURCE)
     }
 
     async fn admit(&self, request: &Attributes<'_>, pod: &mut Value, old: &Value) -> Result<(), Status> {
@@ -152,11 +172,11 @@ impl Plugin for Priority {
     }
 
     async fn validate(&self, request: &Attributes<'_>, class: &Value, _: &Value) -> Result<(), Status> {
-        if !writes(request, GROUP, "priorityclasses") || class["globalDefault"] != true {
+        if !writes(request, GROUP, RESOURCE) || class["globalDefault"] != true {
             return Ok(());
         }
-        match self.default_class() {
-            Some((other, _)) if other != meta::name(class) => {
+        match &self.classes().value.default {
+            Some(other) if other != meta::name(class) => {
                 let why =
                     format!("PriorityClass {other} is already marked as default. Only one default can exist");
                 Err(request.forbidden(class, &why))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tiphys_api::{meta, status::Status};
 
 use super::{Attributes, Operation, Plugin};
-use crate::{authz::pod_references, source::Source};
+use crate::{authz::pod_references, kept::Kept, source::Source};
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const VOLUME_PREFIX: &str = "kube-api-access-";
@@ -20,6 +20,7 @@ const DEFAULT_ACCOUNT_WAIT: Duration = Duration::from_secs(2);
 
 pub struct ServiceAccount {
     source: Arc<dyn Source>,
+    accounts: Kept<Account>,
 }
 
 /// What a pod takes from its account.
@@ -33,11 +34,11 @@ struct Account {
 
 impl ServiceAccount {
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source }
+        Self { source, accounts: Kept::of("", "serviceaccounts") }
     }
 
-    async fn account(&self, namespace: &str, name: &str) -> Option<Account> {
-        let get = || self.source.get("", "serviceaccounts", namespace, name)?.read();
+    async fn account(&self, namespace: &str, name: &str) -> Option<Arc<Account>> {
+        let get = || self.accounts.get(&*self.source, namespace, name);
         if let Some(account) = get() {
             return Some(account);
         }
@@ -165,9 +166,9 @@ impl Plugin for ServiceAccount {
         if automounts(&account, pod) {
             mount_token(pod);
         }
-        let secrets = account.image_pull_secrets;
+        let secrets = &account.image_pull_secrets;
         if meta::items(pod, &["spec", "imagePullSecrets"]).is_empty() && !secrets.is_empty() {
-            super::spec_mut(pod).insert("imagePullSecrets".to_owned(), secrets.into());
+            super::spec_mut(pod).insert("imagePullSecrets".to_owned(), secrets.clone().into());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! What the steps of a request note for its audit event.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -9,9 +10,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 #[derive(Clone, Debug, Default)]
 pub struct Annotations(Option<Arc<Notes>>);
 
+/// Notes by their keys.
+pub(super) type Noted = BTreeMap<Cow<'static, str>, Cow<'static, str>>;
+
 #[derive(Debug, Default)]
 struct Notes {
-    notes: Mutex<BTreeMap<String, String>>,
+    notes: Mutex<Noted>,
     name: OnceLock<String>,
 }
 
@@ -39,26 +43,35 @@ impl Annotations {
     }
 
     /// Notes a value, which is made only if somebody will read it.
-    pub fn add<V: Into<String>>(&self, key: &str, value: impl FnOnce() -> V) {
+    pub fn add<V: Into<Cow<'static, str>>>(
+        &self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl FnOnce() -> V,
+    ) {
         let Some(notes) = &self.0 else { return };
+        let key = key.into();
         let mut notes = notes.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() < Self::MAX && !notes.contains_key(key) {
+        if notes.len() < Self::MAX && !notes.contains_key(&key) {
             let mut value = value().into();
-            value.truncate(value.floor_char_boundary(Self::MAX_VALUE));
-            notes.insert(key.to_owned(), value);
+            if value.len() > Self::MAX_VALUE {
+                let end = value.floor_char_boundary(Self::MAX_VALUE);
+                value.to_mut().truncate(end);
+            }
+            notes.insert(key, value);
         }
     }
 
     /// What was noted so far.
     pub fn read(&self) -> BTreeMap<String, String> {
-        self.with(BTreeMap::clone)
+        let owned = |(key, value): (&Cow<'_, str>, &Cow<'_, str>)| (key.to_string(), value.to_string());
+        self.with(|notes| notes.iter().map(owned).collect())
     }
 
     /// Shows what was noted so far; nothing is noted meanwhile.
-    pub(super) fn with<T>(&self, show: impl FnOnce(&BTreeMap<String, String>) -> T) -> T {
+    pub(super) fn with<T>(&self, show: impl FnOnce(&Noted) -> T) -> T {
         match &self.0 {
             Some(notes) => show(&notes.notes.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => show(&BTreeMap::new()),
+            None => show(&Noted::new()),
         }
     }
 
@@ -70,8 +83,8 @@ impl Annotations {
     }
 
     /// The name that was noted.
-    pub(super) fn name(&self) -> Option<String> {
-        self.0.as_ref()?.name.get().cloned()
+    pub(super) fn name(&self) -> Option<&str> {
+        self.0.as_ref()?.name.get().map(String::as_str)
     }
 }
 
@@ -86,7 +99,7 @@ mod tests {
         notes.add("a", || "2");
         notes.add("long", || "ä".repeat(Annotations::MAX_VALUE));
         for n in 0..2 * Annotations::MAX {
-            notes.add(&n.to_string(), String::new);
+            notes.add(n.to_string(), String::new);
         }
         let read = notes.read();
         assert_eq!((read["a"].as_str(), read.len()), ("1", Annotations::MAX));

@@ -1,12 +1,14 @@
 //! An event as sinks take it: `audit.k8s.io/v1` `Event`, in JSON on one line.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use super::annotations::Noted;
 use crate::identity::Identity;
 
 /// A time with microseconds, as `MicroTime` writes it.
@@ -42,7 +44,7 @@ pub(super) struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) impersonated_user: Option<User<'a>>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "<[_]>::is_empty")]
-    pub(super) source_ips: &'a [String],
+    pub(super) source_ips: &'a [IpAddr],
     #[serde(skip_serializing_if = "str::is_empty")]
     pub(super) user_agent: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,7 +58,7 @@ pub(super) struct Event<'a> {
     pub(super) request_received_timestamp: Moment,
     pub(super) stage_timestamp: Moment,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) annotations: &'a BTreeMap<String, String>,
+    pub(super) annotations: &'a Noted,
 }
 
 /// The `Status` of an answer.

@@ -1,8 +1,11 @@
 //! What is recorded of one request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::header::USER_AGENT;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 use tiphys_api::status::Status;
 
@@ -13,29 +16,29 @@ use crate::identity::Identity;
 
 /// What is known of a request as soon as its client has proven who it is.
 pub(crate) struct Begun<'a> {
-    pub(crate) audit_id: &'a str,
+    pub(crate) audit_id: &'a HeaderValue,
     pub(crate) uri: &'a http::Uri,
     pub(crate) headers: &'a HeaderMap,
     /// The address that the connection comes from; none for a component of this process.
-    pub(crate) remote: Option<std::net::IpAddr>,
+    pub(crate) remote: Option<IpAddr>,
     /// Missing where nobody has proven anything.
     pub(crate) user: Option<&'a Identity>,
-    pub(crate) verb: &'a str,
+    pub(crate) verb: &'static str,
     pub(crate) target: &'a Target<'a>,
 }
 
-/// A request that is recorded.
+/// A request that is recorded. What its head holds is shared with it.
 pub(crate) struct Trail {
     auditor: Arc<Auditor>,
     decision: Decision,
     received: Moment,
-    audit_id: String,
-    uri: String,
-    verb: String,
+    audit_id: HeaderValue,
+    uri: Option<PathAndQuery>,
+    verb: &'static str,
     user: Option<Identity>,
     impersonated: Option<Identity>,
-    sources: Vec<String>,
-    agent: String,
+    sources: Vec<IpAddr>,
+    agent: Option<HeaderValue>,
     object: Option<Object>,
     request: Option<Value>,
     response: Option<Value>,
@@ -59,9 +62,13 @@ const USUAL: usize = 1024;
 /// Clients choose these; what is longer is cut.
 const MAX_TEXT: usize = 4096;
 
-fn cut(mut text: String) -> String {
-    text.truncate(text.floor_char_boundary(MAX_TEXT));
-    text
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+/// A header's text; nothing where it is none.
+fn text(value: Option<&HeaderValue>) -> &str {
+    cut(value.and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
 impl Auditor {
@@ -74,10 +81,7 @@ impl Auditor {
         if decision.level == Level::None {
             return None;
         }
-        let header = |name: &str| {
-            let value = begun.headers.get(name).and_then(|value| value.to_str().ok());
-            cut(value.unwrap_or_default().to_owned())
-        };
+        let header = |name: &str| text(begun.headers.get(name));
         let object = match *begun.target {
             Target::Path(_) => None,
             Target::Resource { group, version, resource, subresource, namespace, name, .. } => Some(Object {
@@ -93,13 +97,13 @@ impl Auditor {
             auditor: Arc::clone(self),
             decision,
             received: self.now(),
-            audit_id: begun.audit_id.to_owned(),
-            uri: cut(begun.uri.path_and_query().map_or("/", |uri| uri.as_str()).to_owned()),
-            verb: begun.verb.to_owned(),
+            audit_id: begun.audit_id.clone(),
+            uri: begun.uri.path_and_query().cloned(),
+            verb: begun.verb,
             user: begun.user.cloned(),
             impersonated: None,
-            sources: sources(&header("x-forwarded-for"), &header("x-real-ip"), begun.remote),
-            agent: header("user-agent"),
+            sources: sources(header("x-forwarded-for"), header("x-real-ip"), begun.remote),
+            agent: begun.headers.get(USER_AGENT).cloned(),
             object,
             request: None,
             response: None,
@@ -112,17 +116,16 @@ impl Auditor {
 }
 
 /// The addresses that a request has come by: what proxies say, then who is connected.
-fn sources(forwarded: &str, real: &str, remote: Option<std::net::IpAddr>) -> Vec<String> {
+fn sources(forwarded: &str, real: &str, remote: Option<IpAddr>) -> Vec<IpAddr> {
     let said = forwarded.split(',').map(str::trim).take(MAX_SOURCES);
-    let said = said.filter_map(|address| address.parse::<std::net::IpAddr>().ok());
-    let mut all: Vec<std::net::IpAddr> = said.collect();
+    let mut all: Vec<IpAddr> = said.filter_map(|address| address.parse().ok()).collect();
     if let Ok(real) = real.trim().parse()
         && !all.contains(&real)
     {
         all.push(real);
     }
     all.extend(remote.filter(|remote| all.last() != Some(remote)));
-    all.into_iter().map(|address| address.to_string()).collect()
+    all
 }
 
 impl Trail {
@@ -185,7 +188,7 @@ impl Trail {
         let object_ref = self.object.as_ref().map(|object| ObjectRef {
             resource: &object.resource,
             namespace: &object.namespace,
-            name: if object.name.is_empty() { made.as_deref().unwrap_or_default() } else { &object.name },
+            name: if object.name.is_empty() { made.unwrap_or_default() } else { &object.name },
             api_group: &object.group,
             api_version: &object.version,
             subresource: &object.subresource,
@@ -200,14 +203,14 @@ impl Trail {
                 kind: "Event",
                 api_version: "audit.k8s.io/v1",
                 level: self.decision.level.as_str(),
-                audit_id: &self.audit_id,
+                audit_id: text(Some(&self.audit_id)),
                 stage: stage.as_str(),
-                request_uri: &self.uri,
-                verb: &self.verb,
+                request_uri: cut(self.uri.as_ref().map_or("/", PathAndQuery::as_str)),
+                verb: self.verb,
                 user: self.user.as_ref().map(User::from).unwrap_or_default(),
                 impersonated_user: self.impersonated.as_ref().map(User::from),
                 source_ips: &self.sources,
-                user_agent: &self.agent,
+                user_agent: text(self.agent.as_ref()),
                 object_ref,
                 response_status,
                 request_object: self.request.as_ref(),
@@ -232,6 +235,9 @@ mod tests {
     #[test]
     fn sources_are_what_proxies_say_and_who_is_connected() {
         let remote = Some("10.0.0.1".parse().unwrap());
+        let sources = |forwarded: &str, real: &str, remote| -> Vec<String> {
+            super::sources(forwarded, real, remote).iter().map(ToString::to_string).collect()
+        };
         assert_eq!(sources("", "", remote), ["10.0.0.1"]);
         assert_eq!(sources("1.2.3.4, x, 10.0.0.1", "1.2.3.4", remote), ["1.2.3.4", "10.0.0.1"]);
         assert_eq!(sources("", "5.6.7.8", None), ["5.6.7.8"]);

@@ -78,12 +78,16 @@ impl Anonymous {
     }
 }
 
-/// What a TLS connection proves about its client. Made once a connection.
+/// What a TLS connection proves about its client. Made once a connection; clones are the same.
 #[derive(Clone, Debug)]
-pub struct Connection {
-    peer: Result<Peer, Rejected>,
-    /// It is a front proxy's.
-    proxy: Option<Peer>,
+pub struct Connection(Arc<Proven>);
+
+#[derive(Debug)]
+struct Proven {
+    /// Whose certificate it is, and until when.
+    peer: Result<(Identity, SystemTime), Rejected>,
+    /// It is a front proxy's until then.
+    proxy: Option<SystemTime>,
 }
 
 /// A way to tell who holds a bearer token that is no service account's.
@@ -211,12 +215,12 @@ impl Authenticator {
     /// Judges the certificates of a new connection: `chain` is what rustls' `peer_certificates()` returns.
     pub fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
         let (chain, now) = (chain.unwrap_or_default(), (self.clock)());
-        let peer = self.trust.verify(chain, now);
+        let peer = self.trust.verify(chain, now).map(|peer| (peer_identity(&peer), peer.not_after));
         let proxy =
             self.front_proxy.as_ref().filter(|_| !chain.is_empty()).and_then(|proxies| {
                 proxies.trust.verify(chain, now).ok().filter(|peer| proxies.is_proxy(peer))
             });
-        Connection { peer, proxy }
+        Connection(Arc::new(Proven { peer, proxy: proxy.map(|proxy| proxy.not_after) }))
     }
 
     /// Who makes a request of `path` on `connection`.
@@ -229,12 +233,13 @@ impl Authenticator {
         path: &str,
     ) -> Result<Identity, Unauthenticated> {
         let now = (self.clock)();
-        let vouched = connection.proxy.as_ref().filter(|proxy| now <= proxy.not_after);
+        let Connection(proven) = connection;
+        let vouched = proven.proxy.filter(|not_after| now <= *not_after);
         if let Some(user) = vouched.and_then(|_| request_header::named(headers)) {
             return Ok(user);
         }
-        let certificate = match &connection.peer {
-            Ok(peer) if now <= peer.not_after => return Ok(peer_identity(peer)),
+        let certificate = match &proven.peer {
+            Ok((user, not_after)) if now <= *not_after => return Ok(user.clone()),
             Ok(_) => Some(Unauthenticated::CertificateExpired),
             Err(Rejected::Absent) => None,
             Err(rejected) => Some(rejected.clone().into()),

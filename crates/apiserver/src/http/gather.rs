@@ -9,7 +9,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +24,8 @@ struct Inner<T> {
     waiting: Vec<u8>,
     /// How much of it has gone out.
     gone: usize,
+    /// The connection, while it waits for room: only the outlet hears of that.
+    blocked: Option<Waker>,
 }
 
 impl<T: AsyncWrite + Unpin> Inner<T> {
@@ -47,6 +49,14 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
         }
         Pin::new(&mut self.io).poll_flush(cx)
     }
+
+    /// As the connection waits for it.
+    fn blocking<R>(&mut self, cx: &mut Context<'_>, done: Poll<R>) -> Poll<R> {
+        if done.is_pending() {
+            self.blocked = Some(cx.waker().clone());
+        }
+        done
+    }
 }
 
 /// The stream as the connection sees it: its writes are gathered.
@@ -62,7 +72,7 @@ fn lock<T>(inner: &Mutex<Inner<T>>) -> MutexGuard<'_, Inner<T>> {
 
 /// A stream whose writes are gathered. Nothing goes out but through [`Outlet::run`].
 pub(super) fn gathering<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> (Gathering<T>, Outlet<T>) {
-    let inner = Arc::new(Mutex::new(Inner { io, waiting: Vec::new(), gone: 0 }));
+    let inner = Arc::new(Mutex::new(Inner { io, waiting: Vec::new(), gone: 0, blocked: None }));
     (Gathering(Arc::clone(&inner)), Outlet(inner))
 }
 
@@ -75,10 +85,16 @@ impl<T: AsyncWrite + Unpin> Outlet<T> {
     {
         poll_fn(|cx| {
             let done = connection.as_mut().poll(cx)?;
-            match lock(&self.0).poll_flush(cx) {
+            let mut inner = lock(&self.0);
+            match inner.poll_flush(cx) {
                 Poll::Ready(Err(error)) if done.is_pending() => Poll::Ready(Err(error.into())),
                 // A connection that has ended well has shut the stream down, and that has let everything out.
-                _ => done.map(Ok),
+                flushed => {
+                    let blocked = inner.blocked.take_if(|_| flushed.is_ready());
+                    drop(inner);
+                    blocked.into_iter().for_each(Waker::wake);
+                    done.map(Ok)
+                }
             }
         })
         .await
@@ -103,7 +119,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathering<T> {
     ) -> Poll<io::Result<usize>> {
         let mut inner = lock(&self.0);
         if inner.waiting.len() >= FULL {
-            ready!(inner.poll_drain(cx))?;
+            let drained = inner.poll_drain(cx);
+            ready!(inner.blocking(cx, drained))?;
         }
         let mut written = 0;
         for buf in bufs {
@@ -124,7 +141,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathering<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = lock(&self.0);
-        ready!(inner.poll_flush(cx))?;
+        let flushed = inner.poll_flush(cx);
+        ready!(inner.blocking(cx, flushed))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)
     }
 }

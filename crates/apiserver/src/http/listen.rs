@@ -10,7 +10,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Handler;
+use super::attend::Attendant;
 use super::gather::gathering;
 use super::record::Remote;
 
@@ -127,7 +128,8 @@ async fn connection(
     });
     // What HTTP/1.1 writes is one answer at a time, and the stream may become another protocol's.
     let is_http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let attendant = Attendant::new();
+    let mut builder = auto::Builder::new(attendant.desk());
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -144,12 +146,18 @@ async fn connection(
         let builder = builder.http2_only();
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        tokio::select! {
-            done = outlet.run(connection.as_mut()) => return done.map_err(Error::Http),
-            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        {
+            let attended = std::pin::pin!(attendant.run(connection.as_mut()));
+            tokio::select! {
+                done = outlet.run(attended) => return done.map_err(Error::Http),
+                () = stop.cancelled() => {}
+            }
         }
-        return outlet.run(connection).await.map_err(Error::Http);
+        connection.as_mut().graceful_shutdown();
+        let attended = std::pin::pin!(attendant.run(connection));
+        return outlet.run(attended).await.map_err(Error::Http);
     }
+    drop(attendant);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -27,6 +27,7 @@ use crate::security::Security;
 use crate::trace::{self, Tracer};
 
 mod aggregated;
+mod attend;
 pub mod body;
 mod components;
 mod connect;
@@ -256,7 +257,7 @@ impl Handler {
             }
         };
         annotations.add("authorization.k8s.io/decision", || word);
-        annotations.add("authorization.k8s.io/reason", || reason.as_str());
+        annotations.add("authorization.k8s.io/reason", || reason);
         refused.map_or(Ok(()), Err)
     }
 

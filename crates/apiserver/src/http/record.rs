@@ -110,11 +110,11 @@ impl Record {
         auditor: &Arc<Auditor>,
         head: &Parts,
         user: Option<&Identity>,
-        verb: &str,
+        verb: &'static str,
         target: &authz::Target<'_>,
     ) {
         self.trail = auditor.begin(Begun {
-            audit_id: self.audit_id.to_str().unwrap_or_default(),
+            audit_id: &self.audit_id,
             uri: &head.uri,
             headers: &head.headers,
             remote: head.extensions.get::<Remote>().map(|remote| remote.0),

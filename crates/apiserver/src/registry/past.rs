@@ -13,17 +13,21 @@ use crate::stored;
 
 /// What is told of each change of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Author {
+pub struct Author<T: AsRef<str> = String> {
     #[serde(rename = "t")]
     pub time: Timestamp,
     #[serde(rename = "u")]
-    pub user: String,
+    pub user: T,
     #[serde(rename = "v")]
-    pub verb: String,
-    #[serde(rename = "s", default, skip_serializing_if = "String::is_empty")]
-    pub subresource: String,
-    #[serde(rename = "m", default, skip_serializing_if = "String::is_empty")]
-    pub manager: String,
+    pub verb: T,
+    #[serde(rename = "s", default, skip_serializing_if = "is_empty")]
+    pub subresource: T,
+    #[serde(rename = "m", default, skip_serializing_if = "is_empty")]
+    pub manager: T,
+}
+
+fn is_empty(text: &impl AsRef<str>) -> bool {
+    text.as_ref().is_empty()
 }
 
 /// An object as it was for a while.
@@ -58,15 +62,17 @@ impl Registry {
     pub(super) fn note(&self, call: &Call, verb: &'static str) -> Option<Note> {
         /// A name is told in part where it is longer; no real one is.
         const NAME: usize = 512;
-        let part = |name: &str| name.chars().take(NAME).collect::<String>();
+        fn part(name: &str) -> &str {
+            &name[..name.floor_char_boundary(NAME)]
+        }
         if !is_told(&call.kind, &call.subresource) {
             return None;
         }
         let author = Author {
             time: self.now(),
             user: part(call.user.name()),
-            verb: verb.to_owned(),
-            subresource: call.subresource.clone(),
+            verb,
+            subresource: &call.subresource,
             manager: part(&call.field_manager),
         };
         serde_json::to_vec(&author).ok().and_then(Note::new)

@@ -14,6 +14,7 @@ use tiphys_api::{
 };
 
 use super::{Attributes, Operation, Plugin};
+use crate::kept::Kept;
 use crate::source::Source;
 
 /// How much a pod may ask for.
@@ -28,6 +29,7 @@ const LABEL: &str = "pod-security.kubernetes.io/";
 
 pub struct PodSecurity {
     source: Arc<dyn Source>,
+    namespaces: Kept<Modes>,
 }
 
 /// What a namespace asks of its pods, and the version of the standards that it names.
@@ -83,6 +85,34 @@ fn is_version(text: &str) -> bool {
 
 type Labels = BTreeMap<String, String>;
 
+/// What a namespace asks of its pods.
+#[derive(Deserialize)]
+#[serde(from = "Namespace")]
+struct Modes {
+    enforce: Wanted,
+    audit: Wanted,
+    warn: Wanted,
+}
+
+impl Default for Modes {
+    fn default() -> Self {
+        Self::read(&Labels::new())
+    }
+}
+
+impl Modes {
+    fn read(labels: &Labels) -> Self {
+        let mode = |mode| Wanted::read(labels, mode);
+        Self { enforce: mode("enforce"), audit: mode("audit"), warn: mode("warn") }
+    }
+}
+
+impl From<Namespace> for Modes {
+    fn from(namespace: Namespace) -> Self {
+        Self::read(&namespace.metadata.labels.unwrap_or_default())
+    }
+}
+
 #[derive(Deserialize)]
 struct Namespace {
     metadata: Metadata,
@@ -95,13 +125,12 @@ struct Metadata {
 
 impl PodSecurity {
     pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source }
+        Self { source, namespaces: Kept::of("", "namespaces") }
     }
 
-    /// The labels of the request's namespace.
-    fn labels(&self, request: &Attributes<'_>) -> Labels {
-        let namespace = self.source.get("", "namespaces", "", request.namespace);
-        namespace.and_then(|entry| entry.read::<Namespace>()?.metadata.labels).unwrap_or_default()
+    /// What the request's namespace asks for.
+    fn modes(&self, request: &Attributes<'_>) -> Arc<Modes> {
+        self.namespaces.get(&*self.source, "", request.namespace).unwrap_or_default()
     }
 }
 
@@ -178,7 +207,8 @@ impl Plugin for PodSecurity {
         if !shapes_pod(request) {
             return Ok(());
         }
-        let enforced = Wanted::read(&self.labels(request), "enforce");
+        let modes = self.modes(request);
+        let enforced = &modes.enforce;
         let policy = || format!("{}:{}", enforced.level.as_str(), enforced.version);
         request.annotations.add("pod-security.kubernetes.io/enforce-policy", policy);
         // A pod that was let in before the label came may go on being updated.
@@ -203,16 +233,14 @@ impl Plugin for PodSecurity {
             None
         };
         let Some((metadata, spec)) = pod else { return Vec::new() };
-        let labels = self.labels(request);
-        if request.annotations.is_recording() {
-            let audited = Wanted::read(&labels, "audit");
-            if let Some(violations) = audited.violations(metadata, spec) {
-                let note = || format!("would violate {violations}");
-                request.annotations.add("pod-security.kubernetes.io/audit-violations", note);
-            }
+        let modes = self.modes(request);
+        if request.annotations.is_recording()
+            && let Some(violations) = modes.audit.violations(metadata, spec)
+        {
+            let note = || format!("would violate {violations}");
+            request.annotations.add("pod-security.kubernetes.io/audit-violations", note);
         }
-        let warned = Wanted::read(&labels, "warn");
-        warned.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
+        modes.warn.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
     }
 }
 

@@ -109,7 +109,7 @@ pub(super) async fn validate(
         }
     }
     for ((policy, key), values) in notes {
-        attributes.annotations.add(&format!("{policy}/{key}"), || values.join(", "));
+        attributes.annotations.add(format!("{policy}/{key}"), || values.join(", "));
     }
     if !failures.is_empty() {
         failures.truncate(MAX_FAILURES);

@@ -238,7 +238,7 @@ impl Webhooks {
         let answer = review::answer(reviews, &uid, mutating, answer)
             .map_err(|why| Failed::Call(format!("received invalid webhook response: {why}")))?;
         for (key, value) in &answer.annotations {
-            attributes.annotations.add(&format!("{}/{key}", hook.name), || value.as_str());
+            attributes.annotations.add(format!("{}/{key}", hook.name), || value.clone());
         }
         answer.warnings.iter().for_each(|text| attributes.warnings.add(text.as_str()));
         match &answer.rejected {
@@ -261,7 +261,7 @@ impl Webhooks {
                 tracing::warn!(webhook = hook.name, why, "failed calling a webhook; going on without it");
                 let round = u8::from(attributes.round.is_second());
                 let key = format!("failed-open.{}/round_{round}_index_{index}", self.phase.annotations());
-                attributes.annotations.add(&key, || hook.name.as_str());
+                attributes.annotations.add(key, || hook.name.clone());
                 Ok(())
             }
             Failed::Call(why) => {
@@ -344,7 +344,7 @@ impl Webhooks {
             let outcome = self.mutate(hook, attributes, &matched, object, old, deadline).await;
             let changed = *outcome.as_ref().unwrap_or(&false);
             let key = format!("{}/round_{}_index_{index}", self.phase.annotations(), u8::from(second));
-            attributes.annotations.add(&key, || {
+            attributes.annotations.add(key, || {
                 json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed})
                     .to_string()
             });
