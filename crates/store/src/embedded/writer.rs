@@ -184,14 +184,16 @@ fn commit(engine: &Engine<Disk>, space: &Space, now: u64, group: Vec<Request>, e
         }
     }
     transactions.extend(expired);
-    let mut outcomes = engine.commit(transactions, now).into_iter();
-    for ((answer, _room), outcome) in waiting.into_iter().zip(outcomes.by_ref()) {
-        // A caller that has gone away finds out from the log.
-        drop(answer.send(outcome));
-    }
-    for outcome in outcomes {
-        if let Err(error) = outcome {
-            tracing::warn!(%error, "deleting what has expired");
+    engine.commit_and_answer(transactions, now, |outcomes| {
+        let mut outcomes = outcomes.into_iter();
+        for ((answer, _room), outcome) in waiting.into_iter().zip(outcomes.by_ref()) {
+            // A caller that has gone away finds out from the log.
+            drop(answer.send(outcome));
         }
-    }
+        for outcome in outcomes {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "deleting what has expired");
+            }
+        }
+    });
 }
