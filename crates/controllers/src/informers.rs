@@ -7,12 +7,13 @@ use k8s_openapi::api::{
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, ReplicationController, ResourceQuota,
-        Secret, Service, ServiceAccount,
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim,
+        ReplicationController, ResourceQuota, Secret, Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    storage::v1::StorageClass,
 };
 use kube::{Api, Client, runtime::watcher};
 use serde::de::DeserializeOwned;
@@ -23,10 +24,15 @@ use crate::{
     endpoints::{legacy, mirror},
     object::Object,
     pod::Pod,
+    volumes,
 };
 
 /// Objects by the UID of the owner that manages them.
 pub(crate) const BY_CONTROLLER: &str = "controller";
+/// Pods and volumes by the claim that they name, as `namespace/name`.
+pub(crate) const BY_CLAIM: &str = "claim";
+/// Claims that are not bound; all in the group of no name.
+pub(crate) const UNBOUND: &str = "unbound";
 /// Pods by the name of their node.
 pub(crate) const BY_NODE: &str = "node";
 /// The namespace of the leases of nodes.
@@ -46,6 +52,8 @@ pub(crate) struct Informers {
     pub(crate) daemon_sets: Kept<DaemonSet>,
     pub(crate) revisions: Kept<ControllerRevision>,
     pub(crate) volume_claims: Kept<PersistentVolumeClaim>,
+    pub(crate) volumes: Kept<PersistentVolume>,
+    pub(crate) storage_classes: Kept<StorageClass>,
     pub(crate) disruption_budgets: Kept<PodDisruptionBudget>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
@@ -73,16 +81,20 @@ pub(crate) struct Informers {
 impl Informers {
     pub(crate) fn new(client: &Client) -> Self {
         Self {
-            pods: owned(client, |pod| pod).index(BY_NODE, |pod: &Pod| {
-                pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
-            }),
+            pods: owned(client, |pod| pod)
+                .index(BY_NODE, |pod: &Pod| {
+                    pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
+                })
+                .index(BY_CLAIM, Pod::claim_keys),
             replica_sets: owned(client, slim),
             replication_controllers: owned(client, slim),
             deployments: owned(client, slim),
             stateful_sets: all(client, slim),
             daemon_sets: all(client, slim),
             revisions: owned(client, slim),
-            volume_claims: all(client, slim),
+            volume_claims: all(client, slim).index(UNBOUND, volumes::unbound),
+            volumes: all(client, slim).index(BY_CLAIM, volumes::claim_named),
+            storage_classes: all(client, slim),
             disruption_budgets: all(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
@@ -138,6 +150,8 @@ impl Informers {
         tasks.spawn(self.daemon_sets.run());
         tasks.spawn(self.revisions.run());
         tasks.spawn(self.volume_claims.run());
+        tasks.spawn(self.volumes.run());
+        tasks.spawn(self.storage_classes.run());
         tasks.spawn(self.disruption_budgets.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());

@@ -32,5 +32,6 @@ mod resource_quota;
 mod role_aggregation;
 mod service_account;
 mod stateful_set;
+mod volumes;
 
 pub use manager::{Config, ControllerManager, Error};

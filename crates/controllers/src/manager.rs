@@ -28,6 +28,7 @@ use crate::{
     role_aggregation::RoleAggregation,
     service_account::{RootCa, ServiceAccounts},
     stateful_set::StatefulSets,
+    volumes::{Binder, ClaimProtection, EphemeralVolumes, VolumeProtection},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,10 @@ impl ControllerManager {
         start.controller(BootstrapSigner::new);
         start.controller(|tools, informers| Certificates::new(tools, informers, config.authority));
         start.controller(PolicyStatus::new);
+        start.controller(Binder::new);
+        start.controller(ClaimProtection::new);
+        start.controller(VolumeProtection::new);
+        start.controller(EphemeralVolumes::new);
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

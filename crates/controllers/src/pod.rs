@@ -9,7 +9,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tiphys_client::lean;
 
 use crate::{
@@ -45,6 +45,63 @@ pub(crate) struct PodSpec {
     /// The one node that the pod's affinity leaves it, by name.
     #[serde(rename = "affinity", deserialize_with = "only_node")]
     pub(crate) meant_for: Option<Box<str>>,
+    /// The claims of the pod's volumes.
+    #[serde(rename = "volumes", deserialize_with = "only_claims")]
+    pub(crate) claims: Box<[ClaimUse]>,
+}
+
+/// A claim that a pod mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimUse {
+    /// By its name.
+    Named(Box<str>),
+    /// One of the pod's own, by the name of the volume.
+    Ephemeral(Box<str>),
+}
+
+impl ClaimUse {
+    /// The claim's name.
+    pub(crate) fn name(&self, pod: &Pod) -> Cow<'_, str> {
+        match self {
+            Self::Named(name) => Cow::Borrowed(name),
+            Self::Ephemeral(volume) => {
+                Cow::Owned(format!("{}-{volume}", pod.metadata.name.as_deref().unwrap_or_default()))
+            }
+        }
+    }
+}
+
+impl Pod {
+    /// The claims of the pod's volumes, as `namespace/name`.
+    pub(crate) fn claim_keys(&self) -> Vec<String> {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or_default();
+        let claims = self.spec.iter().flat_map(|spec| spec.claims.iter());
+        claims.map(|claim| format!("{namespace}/{}", claim.name(self))).collect()
+    }
+}
+
+/// Of volumes only what they claim.
+fn only_claims<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[ClaimUse]>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Volume {
+        #[serde(default)]
+        name: Box<str>,
+        persistent_volume_claim: Option<Named>,
+        ephemeral: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        claim_name: Box<str>,
+    }
+    let volumes = Option::<Vec<Volume>>::deserialize(deserializer)?.unwrap_or_default();
+    let claim = |volume: Volume| match (volume.persistent_volume_claim, volume.ephemeral) {
+        (Some(claim), _) => Some(ClaimUse::Named(claim.claim_name)),
+        (None, Some(_)) => Some(ClaimUse::Ephemeral(volume.name)),
+        (None, None) => None,
+    };
+    Ok(volumes.into_iter().filter_map(claim).collect())
 }
 
 /// Of an affinity only the name of the node that it requires.

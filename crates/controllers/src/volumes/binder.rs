@@ -1,0 +1,182 @@
+//! Performs what [`super::binding`] plans.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::{
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    storage::v1::StorageClass,
+};
+use kube::{Api, Client, api::Patch};
+use serde_json::{Value, json};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
+
+use super::{
+    BIND_COMPLETED,
+    binding::{self, Action, Seen, Severity},
+};
+use crate::{
+    controller::{Controller, Tools},
+    informers::{BY_CLAIM, Informers, UNBOUND},
+    object::Object,
+    pod::Pod,
+};
+
+/// Binds claims and volumes. A key without a namespace is a volume's, any other a claim's.
+pub(crate) struct Binder {
+    client: Client,
+    events: Recorder,
+    queue: Queue<ObjectKey>,
+    claims: Reader<PersistentVolumeClaim>,
+    volumes: Reader<PersistentVolume>,
+    classes: Reader<StorageClass>,
+    pods: Reader<Pod>,
+}
+
+impl Binder {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
+        let queue = Queue::new();
+        let (claims, volumes) = (informers.volume_claims.reader(), informers.volumes.reader());
+        informers.volume_claims.on_change({
+            let (queue, volumes) = (queue.clone(), volumes.clone());
+            move |change| {
+                for claim in [&change.old, &change.new].into_iter().flatten() {
+                    let named = volumes.indexed(BY_CLAIM, &claim.key().to_string());
+                    named.iter().for_each(|volume| queue.add(volume.key()));
+                    queue.add(claim.key());
+                }
+            }
+        });
+        informers.volumes.on_change({
+            let (queue, claims) = (queue.clone(), claims.clone());
+            move |change| {
+                for volume in [&change.old, &change.new].into_iter().flatten() {
+                    queue.add(volume.key());
+                    named(volume).into_iter().for_each(|claim| queue.add(claim));
+                }
+                // One that is free, or named by a claim that was there before it.
+                claims.indexed(UNBOUND, "").iter().for_each(|claim| queue.add(claim.key()));
+            }
+        });
+        informers.storage_classes.on_change({
+            let (queue, claims) = (queue.clone(), claims.clone());
+            move |_| claims.indexed(UNBOUND, "").iter().for_each(|claim| queue.add(claim.key()))
+        });
+        Self {
+            client: tools.client,
+            events: tools.events,
+            queue,
+            claims,
+            volumes,
+            classes: informers.storage_classes.reader(),
+            pods: informers.pods.reader(),
+        }
+    }
+
+    async fn perform<K: Object>(
+        &self,
+        about: &K,
+        claim: Option<&PersistentVolumeClaim>,
+        actions: Vec<Action>,
+    ) -> Result<(), kube::Error> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let params = Default::default();
+        for action in actions {
+            match action {
+                Action::Volume { seen, change } => {
+                    let change = Patch::Merge(as_seen(&*seen, change));
+                    volumes.patch(seen.name(), &params, &change).await?;
+                }
+                Action::VolumeStatus { of, status } => {
+                    let status = Patch::Merge(json!({"metadata": {"uid": of.uid()}, "status": status}));
+                    volumes.patch_status(of.name(), &params, &status).await?;
+                }
+                Action::Claim { change } => {
+                    let Some(claim) = claim else { continue };
+                    let change = Patch::Merge(as_seen(claim, change));
+                    self.claims_of(claim).patch(claim.name(), &params, &change).await?;
+                }
+                Action::ClaimStatus { status } => {
+                    let Some(claim) = claim else { continue };
+                    let status = Patch::Merge(json!({"metadata": {"uid": claim.uid()}, "status": status}));
+                    self.claims_of(claim).patch_status(claim.name(), &params, &status).await?;
+                }
+                Action::Tell { severity: Severity::Normal, reason, message } => {
+                    self.events.normal(&about.as_reference(), reason, message);
+                }
+                Action::Tell { severity: Severity::Warning, reason, message } => {
+                    self.events.warning(&about.as_reference(), reason, message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn claims_of(&self, claim: &PersistentVolumeClaim) -> Api<PersistentVolumeClaim> {
+        Api::namespaced(self.client.clone(), claim.namespace())
+    }
+
+    async fn look_at_claim(&self, claim: &PersistentVolumeClaim) -> Result<(), kube::Error> {
+        let (volumes, classes) = (self.volumes.list(), self.classes.list());
+        let pods = match claim.annotation(BIND_COMPLETED) {
+            None => self.pods.indexed(BY_CLAIM, &claim.key().to_string()),
+            Some(_) => Vec::new(),
+        };
+        let consumer = pods.first().map(|pod| pod.name());
+        let actions = binding::claim(claim, &Seen { volumes: &volumes, classes: &classes, consumer });
+        self.perform(claim, Some(claim), actions).await
+    }
+
+    async fn look_at_volume(&self, volume: &Arc<PersistentVolume>) -> Result<(), kube::Error> {
+        let claim = named(volume).and_then(|key| self.claims.get(&key));
+        let mut actions = binding::volume(volume, claim.as_deref());
+        if claim.is_none() && !actions.is_empty() && named(volume).is_some() {
+            // What lets go of data must not rest on an informer that is late.
+            let key = named(volume).unwrap_or_else(|| volume.key());
+            let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
+            let claim = claims.get_opt(&key.name).await?;
+            actions = binding::volume(volume, claim.as_ref());
+        }
+        self.perform(&**volume, None, actions).await
+    }
+}
+
+/// The claim that a volume names.
+pub(super) fn named(volume: &PersistentVolume) -> Option<ObjectKey> {
+    let named = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    Some(ObjectKey::new(named.namespace.as_deref()?, named.name.as_deref()?))
+}
+
+/// A change that fails where the object is no longer as it was seen.
+fn as_seen(object: &impl Object, mut change: Value) -> Value {
+    change["metadata"]["resourceVersion"] = json!(object.meta().resource_version);
+    change
+}
+
+impl Controller for Binder {
+    const NAME: &'static str = "persistentvolume-controller";
+    const ACCOUNT: &'static str = "persistent-volume-binder";
+    /// Two claims looked at together would choose the same volume, and one of them in vain.
+    const WORKERS: usize = 1;
+
+    fn queue(&self) -> Queue<ObjectKey> {
+        self.queue.clone()
+    }
+
+    async fn synced(&self) {
+        self.claims.synced().await;
+        self.volumes.synced().await;
+        self.classes.synced().await;
+        self.pods.synced().await;
+    }
+
+    async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
+        if key.namespace.is_empty() {
+            if let Some(volume) = self.volumes.get(key) {
+                self.look_at_volume(&volume).await?;
+            }
+        } else if let Some(claim) = self.claims.get(key) {
+            self.look_at_claim(&claim).await?;
+        }
+        Ok(Verdict::Done)
+    }
+}
