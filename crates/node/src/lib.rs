@@ -23,6 +23,7 @@ pub mod key;
 mod kubelet;
 pub mod labels;
 mod lease;
+pub mod local_path;
 pub mod logs;
 pub mod machine;
 pub mod make;

@@ -265,6 +265,7 @@ fn volume_mount(
     let source = volumes::source(pod, volume).ok_or_else(unsupported)?;
     let mut path = volumes::host_path(dir, volume, &source);
     let shown = matches!(source, Source::Projection(_));
+    let claimed_to_read = matches!(source, Source::Claim { read_only: true });
     let sub = match (mount.sub_path.as_deref(), mount.sub_path_expr.as_deref()) {
         (_, Some(expression)) if !expression.is_empty() => {
             let lookup = |name: &str| environment.get(name).map(str::to_owned);
@@ -282,7 +283,7 @@ fn volume_mount(
     };
     if let Some(sub) = sub {
         let target = dir.subpath(&volume.name, &spec.name, index);
-        path = volumes::subpath::bind(&path, &sub, &target, !shown)
+        path = volumes::subpath::bind(&path, &sub, &target, !shown && !claimed_to_read)
             .map_err(|source| VolumeError::SubPath { mount: mount.name.clone(), source })?;
     }
     let propagation = match mount.mount_propagation.as_deref() {
@@ -290,7 +291,7 @@ fn volume_mount(
         Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
         _ => v1::MountPropagation::PropagationPrivate,
     };
-    let read_only = shown || mount.read_only.unwrap_or(false);
+    let read_only = shown || claimed_to_read || mount.read_only.unwrap_or(false);
     Ok(v1::Mount {
         container_path: absolute(&mount.mount_path),
         host_path: path.to_string_lossy().into_owned(),

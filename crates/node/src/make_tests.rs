@@ -66,10 +66,10 @@ fn mounts_are_made_for_volumes_hosts_and_last_words() {
     let dir = PodDir::new(root.path(), &PodUid::parse("u").unwrap());
     std::fs::create_dir_all(dir.path()).unwrap();
     let pod = pod_from(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {
-        "volumes": [{"name": "h", "hostPath": {"path": "/srv"}}, {"name": "cm", "configMap": {"name": "x"}}, {"name": "pvc", "persistentVolumeClaim": {"claimName": "x"}}],
+        "volumes": [{"name": "h", "hostPath": {"path": "/srv"}}, {"name": "cm", "configMap": {"name": "x"}}, {"name": "nfs", "nfs": {"server": "x", "path": "/"}}],
         "containers": [{"name": "c", "terminationMessagePath": "/tmp/words", "volumeMounts": [
             {"name": "h", "mountPath": "/h", "mountPropagation": "Bidirectional"}, {"name": "cm", "mountPath": "cm"}]},
-            {"name": "d", "volumeMounts": [{"name": "pvc", "mountPath": "/x"}]},
+            {"name": "d", "volumeMounts": [{"name": "nfs", "mountPath": "/x"}]},
             {"name": "e", "volumeMounts": [{"name": "h", "mountPath": "/h", "subPathExpr": "$(NONE)"}]},
             {"name": "f", "volumeMounts": [{"name": "none", "mountPath": "/x"}]}]}}));
     let with = MountInputs { dir: &dir, ips: &["10.0.0.1".into()], domain: "cluster.local", attempt: 0 };

@@ -20,7 +20,7 @@ use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
 use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
-use tiphys_node::{Kubelet, names::ClusterDns};
+use tiphys_node::{Kubelet, local_path, names::ClusterDns};
 use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
 use tiphys_scheduler::Scheduler;
@@ -230,6 +230,12 @@ impl Cluster {
         let certificate = pki.rotating(Leaf::kubelet_serving(&self.node, &[host]));
         let certificate = certificate.context("issuing the node's certificate")?;
         let tls = tiphys_pki::server_config(certificate, &trust).context("serving the node's own API")?;
+        let provisioner = self.client(&Component::Controller(local_path::NAME));
+        let provisioning = local_path::run(provisioner, self.node.clone(), data.join("volumes"));
+        self.spawn(async move {
+            provisioning.await;
+            Ok(())
+        });
         let door = kubelet.clone();
         self.spawn(async move {
             door.serve_tls(listener, tls, trust).await.context("serving the node's own API")

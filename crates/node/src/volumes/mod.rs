@@ -4,6 +4,7 @@
 //! content (configMap, secret, downwardAPI, projected) are one kind here: a projection of sources into files.
 
 pub mod atomic;
+pub mod claims;
 pub mod mounts;
 pub mod projection;
 pub mod subpath;
@@ -45,6 +46,9 @@ pub enum VolumeError {
     /// A volume of a kind that this node has no driver for.
     #[error("volume {0:?}: no volume plugin matched")]
     Unsupported(String),
+    /// What is claimed can't be had.
+    #[error(transparent)]
+    Claim(#[from] claims::ClaimError),
     /// The content to be shown can't be had.
     #[error(transparent)]
     Projection(#[from] projection::ProjectionError),
@@ -108,6 +112,8 @@ pub enum Source<'a> {
     EmptyDir(&'a EmptyDirVolumeSource),
     /// Something of the host's.
     HostPath(&'a HostPathVolumeSource),
+    /// What a claim stands for, read-only or not.
+    Claim { read_only: bool },
     /// Files with content from the API.
     Projection(projection::Projection),
 }
@@ -118,6 +124,9 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume) -> Option<Source<'a>> {
         Some(Source::EmptyDir(source))
     } else if let Some(source) = &volume.host_path {
         Some(Source::HostPath(source))
+    } else if claims::claim_of(pod, volume).is_some() {
+        let read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
+        Some(Source::Claim { read_only: read_only.unwrap_or(false) })
     } else {
         projection::of(pod, volume).map(Source::Projection)
     }
@@ -128,6 +137,7 @@ pub fn host_path(dir: &PodDir, volume: &Volume, source: &Source<'_>) -> PathBuf 
     match source {
         Source::EmptyDir(_) => dir.volume("empty-dir", &volume.name),
         Source::HostPath(source) => PathBuf::from(&source.path),
+        Source::Claim { .. } => claims::place(dir, volume),
         Source::Projection(p) => dir.volume(p.plugin, &volume.name),
     }
 }

@@ -188,11 +188,13 @@ async fn try_prepare(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, P
         }
     }
     let contents = job.ctx.contents.get(&ids).await?;
+    let claims = volumes::claims::resolve(&job.ctx.kube, &job.pod, &job.ctx.pod_dir(&job.key)).await;
+    let claims = claims.map_err(|(volume, error)| PrepareError::Volume { volume, source: error.into() })?;
     let fetched = job.tokens.lock().await.fetch(job, &tokens).await;
     let (tokens, due) =
         fetched.map_err(|e| PrepareError::Volume { volume: token_volume, source: e.into() })?;
     let job = job.clone();
-    tokio::task::spawn_blocking(move || make_volumes(&job, &contents, &tokens, &ips)).await??;
+    tokio::task::spawn_blocking(move || make_volumes(&job, &contents, &tokens, &claims, &ips)).await??;
     Ok(due)
 }
 
@@ -200,6 +202,7 @@ fn make_volumes(
     job: &Job,
     contents: &content::Contents,
     tokens: &BTreeMap<TokenKey, String>,
+    claims: &volumes::claims::Resolved,
     ips: &[String],
 ) -> Result<(), PrepareError> {
     let (ctx, pod) = (&job.ctx, &job.pod);
@@ -225,6 +228,10 @@ fn make_volumes(
                     volumes::make_empty_dir(&path, empty, group, qos::pod_resources(pod).memory_limit)
                 }
                 Source::HostPath(host) => volumes::check_host_path(host),
+                // One that was not asked for is there already.
+                Source::Claim { .. } => {
+                    claims.get(&volume.name).map_or(Ok(()), |source| volumes::claims::bind(source, &path))
+                }
                 Source::Projection(p) => {
                     std::fs::create_dir_all(&path).map_err(VolumeError::io("create", &path))?;
                     if p.in_memory && !mounts::is_mount_point(&path) {

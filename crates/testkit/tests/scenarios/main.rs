@@ -20,6 +20,7 @@ mod rollouts;
 mod streams;
 mod tables;
 mod traffic;
+mod volumes;
 
 /// Prints one field of the objects that a selection gives.
 fn field(path: &str) -> String {

@@ -261,6 +261,16 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         ],
     ),
     (
+        // Ours: it makes directories of a node into volumes.
+        "local-path-provisioner",
+        &[
+            on("create delete get list update watch", "core", "persistentvolumes"),
+            on(READ, "core", "persistentvolumeclaims"),
+            on("create get list watch", "storage.k8s.io", "storageclasses"),
+            EVENTS,
+        ],
+    ),
+    (
         "pvc-protection-controller",
         &[on("get list update watch", "core", "persistentvolumeclaims"), on(READ, "core", "pods"), EVENTS],
     ),
