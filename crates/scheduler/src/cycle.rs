@@ -1,105 +1,279 @@
-//! One scheduling cycle: a pure function of a pod and the snapshot.
+//! One scheduling cycle: which node a pod goes to, decided from the pod and the snapshot alone.
+
+use std::collections::BTreeSet;
 
 use crate::{
-    framework::{Profile, Unfit},
+    framework::{Filter, Point, PreFilter, Profile, Rejection, Remedy},
     pod::PodInfo,
-    snapshot::Snapshot,
+    preemption::{Attempt, Plan},
+    snapshot::{NodeId, NodeInfo, Snapshot},
+    unfit::Unfit,
 };
 
-/// Chooses the best node that fits, or says of each why it does not.
-///
-/// Of equally good nodes the one with the fewest pods wins, then the first by name, so that the same
-/// cluster gives the same answer.
-pub(crate) fn schedule(profile: &Profile, pod: &PodInfo, all: &Snapshot) -> Result<Box<str>, Unfit> {
-    let mut unfit = Unfit::default();
-    let mut fit = Vec::new();
-    for (facts, info) in all.nodes() {
-        match profile.plugins.iter().find_map(|(plugin, _)| plugin.filter(pod, facts, info).err()) {
-            Some(rejection) => {
-                unfit.nodes.insert(facts.name.clone(), rejection);
-            }
-            None => fit.push((facts, info)),
+/// Clusters of fewer nodes are always looked at whole.
+const FEWEST: usize = 100;
+
+/// Chance that a seed repeats (xorshift).
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
+    /// A number below `end`; 0 if there is none.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let end = u64::try_from(end).unwrap_or(u64::MAX).max(1);
+        usize::try_from((self.0 >> 11) % end).unwrap_or(0)
+    }
+}
+
+/// The filters of one pod.
+#[derive(Default)]
+pub struct Filters<'a>(Vec<Box<dyn Filter + 'a>>);
+
+impl Filters<'_> {
+    pub fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        self.0.iter().try_for_each(|filter| filter.check(node))
+    }
+
+    /// All answers that are no.
+    pub fn answers<'b>(
+        &'b self,
+        node: &'b NodeInfo,
+    ) -> impl Iterator<Item = (Rejection, Option<Remedy>)> + 'b {
+        self.0.iter().filter_map(|filter| Some((filter.check(node).err()?, filter.remedy(node))))
+    }
+
+    pub fn shift(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
+        for filter in &mut self.0 {
+            filter.shift(other, node, by);
         }
     }
-    if fit.len() > 1 {
-        let mut totals = vec![0; fit.len()];
-        for (plugin, weight) in profile.plugins.iter().filter(|(_, weight)| *weight > 0) {
-            let scores: Option<Vec<i64>> =
-                fit.iter().map(|(facts, info)| plugin.score(pod, facts, info)).collect();
-            let Some(mut scores) = scores else { continue };
-            plugin.normalize(&mut scores);
-            for (total, score) in totals.iter_mut().zip(scores) {
-                *total += score * weight;
+
+    /// Whether the node fits, also when the pods come that room is made for there and that matter as much or more.
+    pub fn check_beside_nominated(
+        &mut self,
+        pod: &PodInfo,
+        node: &NodeInfo,
+        all: &Snapshot,
+    ) -> Result<(), Rejection> {
+        self.check(node)?;
+        let matters = |other: &&std::sync::Arc<PodInfo>| {
+            other.priority >= pod.priority && other.reference != pod.reference
+        };
+        let coming: Vec<_> = all.nominated(node.id).iter().filter(matters).cloned().collect();
+        if coming.is_empty() {
+            return Ok(());
+        }
+        let mut then = node.clone();
+        for other in &coming {
+            then.add(other.clone());
+            self.shift(other, node, 1);
+        }
+        let answer = self.check(&then);
+        for other in &coming {
+            self.shift(other, node, -1);
+        }
+        answer
+    }
+}
+
+/// What the framework has found for a pod.
+pub(crate) enum Found {
+    Node(NodeId),
+    Nothing(Box<Refusal>),
+}
+
+/// No node fits.
+pub(crate) struct Refusal {
+    pub(crate) message: String,
+    /// Who said no.
+    pub(crate) plugins: Vec<&'static str>,
+    /// Each node's answer, if the message is news.
+    pub(crate) report: Option<serde_json::Value>,
+    /// How room can be made.
+    pub(crate) plan: Option<Plan>,
+    /// Without a plan: no room is being made, either.
+    pub(crate) gives_up: bool,
+}
+
+/// What goes on from one cycle to the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    /// Where the next search begins, so that all nodes get their turn.
+    start: usize,
+    dice: Dice,
+}
+
+/// Nodes that fit, and what is known of others.
+pub(crate) struct Sifted {
+    pub(crate) fit: Vec<NodeId>,
+    pub(crate) unfit: Unfit,
+}
+
+impl Search {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { start: 0, dice: Dice::new(seed) }
+    }
+
+    /// One whole cycle. [`Snapshot::prepare`] has been called for the pod.
+    pub(crate) fn schedule(&mut self, profile: &Profile, pod: &PodInfo, all: &Snapshot) -> Found {
+        let (mut filters, sifted) = self.sift(profile, pod, all);
+        if sifted.fit.is_empty() {
+            return self.refuse(profile, pod, all, &mut filters, sifted.unfit);
+        }
+        let totals = scores(profile, pod, all, &sifted.fit);
+        Found::Node(self.pick(&sifted.fit, &totals))
+    }
+
+    /// Filters nodes until enough are found that fit.
+    pub(crate) fn sift<'a>(
+        &mut self,
+        profile: &'a Profile,
+        pod: &'a PodInfo,
+        all: &'a Snapshot,
+    ) -> (Filters<'a>, Sifted) {
+        let mut filters = Filters::default();
+        let mut sifted =
+            Sifted { fit: Vec::new(), unfit: Unfit { total: all.order().len(), ..Unfit::default() } };
+        let mut only: Option<(BTreeSet<NodeId>, Vec<&'static str>)> = None;
+        for (plugin, _) in profile.at(Point::Filter) {
+            match plugin.pre_filter(pod, all) {
+                PreFilter::Skip => {}
+                PreFilter::Each(filter) => filters.0.push(filter),
+                PreFilter::Only(nodes, filter) => {
+                    filters.0.push(filter);
+                    let nodes = nodes.into_iter().collect();
+                    let (known, plugins) = only.get_or_insert_with(|| (BTreeSet::clone(&nodes), Vec::new()));
+                    *known = known.intersection(&nodes).copied().collect();
+                    plugins.push(plugin.name());
+                }
+                PreFilter::Nowhere(rejection) => {
+                    sifted.unfit.everywhere = Some(rejection);
+                    return (filters, sifted);
+                }
             }
         }
-        let best = totals.iter().enumerate().max_by_key(|(i, total)| {
-            (**total, std::cmp::Reverse(fit[*i].1.pods.len()), std::cmp::Reverse(*i))
-        });
-        if let Some((i, _)) = best {
-            return Ok(fit[i].0.name.clone());
+        // Where room was made for the pod, it goes, if it can.
+        if let Some(node) = all.nomination(&pod.reference)
+            && filters.check_beside_nominated(pod, node, all).is_ok()
+        {
+            sifted.fit.push(node.id);
+            return (filters, sifted);
+        }
+        match only {
+            Some((nodes, plugins)) => {
+                let known = nodes.iter().copied().filter(|id| all.order().contains(id)).collect::<Vec<_>>();
+                sifted.unfit.absent(plugins);
+                self.walk(&known, known.len(), &mut filters, pod, all, &mut sifted);
+            }
+            None => {
+                let enough = enough(profile.percentage, all.order().len());
+                let looked = self.walk(all.order(), enough, &mut filters, pod, all, &mut sifted);
+                self.start = (self.start + looked) % all.order().len().max(1);
+            }
+        }
+        (filters, sifted)
+    }
+
+    fn walk(
+        &self,
+        nodes: &[NodeId],
+        enough: usize,
+        filters: &mut Filters<'_>,
+        pod: &PodInfo,
+        all: &Snapshot,
+        sifted: &mut Sifted,
+    ) -> usize {
+        let from = self.start.min(nodes.len());
+        let mut looked = 0;
+        for id in nodes[from..].iter().chain(&nodes[..from]) {
+            if sifted.fit.len() >= enough {
+                break;
+            }
+            looked += 1;
+            match filters.check_beside_nominated(pod, all.node(*id), all) {
+                Ok(()) => sifted.fit.push(*id),
+                Err(rejection) => sifted.unfit.nodes.push((*id, rejection)),
+            }
+        }
+        looked
+    }
+
+    pub(crate) fn refuse(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        all: &Snapshot,
+        filters: &mut Filters<'_>,
+        mut unfit: Unfit,
+    ) -> Found {
+        let mut attempt = Attempt { pod, all, filters, unfit: &unfit, dice: &mut self.dice };
+        let mut tried = Vec::new();
+        let (mut plan, mut gives_up) = (None, true);
+        for (plugin, _) in profile.at(Point::PostFilter) {
+            match plugin.post_filter(&mut attempt) {
+                Some(Ok(found)) => {
+                    plan = Some(found);
+                    break;
+                }
+                Some(Err(why)) => {
+                    tried.push(why.message);
+                    gives_up &= !why.under_way;
+                }
+                None => {}
+            }
+        }
+        unfit.tried = tried.join(", ");
+        let (message, plugins) = (unfit.message(), unfit.plugins());
+        let news = pod.told.as_deref() != Some(&*message);
+        let report = news.then(|| unfit.report(&pod.reference.uid, &profile.scheduler, filters, all));
+        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up }))
+    }
+
+    /// The best; of several equally good ones, any.
+    pub(crate) fn pick(&mut self, fit: &[NodeId], totals: &[i64]) -> NodeId {
+        let best = totals.iter().max().copied().unwrap_or(0);
+        let of_best = totals.iter().filter(|total| **total == best).count();
+        let chosen = self.dice.below(of_best);
+        let mut alike = fit.iter().zip(totals).filter(|(_, total)| **total == best);
+        alike.nth(chosen).map_or(fit[0], |(id, _)| *id)
+    }
+}
+
+/// How many nodes that fit are enough to choose from.
+fn enough(percentage: usize, nodes: usize) -> usize {
+    if nodes < FEWEST || percentage >= 100 {
+        return nodes;
+    }
+    let percentage = if percentage == 0 { 50_usize.saturating_sub(nodes / 125).max(5) } else { percentage };
+    (nodes * percentage / 100).max(FEWEST)
+}
+
+/// The weighted scores of nodes that fit.
+pub(crate) fn scores(profile: &Profile, pod: &PodInfo, all: &Snapshot, fit: &[NodeId]) -> Vec<i64> {
+    let mut totals = vec![0; fit.len()];
+    if fit.len() < 2 {
+        return totals;
+    }
+    let mut scores = Vec::with_capacity(fit.len());
+    for (plugin, weight) in profile.at(Point::Score) {
+        let Some(score) = plugin.pre_score(pod, all, fit) else { continue };
+        scores.clear();
+        scores.extend(fit.iter().map(|id| score.score(all.node(*id))));
+        score.normalize(&mut scores);
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += score * weight;
         }
     }
-    fit.first().map(|(facts, _)| facts.name.clone()).ok_or(unfit)
+    totals
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::{plugins::default_profile, snapshot::NodeFacts};
-
-    fn cluster(nodes: &[(&str, &str, &str)]) -> Snapshot {
-        let mut all = Snapshot::default();
-        for (name, cpu, zone) in nodes {
-            let node = json!({"metadata": {"name": name, "labels": {"zone": zone}},
-                "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"}}});
-            all.set_node(Arc::new(NodeFacts::new(serde_json::from_value(node).expect("a node"))));
-        }
-        all
-    }
-
-    fn pod(name: &str, spec: &serde_json::Value) -> Arc<PodInfo> {
-        let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": spec});
-        Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod")))
-    }
-
-    #[test]
-    fn pods_spread_over_the_least_allocated_nodes() {
-        let profile = default_profile();
-        let mut all = cluster(&[("a", "4", "x"), ("b", "4", "x"), ("c", "4", "x")]);
-        let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}}]});
-        let mut used = std::collections::BTreeMap::<Box<str>, usize>::new();
-        for i in 0..12 {
-            let pod = pod(&format!("p{i}"), &spec);
-            let node = schedule(&profile, &pod, &all).expect("there is room");
-            all.assume(&pod, &node);
-            *used.entry(node).or_default() += 1;
-        }
-        assert_eq!(used.values().copied().collect::<Vec<_>>(), [4, 4, 4]);
-    }
-
-    #[test]
-    fn preference_outweighs_balance_but_not_a_filter() {
-        let profile = default_profile();
-        let all = cluster(&[("a", "4", "x"), ("b", "4", "y"), ("c", "100m", "z")]);
-        let prefers = |zone: &str| {
-            json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
-                "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
-                    {"weight": 10, "preference": {"matchExpressions": [{"key": "zone", "operator": "In", "values": [zone]}]}}]}}})
-        };
-        assert_eq!(schedule(&profile, &pod("p", &prefers("y")), &all).as_deref(), Ok("b"));
-        assert_eq!(schedule(&profile, &pod("p", &prefers("z")), &all).as_deref(), Ok("a"));
-    }
-
-    #[test]
-    fn each_node_says_why_it_does_not_fit() {
-        let all = cluster(&[("a", "1", "x"), ("b", "2", "x")]);
-        let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "4"}}}]});
-        let unfit = schedule(&default_profile(), &pod("p", &spec), &all).expect_err("too large");
-        assert_eq!(unfit.nodes.keys().map(|n| &**n).collect::<Vec<_>>(), ["a", "b"]);
-        assert!(unfit.nodes.values().all(|r| r.plugin == "NodeResourcesFit" && r.unresolvable));
-    }
-}
+#[path = "cycle_tests.rs"]
+mod tests;

@@ -1,83 +1,224 @@
 //! The plugin framework: extension points, and the answers that plugins give.
 //!
-//! Names of plugins, extension points and weights are those of `kubescheduler.config.k8s.io`.
+//! Names of plugins, extension points and weights are those of `kubescheduler.config.k8s.io`. Plugins are pure: what
+//! they are asked with is all that they know. PreFilter and PreScore are asked once a cycle and answer with what is
+//! then asked of each node.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
-use serde_json::{Value, json};
+use tiphys_client::ObjectKey;
 
 use crate::{
+    event::Event,
     pod::PodInfo,
-    snapshot::{NodeFacts, NodeInfo},
+    preemption::{Attempt, NoPlan, Plan},
+    snapshot::{NodeId, NodeInfo, Snapshot, Surroundings},
+    terms::Term,
 };
 
 /// A node's score from one plugin lies between 0 and this.
 pub const BEST: i64 = 100;
 
-/// Something that happened in the cluster and may make room for a pod.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClusterEvent {
-    NodeAdded,
-    NodeAllocatableGrew,
-    NodeLabelsChanged,
-    NodeTaintsChanged,
-    /// A placed pod went, finished or shrank.
-    PodLeft,
-    /// The pod itself changed.
-    PodChanged,
+/// Where a plugin can be enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    PreEnqueue,
+    QueueSort,
+    PreFilter,
+    Filter,
+    PostFilter,
+    PreScore,
+    Score,
+    Reserve,
+    Permit,
+    PreBind,
+    Bind,
+    PostBind,
+}
+
+impl Point {
+    /// All, by the names of their fields in the configuration.
+    pub const ALL: [(&'static str, Self); 12] = [
+        ("preEnqueue", Self::PreEnqueue),
+        ("queueSort", Self::QueueSort),
+        ("preFilter", Self::PreFilter),
+        ("filter", Self::Filter),
+        ("postFilter", Self::PostFilter),
+        ("preScore", Self::PreScore),
+        ("score", Self::Score),
+        ("reserve", Self::Reserve),
+        ("permit", Self::Permit),
+        ("preBind", Self::PreBind),
+        ("bind", Self::Bind),
+        ("postBind", Self::PostBind),
+    ];
 }
 
 /// Why a node does not fit, in upstream's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub plugin: &'static str,
-    pub reasons: Vec<String>,
+    pub reasons: Reasons,
     /// Taking other pods off the node would not help.
     pub unresolvable: bool,
 }
 
-impl Rejection {
-    pub fn new(plugin: &'static str, reason: impl Into<String>) -> Self {
-        Self { plugin, reasons: vec![reason.into()], unresolvable: false }
-    }
+/// One fixed reason, as most rejections have it, or several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reasons {
+    One(&'static str),
+    Many(Vec<Cow<'static, str>>),
+}
 
-    #[must_use]
-    pub fn unresolvable(mut self) -> Self {
-        self.unresolvable = true;
-        self
+impl Reasons {
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let (one, many) = match self {
+            Self::One(reason) => (Some(*reason), &[][..]),
+            Self::Many(reasons) => (None, &reasons[..]),
+        };
+        one.into_iter().chain(many.iter().map(|reason| &**reason))
     }
 }
 
-/// Looks at one pod and one node. Plugins are pure: the same question has the same answer.
+impl Rejection {
+    pub const fn new(plugin: &'static str, reason: &'static str) -> Self {
+        Self { plugin, reasons: Reasons::One(reason), unresolvable: false }
+    }
+
+    pub const fn hopeless(plugin: &'static str, reason: &'static str) -> Self {
+        Self { plugin, reasons: Reasons::One(reason), unresolvable: true }
+    }
+
+    /// A hopeless one that names something.
+    pub fn of(plugin: &'static str, reason: String) -> Self {
+        Self { plugin, reasons: Reasons::Many(vec![reason.into()]), unresolvable: true }
+    }
+}
+
+/// Which nodes a plugin wants to be asked about for one pod.
+pub enum PreFilter<'a> {
+    /// None: it has nothing against any.
+    Skip,
+    Each(Box<dyn Filter + 'a>),
+    /// These; all others it rejects.
+    Only(Vec<NodeId>, Box<dyn Filter + 'a>),
+    /// It rejects all.
+    Nowhere(Rejection),
+}
+
+/// Whether one pod may run on a node.
+pub trait Filter {
+    fn check(&self, node: &NodeInfo) -> Result<(), Rejection>;
+
+    /// Supposes that `by` (1 or -1) of another pod were on the node, besides what [`NodeInfo`] tells.
+    fn shift(&mut self, _other: &PodInfo, _node: &NodeInfo, _by: i64) {}
+
+    /// The least change by which a node would pass that does not.
+    fn remedy(&self, _: &NodeInfo) -> Option<Remedy> {
+        None
+    }
+}
+
+/// A change by which a pod would fit: `250m more cpu`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// To compare with others of the same plugin.
+    pub size: i64,
+    pub text: String,
+}
+
+/// How well nodes suit one pod.
+pub trait Score {
+    fn score(&self, node: &NodeInfo) -> i64;
+
+    /// Brings the scores of all nodes into 0 to [`BEST`].
+    fn normalize(&self, _scores: &mut [i64]) {}
+}
+
+/// What has to be written before a pod is bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// The volume is for the claim of this UID.
+    BindVolume { volume: Box<str>, claim: ObjectKey, uid: Box<str> },
+    /// A volume for the claim is wanted on the node.
+    Provision { claim: ObjectKey, node: Box<str> },
+}
+
+/// A plugin; what it does not implement it has no say in.
 pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
 
-    /// Whether the pod may be considered at all; asked before any node is.
+    /// Where it has a say.
+    fn points(&self) -> &'static [Point];
+
+    /// Whether the pod may be considered at all.
     fn pre_enqueue(&self, _: &PodInfo) -> Result<(), String> {
         Ok(())
     }
 
-    /// Whether the pod may run on the node.
-    fn filter(&self, _: &PodInfo, _: &NodeFacts, _: &NodeInfo) -> Result<(), Rejection> {
-        Ok(())
+    /// Pods that it wants to have counted before it is asked about this one.
+    fn counts(&self, _: &PodInfo, _: &Surroundings) -> Vec<Term> {
+        Vec::new()
     }
 
-    /// How well the node suits; `None` if the plugin has no say about this pod.
-    fn score(&self, _: &PodInfo, _: &NodeFacts, _: &NodeInfo) -> Option<i64> {
+    fn pre_filter<'a>(&'a self, _: &'a PodInfo, _: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::Skip
+    }
+
+    /// No node fits: what can be done about it, or why nothing can.
+    fn post_filter(&self, _: &mut Attempt<'_, '_>) -> Option<Result<Plan, NoPlan>> {
         None
     }
 
-    /// Brings the scores of all nodes into 0 to [`BEST`].
-    fn normalize(&self, _scores: &mut [i64]) {}
+    /// `None` if all nodes suit alike.
+    fn pre_score<'a>(&'a self, _: &'a PodInfo, _: &'a Snapshot, _: &[NodeId]) -> Option<Box<dyn Score + 'a>> {
+        None
+    }
 
-    /// Whether the event may turn this plugin's rejection around.
-    fn hint(&self, event: ClusterEvent) -> bool;
+    /// The pod is going to this node: takes what it needs there, and says what has to be written first.
+    fn reserve(&self, _: &PodInfo, _: &mut Snapshot, _: NodeId) -> Vec<Errand> {
+        Vec::new()
+    }
+
+    /// The pod is not going there after all.
+    fn unreserve(&self, _: &PodInfo, _: &mut Snapshot) {}
+
+    /// Whether the event may turn this plugin's rejection of the pod around.
+    fn hint(&self, _: &PodInfo, _: &Event<'_>) -> bool {
+        false
+    }
 }
 
-/// The plugins of one scheduler, each with its weight in scoring.
+/// A plugin of a profile.
+pub struct Enabled {
+    pub plugin: Box<dyn Plugin>,
+    pub weight: i64,
+    /// Where it is asked, of the points that it has.
+    pub at: Vec<Point>,
+}
+
+/// The plugins of the pods that name one scheduler.
 pub struct Profile {
     pub scheduler: Box<str>,
-    pub plugins: Vec<(Box<dyn Plugin>, i64)>,
+    pub plugins: Vec<Enabled>,
+    /// Of how many percent of the nodes it is enough to know that they fit; 0: fewer, the more there are.
+    pub percentage: usize,
+}
+
+impl Profile {
+    pub fn at(&self, point: Point) -> impl Iterator<Item = (&dyn Plugin, i64)> {
+        self.plugins.iter().filter(move |p| p.at.contains(&point)).map(|p| (&*p.plugin, p.weight))
+    }
+
+    /// Why the pod may not be considered yet.
+    pub fn gate(&self, pod: &PodInfo) -> Option<String> {
+        self.at(Point::PreEnqueue).find_map(|(plugin, _)| plugin.pre_enqueue(pod).err())
+    }
+
+    /// Whether one of the named plugins sees hope in the event.
+    pub fn hint(&self, plugins: &[&'static str], pod: &PodInfo, event: &Event<'_>) -> bool {
+        self.plugins.iter().any(|p| plugins.contains(&p.plugin.name()) && p.plugin.hint(pod, event))
+    }
 }
 
 /// Scales so that the highest becomes [`BEST`]; `reverse` makes the lowest the best.
@@ -86,60 +227,5 @@ pub fn scale(scores: &mut [i64], reverse: bool) {
     for score in scores {
         let part = if highest == 0 { 0 } else { *score * BEST / highest };
         *score = if reverse { BEST - part } else { part };
-    }
-}
-
-/// Why no node fits: the answer of each, by node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unfit {
-    pub nodes: BTreeMap<Box<str>, Rejection>,
-}
-
-impl Unfit {
-    /// The plugins that rejected a node; only an event that one of them cares for is worth another try.
-    pub fn plugins(&self) -> Vec<&'static str> {
-        let mut plugins: Vec<_> = self.nodes.values().map(|r| r.plugin).collect();
-        plugins.sort_unstable();
-        plugins.dedup();
-        plugins
-    }
-
-    /// Each node's answer as `why.tiphys.io/v1` `Report` has it: plugin, node, reasons. Of many nodes, the first.
-    pub fn report(&self, uid: &str) -> Value {
-        const NODES: usize = 200;
-        let causes = self.nodes.iter().take(NODES).map(|(node, rejection)| {
-            let message = format!("{node}: {}", rejection.reasons.join(", "));
-            json!({"reason": rejection.plugin, "by": "default-scheduler", "message": message})
-        });
-        json!({"apiVersion": "why.tiphys.io/v1", "kind": "Report", "uid": uid, "explains": "PodScheduled",
-               "causes": causes.collect::<Vec<_>>()})
-    }
-
-    /// `0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint {k: v}.`
-    pub fn message(&self) -> String {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in self.nodes.values().flat_map(|r| &r.reasons) {
-            *counts.entry(reason).or_default() += 1;
-        }
-        let mut reasons: Vec<_> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-        reasons.sort();
-        if self.nodes.is_empty() {
-            return "no nodes available to schedule pods".to_owned();
-        }
-        let total = self.nodes.len();
-        let unresolvable = self.nodes.values().filter(|r| r.unresolvable).count();
-        let mut preemption = Vec::new();
-        if total > unresolvable {
-            preemption.push(format!("{} No preemption victims found for incoming pod", total - unresolvable));
-        }
-        if unresolvable > 0 {
-            preemption.push(format!("{unresolvable} Preemption is not helpful for scheduling"));
-        }
-        preemption.sort();
-        format!(
-            "0/{total} nodes are available: {}. preemption: 0/{total} nodes are available: {}.",
-            reasons.join(", "),
-            preemption.join(", ")
-        )
     }
 }

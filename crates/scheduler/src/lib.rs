@@ -1,17 +1,28 @@
 //! Filter, score and bind over an incremental snapshot of the nodes.
 //!
-//! A cycle reads nothing but the [`snapshot::Snapshot`], which informers keep; it asks each node the
-//! [`framework::Profile`]'s filter plugins, scores those that fit, and assumes the pod there before the
-//! binding is written, so that the next cycle already counts it. What kept a pod from each node is kept as
-//! data in a [`framework::Unfit`] and decides which events are worth another try.
+//! A cycle ([`cycle`]) reads nothing but the [`snapshot::Snapshot`], which informers keep; it asks the nodes that it
+//! has to the [`framework::Profile`]'s filter plugins, scores those that fit, and assumes the pod there before the
+//! binding is written, so that the next cycle already counts it. If none fits, [`preemption`] looks for pods that have
+//! to make room. What kept a pod from each node is kept as data ([`unfit`]) and decides which events are worth another
+//! try.
 
-mod cycle;
+mod config;
+pub mod cycle;
+mod effects;
+pub mod event;
 pub mod framework;
-mod plugins;
+pub mod plugins;
 pub mod pod;
+pub mod preemption;
 mod queue;
 pub mod resources;
 mod runner;
+pub mod selector;
 pub mod snapshot;
+mod sources;
+pub mod terms;
+pub mod unfit;
+pub mod volumes;
 
-pub use runner::{Config, Scheduler};
+pub use config::{Config, ConfigError};
+pub use runner::Scheduler;

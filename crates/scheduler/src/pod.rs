@@ -6,13 +6,18 @@ use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{self, NodeSelector, PodSpec, PreferredSchedulingTerm, Toleration},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::Resource;
 use serde::Deserialize;
 use tiphys_client::{ObjectKey, ObjectRef, lean, placement::HostPort};
 
-use crate::resources::Resources;
+use crate::{
+    resources::Resources,
+    selector::Labels,
+    terms::Terms,
+    volumes::{self, VolumeUse},
+};
 
 /// What the scheduler reads of a pod: by upstream's names, and nothing that it has no use for.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,9 +29,11 @@ pub struct Pod {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct PodStatus {
     phase: Option<String>,
+    start_time: Option<Time>,
+    nominated_node_name: Option<String>,
     conditions: Option<Vec<PodCondition>>,
 }
 
@@ -36,6 +43,7 @@ struct PodCondition {
     #[serde(rename = "type")]
     type_: String,
     status: String,
+    reason: String,
     message: Option<String>,
 }
 
@@ -67,22 +75,36 @@ impl Resource for Pod {
 #[derive(Clone, Debug)]
 pub struct PodInfo {
     pub reference: ObjectRef,
+    pub labels: Labels,
     pub scheduler: Box<str>,
     /// Empty until bound.
     pub node: Box<str>,
+    /// Where other pods make room for this one; empty for nowhere.
+    pub nominated: Box<str>,
     pub priority: i32,
+    /// `preemptionPolicy: Never`.
+    pub is_peaceful: bool,
     pub created: Option<Timestamp>,
+    pub started: Option<Timestamp>,
     pub requests: Resources,
     /// Milli-CPU and bytes, for scoring.
     pub weight: (i64, i64),
     pub node_selector: Vec<(Box<str>, Box<str>)>,
     pub required_affinity: Option<Box<NodeSelector>>,
     pub preferred_affinity: Vec<PreferredSchedulingTerm>,
+    /// What the pod asks of other pods.
+    pub terms: Option<Box<Terms>>,
     pub tolerations: Arc<[Toleration]>,
     pub host_ports: Vec<HostPort>,
     pub gates: Vec<Box<str>>,
+    /// By their full names.
     pub images: Vec<Box<str>>,
+    pub volumes: Vec<VolumeUse>,
+    /// Kind and name of what manages the pod.
+    pub owner: Option<(Box<str>, Box<str>)>,
     pub going: bool,
+    /// Being deleted to make room for another.
+    pub is_victim: bool,
     /// Succeeded or failed: it takes up nothing any more.
     pub finished: bool,
     /// What the pod's `PodScheduled` condition says, so that it is not said twice.
@@ -90,52 +112,80 @@ pub struct PodInfo {
     pub resource_version: Box<str>,
 }
 
+/// An image's name with a tag, as nodes list it.
+fn full_name(image: &str) -> Box<str> {
+    let tagged = image.rfind(':').is_some_and(|colon| image.rfind('/').is_none_or(|slash| slash < colon));
+    if tagged { image.into() } else { format!("{image}:latest").into() }
+}
+
 impl PodInfo {
     pub fn new(pod: Pod) -> Self {
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
+        let metadata = pod.metadata;
         let affinity = spec.affinity.as_ref().and_then(|a| a.node_affinity.clone()).unwrap_or_default();
         let host_ports = HostPort::of(&spec).collect();
-        let told =
-            status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+        let conditions = || status.conditions.iter().flatten();
+        let told = conditions().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+        let is_victim =
+            conditions().any(|c| c.type_ == "DisruptionTarget" && c.reason == "PreemptionByScheduler");
+        let reference = ObjectRef::of(&metadata);
+        let labels = metadata.labels.clone().unwrap_or_default();
+        let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let owner = tiphys_client::key::controller_of(&metadata);
+        let pairs = spec.node_selector.iter().flatten();
         Self {
-            reference: ObjectRef::of(&pod.metadata),
             scheduler: spec.scheduler_name.as_deref().unwrap_or("default-scheduler").into(),
             node: spec.node_name.as_deref().unwrap_or_default().into(),
+            nominated: status.nominated_node_name.as_deref().unwrap_or_default().into(),
             priority: spec.priority.unwrap_or(0),
-            created: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            is_peaceful: spec.preemption_policy.as_deref() == Some("Never"),
+            created: metadata.creation_timestamp.as_ref().map(|t| t.0),
+            started: status.start_time.as_ref().map(|t| t.0),
             requests: Resources::of_pod(&spec),
             weight: Resources::scored(&spec),
-            node_selector: spec
-                .node_selector
-                .iter()
-                .flatten()
-                .map(|(k, v)| (k.as_str().into(), v.as_str().into()))
-                .collect(),
+            node_selector: pairs.map(|(k, v)| (k.as_str().into(), v.as_str().into())).collect(),
             required_affinity: affinity.required_during_scheduling_ignored_during_execution.map(Box::new),
             preferred_affinity: affinity
                 .preferred_during_scheduling_ignored_during_execution
                 .unwrap_or_default(),
-            images: spec.containers.iter().filter_map(|c| c.image.as_deref()).map(Into::into).collect(),
+            terms: Terms::of(&reference.key.namespace, &labels, &spec),
+            images: containers.filter_map(|c| c.image.as_deref()).map(full_name).collect(),
+            volumes: volumes::used(&reference.key.name, &spec),
+            owner: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
             tolerations: lean::alike(spec.tolerations.unwrap_or_default()),
             host_ports,
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.as_str().into()).collect(),
-            going: pod.metadata.deletion_timestamp.is_some(),
+            going: metadata.deletion_timestamp.is_some(),
+            is_victim,
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             told: told.and_then(|c| c.message.as_deref()).map(Into::into),
-            resource_version: pod.metadata.resource_version.as_deref().unwrap_or_default().into(),
+            resource_version: metadata.resource_version.as_deref().unwrap_or_default().into(),
+            reference,
+            labels,
         }
     }
 
-    /// Whether both ask the same of a node.
+    /// Whether both ask the same of a node and of other pods.
     pub fn asks_like(&self, other: &Self) -> bool {
         self.requests == other.requests
+            && self.labels == other.labels
             && self.node_selector == other.node_selector
             && self.required_affinity == other.required_affinity
+            && self.terms == other.terms
             && self.tolerations == other.tolerations
             && self.host_ports == other.host_ports
             && self.gates == other.gates
             && self.priority == other.priority
+    }
+
+    /// Whether other pods see no difference between the two where they lie.
+    pub fn counts_like(&self, other: &Self) -> bool {
+        self.going == other.going
+            && self.labels == other.labels
+            && self.terms == other.terms
+            && self.requests == other.requests
+            && self.weight == other.weight
     }
 
     pub fn key(&self) -> &ObjectKey {
@@ -147,9 +197,9 @@ impl PodInfo {
         !self.node.is_empty() && !self.finished
     }
 
-    /// Whether a scheduler named `name` should find a node for it.
-    pub fn wants(&self, name: &str) -> bool {
-        self.node.is_empty() && !self.finished && !self.going && &*self.scheduler == name
+    /// Whether a node should be found for it.
+    pub fn waits(&self) -> bool {
+        self.node.is_empty() && !self.finished && !self.going
     }
 }
 

@@ -31,7 +31,7 @@ impl Resources {
         let mut sum = Self::default();
         for (name, quantity) in quantities.into_iter().flatten() {
             if let Some(amount) = read(name, quantity) {
-                *sum.of(name) = amount;
+                *sum.of_mut(name) = amount;
             }
         }
         sum
@@ -48,12 +48,30 @@ impl Resources {
             let amount = |list: Option<&Quantities>| list?.get(name).and_then(|q| read(name, q));
             let overhead = amount(spec.overhead.as_ref()).unwrap_or(0);
             let need = placement::need(spec, |r| amount(r.requests.as_ref()), overhead, Some(0));
-            *total.of(name) = need.unwrap_or(0);
+            *total.of_mut(name) = need.unwrap_or(0);
         }
         total
     }
 
-    fn of(&mut self, name: &str) -> &mut i64 {
+    /// How much of a resource it is.
+    pub fn of(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            _ => self.others.get(name).copied().unwrap_or(0),
+        }
+    }
+
+    /// Whether it is more of anything.
+    pub fn exceeds(&self, other: &Self) -> bool {
+        self.cpu > other.cpu
+            || self.memory > other.memory
+            || self.ephemeral_storage > other.ephemeral_storage
+            || self.others.iter().any(|(name, amount)| *amount > other.of(name))
+    }
+
+    fn of_mut(&mut self, name: &str) -> &mut i64 {
         match name {
             "cpu" => &mut self.cpu,
             "memory" => &mut self.memory,

@@ -1,59 +1,49 @@
 //! The scheduler at work: informers feed the queue and the snapshot, cycles empty the queue.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use k8s_openapi::api::core::v1::{Binding, Node, ObjectReference};
-use kube::{
-    Api, Client,
-    api::{Patch, PostParams},
-    runtime::watcher,
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use serde_json::json;
-use tiphys_client::{Change, Informer, ObjectRef, Reader, events::Recorder};
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client, runtime::watcher};
+use tiphys_client::{Change, Informer, events::Recorder};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinSet,
     time::Instant,
 };
-use tracing::debug;
 
 use crate::{
-    cycle::schedule,
-    framework::{ClusterEvent, Profile, Unfit},
-    plugins::default_profile,
+    config::Config,
+    cycle::{Found, Refusal, Search},
+    event::Event,
+    framework::{Errand, Point, Profile},
     pod::{Pod, PodInfo, SharedPod},
     queue::Queue,
-    snapshot::{NodeFacts, Snapshot},
+    snapshot::{NodeFacts, NodeId, Snapshot},
+    sources,
 };
 
 /// Bindings and status updates that are under way at once.
-const MOST_WRITES: usize = 64;
+const MOST_WRITES: usize = 256;
 
-/// What can be set.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Pods whose `schedulerName` is this are ours.
-    pub scheduler_name: String,
+pub(crate) struct State {
+    pub(crate) queue: Queue,
+    pub(crate) snapshot: Snapshot,
+    search: Search,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self { scheduler_name: "default-scheduler".to_owned() }
-    }
-}
-
-struct State {
-    queue: Queue,
-    snapshot: Snapshot,
-}
-
-struct Shared {
-    client: Client,
-    events: Recorder,
-    profile: Profile,
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    /// By the name of the scheduler.
+    events: BTreeMap<Box<str>, Recorder>,
+    profiles: Vec<Profile>,
     state: Mutex<State>,
     wake: Notify,
     writes: Arc<Semaphore>,
+    /// Counts changes of claims and volumes, for those who wait until theirs are bound.
+    pub(crate) storage: watch::Sender<u64>,
 }
 
 /// Gives every pod without a node one, for as long as it runs.
@@ -64,20 +54,33 @@ pub struct Scheduler {
     tasks: JoinSet<()>,
 }
 
+/// What is to be written after a cycle.
+enum Outcome {
+    Bind(Box<str>, Vec<Errand>),
+    Refuse(Box<Refusal>),
+}
+
 impl Scheduler {
-    pub fn new(client: Client, config: &Config) -> Self {
+    pub fn new(client: Client, config: Config) -> Self {
         let mut tasks = JoinSet::new();
-        let (events, sink) = Recorder::new(client.clone(), &config.scheduler_name, "");
-        tasks.spawn(sink.run());
-        let mut profile = default_profile();
-        profile.scheduler = config.scheduler_name.as_str().into();
+        let events = config.profiles.iter().map(|profile| {
+            let (events, sink) = Recorder::new(client.clone(), &profile.scheduler, "");
+            tasks.spawn(sink.run());
+            (profile.scheduler.clone(), events)
+        });
+        let events = events.collect();
         let shared = Arc::new(Shared {
             client: client.clone(),
             events,
-            profile,
-            state: Mutex::new(State { queue: Queue::default(), snapshot: Snapshot::default() }),
+            profiles: config.profiles,
+            state: Mutex::new(State {
+                queue: Queue::new(config.backoff),
+                snapshot: Snapshot::default(),
+                search: Search::new(config.seed),
+            }),
             wake: Notify::new(),
             writes: Arc::new(Semaphore::new(MOST_WRITES)),
+            storage: watch::channel(0).0,
         });
         let mut pods = Informer::new(Api::all(client.clone()), watcher::Config::default(), PodInfo::new);
         pods.on_change({
@@ -95,11 +98,15 @@ impl Scheduler {
     /// Runs until the future is dropped.
     pub async fn run(self) {
         let Self { shared, pods, nodes, mut tasks } = self;
-        let (known_pods, known_nodes): (Reader<PodInfo>, Reader<NodeFacts>) = (pods.reader(), nodes.reader());
-        tasks.spawn(pods.run());
+        let (known_pods, known_nodes) = (pods.reader(), nodes.reader());
+        // Before all is known that plugins ask for, every answer would be wrong.
+        for (source, synced) in sources::all(shared.client.clone(), shared.clone()) {
+            tasks.spawn(source);
+            synced.await;
+        }
         tasks.spawn(nodes.run());
-        // Before all nodes and all placed pods are known, every answer would be wrong.
         known_nodes.synced().await;
+        tasks.spawn(pods.run());
         known_pods.synced().await;
         loop {
             let woken = shared.wake.notified();
@@ -116,170 +123,161 @@ impl Scheduler {
     }
 }
 
+impl sources::Sink for Shared {
+    fn take(&self, event: Option<Event<'_>>, change: &mut dyn FnMut(&mut Snapshot)) {
+        let mut state = self.lock();
+        change(&mut state.snapshot);
+        if let Some(event) = event {
+            self.happened(&mut state, &event);
+            if matches!(event, Event::StorageChanged) {
+                self.storage.send_modify(|changes| *changes += 1);
+            }
+        }
+    }
+}
+
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pod_changed(&self, change: &Change<PodInfo>) {
-        let now = Instant::now();
-        let mut state = self.lock();
-        // A name that came back under another UID is another pod.
-        if let Some(old) = &change.old
-            && change.new.as_ref().is_none_or(|new| new.reference != old.reference)
-        {
-            state.queue.remove(&old.reference);
-            state.snapshot.remove_pod(&old.reference);
-        }
-        if let Some(new) = &change.new {
-            state.snapshot.set_pod(new);
-            if new.wants(&self.profile.scheduler) {
-                if !state.snapshot.is_assumed(&new.reference) {
-                    state.queue.set(&self.profile, new.clone(), now);
-                }
-            } else {
-                state.queue.remove(&new.reference);
-            }
-        }
-        let left = change.old.as_ref().is_some_and(|p| p.is_placed())
-            && change.new.as_ref().is_none_or(|p| !p.is_placed());
-        if left {
-            state.queue.on_event(&self.profile, ClusterEvent::PodLeft, now);
-        }
-        drop(state);
+    pub(crate) fn profile(&self, scheduler: &str) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| *profile.scheduler == *scheduler)
+    }
+
+    pub(crate) fn events(&self, scheduler: &str) -> Option<&Recorder> {
+        self.events.get(scheduler)
+    }
+
+    fn happened(&self, state: &mut State, event: &Event<'_>) {
+        state.queue.on_event(|scheduler| self.profile(scheduler), event, Instant::now());
         self.wake.notify_one();
     }
 
-    fn node_changed(&self, change: &Change<NodeFacts>) {
-        let now = Instant::now();
+    fn pod_changed(&self, change: &Change<PodInfo>) {
         let mut state = self.lock();
-        let mut events = Vec::new();
+        let state = &mut *state;
+        let (old, new) = (change.old.as_deref(), change.new.as_ref());
+        // A name that came back under another UID is another pod.
+        if let Some(old) = old
+            && new.is_none_or(|new| new.reference != old.reference)
+        {
+            let made_room = state.snapshot.nomination(&old.reference).is_some();
+            state.queue.remove(&old.reference);
+            state.snapshot.remove_pod(&old.reference);
+            if made_room && !old.is_placed() {
+                self.happened(state, &Event::PodLeft(old));
+            }
+        }
+        if let Some(new) = new {
+            if old.is_some_and(|old| !old.nominated.is_empty()) && new.nominated.is_empty() {
+                state.snapshot.withdraw(&new.reference);
+            }
+            state.snapshot.set_pod(new);
+            match self.profile(&new.scheduler).filter(|_| new.waits()) {
+                Some(_) if state.snapshot.is_assumed(&new.reference) => {}
+                Some(profile) => {
+                    state.queue.set(profile, new.clone(), Instant::now());
+                    self.wake.notify_one();
+                }
+                None => state.queue.remove(&new.reference),
+            }
+        }
+        let new = new.map(|new| &**new);
+        match (old.filter(|p| p.is_placed()), new.filter(|p| p.is_placed())) {
+            (Some(old), None) => self.happened(state, &Event::PodLeft(old)),
+            (None, Some(new)) => self.happened(state, &Event::PodPlaced(new)),
+            (Some(old), Some(new)) if !old.counts_like(new) => {
+                self.happened(state, &Event::PlacedPodChanged { old, new });
+            }
+            _ => {}
+        }
+    }
+
+    fn node_changed(&self, change: &Change<NodeFacts>) {
+        let mut state = self.lock();
         match (&change.old, &change.new) {
             (_, None) => state.snapshot.remove_node(&change.key.name),
             (None, Some(new)) => {
                 state.snapshot.set_node(new.clone());
-                events.push(ClusterEvent::NodeAdded);
+                self.happened(&mut state, &Event::NodeAdded(new));
             }
+            // A heartbeat.
+            (Some(old), Some(new)) if old == new => {}
             (Some(old), Some(new)) => {
                 state.snapshot.set_node(new.clone());
-                if old.labels != new.labels {
-                    events.push(ClusterEvent::NodeLabelsChanged);
-                }
-                if old.taints != new.taints || old.unschedulable != new.unschedulable {
-                    events.push(ClusterEvent::NodeTaintsChanged);
-                }
-                if old.allocatable != new.allocatable || old.most_pods != new.most_pods {
-                    events.push(ClusterEvent::NodeAllocatableGrew);
-                }
+                self.happened(&mut state, &Event::NodeChanged { old, new });
             }
         }
-        for event in events {
-            state.queue.on_event(&self.profile, event, now);
-        }
-        drop(state);
-        self.wake.notify_one();
     }
 
     /// One cycle for one pod. The write that follows runs beside the next cycles.
     async fn place(self: Arc<Self>, pod: SharedPod, tasks: &mut JoinSet<()>) {
-        let outcome = {
-            let mut state = self.lock();
-            let outcome = schedule(&self.profile, &pod, &state.snapshot);
-            match &outcome {
-                Ok(node) => state.snapshot.assume(&pod, node),
-                Err(unfit) => state.queue.unschedulable(&pod.reference, unfit.plugins(), Instant::now()),
-            }
-            outcome
-        };
+        let Some(outcome) = self.decide(&pod) else { return };
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
         let this = self.clone();
         tasks.spawn(async move {
             match outcome {
-                Ok(node) => this.bind(&pod, &node).await,
-                Err(unfit) => this.tell(&pod, &unfit).await,
+                Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
+                Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
             }
             drop(permit);
         });
     }
 
-    async fn bind(&self, pod: &SharedPod, node: &str) {
-        let key = pod.key();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let binding = Binding {
-            metadata: kube::api::ObjectMeta {
-                name: Some(key.name.to_string()),
-                namespace: Some(key.namespace.to_string()),
-                uid: Some(pod.reference.uid.to_string()),
-                ..Default::default()
-            },
-            target: ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Node".to_owned()),
-                name: Some(node.to_owned()),
-                ..Default::default()
-            },
-        };
-        let result: Result<serde_json::Value, _> =
-            pods.create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
-        match result {
-            Ok(_) => {
-                let message = format!("Successfully assigned {key} to {node}");
-                self.events.normal(&reference(pod), "Scheduled", message);
-            }
-            Err(error) => {
-                debug!(pod = %key, node, %error, "binding failed");
-                let gone = matches!(&error, kube::Error::Api(status) if status.code == 404);
-                let mut state = self.lock();
-                state.snapshot.forget(&pod.reference);
-                if gone {
-                    state.queue.remove(&pod.reference);
-                } else {
-                    drop(state);
-                    let message = format!("Binding rejected: {error}");
-                    self.events.warning(&reference(pod), "FailedScheduling", message);
+    /// Chooses a node, and assumes the pod there; `None` if no profile is for the pod.
+    fn decide(&self, pod: &SharedPod) -> Option<Outcome> {
+        let profile = self.profile(&pod.scheduler)?;
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut more = Vec::new();
+        for (plugin, _) in profile.at(Point::PreFilter).chain(profile.at(Point::PreScore)) {
+            more.extend(plugin.counts(pod, state.snapshot.surroundings()));
+        }
+        state.snapshot.prepare(pod, &more);
+        match state.search.schedule(profile, pod, &state.snapshot) {
+            Found::Node(id) => Some(self.assume(profile, state, pod, id)),
+            Found::Nothing(refusal) => {
+                let now = Instant::now();
+                state.queue.unschedulable(&pod.reference, refusal.plugins.clone(), now);
+                if let Some(plan) = &refusal.plan {
+                    state.snapshot.nominate(pod, &plan.node);
+                    for other in &plan.displaced {
+                        state.snapshot.withdraw(&other.reference);
+                    }
+                } else if refusal.gives_up {
+                    state.snapshot.withdraw(&pod.reference);
                 }
-                self.wake.notify_one();
+                Some(Outcome::Refuse(refusal))
             }
         }
     }
 
-    /// Says in the pod's status and in an event why it has no node; once for each new answer.
-    async fn tell(&self, pod: &SharedPod, unfit: &Unfit) {
-        let message = unfit.message();
-        self.events.warning(&reference(pod), "FailedScheduling", message.clone());
-        if pod.told.as_deref() == Some(&*message) {
-            return;
+    fn assume(&self, profile: &Profile, state: &mut State, pod: &SharedPod, id: NodeId) -> Outcome {
+        let mut errands = Vec::new();
+        for (plugin, _) in profile.at(Point::Reserve) {
+            errands.extend(plugin.reserve(pod, &mut state.snapshot, id));
         }
-        let key = pod.key();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        let patch = json!({
-            "metadata": {"uid": &*pod.reference.uid},
-            "status": {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
-                "message": message, "lastProbeTime": null, "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()}]},
-        });
-        if let Err(error) = pods.patch_status(&key.name, &Default::default(), &Patch::Strategic(patch)).await
-        {
-            debug!(pod = %key, %error, "telling why a pod has no node");
-        }
-        let report = unfit.report(&pod.reference.uid);
-        let told: Result<serde_json::Value, _> =
-            pods.create_subresource("why", &key.name, &PostParams::default(), &report).await;
-        // Only a Tiphys server takes reports; the condition tells the same of all nodes together.
-        if let Err(error) = told {
-            debug!(pod = %key, %error, "reporting each node's answer");
-        }
+        let node: Box<str> = state.snapshot.node(id).name().into();
+        state.snapshot.assume(pod, &node);
+        // What waits to be beside this pod need not wait for the API to say that it is there.
+        self.happened(state, &Event::PodPlaced(pod));
+        Outcome::Bind(node, errands)
     }
-}
 
-fn reference(pod: &PodInfo) -> ObjectReference {
-    let ObjectRef { key, uid } = &pod.reference;
-    ObjectReference {
-        api_version: Some("v1".to_owned()),
-        kind: Some("Pod".to_owned()),
-        namespace: Some(key.namespace.to_string()),
-        name: Some(key.name.to_string()),
-        uid: Some(uid.to_string()),
-        resource_version: Some(pod.resource_version.to_string()),
-        ..Default::default()
+    /// The pod does not go where it was assumed to go. `is_gone`: nor anywhere else.
+    pub(crate) fn forget(&self, pod: &SharedPod, is_gone: bool) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        for (plugin, _) in self.profile(&pod.scheduler).iter().flat_map(|p| p.at(Point::Reserve)) {
+            plugin.unreserve(pod, &mut state.snapshot);
+        }
+        state.snapshot.forget(&pod.reference);
+        if is_gone {
+            state.queue.remove(&pod.reference);
+        } else {
+            state.queue.failed(&pod.reference, Instant::now());
+        }
+        self.happened(state, &Event::PodLeft(pod));
     }
 }

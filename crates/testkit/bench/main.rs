@@ -1,8 +1,8 @@
 //! How Tiphys measures up: one table, beside upstream's own programs where they are installed.
 //!
-//! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods`, `load`, `api` and `storage`; `pods=N` says how many
-//! Pods `storage` stores, and `server=KUBECONFIG` sends the requests of `api` to any server instead, `only=TEXT` those whose measure's
-//! name begins so. Both sides get
+//! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods`, `load`, `api`, `storage` and `scheduling`; `pods=N`
+//! says how many Pods `storage` stores, `nodes=N` among how many `scheduling` chooses, and `server=KUBECONFIG` sends the requests of
+//! `api` (or of `scheduling`, if that is named) to any server instead, `only=TEXT` those whose measure's name begins so. Both sides get
 //! the same requests from the same client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says
 //! more than the numbers, and no number is a test.
 
@@ -13,6 +13,7 @@ mod load;
 mod objects;
 mod pods;
 mod reference;
+mod scheduling;
 mod side;
 mod start;
 mod table;
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// The groups of measures, in the order they run.
-const GROUPS: [&str; 6] = ["start", "idle", "pods", "load", "api", "storage"];
+const GROUPS: [&str; 7] = ["start", "idle", "pods", "load", "api", "storage", "scheduling"];
 
 fn main() -> Result<()> {
     // Cargo adds flags of its own.
@@ -36,6 +37,7 @@ fn main() -> Result<()> {
     let foreign = take(&mut wanted, "server=").map(PathBuf::from);
     let only = take(&mut wanted, "only=").unwrap_or_default();
     let pods = take(&mut wanted, "pods=").map_or(Ok(100_000), |pods| pods.parse()).context("pods=")?;
+    let nodes = take(&mut wanted, "nodes=").map_or(Ok(5_000), |nodes| nodes.parse()).context("nodes=")?;
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
     }
@@ -44,9 +46,16 @@ fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let size = api::Size { pods, only: only.clone() };
+    let size = api::Size { pods, nodes, only: only.clone() };
     let work = async {
         if let Some(kubeconfig) = foreign {
+            if wanted == ["scheduling"] {
+                let client = start::client(&kubeconfig).await?;
+                return scheduling::measures(&client, nodes, &only, &mut |what, value| {
+                    table.tell(Who::Tiphys, what, value)
+                })
+                .await;
+            }
             return api::requests(&kubeconfig, &only, &mut |what, value| {
                 table.tell(Who::Tiphys, what, value)
             })
@@ -122,6 +131,11 @@ async fn measure(
     if wants("storage") {
         start::once(side).await?;
         api::storage(side, size, tell).await?;
+        side.wipe()?;
+    }
+    if wants("scheduling") && side.has_node() {
+        let client = start::once(side).await?;
+        scheduling::measures(&client, size.nodes, &size.only, tell).await?;
     }
     Ok(())
 }

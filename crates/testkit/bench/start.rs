@@ -1,6 +1,9 @@
 //! From the start of the first process until a client sees the node Ready.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Node};
@@ -84,7 +87,12 @@ async fn timed(side: &mut dyn Side) -> Result<(Client, f64)> {
 }
 
 async fn connect(side: &dyn Side) -> Result<Client> {
-    let file = Kubeconfig::read_from(side.kubeconfig())?;
+    client(&side.kubeconfig()).await
+}
+
+/// A client of any server.
+pub(crate) async fn client(kubeconfig: &Path) -> Result<Client> {
+    let file = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
     Ok(Client::try_from(config)?)
 }

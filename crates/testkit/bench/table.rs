@@ -15,6 +15,7 @@ pub(crate) struct Measure {
 pub(crate) enum Goal {
     None,
     Under(f64),
+    AtLeast(f64),
     /// At least so many times what the reference reaches, but no more than four fifths of what a server that
     /// does nothing does.
     Times(f64),
@@ -88,6 +89,7 @@ impl Goal {
         let verdict = |met: bool| if met { "met" } else { "**missed**" };
         match (self, theirs) {
             (Self::Under(most), _) => format!("under {most} {unit}: {}", verdict(ours < most)),
+            (Self::AtLeast(least), _) => format!("at least {least} {unit}: {}", verdict(ours >= least)),
             (Self::Times(times), Some(theirs)) => {
                 let least = nothing.map_or(f64::INFINITY, |nothing| nothing * 0.8).min(times * theirs);
                 format!("at least {} {unit}: {}", rounded(least), verdict(ours >= least))

@@ -161,7 +161,7 @@ impl Cluster {
     }
 
     fn start_control_plane(&mut self, authority: &Arc<Authority>) {
-        let scheduler = Scheduler::new(self.client(&Component::Scheduler), &Default::default());
+        let scheduler = Scheduler::new(self.client(&Component::Scheduler), tiphys_scheduler::Config::default());
         self.spawn(async move {
             scheduler.run().await;
             Ok(())

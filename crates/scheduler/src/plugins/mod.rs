@@ -1,28 +1,88 @@
-//! The default plugins, one module each where it has an idea of its own.
+//! The default plugins, one module each.
 
-mod affinity;
-mod node;
-mod resources;
-mod taints;
+pub mod args;
+mod default_preemption;
+mod image_locality;
+mod inter_pod_affinity;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_balanced_allocation;
+mod node_resources_fit;
+mod node_unschedulable;
+mod node_volume_limits;
+mod pod_topology_spread;
+mod queueing;
+mod taint_toleration;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
-use crate::framework::{Plugin, Profile};
+use self::args::Args;
+use crate::framework::{Enabled, Plugin, Profile};
 
-/// The profile named `default-scheduler`, with upstream's default weights.
-pub(crate) fn default_profile() -> Profile {
-    let plugins: Vec<(Box<dyn Plugin>, i64)> = vec![
-        (Box::new(node::SchedulingGates), 0),
-        (Box::new(node::NodeUnschedulable), 0),
-        (Box::new(node::NodeName), 0),
-        (Box::new(taints::TaintToleration), 3),
-        (Box::new(affinity::NodeAffinity), 2),
-        (Box::new(node::NodePorts), 0),
-        (Box::new(resources::NodeResourcesFit), 1),
-        (Box::new(resources::NodeResourcesBalancedAllocation), 1),
-        (Box::new(node::ImageLocality), 1),
-    ];
-    Profile { scheduler: "default-scheduler".into(), plugins }
+/// All plugins with the weight that they have by default, in the order in which they are asked.
+pub const DEFAULTS: [(&str, i64); 18] = [
+    ("SchedulingGates", 0),
+    ("PrioritySort", 0),
+    ("NodeUnschedulable", 0),
+    ("NodeName", 0),
+    ("TaintToleration", 3),
+    ("NodeAffinity", 2),
+    ("NodePorts", 0),
+    ("NodeResourcesFit", 1),
+    ("VolumeRestrictions", 0),
+    ("NodeVolumeLimits", 0),
+    ("VolumeBinding", 0),
+    ("VolumeZone", 0),
+    ("PodTopologySpread", 2),
+    ("InterPodAffinity", 2),
+    ("DefaultPreemption", 0),
+    ("NodeResourcesBalancedAllocation", 1),
+    ("ImageLocality", 1),
+    ("DefaultBinder", 0),
+];
+
+/// The plugin of a name; `None` if there is no such.
+pub fn make(name: &str, args: &Args) -> Option<Box<dyn Plugin>> {
+    Some(match name {
+        "SchedulingGates" => Box::new(queueing::SchedulingGates),
+        "PrioritySort" => Box::new(queueing::PrioritySort),
+        "DefaultBinder" => Box::new(queueing::DefaultBinder),
+        "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable),
+        "NodeName" => Box::new(node_name::NodeName),
+        "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "NodeAffinity" => Box::new(node_affinity::NodeAffinity { added: args.node_affinity.clone() }),
+        "NodePorts" => Box::new(node_ports::NodePorts),
+        "NodeResourcesFit" => Box::new(node_resources_fit::NodeResourcesFit(args.fit.clone())),
+        "NodeResourcesBalancedAllocation" => Box::new(
+            node_resources_balanced_allocation::NodeResourcesBalancedAllocation(args.balanced.clone()),
+        ),
+        "VolumeRestrictions" => Box::new(volume_restrictions::VolumeRestrictions),
+        "NodeVolumeLimits" => Box::new(node_volume_limits::NodeVolumeLimits),
+        "VolumeBinding" => Box::new(volume_binding::VolumeBinding),
+        "VolumeZone" => Box::new(volume_zone::VolumeZone),
+        "PodTopologySpread" => Box::new(pod_topology_spread::PodTopologySpread(args.spread.clone())),
+        "InterPodAffinity" => Box::new(inter_pod_affinity::InterPodAffinity(args.affinity.clone())),
+        "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption(args.preemption.clone())),
+        "ImageLocality" => Box::new(image_locality::ImageLocality),
+        _ => return None,
+    })
+}
+
+/// The profile of a scheduler that is not configured otherwise.
+pub fn default_profile(scheduler: &str) -> Profile {
+    let plugins = DEFAULTS.iter().filter_map(|(name, weight)| {
+        let plugin = make(name, &Args::default())?;
+        let at = plugin.points().to_vec();
+        Some(Enabled { plugin, weight: *weight, at })
+    });
+    Profile { scheduler: scheduler.into(), plugins: plugins.collect(), percentage: 0 }
 }
 
 #[cfg(test)]
 #[path = "plugins_tests.rs"]
-mod tests;
+pub(crate) mod tests;
+
+#[cfg(test)]
+mod volumes_tests;

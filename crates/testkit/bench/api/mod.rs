@@ -39,6 +39,8 @@ const READ_CRDS: usize = 100;
 pub(crate) struct Size {
     /// How many Pods are stored for the measures of large clusters.
     pub(crate) pods: usize,
+    /// Among how many nodes the scheduler chooses.
+    pub(crate) nodes: usize,
     /// How the names of measures of requests begin that are taken.
     pub(crate) only: String,
 }

@@ -1,0 +1,217 @@
+//! What the scheduler writes: bindings and what goes before them, refusals, and the end of those that make room.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{
+    Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as FullPod,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+};
+use serde_json::{Value, json};
+use tiphys_client::ObjectRef;
+use tracing::debug;
+
+use crate::{
+    cycle::Refusal,
+    framework::Errand,
+    pod::{Pod, PodInfo, SharedPod},
+    preemption::Plan,
+    runner::Shared,
+    snapshot::claims,
+    volumes::SELECTED_NODE,
+};
+
+/// How long the volumes of a pod may take to be bound or made.
+const BINDING: Duration = Duration::from_secs(600);
+
+/// Why a pod that had a node did not get there.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("writing the binding: {0}")]
+    Binding(#[source] kube::Error),
+    #[error("preparing the volumes: {0}")]
+    Volumes(#[source] kube::Error),
+    #[error("the volumes of the pod were not bound in time")]
+    Late,
+}
+
+fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+impl Shared {
+    fn pods(&self, pod: &PodInfo) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &pod.key().namespace)
+    }
+
+    fn say(&self, pod: &PodInfo, is_normal: bool, reason: &str, message: String) {
+        let Some(events) = self.events(&pod.scheduler) else { return };
+        if is_normal {
+            events.normal(&reference(pod), reason, message);
+        } else {
+            events.warning(&reference(pod), reason, message);
+        }
+    }
+
+    /// PreBind and Bind.
+    pub(crate) async fn bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) {
+        match self.try_bind(pod, node, errands).await {
+            Ok(()) => {
+                let message = format!("Successfully assigned {} to {node}", pod.key());
+                self.say(pod, true, "Scheduled", message);
+            }
+            Err(error) => {
+                debug!(pod = %pod.key(), node, %error, "not bound");
+                let gone = matches!(&error, Failed::Binding(kube::Error::Api(status)) if status.code == 404);
+                if !gone {
+                    self.say(pod, false, "FailedScheduling", format!("Binding rejected: {error}"));
+                }
+                self.forget(pod, gone);
+            }
+        }
+    }
+
+    async fn try_bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) -> Result<(), Failed> {
+        if !errands.is_empty() {
+            for errand in errands {
+                self.run(errand).await.map_err(Failed::Volumes)?;
+            }
+            let bound = tokio::time::timeout(BINDING, self.until_bound(pod));
+            bound.await.map_err(|_| Failed::Late)?;
+        }
+        let key = pod.key();
+        let binding = Binding {
+            metadata: ObjectMeta {
+                name: Some(key.name.to_string()),
+                namespace: Some(key.namespace.to_string()),
+                uid: Some(pod.reference.uid.to_string()),
+                ..ObjectMeta::default()
+            },
+            target: ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Node".to_owned()),
+                name: Some(node.to_owned()),
+                ..ObjectReference::default()
+            },
+        };
+        let written: Result<Value, _> =
+            self.pods(pod).create_subresource("binding", &key.name, &PostParams::default(), &binding).await;
+        written.map(drop).map_err(Failed::Binding)
+    }
+
+    async fn run(&self, errand: Errand) -> kube::Result<()> {
+        match errand {
+            Errand::BindVolume { volume, claim, uid } => {
+                let patch = json!({
+                    "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}},
+                    "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                        "namespace": &*claim.namespace, "name": &*claim.name, "uid": uid}},
+                });
+                let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+                volumes.patch(&volume, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+            }
+            Errand::Provision { claim, node } => {
+                let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
+                let claims: Api<PersistentVolumeClaim> =
+                    Api::namespaced(self.client.clone(), &claim.namespace);
+                claims.patch(&claim.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+            }
+        }
+    }
+
+    /// Waits until every claim of the pod is bound.
+    async fn until_bound(&self, pod: &PodInfo) {
+        let mut changes = self.storage.subscribe();
+        loop {
+            let bound = {
+                let state = self.lock();
+                let known = &state.snapshot.surroundings().storage.claims;
+                claims(pod).all(|key| known.get(&key).is_some_and(|claim| claim.is_bound))
+            };
+            // The sender lives as long as `self`.
+            if bound || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Says why the pod has no node, once for each new answer, and makes room if that is the plan.
+    pub(crate) async fn refuse(&self, pod: &SharedPod, refusal: Refusal) {
+        let Refusal { message, report, plan, gives_up, .. } = refusal;
+        self.say(pod, false, "FailedScheduling", message.clone());
+        let mut status = json!({});
+        if pod.told.as_deref() != Some(&*message) {
+            status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                "message": message, "lastProbeTime": null, "lastTransitionTime": now()}]);
+        }
+        if let Some(plan) = &plan {
+            status["nominatedNodeName"] = json!(plan.node);
+        } else if gives_up && !pod.nominated.is_empty() {
+            status["nominatedNodeName"] = Value::Null;
+        }
+        if status.as_object().is_some_and(|fields| !fields.is_empty()) {
+            self.patch_status(pod, status).await;
+        }
+        if let Some(plan) = plan {
+            self.make_room(pod, plan).await;
+        }
+        let Some(report) = report else { return };
+        let told: Result<Value, _> =
+            self.pods(pod).create_subresource("why", &pod.key().name, &PostParams::default(), &report).await;
+        // Only a Tiphys server takes reports; the condition tells the same of all nodes together.
+        if let Err(error) = told {
+            debug!(pod = %pod.key(), %error, "reporting each node's answer");
+        }
+    }
+
+    async fn patch_status(&self, pod: &PodInfo, status: Value) {
+        let patch = json!({"metadata": {"uid": &*pod.reference.uid}, "status": status});
+        let (pods, how) = (self.pods(pod), PatchParams::default());
+        if let Err(error) = pods.patch_status(&pod.key().name, &how, &Patch::Strategic(patch)).await {
+            debug!(pod = %pod.key(), %error, "writing the pod's status");
+        }
+    }
+
+    /// Deletes the victims, and lets those look elsewhere that the room was meant for before.
+    async fn make_room(&self, pod: &SharedPod, plan: Plan) {
+        let victims = plan.victims.iter().filter(|victim| !victim.going).map(async |victim| {
+            let message = format!("{}: preempting to accommodate a higher priority pod", pod.scheduler);
+            let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                "message": message, "lastTransitionTime": now()});
+            self.patch_status(victim, json!({"conditions": [condition]})).await;
+            let precondition =
+                Preconditions { uid: Some(victim.reference.uid.to_string()), resource_version: None };
+            let how = DeleteParams { preconditions: Some(precondition), ..DeleteParams::default() };
+            let pods: Api<FullPod> = Api::namespaced(self.client.clone(), &victim.key().namespace);
+            match pods.delete(&victim.key().name, &how).await {
+                Ok(_) => {
+                    let message = format!("Preempted by pod {} on node {}", pod.reference.uid, plan.node);
+                    if let Some(events) = self.events(&pod.scheduler) {
+                        events.normal(&reference(victim), "Preempted", message);
+                    }
+                }
+                // If it still stands, the next attempt of the pod finds it again.
+                Err(error) => debug!(victim = %victim.key(), %error, "deleting a victim"),
+            }
+        });
+        futures::future::join_all(victims).await;
+        for other in &plan.displaced {
+            self.patch_status(other, json!({"nominatedNodeName": null})).await;
+        }
+    }
+}
+
+fn reference(pod: &PodInfo) -> ObjectReference {
+    let ObjectRef { key, uid } = &pod.reference;
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(key.namespace.to_string()),
+        name: Some(key.name.to_string()),
+        uid: Some(uid.to_string()),
+        resource_version: Some(pod.resource_version.to_string()),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,36 @@
+//! What happens in the cluster and may make room for a pod that waits.
+
+use crate::{pod::PodInfo, snapshot::NodeFacts};
+
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    NodeAdded(&'a NodeFacts),
+    NodeChanged {
+        old: &'a NodeFacts,
+        new: &'a NodeFacts,
+    },
+    /// A pod got a node, be it that the API says so.
+    PodPlaced(&'a PodInfo),
+    /// A placed pod went or finished.
+    PodLeft(&'a PodInfo),
+    PlacedPodChanged {
+        old: &'a PodInfo,
+        new: &'a PodInfo,
+    },
+    NamespaceChanged,
+    /// A claim, a volume, a class, what a node takes of volumes, or what is left of a class.
+    StorageChanged,
+    /// What Services or owners select.
+    SelectorsChanged,
+}
+
+impl<'a> Event<'a> {
+    /// The node as it is now, if it is new or `differs`.
+    pub fn node(self, differs: impl FnOnce(&NodeFacts, &NodeFacts) -> bool) -> Option<&'a NodeFacts> {
+        match self {
+            Self::NodeAdded(node) => Some(node),
+            Self::NodeChanged { old, new } if differs(old, new) => Some(new),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Which pods have to go so that a more important one fits.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    cycle::{Dice, Filters},
+    framework::Rejection,
+    pod::PodInfo,
+    snapshot::{Budget, NodeId, NodeInfo, Snapshot},
+    unfit::Unfit,
+};
+
+/// What PostFilter knows: the pod, why it fits nowhere, and its filters to ask again.
+pub struct Attempt<'a, 'b> {
+    pub pod: &'a PodInfo,
+    pub all: &'a Snapshot,
+    pub filters: &'a mut Filters<'b>,
+    pub unfit: &'a Unfit,
+    pub dice: &'a mut Dice,
+}
+
+/// Where room can be made, and how.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub node: Box<str>,
+    /// The most important first.
+    pub victims: Vec<Arc<PodInfo>>,
+    /// Less important pods that room was made for on the node; they have to look for another.
+    pub displaced: Vec<Arc<PodInfo>>,
+}
+
+/// Why no room is made.
+#[derive(Clone, Debug)]
+pub struct NoPlan {
+    pub message: String,
+    /// Room is being made already.
+    pub under_way: bool,
+}
+
+/// What making room on one node would cost.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) node: NodeId,
+    pub(crate) victims: Vec<Arc<PodInfo>>,
+    /// Victims whose disruption budgets say no.
+    pub(crate) violations: usize,
+}
+
+/// More important pods first: by priority, then those that run longer.
+fn importance(pod: &PodInfo) -> (Reverse<i32>, Timestamp) {
+    (Reverse(pod.priority), pod.started.unwrap_or(Timestamp::MAX))
+}
+
+impl Attempt<'_, '_> {
+    /// Up to `most` nodes where room can be made, and why it cannot on others that were tried.
+    pub(crate) fn candidates(&mut self, most: usize) -> (Vec<Candidate>, Vec<Rejection>) {
+        let hopeful = self.unfit.nodes.iter().filter(|(_, r)| !r.unresolvable).map(|(id, _)| *id);
+        let nodes: Vec<NodeId> = hopeful.collect();
+        let from = self.dice.below(nodes.len());
+        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        for id in nodes[from..].iter().chain(&nodes[..from]) {
+            match self.on(self.all.node(*id)) {
+                Ok(candidate) => found.push(candidate),
+                Err(rejection) => refused.push(rejection),
+            }
+            if found.len() >= most {
+                break;
+            }
+        }
+        (found, refused)
+    }
+
+    /// The fewest pods that must leave the node.
+    fn on(&mut self, node: &NodeInfo) -> Result<Candidate, Rejection> {
+        const NONE: Rejection =
+            Rejection::hopeless("DefaultPreemption", "No preemption victims found for incoming pod");
+        let lesser = |p: &&Arc<PodInfo>| p.priority < self.pod.priority;
+        let mut potential: Vec<Arc<PodInfo>> = node.pods.iter().filter(lesser).cloned().collect();
+        if potential.is_empty() {
+            return Err(NONE);
+        }
+        let mut then = node.clone();
+        for victim in &potential {
+            then.remove(&victim.reference);
+            self.filters.shift(victim, node, -1);
+        }
+        let mut gone = potential.clone();
+        let empty = self.filters.check_beside_nominated(self.pod, &then, self.all);
+        let mut candidate = Candidate { node: node.id, victims: Vec::new(), violations: 0 };
+        if empty.is_ok() {
+            potential.sort_by_key(|p| importance(p));
+            let (violating, others) = self.split(potential);
+            for (victims, violates) in [(violating, true), (others, false)] {
+                for victim in victims {
+                    then.add(victim.clone());
+                    self.filters.shift(&victim, node, 1);
+                    if self.filters.check_beside_nominated(self.pod, &then, self.all).is_ok() {
+                        gone.retain(|p| p.reference != victim.reference);
+                        continue;
+                    }
+                    then.remove(&victim.reference);
+                    self.filters.shift(&victim, node, -1);
+                    candidate.violations += usize::from(violates);
+                    candidate.victims.push(victim);
+                }
+            }
+        }
+        // The filters answer for the next node as if nothing had been supposed.
+        for pod in &gone {
+            self.filters.shift(pod, node, 1);
+        }
+        empty?;
+        candidate.victims.sort_by_key(|p| importance(p));
+        Ok(candidate)
+    }
+
+    /// Those whose budgets say no, and the others.
+    fn split(&self, pods: Vec<Arc<PodInfo>>) -> (Vec<Arc<PodInfo>>, Vec<Arc<PodInfo>>) {
+        let budgets = &self.all.surroundings().budgets;
+        if budgets.is_empty() {
+            return (Vec::new(), pods);
+        }
+        let mut left: Vec<(&str, &Budget, i64)> =
+            budgets.iter().map(|(key, budget)| (&*key.namespace, &**budget, budget.left)).collect();
+        pods.into_iter().partition(|pod| {
+            let key = &pod.reference.key;
+            let mut violates = false;
+            for (namespace, budget, left) in &mut left {
+                if *namespace == &*key.namespace
+                    && !budget.selector.is_empty()
+                    && budget.selector.matches(&pod.labels)
+                    && !budget.going.contains(&*key.name)
+                {
+                    *left -= 1;
+                    violates |= *left < 0;
+                }
+            }
+            violates
+        })
+    }
+
+    /// Makes a plan of the cheapest candidate.
+    pub(crate) fn plan(&self, candidates: Vec<Candidate>) -> Option<Plan> {
+        let best = candidates.into_iter().min_by_key(cost)?;
+        let nominated = self.all.nominated(best.node).iter();
+        let displaced = nominated.filter(|p| p.priority < self.pod.priority).cloned().collect();
+        Some(Plan { node: self.all.node(best.node).name().into(), victims: best.victims, displaced })
+    }
+}
+
+type Cost = (usize, i32, i64, usize, Reverse<Timestamp>);
+
+/// In this order: budgets violated, the highest priority among the victims, the sum of their priorities, their
+/// number, and how long the most important ones have run.
+pub(crate) fn cost(candidate: &Candidate) -> Cost {
+    let highest = candidate.victims.iter().map(|p| p.priority).max().unwrap_or(i32::MIN);
+    // So that more victims of negative priority cost more than fewer.
+    let sum = candidate.victims.iter().map(|p| i64::from(p.priority) + i64::from(i32::MAX) + 1).sum();
+    let important = candidate.victims.iter().filter(|p| p.priority == highest);
+    let earliest = important.map(|p| p.started.unwrap_or(Timestamp::MAX)).min().unwrap_or(Timestamp::MAX);
+    (candidate.violations, highest, sum, candidate.victims.len(), Reverse(earliest))
+}
+
+#[cfg(test)]
+#[path = "preemption_tests.rs"]
+mod tests;
