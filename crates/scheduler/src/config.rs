@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    extender::{Extender, ExtenderArgs},
     framework::{Enabled, Point, Profile},
     plugins::{DEFAULTS, args::Args, default_profile, make},
     queue::{Backoff, FIRST_BACKOFF, LAST_BACKOFF},
@@ -18,6 +19,7 @@ const DEFAULT_NAME: &str = "default-scheduler";
 pub struct Config {
     /// At least one.
     pub(crate) profiles: Vec<Profile>,
+    pub(crate) extenders: Vec<Extender>,
     pub(crate) backoff: Backoff,
     /// Decides between nodes that are equally good.
     pub(crate) seed: u64,
@@ -25,7 +27,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { profiles: vec![default_profile(DEFAULT_NAME)], backoff: Backoff::default(), seed: seed() }
+        let profiles = vec![default_profile(DEFAULT_NAME)];
+        Self { profiles, extenders: Vec::new(), backoff: Backoff::default(), seed: seed() }
     }
 }
 
@@ -59,7 +62,7 @@ struct File {
     pod_initial_backoff_seconds: Option<u64>,
     pod_max_backoff_seconds: Option<u64>,
     #[serde(default)]
-    extenders: Vec<Value>,
+    extenders: Vec<ExtenderArgs>,
     // What concerns a process of its own; here the cluster's process has it.
     #[serde(rename = "parallelism")]
     _parallelism: Option<Value>,
@@ -128,15 +131,19 @@ impl Config {
                 return Err(field(name, format!("{found:?} is not {wanted:?}")));
             }
         }
-        if !file.extenders.is_empty() {
-            return Err(field("extenders", "this scheduler does not ask extenders"));
+        let mut extenders = Vec::new();
+        for (i, args) in file.extenders.into_iter().enumerate() {
+            extenders.push(Extender::new(args).map_err(|what| field(format!("extenders[{i}]"), what))?);
+        }
+        if extenders.iter().filter(|e| e.binds()).count() > 1 {
+            return Err(field("extenders", "only one extender can implement bind"));
         }
         let percentage = percentage(file.percentage_of_nodes_to_score, "percentageOfNodesToScore")?;
         let mut profiles = Vec::new();
         let mut names = BTreeSet::new();
         for (i, profile) in file.profiles.iter().enumerate() {
             let path = format!("profiles[{i}]");
-            let profile = read_profile(profile, &path, percentage)?;
+            let profile = read_profile(profile, &path, percentage, &extenders)?;
             if !names.insert(profile.scheduler.clone()) {
                 return Err(field(
                     format!("{path}.schedulerName"),
@@ -162,7 +169,7 @@ impl Config {
                 "must be greater than or equal to podInitialBackoffSeconds",
             ));
         }
-        Ok(Self { profiles, backoff, ..Self::default() })
+        Ok(Self { profiles, extenders, backoff, ..Self::default() })
     }
 }
 
@@ -173,7 +180,12 @@ fn percentage(given: Option<usize>, path: &str) -> Result<usize, ConfigError> {
     }
 }
 
-fn read_profile(file: &ProfileFile, path: &str, otherwise: usize) -> Result<Profile, ConfigError> {
+fn read_profile(
+    file: &ProfileFile,
+    path: &str,
+    otherwise: usize,
+    extenders: &[Extender],
+) -> Result<Profile, ConfigError> {
     let mut args = Args::default();
     let mut configured = BTreeSet::new();
     for (i, config) in file.plugin_config.iter().enumerate() {
@@ -183,6 +195,7 @@ fn read_profile(file: &ProfileFile, path: &str, otherwise: usize) -> Result<Prof
         }
         args.set(&config.name, config.args.clone()).map_err(|what| field(format!("{path}.args"), what))?;
     }
+    args.fit.ignored_resources.extend(extenders.iter().flat_map(Extender::ignored).map(str::to_owned));
     let plugins = enabled(file, &format!("{path}.plugins"), &args)?;
     let percentage =
         percentage(file.percentage_of_nodes_to_score, &format!("{path}.percentageOfNodesToScore"))?;

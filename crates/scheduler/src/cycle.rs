@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    framework::{Filter, Point, PreFilter, Profile, Rejection, Remedy},
+    framework::{Filter, Point, PreFilter, Profile, Rejection},
     pod::PodInfo,
     preemption::{Attempt, Plan},
     snapshot::{NodeId, NodeInfo, Snapshot},
@@ -41,11 +41,17 @@ impl Filters<'_> {
         self.0.iter().try_for_each(|filter| filter.check(node))
     }
 
-    /// All answers that are no.
+    /// How many say no, and how much would have to change; `None` if one knows no change.
+    pub fn distance(&self, node: &NodeInfo) -> Option<(usize, i64)> {
+        let mut against = self.0.iter().filter(|filter| filter.check(node).is_err());
+        against.try_fold((0, 0), |(count, sum), filter| Some((count + 1, sum + filter.distance(node)?)))
+    }
+
+    /// All answers that are no, each with what would turn it around.
     pub fn answers<'b>(
         &'b self,
         node: &'b NodeInfo,
-    ) -> impl Iterator<Item = (Rejection, Option<Remedy>)> + 'b {
+    ) -> impl Iterator<Item = (Rejection, Option<String>)> + 'b {
         self.0.iter().filter_map(|filter| Some((filter.check(node).err()?, filter.remedy(node))))
     }
 
@@ -231,7 +237,8 @@ impl Search {
         }
         unfit.tried = tried.join(", ");
         let (message, plugins) = (unfit.message(), unfit.plugins());
-        let news = pod.told.as_deref() != Some(&*message);
+        // Of a pod that room is being made for, nobody asks why it does not fit.
+        let news = plan.is_none() && pod.told.as_deref() != Some(&*message);
         let report = news.then(|| unfit.report(&pod.reference.uid, &profile.scheduler, filters, all));
         Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up }))
     }

@@ -15,6 +15,7 @@ use tracing::debug;
 
 use crate::{
     cycle::Refusal,
+    extender::ExtenderError,
     framework::Errand,
     pod::{Pod, PodInfo, SharedPod},
     preemption::Plan,
@@ -33,6 +34,8 @@ enum Failed {
     Binding(#[source] kube::Error),
     #[error("preparing the volumes: {0}")]
     Volumes(#[source] kube::Error),
+    #[error(transparent)]
+    Extender(#[from] ExtenderError),
     #[error("the volumes of the pod were not bound in time")]
     Late,
 }
@@ -80,6 +83,9 @@ impl Shared {
             }
             let bound = tokio::time::timeout(BINDING, self.until_bound(pod));
             bound.await.map_err(|_| Failed::Late)?;
+        }
+        if let Some(extender) = self.extenders.iter().find(|e| e.binds() && e.minds(pod)) {
+            return Ok(extender.bind(pod, node).await?);
         }
         let key = pod.key();
         let binding = Binding {
@@ -176,7 +182,7 @@ impl Shared {
 
     /// Deletes the victims, and lets those look elsewhere that the room was meant for before.
     async fn make_room(&self, pod: &SharedPod, plan: Plan) {
-        let victims = plan.victims.iter().filter(|victim| !victim.going).map(async |victim| {
+        let victims = plan.victims.iter().filter(|victim| !victim.going).map(async |victim: &SharedPod| {
             let message = format!("{}: preempting to accommodate a higher priority pod", pod.scheduler);
             let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
                 "message": message, "lastTransitionTime": now()});
@@ -191,15 +197,21 @@ impl Shared {
                     if let Some(events) = self.events(&pod.scheduler) {
                         events.normal(&reference(victim), "Preempted", message);
                     }
+                    None
                 }
-                // If it still stands, the next attempt of the pod finds it again.
-                Err(error) => debug!(victim = %victim.key(), %error, "deleting a victim"),
+                Err(kube::Error::Api(status)) if status.code == 404 => None,
+                // The next attempt of the pod finds it again.
+                Err(error) => {
+                    debug!(victim = %victim.key(), %error, "deleting a victim");
+                    Some(victim.clone())
+                }
             }
         });
-        futures::future::join_all(victims).await;
+        let spared: Vec<SharedPod> = futures::future::join_all(victims).await.into_iter().flatten().collect();
         for other in &plan.displaced {
             self.patch_status(other, json!({"nominatedNodeName": null})).await;
         }
+        self.retry(pod, &spared);
     }
 }
 

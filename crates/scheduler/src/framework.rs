@@ -113,18 +113,16 @@ pub trait Filter {
     /// Supposes that `by` (1 or -1) of another pod were on the node, besides what [`NodeInfo`] tells.
     fn shift(&mut self, _other: &PodInfo, _node: &NodeInfo, _by: i64) {}
 
-    /// The least change by which a node would pass that does not.
-    fn remedy(&self, _: &NodeInfo) -> Option<Remedy> {
+    /// How much would have to change for a node to pass that does not, in thousandths of what there is; `None` if
+    /// no change is known.
+    fn distance(&self, _: &NodeInfo) -> Option<i64> {
         None
     }
-}
 
-/// A change by which a pod would fit: `250m more cpu`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remedy {
-    /// To compare with others of the same plugin.
-    pub size: i64,
-    pub text: String,
+    /// That change: `250m more cpu`.
+    fn remedy(&self, _: &NodeInfo) -> Option<String> {
+        None
+    }
 }
 
 /// How well nodes suit one pod.

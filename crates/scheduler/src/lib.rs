@@ -10,6 +10,8 @@ mod config;
 pub mod cycle;
 mod effects;
 pub mod event;
+mod extended;
+pub mod extender;
 pub mod framework;
 pub mod plugins;
 pub mod pod;

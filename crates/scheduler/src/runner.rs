@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     cycle::{Found, Refusal, Search},
     event::Event,
+    extender::Extender,
     framework::{Errand, Point, Profile},
     pod::{Pod, PodInfo, SharedPod},
     queue::Queue,
@@ -31,7 +32,7 @@ const MOST_WRITES: usize = 256;
 pub(crate) struct State {
     pub(crate) queue: Queue,
     pub(crate) snapshot: Snapshot,
-    search: Search,
+    pub(crate) search: Search,
 }
 
 pub(crate) struct Shared {
@@ -39,6 +40,7 @@ pub(crate) struct Shared {
     /// By the name of the scheduler.
     events: BTreeMap<Box<str>, Recorder>,
     profiles: Vec<Profile>,
+    pub(crate) extenders: Vec<Extender>,
     state: Mutex<State>,
     wake: Notify,
     writes: Arc<Semaphore>,
@@ -55,7 +57,7 @@ pub struct Scheduler {
 }
 
 /// What is to be written after a cycle.
-enum Outcome {
+pub(crate) enum Outcome {
     Bind(Box<str>, Vec<Errand>),
     Refuse(Box<Refusal>),
 }
@@ -73,6 +75,7 @@ impl Scheduler {
             client: client.clone(),
             events,
             profiles: config.profiles,
+            extenders: config.extenders,
             state: Mutex::new(State {
                 queue: Queue::new(config.backoff),
                 snapshot: Snapshot::default(),
@@ -213,7 +216,12 @@ impl Shared {
 
     /// One cycle for one pod. The write that follows runs beside the next cycles.
     async fn place(self: Arc<Self>, pod: SharedPod, tasks: &mut JoinSet<()>) {
-        let Some(outcome) = self.decide(&pod) else { return };
+        let extenders: Vec<&Extender> = self.extenders.iter().filter(|e| e.minds(&pod)).collect();
+        let decided = match &extenders[..] {
+            [] => self.decide(&pod),
+            extenders => self.decide_with(&pod, extenders).await,
+        };
+        let Some(outcome) = decided else { return };
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
         let this = self.clone();
         tasks.spawn(async move {
@@ -230,27 +238,42 @@ impl Shared {
         let profile = self.profile(&pod.scheduler)?;
         let mut state = self.lock();
         let state = &mut *state;
+        self.prepare(profile, state, pod);
+        let found = state.search.schedule(profile, pod, &state.snapshot);
+        Some(self.settle(profile, state, pod, found))
+    }
+
+    /// Has counted what the plugins will ask about the pod.
+    pub(crate) fn prepare(&self, profile: &Profile, state: &mut State, pod: &SharedPod) {
         let mut more = Vec::new();
-        for (plugin, _) in profile.at(Point::PreFilter).chain(profile.at(Point::PreScore)) {
-            more.extend(plugin.counts(pod, state.snapshot.surroundings()));
+        for enabled in &profile.plugins {
+            more.extend(enabled.plugin.counts(pod, state.snapshot.surroundings()));
         }
         state.snapshot.prepare(pod, &more);
-        match state.search.schedule(profile, pod, &state.snapshot) {
-            Found::Node(id) => Some(self.assume(profile, state, pod, id)),
-            Found::Nothing(refusal) => {
-                let now = Instant::now();
-                state.queue.unschedulable(&pod.reference, refusal.plugins.clone(), now);
-                if let Some(plan) = &refusal.plan {
-                    state.snapshot.nominate(pod, &plan.node);
-                    for other in &plan.displaced {
-                        state.snapshot.withdraw(&other.reference);
-                    }
-                } else if refusal.gives_up {
-                    state.snapshot.withdraw(&pod.reference);
-                }
-                Some(Outcome::Refuse(refusal))
+    }
+
+    /// Takes what was found into the snapshot and the queue.
+    pub(crate) fn settle(
+        &self,
+        profile: &Profile,
+        state: &mut State,
+        pod: &SharedPod,
+        found: Found,
+    ) -> Outcome {
+        let refusal = match found {
+            Found::Node(id) => return self.assume(profile, state, pod, id),
+            Found::Nothing(refusal) => refusal,
+        };
+        if let Some(plan) = &refusal.plan {
+            // The pod stays in flight until its victims have been told to go.
+            state.snapshot.follow(pod, plan);
+        } else {
+            state.queue.unschedulable(&pod.reference, refusal.plugins.clone(), Instant::now());
+            if refusal.gives_up {
+                state.snapshot.withdraw(&pod.reference);
             }
         }
+        Outcome::Refuse(refusal)
     }
 
     fn assume(&self, profile: &Profile, state: &mut State, pod: &SharedPod, id: NodeId) -> Outcome {
@@ -263,6 +286,16 @@ impl Shared {
         // What waits to be beside this pod need not wait for the API to say that it is there.
         self.happened(state, &Event::PodPlaced(pod));
         Outcome::Bind(node, errands)
+    }
+
+    /// Room has been made for the pod, or could not be; `spared` are victims that are still there.
+    pub(crate) fn retry(&self, pod: &SharedPod, spared: &[SharedPod]) {
+        let mut state = self.lock();
+        for victim in spared {
+            state.snapshot.set_pod(victim);
+        }
+        state.queue.failed(&pod.reference, Instant::now());
+        self.wake.notify_one();
     }
 
     /// The pod does not go where it was assumed to go. `is_gone`: nor anywhere else.

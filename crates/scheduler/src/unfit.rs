@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cycle::Filters,
-    framework::{Rejection, Remedy},
+    framework::Rejection,
     snapshot::{NodeId, Snapshot},
 };
 
@@ -70,26 +70,24 @@ impl Unfit {
         if let Some(rejection) = &self.everywhere {
             causes.push(cause(rejection.plugin, rejection.reasons.iter().collect::<Vec<_>>().join(", ")));
         }
-        // Fewest things in the way, each of them known how to mend, and then the least of them.
-        let mut least: Option<((usize, i64), &str, Vec<Remedy>)> = None;
         for (id, _) in &self.nodes {
             let node = all.node(*id);
-            let answers: Vec<_> = filters.answers(node).collect();
-            for (rejection, _) in answers.iter().take((MOST_CAUSES - 1).saturating_sub(causes.len())) {
+            for (rejection, _) in filters.answers(node) {
                 let reasons = rejection.reasons.iter().collect::<Vec<_>>().join(", ");
                 causes.push(cause(rejection.plugin, format!("{}: {reasons}", node.name())));
             }
-            let remedies: Option<Vec<Remedy>> = answers.into_iter().map(|(_, remedy)| remedy).collect();
-            let Some(remedies) = remedies.filter(|r| !r.is_empty()) else { continue };
-            let size = (remedies.len(), remedies.iter().map(|r| r.size).sum());
-            if least.as_ref().is_none_or(|(smallest, ..)| size < *smallest) {
-                least = Some((size, node.name(), remedies));
+            if causes.len() >= MOST_CAUSES {
+                break;
             }
         }
-        if let Some((_, node, remedies)) = least {
-            let texts: Vec<String> = remedies.into_iter().map(|r| r.text).collect();
-            causes.insert(0, cause("WouldFit", format!("{node}: with {}", texts.join(", and "))));
+        // Fewest things in the way, each of them known how to mend, and then the least of them.
+        let nodes = self.nodes.iter().map(|(id, _)| all.node(*id));
+        let nearest = nodes.filter_map(|node| Some((filters.distance(node)?, node))).min_by_key(|(d, _)| *d);
+        if let Some((_, node)) = nearest {
+            let texts: Vec<String> = filters.answers(node).filter_map(|(_, remedy)| remedy).collect();
+            causes.insert(0, cause("WouldFit", format!("{}: with {}", node.name(), texts.join(", and "))));
         }
+        causes.truncate(MOST_CAUSES);
         json!({"apiVersion": "why.tiphys.io/v1", "kind": "Report", "uid": uid, "explains": "PodScheduled",
                "causes": causes})
     }

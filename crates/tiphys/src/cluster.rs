@@ -102,6 +102,7 @@ impl Cluster {
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
         };
+        let scheduler = settings.scheduler()?;
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;
         pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
             .context("writing the administrator's kubeconfig")?;
@@ -115,7 +116,7 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        cluster.start_control_plane(&pki.cluster);
+        cluster.start_control_plane(&pki.cluster, scheduler);
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
             cluster.stop().await;
@@ -160,8 +161,8 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    fn start_control_plane(&mut self, authority: &Arc<Authority>) {
-        let scheduler = Scheduler::new(self.client(&Component::Scheduler), tiphys_scheduler::Config::default());
+    fn start_control_plane(&mut self, authority: &Arc<Authority>, scheduler: tiphys_scheduler::Config) {
+        let scheduler = Scheduler::new(self.client(&Component::Scheduler), scheduler);
         self.spawn(async move {
             scheduler.run().await;
             Ok(())

@@ -55,6 +55,9 @@ pub(crate) struct Settings {
     /// A TracingConfiguration: which requests are traced, and the collector (OTLP over HTTP) that is told.
     #[arg(long)]
     pub(crate) tracing_config_file: Option<PathBuf>,
+    /// A KubeSchedulerConfiguration: the scheduler's profiles, their plugins, and what these are told.
+    #[arg(long)]
+    pub(crate) scheduler_config: Option<PathBuf>,
 }
 
 /// What is recorded of requests to the API, and where.
@@ -176,6 +179,7 @@ impl Settings {
             permissions: PermissionFlags::default(),
             audit: AuditFlags::default(),
             tracing_config_file: None,
+            scheduler_config: None,
         }
     }
 
@@ -206,6 +210,14 @@ impl Settings {
             self.service_cidr
         );
         Ok(())
+    }
+
+    /// How pods are scheduled.
+    pub(crate) fn scheduler(&self) -> Result<tiphys_scheduler::Config> {
+        let Some(file) = &self.scheduler_config else { return Ok(tiphys_scheduler::Config::default()) };
+        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        tiphys_scheduler::Config::read(&text)
+            .with_context(|| format!("the scheduler's configuration {}", file.display()))
     }
 
     /// Which requests are traced.

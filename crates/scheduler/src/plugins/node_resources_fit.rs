@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{
     event::Event,
-    framework::{BEST, Filter, Plugin, Point, PreFilter, Reasons, Rejection, Remedy, Score},
+    framework::{BEST, Filter, Plugin, Point, PreFilter, Reasons, Rejection, Score},
     pod::PodInfo,
     resources::Resources,
     snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot},
@@ -95,21 +95,21 @@ impl Filter for Needs<'_> {
         }
     }
 
-    fn remedy(&self, node: &NodeInfo) -> Option<Remedy> {
-        let mut texts = Vec::new();
-        let mut size = 0;
-        if is_full(node) {
-            texts.push("room for 1 more pod".to_owned());
-            size += 10;
-        }
-        for Lack { resource, missing, of, .. } in self.lacks(&node.facts, &node.requested) {
-            let unit = if resource == "cpu" { "m" } else { "" };
-            texts.push(format!("{missing}{unit} more {resource}"));
-            // By thousandths of what there is.
-            size +=
-                i64::try_from(i128::from(missing) * 1000 / i128::from(of.max(1))).unwrap_or(i64::MAX / 16);
-        }
-        (!texts.is_empty()).then(|| Remedy { size, text: texts.join(" and ") })
+    fn distance(&self, node: &NodeInfo) -> Option<i64> {
+        let lacks = self.lacks(&node.facts, &node.requested);
+        let parts = lacks.map(|lack| i128::from(lack.missing) * 1000 / i128::from(lack.of.max(1)));
+        let sum = parts.sum::<i128>() + if is_full(node) { 10 } else { 0 };
+        Some(i64::try_from(sum).unwrap_or(i64::MAX / 16))
+    }
+
+    fn remedy(&self, node: &NodeInfo) -> Option<String> {
+        let full = is_full(node).then(|| "room for 1 more pod".to_owned());
+        let lacks = self.lacks(&node.facts, &node.requested);
+        let more = lacks.map(|Lack { resource, missing, .. }| {
+            format!("{missing}{} more {resource}", if resource == "cpu" { "m" } else { "" })
+        });
+        let texts: Vec<String> = full.into_iter().chain(more).collect();
+        (!texts.is_empty()).then(|| texts.join(" and "))
     }
 }
 

@@ -5,7 +5,7 @@ use tiphys_client::placement::any_tolerates;
 
 use crate::{
     event::Event,
-    framework::{Filter, Plugin, Point, PreFilter, Rejection, Remedy, Score, scale},
+    framework::{Filter, Plugin, Point, PreFilter, Rejection, Score, scale},
     pod::PodInfo,
     snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot},
 };
@@ -29,10 +29,14 @@ impl Filter for Bears<'_> {
         }
     }
 
-    fn remedy(&self, node: &NodeInfo) -> Option<Remedy> {
+    fn distance(&self, _: &NodeInfo) -> Option<i64> {
+        Some(1000)
+    }
+
+    fn remedy(&self, node: &NodeInfo) -> Option<String> {
         let taint = unborne(self.0, &node.facts)?;
         let value = taint.value.as_deref().unwrap_or_default();
-        Some(Remedy { size: 1000, text: format!("a toleration of {}={value}:{}", taint.key, taint.effect) })
+        Some(format!("a toleration of {}={value}:{}", taint.key, taint.effect))
     }
 }
 

@@ -20,6 +20,7 @@ pub use self::{
 };
 use crate::{
     pod::PodInfo,
+    preemption::Plan,
     selector::{Labels, Selector},
     terms::{Namespaces, Scope, Term},
     volumes::{Storage, VolumeUse},
@@ -340,6 +341,17 @@ impl Snapshot {
         if let Some(id) = self.find(node).map(|node| node.id) {
             self.nominations.insert(pod.reference.clone(), id);
             self.nominated.entry(id).or_default().push(pod.clone());
+        }
+    }
+
+    /// Room is made for the pod as planned: its victims are on their way, others have to look elsewhere.
+    pub(crate) fn follow(&mut self, pod: &Arc<PodInfo>, plan: &Plan) {
+        self.nominate(pod, &plan.node);
+        for victim in &plan.victims {
+            self.set_pod(&Arc::new(PodInfo { going: true, is_victim: true, ..PodInfo::clone(victim) }));
+        }
+        for other in &plan.displaced {
+            self.withdraw(&other.reference);
         }
     }
 
