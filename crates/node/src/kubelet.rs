@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use tiphys_client::{Informer, Recorder};
 use tiphys_cri::v1;
@@ -249,13 +250,19 @@ async fn watch_node(
     doubted: Arc<Notify>,
 ) {
     let api: Api<Node> = Api::all(client);
-    let mut events = std::pin::pin!(watcher::watch_object(api, &name).default_backoff());
+    let mut events = std::pin::pin!(watcher::watch_object(api.clone(), &name).default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(Some(mut node)) => {
                 node.metadata.managed_fields = None;
                 if registration::is_doubted(&node) {
                     doubted.notify_one();
+                }
+                if let Some(patch) = registration::lent(&node) {
+                    let how = PatchParams::default();
+                    if let Err(error) = api.patch_status(&name, &how, &Patch::Strategic(patch)).await {
+                        tracing::debug!(%error, "resources that others lend the node were not told");
+                    }
                 }
                 node.status = None;
                 seen.send_replace(Some(Arc::new(node)));

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
     NodeStatus, NodeSystemInfo,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -253,6 +254,24 @@ pub(crate) fn is_doubted(node: &Node) -> bool {
     conditions.iter().any(|c| c.type_ == "Ready" && c.status == "Unknown")
 }
 
+/// What others say that the node has (extended resources in its capacity), pods may use; and no longer, when that is
+/// taken back. A patch of the status, if something has to change.
+pub(crate) fn lent(node: &Node) -> Option<Value> {
+    let status = node.status.as_ref()?;
+    let foreign = |amounts: &Option<BTreeMap<String, Quantity>>| {
+        let amounts = amounts.iter().flatten().filter(|(name, _)| name.contains('/'));
+        amounts.map(|(name, amount)| (name.clone(), amount.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let (has, gives) = (foreign(&status.capacity), foreign(&status.allocatable));
+    if has == gives {
+        return None;
+    }
+    let back = gives.keys().filter(|name| !has.contains_key(*name)).map(|name| (name.clone(), Value::Null));
+    let changes: serde_json::Map<String, Value> =
+        has.iter().map(|(name, amount)| (name.clone(), json!(amount))).chain(back).collect();
+    Some(json!({"status": {"allocatable": changes}}))
+}
+
 /// A patch of the whole status; addresses replace those before, they are not merged.
 fn status_patch(status: &NodeStatus) -> Value {
     let mut tree = serde_json::to_value(status).unwrap_or_default();
@@ -321,6 +340,20 @@ fn architecture() -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_lend_may_be_used_until_it_is_taken_back() {
+        let node = |capacity: Value, allocatable: Value| {
+            let node = json!({"status": {"capacity": capacity, "allocatable": allocatable}});
+            lent(&serde_json::from_value(node).unwrap())
+        };
+        assert_eq!(node(json!({"cpu": "4"}), json!({"cpu": "3"})), None);
+        let told = node(json!({"cpu": "4", "example.com/x": "3"}), json!({"cpu": "3"}));
+        assert_eq!(told, Some(json!({"status": {"allocatable": {"example.com/x": "3"}}})));
+        assert_eq!(node(json!({"example.com/x": "3"}), json!({"example.com/x": "3"})), None);
+        let back = node(json!({"cpu": "4"}), json!({"cpu": "3", "example.com/x": "3"}));
+        assert_eq!(back, Some(json!({"status": {"allocatable": {"example.com/x": null}}})));
+    }
 
     #[test]
     fn a_condition_keeps_its_transition_time_until_it_changes() {
