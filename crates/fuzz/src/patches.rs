@@ -75,8 +75,8 @@ pub(crate) fn apply(data: &[u8]) {
 
 pub(crate) fn managed_fields(data: &[u8]) {
     let Some([fields]) = values(data) else { return };
-    let Ok(set) = Set::decode(&fields) else { return };
+    let Ok(set) = Set::decode(fields) else { return };
     let encoded = set.encode();
-    let again = Set::decode(&encoded).expect("what was written can be read");
+    let again = Set::decode(encoded.clone()).expect("what was written can be read");
     assert_eq!(again.encode(), encoded, "read twice");
 }

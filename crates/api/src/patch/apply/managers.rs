@@ -56,31 +56,30 @@ impl Entry {
         text
     }
 
-    fn decode(entry: &Value) -> Result<Self, DecodeError> {
-        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
-        let operation = match text("operation") {
-            "Apply" => Operation::Apply,
-            "Update" => Operation::Update,
+    fn decode(mut entry: Value) -> Result<Self, DecodeError> {
+        let operation = match entry.get("operation").and_then(Value::as_str) {
+            Some("Apply") => Operation::Apply,
+            Some("Update") => Operation::Update,
             _ => return Err(DecodeError::Operation),
         };
-        if text("apiVersion").is_empty() {
+        let mut take = |key: &str| entry.get_mut(key).map(Value::take);
+        let mut text = |key: &str| match take(key) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let (api_version, fields_type) = (text("apiVersion"), text("fieldsType"));
+        let (manager, subresource, time) = (text("manager"), text("subresource"), text("time"));
+        if api_version.is_empty() {
             return Err(DecodeError::ApiVersion);
         }
-        if text("fieldsType") != "FieldsV1" {
-            return Err(DecodeError::FieldsType(text("fieldsType").to_owned()));
+        if fields_type != "FieldsV1" {
+            return Err(DecodeError::FieldsType(fields_type));
         }
-        let set = match entry.get("fieldsV1") {
+        let set = match take("fieldsV1") {
             None | Some(Value::Null) => Set::default(),
             Some(fields) => Set::decode(fields)?,
         };
-        Ok(Self {
-            manager: text("manager").to_owned(),
-            operation,
-            api_version: text("apiVersion").to_owned(),
-            subresource: text("subresource").to_owned(),
-            time: text("time").to_owned(),
-            set,
-        })
+        Ok(Self { manager, operation, api_version, subresource, time, set })
     }
 
     fn encode(self) -> Value {
@@ -124,8 +123,11 @@ const ANCIENT: &str = "ancient-changes";
 
 impl Managers {
     /// Reads `metadata.managedFields`; an absent one is empty.
-    pub(super) fn decode(fields: Option<&Value>) -> Result<Self, DecodeError> {
-        let entries = fields.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    pub(super) fn decode(fields: Option<Value>) -> Result<Self, DecodeError> {
+        let entries = match fields {
+            Some(Value::Array(entries)) => entries,
+            _ => Vec::new(),
+        };
         let mut managers = Self::default();
         for entry in entries {
             let entry = Entry::decode(entry)?;

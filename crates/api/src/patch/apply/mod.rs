@@ -149,10 +149,10 @@ pub fn updated(live: Option<&Value>, new: &mut Value, writer: &Writer<'_>, types
         put_managed(new, kept.cloned());
         return;
     }
-    let current = || Managers::decode(kept).unwrap_or_default();
+    let current = || Managers::decode(kept.cloned()).unwrap_or_default();
     let managers = match sent {
         Some(sent) if resets(&sent) => Managers::default(),
-        Some(sent) => match Managers::decode(Some(&sent)) {
+        Some(sent) => match Managers::decode(Some(sent)) {
             Ok(managers) if !managers.0.is_empty() => managers,
             // A client that does not know managed fields must not lose them.
             _ => current(),
@@ -299,7 +299,7 @@ pub fn applied(
     let exists = live.is_some();
     let mut before = live.unwrap_or_else(|| Value::Object(Map::new()));
     let recorded = take_managed(&mut before);
-    let mut managers = Managers::decode(recorded.as_ref())
+    let mut managers = Managers::decode(recorded)
         .map_err(|e| Error::Config(format!("failed to decode managed fields: {e}")))?;
     if managers.0.is_empty() && exists {
         let first = Writer { manager: BEFORE_FIRST_APPLY, subresource: "", ..*writer };

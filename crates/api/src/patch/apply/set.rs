@@ -30,13 +30,17 @@ impl Set {
         self.0.is_empty()
     }
 
-    /// Reads a `fieldsV1` and brings its elements into the one form that they are compared in.
-    pub fn decode(fields: &Value) -> Result<Self, SetError> {
+    /// Reads a `fieldsV1` and brings its elements into the one form that they are compared in, which is the one that
+    /// they are stored in.
+    pub fn decode(fields: Value) -> Result<Self, SetError> {
         let Value::Object(fields) = fields else { return Err(SetError::NotAnObject) };
+        if !fields.contains_key(SELF) && is_canonical(&fields) {
+            return Ok(Self(fields));
+        }
         let mut set = Node::new();
         for (element, below) in fields {
             if element != SELF {
-                decode_child(&mut set, element, below)?;
+                decode_child(&mut set, &element, below)?;
             }
         }
         Ok(Self(set))
@@ -91,9 +95,23 @@ impl Set {
     }
 }
 
-fn decode_child(set: &mut Node, element: &str, below: &Value) -> Result<(), SetError> {
+/// Whether everything below a node has the form that [`Set::decode`] gives it.
+fn is_canonical(node: &Node) -> bool {
+    node.iter().all(|(element, below)| {
+        let Value::Object(below) = below else { return false };
+        if element == SELF {
+            // It tells something only beside children.
+            return below.is_empty() && node.len() > 1;
+        }
+        let plain = element.starts_with("f:") || canonical(element).is_ok_and(|plain| plain == *element);
+        plain && is_canonical(below)
+    })
+}
+
+fn decode_child(set: &mut Node, element: &str, below: Value) -> Result<(), SetError> {
+    let marked = below.get(SELF).is_some();
     let children = Set::decode(below)?.0;
-    let member = below.get(SELF).is_some() || children.is_empty();
+    let member = marked || children.is_empty();
     let mut one = Node::new();
     one.insert(canonical(element)?, Value::Object(node(member, children).unwrap_or_default()));
     union(set, one);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn set(value: Value) -> Set {
-    Set::decode(&value).unwrap()
+    Set::decode(value).unwrap()
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn what_is_no_set_is_refused() {
         json!({"v:{}": {}}),
         json!({"i:-1": {}}),
     ] {
-        assert!(Set::decode(&bad).is_err(), "{bad}");
+        assert!(Set::decode(bad.clone()).is_err(), "{bad}");
     }
 }
 

@@ -490,7 +490,7 @@ fn invalid_managed_fields(entries: &Value) -> Option<String> {
         if entry["fieldsType"] != "FieldsV1" {
             return Some(format!("invalid fieldsType: {}", entry["fieldsType"]));
         }
-        Set::decode(&entry["fieldsV1"]).err().map(|e| e.to_string())
+        Set::decode(entry["fieldsV1"].clone()).err().map(|e| e.to_string())
     })
 }
 
