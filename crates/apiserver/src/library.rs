@@ -3,17 +3,22 @@
 //! Documents of thousands of rows are put together of what each row contributes, so that a definition that comes or
 //! changes costs its own part and the copying of all others. As long as nothing changes, a document is made once. A
 //! minute after the last question everything is let go: on a cluster at rest nobody asks.
+//!
+//! With thousands of rows the first document takes seconds: it is made beside the requests, and who asks for it
+//! meanwhile waits without holding anything up.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use tiphys_api::kind::Kinds;
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
+    aggregation::Descriptions,
     discovery::{self, Document},
     openapi,
     per_row::PerRow,
@@ -42,6 +47,8 @@ pub(crate) enum Name {
 struct Shelf {
     /// The rows that the documents are of. While they are held here, others have another address.
     of: Option<Arc<Kinds>>,
+    /// What other servers say, in OpenAPI v2.
+    others: Descriptions,
     made: HashMap<Name, Document>,
     discovered: PerRow<Arc<str>>,
     described: openapi::Pieces,
@@ -51,27 +58,44 @@ struct Shelf {
 #[derive(Clone, Default)]
 pub(crate) struct Library(Arc<Mutex<Shelf>>);
 
+/// Why a document was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("a part of it is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("its making was given up: {0}")]
+    GivenUp(#[from] tokio::task::JoinError),
+}
+
 impl Library {
-    /// The document, as of these rows; `None` where there is none.
+    /// The document, as of these rows and of what `others` say; `None` where there is none.
     ///
     /// # Errors
     /// A part of it is no JSON, which is a bug.
-    pub(crate) fn get(&self, kinds: &Arc<Kinds>, name: Name) -> Result<Option<Document>, serde_json::Error> {
-        // Whoever asks while a document is made gets it then; nothing that panics leaves half of one.
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) async fn get(
+        &self,
+        kinds: &Arc<Kinds>,
+        others: &Descriptions,
+        name: Name,
+    ) -> Result<Option<Document>, Error> {
+        let mut shelf = Arc::clone(&self.0).lock_owned().await;
         if shelf.asked.replace(Instant::now()).is_none() {
             // It ends when the shelf has been emptied.
             drop(tokio::spawn(forget(Arc::downgrade(&self.0))));
         }
-        shelf.turn_to(kinds);
+        shelf.turn_to(kinds, others);
         if let Some(document) = shelf.made.get(&name) {
             return Ok(Some(document.clone()));
         }
-        let made = shelf.make(kinds, &name)?;
-        if let Some(document) = &made {
-            shelf.made.insert(name, document.clone());
-        }
-        Ok(made)
+        let kinds = Arc::clone(kinds);
+        let made = tokio::task::spawn_blocking(move || {
+            let made = shelf.make(&kinds, &name)?;
+            if let Some(document) = &made {
+                shelf.made.insert(name, document.clone());
+            }
+            Ok::<_, serde_json::Error>(made)
+        });
+        Ok(made.await??)
     }
 }
 
@@ -81,7 +105,7 @@ async fn forget(shelf: Weak<Mutex<Shelf>>) {
     loop {
         sleep_until(until).await;
         let Some(shelf) = shelf.upgrade() else { return };
-        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = shelf.lock().await;
         match shelf.asked.map(|asked| asked + KEPT) {
             Some(later) if later > Instant::now() => until = later,
             _ => {
@@ -93,8 +117,12 @@ async fn forget(shelf: Weak<Mutex<Shelf>>) {
 }
 
 impl Shelf {
-    /// Lets go what is not true of these rows.
-    fn turn_to(&mut self, kinds: &Arc<Kinds>) {
+    /// Lets go what is not true of these rows and of what others say.
+    fn turn_to(&mut self, kinds: &Arc<Kinds>, others: &Descriptions) {
+        if !Arc::ptr_eq(&self.others, others) {
+            self.others = Arc::clone(others);
+            self.made.retain(|name, _| !matches!(name, Name::V2 | Name::V2Protobuf));
+        }
         let before = match &self.of {
             Some(before) if Arc::ptr_eq(before, kinds) => return,
             before => before.clone(),
@@ -117,8 +145,8 @@ impl Shelf {
         let pieces = &mut self.described;
         Ok(Some(match name {
             Name::Discovery { core } => discovery::aggregated(kinds, *core, &mut self.discovered),
-            Name::V2 => openapi::v2(kinds, pieces),
-            Name::V2Protobuf => openapi::v2_protobuf(kinds, pieces)?,
+            Name::V2 => openapi::v2(kinds, pieces, &self.others)?,
+            Name::V2Protobuf => openapi::v2_protobuf(kinds, pieces, &self.others)?,
             Name::V3Index => openapi::v3_index(kinds),
             Name::V3 { group, version } => return Ok(openapi::v3(kinds, group, version, pieces)),
         }))

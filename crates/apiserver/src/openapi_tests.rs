@@ -24,7 +24,7 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 #[test]
 fn every_reference_leads_somewhere() {
     let kinds = Kinds::builtin();
-    let mut documents = vec![parsed(&v2(&kinds, &mut Pieces::default()))];
+    let mut documents = vec![parsed(&v2(&kinds, &mut Pieces::default(), &[]).unwrap())];
     for group in kinds.groups() {
         for version in &group.versions {
             documents.push(parsed(&v3(&kinds, group.name, version, &mut Pieces::default()).unwrap()));
@@ -106,7 +106,7 @@ fn patches_name_their_parameters() {
     let kinds = Kinds::builtin();
     let path = "/apis/apps/v1/namespaces/{namespace}/deployments/{name}";
     for document in [
-        parsed(&v2(&kinds, &mut Pieces::default())),
+        parsed(&v2(&kinds, &mut Pieces::default(), &[]).unwrap()),
         parsed(&v3(&kinds, "apps", "v1", &mut Pieces::default()).unwrap()),
     ] {
         let patch = &document["paths"][path]["patch"];
@@ -121,7 +121,7 @@ fn patches_name_their_parameters() {
 
 #[test]
 fn operations_are_named_once() {
-    let document = parsed(&v2(&Kinds::builtin(), &mut Pieces::default()));
+    let document = parsed(&v2(&Kinds::builtin(), &mut Pieces::default(), &[]).unwrap());
     let mut seen = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values().filter_map(|o| o.get("operationId")) {

@@ -210,6 +210,11 @@ impl ApiServer {
         self.handler.metrics()
     }
 
+    #[cfg(test)]
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        self.handler.aggregation()
+    }
+
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
     }

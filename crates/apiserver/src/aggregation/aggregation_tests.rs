@@ -12,8 +12,8 @@ use crate::ApiServer;
 use crate::outgoing::stranger::Stranger;
 use crate::testing::{ask, json as send, server};
 
-const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-const GROUP_PATH: &str = "/apis/wardle.example.com/v1alpha1";
+pub(super) const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
+pub(super) const GROUP_PATH: &str = "/apis/wardle.example.com/v1alpha1";
 
 /// A server of one group, which also tells who asks it what.
 async fn wardle() -> Stranger {
@@ -64,7 +64,7 @@ fn switched(request: Request<Bytes>) -> Response<Bytes> {
 }
 
 /// Makes the Service and the APIService that lead to a server.
-async fn register(server: &ApiServer, to: &Stranger) {
+pub(super) async fn register(server: &ApiServer, to: &Stranger) {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "api"},
                          "spec": {"type": "ExternalName", "externalName": "localhost"}});
     let (code, made) = send(server, "POST", "/api/v1/namespaces/default/services", service).await;
@@ -81,7 +81,7 @@ async fn register(server: &ApiServer, to: &Stranger) {
 }
 
 /// Waits until the APIService's condition has this status, and returns the condition.
-async fn available(server: &ApiServer, wanted: &str) -> Value {
+pub(super) async fn available(server: &ApiServer, wanted: &str) -> Value {
     let path = format!("{SERVICES}/v1alpha1.wardle.example.com");
     let mut seen = Revision::ZERO;
     loop {

@@ -2,10 +2,11 @@
 //!
 //! An APIService with a Service hands its group and version to the server behind it. Which those are is compiled
 //! when an APIService changes; a request for what this server has itself never looks. [`availability`] finds out
-//! who can be reached and what it serves, [`local`] makes the APIServices of this server's own groups, and
-//! [`merge`] shows others' groups beside them.
+//! who can be reached and what it serves, [`described`] asks for what they say of it in OpenAPI v2, [`local`] makes
+//! the APIServices of this server's own groups, and [`merge`] shows others' groups beside them.
 
 mod availability;
+mod described;
 pub(crate) mod local;
 pub(crate) mod merge;
 
@@ -20,8 +21,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tiphys_api::meta;
 use tiphys_store::Revision;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::described::Descriptions;
 use crate::identity::Identity;
 use crate::outgoing::{Endpoint, Outgoing, Place, Proof, Spec, Trust};
 use crate::registry::Registry;
@@ -68,18 +71,22 @@ pub struct Aggregation {
     outgoing: Arc<Outgoing>,
     table: RwLock<Arc<Table>>,
     found: RwLock<HashMap<String, Arc<Found>>>,
+    described: watch::Sender<Descriptions>,
 }
 
 impl Aggregation {
     pub fn new(source: Arc<dyn Source>, outgoing: Arc<Outgoing>) -> Self {
-        Self { source, outgoing, table: RwLock::default(), found: RwLock::default() }
+        let (described, _) = watch::channel(Descriptions::default());
+        Self { source, outgoing, table: RwLock::default(), found: RwLock::default(), described }
     }
 
     /// Keeps APIServices until `stop`: makes those of this server's groups, and tells which others can be reached.
     pub(crate) fn run(self: &Arc<Self>, registry: &Arc<Registry>, stop: &CancellationToken) {
         let own = local::run(Arc::clone(registry), Arc::clone(&self.source));
         let others = availability::run(Arc::clone(self), Arc::clone(registry));
-        // Both end with the server.
+        let described = described::run(Arc::clone(self), self.described.clone());
+        // All end with the server.
+        tokio::spawn(stop.clone().run_until_cancelled_owned(described));
         tokio::spawn(stop.clone().run_until_cancelled_owned(own));
         tokio::spawn(stop.clone().run_until_cancelled_owned(others));
     }
@@ -132,6 +139,16 @@ impl Aggregation {
     /// What a server was last found to serve.
     pub(crate) fn found(&self, backend: &Backend) -> Option<Arc<Found>> {
         self.found.read().unwrap_or_else(PoisonError::into_inner).get(&backend.name).cloned()
+    }
+
+    /// What servers say of their parts of the API in OpenAPI v2.
+    pub(crate) fn descriptions(&self) -> Descriptions {
+        Arc::clone(&self.described.borrow())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn follow_descriptions(&self) -> watch::Receiver<Descriptions> {
+        self.described.subscribe()
     }
 
     fn remember(&self, found: HashMap<String, Arc<Found>>) {

@@ -9,6 +9,7 @@ use tiphys_api::kind::Kinds;
 use tiphys_api::status::{Reason, Status};
 
 use super::{Asked, Body, Handler, respond};
+use crate::aggregation::Descriptions;
 use crate::aggregation::merge::{self, Server};
 use crate::discovery::{self, AGGREGATED_V2, Document};
 use crate::library::{Library, Name};
@@ -28,11 +29,15 @@ enum Found {
 
 impl Handler {
     /// Answers what is served; `None` for what this server has no document of.
-    pub(super) fn document(&self, path: &str, asked: &Asked) -> Result<Option<Response<Body>>, Status> {
+    pub(super) async fn document(&self, path: &str, asked: &Asked) -> Result<Option<Response<Body>>, Status> {
         let headers = &asked.head.headers;
         let address = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
-        let found =
-            find(&self.library, &self.registry.kinds(), path, address, headers, asked.query.get("hash"))?;
+        let shelves = Shelves {
+            library: &self.library,
+            kinds: self.registry.kinds(),
+            others: self.aggregation.descriptions(),
+        };
+        let found = find(&shelves, path, address, headers, asked.query.get("hash")).await?;
         let Some(found) = with_servers(found, path, &self.servers())? else { return Ok(None) };
         Ok(Some(match found {
             Found::Plain(value) => respond::json(StatusCode::OK, &value),
@@ -87,63 +92,69 @@ fn with_servers(found: Option<Found>, path: &str, servers: &[Server]) -> Result<
 
 const JSON: &str = "application/json";
 
-fn find(
-    library: &Library,
-    kinds: &Arc<Kinds>,
+/// The library, with what its documents are to be of.
+struct Shelves<'a> {
+    library: &'a Library,
+    kinds: Arc<Kinds>,
+    others: Descriptions,
+}
+
+impl Shelves<'_> {
+    async fn kept(&self, name: Name) -> Result<Option<Document>, Status> {
+        self.library.get(&self.kinds, &self.others, name).await.map_err(|e| Status::internal(e.to_string()))
+    }
+
+    async fn tagged(&self, media_type: &'static str, name: Name) -> Result<Option<Found>, Status> {
+        Ok(self.kept(name).await?.map(|document| Found::Tagged(media_type, document)))
+    }
+
+    async fn v3(&self, group: &str, version: &str, hash: Option<&str>) -> Result<Option<Found>, Status> {
+        let document = self.kept(Name::V3 { group: group.to_owned(), version: version.to_owned() }).await?;
+        let (Some(document), Some(hash)) = (&document, hash) else {
+            return Ok(document.map(|document| Found::Tagged(JSON, document)));
+        };
+        let current = openapi::v3_hash(&self.kinds, group, version).unwrap_or_default();
+        Ok(Some(if hash == current {
+            Found::Immutable(document.clone())
+        } else {
+            Found::Moved(openapi::v3_url(group, version, &current))
+        }))
+    }
+}
+
+async fn find(
+    shelves: &Shelves<'_>,
     path: &str,
     address: &str,
     headers: &HeaderMap,
     hash: Option<&str>,
 ) -> Result<Option<Found>, Status> {
+    let kinds = &shelves.kinds;
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let plain = |value: Option<Value>| value.map(Found::Plain);
-    let tagged = |media_type, name| Ok(kept(library, kinds, name)?.map(|d| Found::Tagged(media_type, d)));
     Ok(match parts.as_slice() {
         [""] => Some(Found::Plain(paths(kinds))),
         ["api" | "apis"] if accepts_aggregated(headers) => {
-            return tagged(AGGREGATED_V2, Name::Discovery { core: parts == ["api"] });
+            return shelves.tagged(AGGREGATED_V2, Name::Discovery { core: parts == ["api"] }).await;
         }
         ["api"] => Some(Found::Plain(discovery::core_versions(kinds, address))),
         ["apis"] => Some(Found::Plain(discovery::groups(kinds))),
         ["apis", group] => plain(discovery::group(kinds, group)),
         ["api", version] => plain(discovery::resources(kinds, "", version)),
         ["apis", group, version] => plain(discovery::resources(kinds, group, version)),
-        ["openapi", "v2"] if accepts_json(headers) => return tagged(JSON, Name::V2),
+        ["openapi", "v2"] if accepts_json(headers) => return shelves.tagged(JSON, Name::V2).await,
         ["openapi", "v2"] if accepts_protobuf(headers) => {
-            return tagged(openapi::V2_PROTOBUF, Name::V2Protobuf);
+            return shelves.tagged(openapi::V2_PROTOBUF, Name::V2Protobuf).await;
         }
         ["openapi", "v2"] => {
             let message = format!("only {JSON} and {} are served here", openapi::V2_PROTOBUF);
             return Err(Status::new(Reason::NotAcceptable, message));
         }
-        ["openapi", "v3"] => return tagged(JSON, Name::V3Index),
-        ["openapi", "v3", "api", version] => v3(library, kinds, "", version, hash)?,
-        ["openapi", "v3", "apis", group, version] => v3(library, kinds, group, version, hash)?,
+        ["openapi", "v3"] => return shelves.tagged(JSON, Name::V3Index).await,
+        ["openapi", "v3", "api", version] => shelves.v3("", version, hash).await?,
+        ["openapi", "v3", "apis", group, version] => shelves.v3(group, version, hash).await?,
         _ => None,
     })
-}
-
-fn kept(library: &Library, kinds: &Arc<Kinds>, name: Name) -> Result<Option<Document>, Status> {
-    library.get(kinds, name).map_err(|e| Status::internal(e.to_string()))
-}
-
-fn v3(
-    library: &Library,
-    kinds: &Arc<Kinds>,
-    group: &str,
-    version: &str,
-    hash: Option<&str>,
-) -> Result<Option<Found>, Status> {
-    let document = kept(library, kinds, Name::V3 { group: group.to_owned(), version: version.to_owned() })?;
-    let (Some(document), Some(hash)) = (&document, hash) else {
-        return Ok(document.map(|document| Found::Tagged(JSON, document)));
-    };
-    let current = openapi::v3_hash(kinds, group, version).unwrap_or_default();
-    Ok(Some(if hash == current {
-        Found::Immutable(document.clone())
-    } else {
-        Found::Moved(openapi::v3_url(group, version, &current))
-    }))
 }
 
 /// `/`: where clients can go from here.

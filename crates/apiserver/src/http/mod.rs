@@ -119,6 +119,11 @@ impl Handler {
         &self.metrics
     }
 
+    #[cfg(test)]
+    pub(crate) fn aggregation(&self) -> &Aggregation {
+        &self.aggregation
+    }
+
     /// Judges the certificates that the client of a new connection showed.
     fn connection(&self, chain: Option<&[CertificateDer<'_>]>) -> Connection {
         self.security.authenticator().connection(chain)
@@ -272,7 +277,7 @@ impl Handler {
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {
                 Some(document) => Ok(respond::json(StatusCode::OK, &document)),
-                None => match self.document(trimmed, &asked)? {
+                None => match self.document(trimmed, &asked).await? {
                     Some(document) => Ok(document),
                     None => self.aggregated_path(trimmed, asked, body).await,
                 },

@@ -7,6 +7,7 @@
 mod components;
 mod custom;
 mod descriptions;
+mod foreign;
 mod paths;
 mod pieces;
 mod protobuf;
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use tiphys_api::kind::{Group, Kind, Kinds};
 
+pub(crate) use self::foreign::{Foreign, Unreadable};
 pub(crate) use self::pieces::Pieces;
 use self::pieces::Row;
 use crate::discovery::{Document, served};
@@ -93,22 +95,43 @@ pub(crate) fn v3(kinds: &Kinds, group: &str, version: &str, pieces: &mut Pieces)
     )))
 }
 
-/// `/openapi/v2`: everything in one document.
-pub(crate) fn v2(kinds: &Kinds, pieces: &mut Pieces) -> Document {
-    let groups = kinds.groups();
-    let (paths, definitions) = pieces.texts(Dialect::V2, everything(&groups));
-    let (info, paths, definitions) = (info(), paths.object(), definitions.object());
-    Document::new(format!(r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#))
-}
-
-/// `/openapi/v2` as [`V2_PROTOBUF`].
+/// `/openapi/v2`: everything in one document, with what other servers say of their parts of the API.
 ///
 /// # Errors
 /// A part of the document is no JSON, which is a bug.
-pub(crate) fn v2_protobuf(kinds: &Kinds, pieces: &mut Pieces) -> Result<Document, serde_json::Error> {
+pub(crate) fn v2(
+    kinds: &Kinds,
+    pieces: &mut Pieces,
+    others: &[Arc<Foreign>],
+) -> Result<Document, serde_json::Error> {
     let groups = kinds.groups();
-    let (paths, definitions) = pieces.encoded(everything(&groups))?;
-    Ok(Document::new(protobuf::document(&info(), &paths, &definitions)))
+    let mut parts = pieces.texts(Dialect::V2, everything(&groups));
+    let added = foreign::added(&parts, others)?;
+    parts.0.extend(&added.0);
+    parts.1.extend(&added.1);
+    let (info, paths, definitions) = (info(), parts.0.object(), parts.1.object());
+    Ok(Document::new(format!(
+        r#"{{"swagger":"2.0","info":{info},"paths":{paths},"definitions":{definitions}}}"#
+    )))
+}
+
+/// The same as [`V2_PROTOBUF`].
+///
+/// # Errors
+/// A part of the document is no JSON, which is a bug.
+pub(crate) fn v2_protobuf(
+    kinds: &Kinds,
+    pieces: &mut Pieces,
+    others: &[Arc<Foreign>],
+) -> Result<Document, serde_json::Error> {
+    let groups = kinds.groups();
+    let (mut paths, mut definitions) = pieces.encoded(everything(&groups))?;
+    if !others.is_empty() {
+        let added = foreign::added(&pieces.texts(Dialect::V2, everything(&groups)), others)?;
+        paths.extend(&protobuf::paths(&added.0)?);
+        definitions.extend(&protobuf::definitions(&added.1)?);
+    }
+    Ok(Document::new(protobuf::document(&info(), &paths.joined(), &definitions.joined())))
 }
 
 /// Every row in every version.
@@ -121,22 +144,53 @@ fn everything<'a>(groups: &'a [Group<'_>]) -> Vec<Row<'a>> {
     rows.collect()
 }
 
-/// Members of an object, each written as soon as it is known: as a tree, a document would take many times its
-/// length in memory.
-#[derive(Clone, Debug, Default)]
-struct Texts(BTreeMap<Arc<str>, Arc<str>>);
+/// Members of an object by name, each written as soon as it is known: as a tree, a document would take many times
+/// its length in memory.
+#[derive(Debug)]
+struct Members<T: ?Sized>(BTreeMap<Arc<str>, Arc<T>>);
 
-impl Texts {
-    fn insert(&mut self, key: String, value: &Value) {
-        self.0.insert(key.into(), value.to_string().into());
+/// Members as JSON.
+type Texts = Members<str>;
+/// Members as fields of a message, with their names.
+type Fields = Members<[u8]>;
+
+impl<T: ?Sized> Clone for Members<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
     }
+}
 
+impl<T: ?Sized> Default for Members<T> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<T: ?Sized> Members<T> {
     fn extend(&mut self, others: &Self) {
         self.0.extend(others.0.iter().map(|(key, value)| (Arc::clone(key), Arc::clone(value))));
     }
 
+    fn get(&self, key: &str) -> Option<&Arc<T>> {
+        self.0.get(key)
+    }
+
     fn contains(&self, key: &str) -> bool {
         self.0.contains_key(key)
+    }
+}
+
+impl Fields {
+    fn joined(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.0.values().map(|field| field.len()).sum());
+        self.0.values().for_each(|field| out.extend_from_slice(field));
+        out
+    }
+}
+
+impl Texts {
+    fn insert(&mut self, key: String, value: &Value) {
+        self.0.insert(key.into(), value.to_string().into());
     }
 
     fn object(self) -> String {

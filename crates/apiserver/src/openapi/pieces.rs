@@ -8,7 +8,7 @@ use std::{
 use tiphys_api::kind::Kind;
 
 use super::{
-    Dialect, Texts,
+    Dialect, Fields, Texts,
     components::{Components, full_name},
     paths, protobuf,
 };
@@ -18,9 +18,9 @@ use crate::per_row::PerRow;
 pub(super) type Row<'a> = (&'a Arc<Kind>, &'a str);
 
 /// Paths and schemas.
-type Parts = (Texts, Texts);
+pub(super) type Parts = (Texts, Texts);
 /// The same as members of gnostic's messages.
-type Encoded = (Vec<u8>, Vec<u8>);
+type Encoded = (Fields, Fields);
 
 /// What documents are put together of.
 #[derive(Default)]
@@ -112,12 +112,12 @@ impl Pieces {
             wanted.extend(&piece.wanted);
             let parts = (piece.paths.clone(), piece.schemas.clone());
             let (of_paths, of_schemas) = self.encoded.try_get(kind, version, || encode(&parts))?;
-            paths.extend_from_slice(of_paths);
-            schemas.extend_from_slice(of_schemas);
+            paths.extend(of_paths);
+            schemas.extend(of_schemas);
         }
         let (_, known) = self.builtin(&builtin).clone();
         if let Some(more) = self.missing(Dialect::V2, wanted, &known) {
-            schemas.extend(protobuf::definitions(more)?);
+            schemas.extend(&protobuf::definitions(more)?);
         }
         Ok((paths, schemas))
     }

@@ -306,12 +306,37 @@ impl Endpoint {
     /// # Errors
     /// What keeps the answer from being there within `timeout`.
     pub async fn get(&self, path: &str, headers: HeaderMap, timeout: Duration) -> Result<Value, Error> {
+        let request = self.getting(path, headers)?;
+        self.understood(request, timeout, json).await
+    }
+
+    /// Gets a path in JSON, and reads the answer whatever its code.
+    ///
+    /// # Errors
+    /// What keeps the answer from being there within `timeout`.
+    pub async fn fetch(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, Error> {
+        let request = self.getting(path, headers)?;
+        let fetched = self.within(timeout, self.whole(request)).await;
+        fetched.map_err(|step| self.error(&Method::GET, path, step))
+    }
+
+    fn getting(&self, path: &str, headers: HeaderMap) -> Result<Request<RequestBody>, Error> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::builder().uri(path).body(body);
         let mut request = request.map_err(|e| self.error(&Method::GET, path, Step::Request(Arc::new(e))))?;
         *request.headers_mut() = headers;
         request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        self.understood(request, timeout, json).await
+        Ok(request)
+    }
+
+    async fn whole(&self, request: Request<RequestBody>) -> Result<Response<Bytes>, Step> {
+        let (head, body) = self.exchange(request).await?.into_parts();
+        Ok(Response::from_parts(head, read(body, MAX_ANSWER).await?))
     }
 
     /// What `understand` makes of a 2xx.
@@ -323,9 +348,8 @@ impl Endpoint {
     ) -> Result<T, Error> {
         let (method, path) = (request.method().clone(), request.uri().to_string());
         let asked = self.within(timeout, async {
-            let response = self.exchange(request).await?;
-            let code = response.status();
-            let body = read(response.into_body(), MAX_ANSWER).await?;
+            let response = self.whole(request).await?;
+            let (code, body) = (response.status(), response.into_body());
             if !code.is_success() {
                 let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_TEXT)]).into_owned();
                 return Err(Step::Code { code, text });
