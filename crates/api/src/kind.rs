@@ -64,6 +64,8 @@ pub struct Version {
     pub served: bool,
     /// Shown to clients in a `Warning` header.
     pub warning: Option<Str>,
+    /// The minor release of Kubernetes 1 that no longer has it, where that is known.
+    pub gone: Option<u8>,
 }
 
 /// What the stored object says it is, and the key prefix it lies under. Two rows may name the same storage:

@@ -2,7 +2,7 @@
 //!
 //! A controller reads from [`informer::Informer`]s, learns what to look at from a [`queue::Queue`], and
 //! knows by its [`expectations::Expectations`] whether its informers have seen its own last writes.
-//! Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`].
+//! What queues and clients do, [`metrics`] shows. Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`].
 
 pub mod events;
 pub mod expectations;
@@ -10,6 +10,7 @@ pub mod follow;
 pub mod informer;
 pub mod key;
 pub mod lean;
+pub mod metrics;
 pub mod placement;
 pub mod queue;
 

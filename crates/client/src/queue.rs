@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
+use tiphys_metrics::Histogram;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::debug;
+
+use crate::metrics::{self, Reading, Watched};
 
 /// The first retry comes after this long; each further one doubles it.
 const FIRST_RETRY: Duration = Duration::from_millis(5);
@@ -21,9 +24,11 @@ const REST: Duration = Duration::from_millis(20);
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Waiting or to be looked at again: what `ready` and `resting` hold, and what came back while `working`.
-    dirty: BTreeSet<K>,
-    working: BTreeSet<K>,
+    /// Waiting or to be looked at again: what `ready` and `resting` hold, and what came back while `working`; since
+    /// when.
+    dirty: BTreeMap<K, Instant>,
+    /// Since when.
+    working: BTreeMap<K, Instant>,
     /// Changed while they were worked on; ready when they fall due.
     resting: BTreeSet<K>,
     /// When a key that is not yet due will be; the earlier of two wishes wins.
@@ -32,6 +37,11 @@ struct State<K> {
     due: BTreeSet<(Instant, K)>,
     failures: BTreeMap<K, u32>,
     closed: bool,
+    adds: u64,
+    retries: u64,
+    /// How long keys waited to be looked at, and how long they were.
+    waited: Histogram,
+    worked: Histogram,
 }
 
 /// Keys to look at: each at most once in the queue, never at two workers at once, and once more if it
@@ -69,13 +79,17 @@ impl<K: Ord + Clone> Queue<K> {
         Self {
             state: Arc::new(Mutex::new(State {
                 ready: VecDeque::new(),
-                dirty: BTreeSet::new(),
-                working: BTreeSet::new(),
+                dirty: BTreeMap::new(),
+                working: BTreeMap::new(),
                 resting: BTreeSet::new(),
                 delayed: BTreeMap::new(),
                 due: BTreeSet::new(),
                 failures: BTreeMap::new(),
                 closed: false,
+                adds: 0,
+                retries: 0,
+                waited: Histogram::new(&metrics::DURATIONS),
+                worked: Histogram::new(&metrics::DURATIONS),
             })),
             wake: Arc::new(Notify::new()),
         }
@@ -94,10 +108,12 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     fn enqueue(state: &mut State<K>, key: K) -> bool {
-        if state.closed || !state.dirty.insert(key.clone()) {
+        if state.closed || state.dirty.contains_key(&key) {
             return false;
         }
-        if state.working.contains(&key) {
+        state.adds += 1;
+        state.dirty.insert(key.clone(), Instant::now());
+        if state.working.contains_key(&key) {
             return false;
         }
         state.ready.push_back(key);
@@ -130,6 +146,7 @@ impl<K: Ord + Clone> Queue<K> {
     pub fn add_rate_limited(&self, key: K) {
         let failures = {
             let mut state = self.lock();
+            state.retries += 1;
             let count = state.failures.entry(key.clone()).or_default();
             *count += 1;
             *count
@@ -169,8 +186,10 @@ impl<K: Ord + Clone> Queue<K> {
                     }
                 }
                 if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
-                    state.working.insert(key.clone());
+                    if let Some(since) = state.dirty.remove(&key) {
+                        state.waited.observe_time(now.saturating_duration_since(since));
+                    }
+                    state.working.insert(key.clone(), now);
                     if !state.ready.is_empty() {
                         self.wake.notify_one();
                     }
@@ -190,8 +209,10 @@ impl<K: Ord + Clone> Queue<K> {
     /// A worker is through with the key; if it was added meanwhile, it is handed out again after a moment.
     pub fn done(&self, key: &K) {
         let mut state = self.lock();
-        state.working.remove(key);
-        if state.dirty.contains(key) && state.resting.insert(key.clone()) {
+        if let Some(since) = state.working.remove(key) {
+            state.worked.observe_time(since.elapsed());
+        }
+        if state.dirty.contains_key(key) && state.resting.insert(key.clone()) {
             Self::delay(&mut state, key.clone(), REST);
             self.wake.notify_one();
         }
@@ -214,14 +235,33 @@ impl<K: Ord + Clone> Queue<K> {
     }
 }
 
+impl<K: Ord + Send> Watched for Mutex<State<K>> {
+    fn read(&self, look: &mut dyn FnMut(&Reading<'_>)) {
+        let state = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = || state.working.values().map(Instant::elapsed);
+        look(&Reading {
+            depth: state.ready.len(),
+            adds: state.adds,
+            retries: state.retries,
+            waited: &state.waited,
+            worked: &state.worked,
+            unfinished: times().sum(),
+            longest: times().max().unwrap_or_default(),
+        });
+    }
+}
+
 impl<K: Ord + Clone + Display + Debug + Send + 'static> Queue<K> {
-    /// Looks at keys with `workers` tasks until the future is dropped. An error means a retry with back-off.
+    /// Looks at keys with `workers` tasks until the future is dropped. An error means a retry with back-off. What the
+    /// queue does is [shown](metrics::expose) under the controller's name.
     pub async fn run<F, Fut, E>(&self, controller: &'static str, workers: usize, look: F)
     where
         F: Fn(K) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<Verdict, E>> + Send,
         E: Display,
     {
+        let watched: Arc<dyn Watched> = self.state.clone();
+        metrics::watch(controller, &watched);
         let mut tasks = JoinSet::new();
         for _ in 0..workers {
             let (queue, look) = (self.clone(), look.clone());

@@ -15,6 +15,7 @@ use tiphys_apiserver::{
     identity::Component,
     node_proxy::{NodeDialer, Stream},
 };
+use tiphys_client::metrics::Counted;
 use tiphys_controllers::ControllerManager;
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
@@ -60,6 +61,8 @@ pub(crate) enum Rooms {
 pub(crate) struct Cluster {
     storage: Storage,
     server: ApiServer,
+    /// The address that clients know the API by.
+    host: Arc<str>,
     runtime: Option<Runtime>,
     node: String,
     stop: CancellationToken,
@@ -106,8 +109,11 @@ impl Cluster {
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;
         pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
             .context("writing the administrator's kubeconfig")?;
+        server.metrics().add(Arc::new(tiphys_client::metrics::expose));
         let stop = CancellationToken::new();
-        let mut cluster = Self { storage, server, runtime: None, node, stop, tasks: JoinSet::new() };
+        let tasks = JoinSet::new();
+        let api = SocketAddr::new(host, port).to_string().into();
+        let mut cluster = Self { storage, server, host: api, runtime: None, node, stop, tasks };
         let server = cluster.server.clone();
         cluster.tasks.spawn(async move { server.serve(listener).await.context("serving the API") });
         let server = cluster.server.clone();
@@ -150,7 +156,7 @@ impl Cluster {
 
     /// A client with the identity of one component, which reaches the API without a socket.
     pub(crate) fn client(&self, component: &Component) -> Client {
-        Client::new(self.server.connector(component), "default")
+        connect(&self.server, &self.host, component)
     }
 
     pub(crate) fn node(&self) -> &str {
@@ -167,12 +173,12 @@ impl Cluster {
             scheduler.run().await;
             Ok(())
         });
-        let server = self.server.clone();
+        let (server, host) = (self.server.clone(), Arc::clone(&self.host));
         let (root_ca, authority) = (authority.pem().to_owned(), Arc::clone(authority));
         let config = tiphys_controllers::Config { root_ca, authority };
         let reads = self.client(&Component::ControllerManager);
         let controllers = ControllerManager::start(config, &reads, move |name| {
-            Client::new(server.connector(&Component::Controller(name)), "default")
+            connect(&server, &host, &Component::Controller(name))
         });
         self.spawn(async move { controllers.wait().await.context("running controllers") });
     }
@@ -323,6 +329,11 @@ impl Cluster {
         self.tasks.shutdown().await;
         self.storage.close().await;
     }
+}
+
+/// A client whose requests are counted as those to `host`.
+fn connect(server: &ApiServer, host: &Arc<str>, component: &Component) -> Client {
+    Client::new(Counted::new(server.connector(component), Arc::clone(host)), "default")
 }
 
 /// The address that this host is reached at: the one that it listens on, or else the one that it would send from. A

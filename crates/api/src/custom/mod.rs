@@ -266,7 +266,7 @@ fn version(group: &str, kind: &Value, version: &Value) -> Version {
         Some(text) => text.to_owned(),
         None => format!("{group}/{name} {} is deprecated", kind.as_str().unwrap_or_default()),
     });
-    Version { name, served: version["served"] == true, warning: warning.map(Str::Owned) }
+    Version { name, served: version["served"] == true, warning: warning.map(Str::Owned), gone: None }
 }
 
 fn custom(spec: &Value, kind: &Value, storage: &str, mixed: bool, compiler: &dyn Compiler) -> Custom {

@@ -34,7 +34,8 @@ impl Removed {
     }
 
     fn version(&self) -> Version {
-        Version { name: self.version.into(), served: true, warning: Some(self.warning().into()) }
+        let warning = Some(self.warning().into());
+        Version { name: self.version.into(), served: true, warning, gone: Some(self.gone) }
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn row(group: &'static str, kind: &'static str, resource: &'static st
         short_names: Vec::new(),
         categories: Vec::new(),
         scope: Scope::Namespaced,
-        versions: vec![Version { name: "v1".into(), served: true, warning: None }],
+        versions: vec![Version { name: "v1".into(), served: true, warning: None, gone: None }],
         storage: Some(Storage { group: group.into(), version: "v1".into(), resource: resource.into() }),
         verbs: STORED,
         subresources: Vec::new(),
@@ -58,7 +58,8 @@ impl Kind {
     }
     /// Served in these versions, the preferred one first, and stored in that one.
     fn in_versions(mut self, names: &[&'static str]) -> Self {
-        let version = |name: &&'static str| Version { name: (*name).into(), served: true, warning: None };
+        let version =
+            |name: &&'static str| Version { name: (*name).into(), served: true, warning: None, gone: None };
         self.versions = names.iter().map(version).collect();
         match names.first() {
             Some(preferred) => self.stored_in(preferred),
@@ -86,6 +87,7 @@ impl Kind {
         }
         for known in self.versions.iter_mut().filter(|v| v.name == version) {
             known.warning = Some(warning.clone().into());
+            known.gone = Some(gone);
         }
         self
     }

@@ -380,6 +380,7 @@ async fn a_watcher_that_cannot_keep_up_ends_and_can_resume() {
     f.cache.wait_newest().await.unwrap();
     assert!(matches!(slow.next().await, Err(Error::Slow)));
     assert!(matches!(slow.next().await, Err(Error::Slow)));
+    assert_eq!(slow.collection.upgrade().unwrap().slow_watchers(), 1);
     assert_eq!(next(&mut other, 1).await, ["Added b/1@21"]);
     let mut again = f.watch(Start::After(revision(last.get() - 1)), namespace("a")).await;
     assert_eq!(next(&mut again, 1).await, ["Added a/19@20"]);

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use tiphys_store::Revision;
@@ -49,6 +52,7 @@ pub struct Collection {
     feed: Arc<Feed>,
     state: RwLock<State>,
     changes: tell::Sender<Revision>,
+    slow: AtomicU64,
 }
 
 /// A change as the feed brings it; `None`: deleted.
@@ -77,7 +81,7 @@ impl Collection {
             removed: false,
         };
         let changes = tell::Sender::new(revision);
-        Arc::new(Self { spec, projection, feed, state: RwLock::new(state), changes })
+        Arc::new(Self { spec, projection, feed, state: RwLock::new(state), changes, slow: AtomicU64::new(0) })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -328,7 +332,7 @@ impl Collection {
         }
         for watcher in groups.iter().filter_map(|group| watchers.get(group)).flat_map(BTreeMap::values) {
             if let Some(notice) = event.notice(&watcher.filter, &frames) {
-                watcher.tell(notice);
+                self.tell(watcher, notice);
             }
         }
     }
@@ -341,8 +345,19 @@ impl Collection {
         state.ring.age(now, window);
         state.pins.retain(|_, (_, since)| now.saturating_duration_since(*since) < window);
         for watcher in state.watchers.values().flat_map(BTreeMap::values).filter(|w| w.bookmarks) {
-            watcher.tell(Notice::Bookmark { revision, initial: false });
+            self.tell(watcher, Notice::Bookmark { revision, initial: false });
         }
+    }
+
+    fn tell(&self, watcher: &Watcher, notice: Notice) {
+        if watcher.tell(notice) {
+            self.slow.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many watches have ended because the watcher did not follow.
+    pub fn slow_watchers(&self) -> u64 {
+        self.slow.load(Relaxed)
     }
 
     /// Starts again from a new state: what happened between is not known.

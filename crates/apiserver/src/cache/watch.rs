@@ -143,20 +143,22 @@ impl Watcher {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the watcher something; a backlog over its budget ends it.
-    pub(super) fn tell(&self, notice: Notice) {
+    /// Tells the watcher something; a backlog over its budget ends it. Says whether that has happened now.
+    pub(super) fn tell(&self, notice: Notice) -> bool {
         let mut queue = self.queue();
         if queue.ended.is_some() {
-            return;
+            return false;
         }
         queue.size += notice.size();
-        if queue.size > self.budget {
+        let slow = queue.size > self.budget;
+        if slow {
             *queue = Queue { ended: Some(Error::Slow), ..Queue::default() };
         } else {
             queue.notices.push_back(notice);
         }
         drop(queue);
         self.bell.notify_one();
+        slow
     }
 
     /// Ends the watch after what was told already.

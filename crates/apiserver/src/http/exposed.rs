@@ -32,28 +32,35 @@ impl Handler {
         respond::whole(StatusCode::OK, format.content_type(), text.finish().into(), headers)
     }
 
-    /// How many objects there are of each resource that is kept.
+    /// How many objects there are of each resource that is kept, and whose watchers did not follow.
     fn stored(&self, text: &mut Exposition) {
-        let help = "Objects of a resource, by its name and group.";
-        text.family("apiserver_storage_objects", Kind::Gauge, help);
         let kinds = self.registry.kinds();
-        let mut counts = std::collections::BTreeMap::new();
+        let mut found = std::collections::BTreeMap::new();
         for storage in kinds.iter().filter_map(|kind| kind.storage.as_ref()) {
             if let Some(collection) = self.registry.cache().collection(&storage.group, &storage.resource) {
-                let resource = match &*storage.group {
-                    "" => storage.resource.to_string(),
-                    group => format!("{}.{group}", storage.resource),
-                };
-                let of = (storage.group.to_string(), storage.resource.to_string());
-                counts.insert(resource, (of, collection.count()));
+                found.insert(
+                    (&*storage.group, &*storage.resource),
+                    (collection.count(), collection.slow_watchers()),
+                );
             }
         }
-        for (resource, (_, count)) in &counts {
-            text.sample(&[("resource", resource)], *count as f64);
+        let help = "Objects of a resource, by its name and group.";
+        text.family("apiserver_storage_objects", Kind::Gauge, help);
+        for ((group, resource), (count, _)) in &found {
+            let name = match *group {
+                "" => (*resource).to_owned(),
+                group => format!("{resource}.{group}"),
+            };
+            text.sample(&[("resource", &*name)], *count as f64);
         }
         text.family("apiserver_resource_objects", Kind::Gauge, "Objects of a resource.");
-        for ((group, resource), count) in counts.values() {
+        for ((group, resource), (count, _)) in &found {
             text.sample(&[("group", group), ("resource", resource)], *count as f64);
+        }
+        let help = "Watches that were ended because their clients did not follow.";
+        text.family("apiserver_terminated_watchers_total", Kind::Counter, help);
+        for ((group, resource), (_, slow)) in found.iter().filter(|(_, (_, slow))| *slow > 0) {
+            text.sample(&[("group", group), ("resource", resource)], *slow as f64);
         }
     }
 }

@@ -70,10 +70,26 @@ async fn requests_are_counted_by_route_and_code() {
                     type=\"admit\",operation=\"CREATE\",rejected=\"false\"}";
     assert!(value(&text, admitted) >= 3.0, "{text}");
     assert_eq!(value(&text, "apiserver_storage_objects{resource=\"configmaps\"}"), 2.0);
+    assert_eq!(value(&text, "apiserver_resource_objects{group=\"\",resource=\"configmaps\"}"), 2.0);
     assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"mutating\"}"), 0.0);
     // The one that asks.
     assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"readOnly\"}"), 1.0);
     assert!(text.contains("kubernetes_build_info{major=\"1\",minor=\"37\",git_version=\"v1.37.0+tiphys"));
+}
+
+#[tokio::test]
+async fn versions_on_their_way_out_are_told() {
+    let server = server().await;
+    for path in ["/apis/extensions/v1beta1/namespaces/default/ingresses", "/apis/apps/v1/deployments"] {
+        assert_eq!(ask(&server, "GET", path, &[], "").await.code, 200);
+    }
+    ask(&server, "GET", "/apis/extensions/v1beta1/namespaces/default/ingresses/a/nonsense", &[], "").await;
+    let text = metrics(&server).await;
+    let told: Vec<_> =
+        text.lines().filter(|l| l.starts_with("apiserver_requested_deprecated_apis")).collect();
+    let wanted = "apiserver_requested_deprecated_apis{group=\"extensions\",version=\"v1beta1\",\
+                  resource=\"ingresses\",subresource=\"\",removed_release=\"1.22\"} 1";
+    assert_eq!(told, [wanted]);
 }
 
 #[tokio::test]

@@ -78,8 +78,11 @@ impl Handler {
         let Some(kind) = kinds.resource(&r.group, &r.version, &r.resource) else {
             return Box::pin(self.aggregated(&r.group, &r.version, asked, body)).await;
         };
-        if let Some(warning) = kind.version(&r.version).and_then(|v| v.warning.as_deref()) {
+        if let Some(version) = kind.version(&r.version)
+            && let Some(warning) = version.warning.as_deref()
+        {
             asked.warnings.add(warning);
+            self.deprecated(kind, &r, version.gone, &asked);
         }
         // Across all namespaces, objects can be listed and watched; each one is found only in its own.
         let across = kind.is_namespaced() && r.namespace.is_empty();
@@ -124,6 +127,18 @@ impl Handler {
             return Err(method_not_allowed());
         }
         Box::pin(self.subresource(&r, &subresource, call, asked, body)).await
+    }
+
+    /// Notes that somebody still asks for a version that is going away.
+    fn deprecated(&self, kind: &Kind, r: &ResourceRequest, gone: Option<u8>, asked: &Asked) {
+        let release = gone.map(|minor| format!("1.{minor}")).unwrap_or_default();
+        asked.annotations.add("k8s.io/deprecated", || "true");
+        if gone.is_some() {
+            asked.annotations.add("k8s.io/removed-release", || release.clone());
+        }
+        // Clients choose the word; one that the kind does not have is not counted apart.
+        let known = kind.subresource(&r.subresource).map_or("", |_| &*r.subresource);
+        self.metrics.deprecated([&r.group, &r.version, &r.resource, known, &release]);
     }
 
     /// Each verb's work lies in a box of its own, so that no request takes the memory of the largest.

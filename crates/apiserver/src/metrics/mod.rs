@@ -30,6 +30,9 @@ pub struct Metrics {
     long: Table<6, Arc<AtomicI64>>,
     /// Events sent to watchers, by group, version and resource.
     watch_events: Table<3, Arc<AtomicU64>>,
+    /// Versions on their way out that were asked for: group, version, resource, subresource, and the release that no
+    /// longer has them.
+    deprecated: Table<5, ()>,
     /// Requests under way that read, and that write.
     in_flight: [AtomicI64; 2],
     pub(crate) handshake_errors: AtomicU64,
@@ -72,6 +75,7 @@ impl Metrics {
             requests: Table::new(SERIES),
             long: Table::new(SERIES),
             watch_events: Table::new(SERIES),
+            deprecated: Table::new(SERIES),
             in_flight: Default::default(),
             handshake_errors: AtomicU64::new(0),
             access: Access::new(),
@@ -113,6 +117,11 @@ impl Metrics {
         Arc::clone(self.watch_events.entry([group, version, resource], Arc::default))
     }
 
+    /// A version that is on its way out was asked for.
+    pub(crate) fn deprecated(&self, labels: [&str; 5]) {
+        self.deprecated.entry(labels, || ());
+    }
+
     /// Adds everything that was counted.
     pub(crate) fn expose(&self, text: &mut Exposition) {
         requests::expose(&self.requests, text);
@@ -145,6 +154,13 @@ impl Metrics {
         text.family("apiserver_watch_events_total", Kind::Counter, "Events that watchers were sent.");
         for (labels, value) in self.watch_events.entries() {
             text.sample(&by_resource(labels), value.load(Relaxed) as f64);
+        }
+        let help = "Versions on their way out that somebody has asked for, always 1.";
+        text.family("apiserver_requested_deprecated_apis", Kind::Gauge, help);
+        for (labels, ()) in self.deprecated.entries() {
+            let names = ["group", "version", "resource", "subresource", "removed_release"];
+            let labels: Vec<_> = names.into_iter().zip(labels).collect();
+            text.sample(&labels, 1.0);
         }
         let help = "Handshakes of clients that failed.";
         let errors = self.handshake_errors.load(Relaxed) as f64;
