@@ -289,6 +289,19 @@ enum Operator {
 }
 
 impl Scope {
+    /// One of `matchExpressions`.
+    fn read(expression: &Value) -> Self {
+        let operator = match expression["operator"].as_str() {
+            Some("In") => Operator::In,
+            Some("NotIn") => Operator::NotIn,
+            Some("DoesNotExist") => Operator::DoesNotExist,
+            _ => Operator::Exists,
+        };
+        let values = meta::items(expression, &["values"]).iter();
+        let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
+        Self { name: meta::text(expression, &["scopeName"]).to_owned(), operator, values }
+    }
+
     /// Whether the condition holds of an object that names these classes.
     fn selects(&self, classes: &[&str]) -> bool {
         let among = |class: &&str| self.values.iter().any(|value| value == class);
@@ -306,20 +319,68 @@ fn scopes(spec: &Value) -> Vec<Scope> {
     let plain = meta::items(spec, &["scopes"]).iter().filter_map(Value::as_str);
     let plain =
         plain.map(|name| Scope { name: name.to_owned(), operator: Operator::Exists, values: Vec::new() });
-    let selected = meta::items(spec, &["scopeSelector", "matchExpressions"]).iter().map(|expression| Scope {
-        name: meta::text(expression, &["scopeName"]).to_owned(),
-        operator: match expression["operator"].as_str() {
-            Some("In") => Operator::In,
-            Some("NotIn") => Operator::NotIn,
-            Some("DoesNotExist") => Operator::DoesNotExist,
-            _ => Operator::Exists,
-        },
-        values: {
-            let values = meta::items(expression, &["values"]).iter();
-            values.filter_map(Value::as_str).map(str::to_owned).collect()
-        },
-    });
+    let selected = meta::items(spec, &["scopeSelector", "matchExpressions"]).iter().map(Scope::read);
     plain.chain(selected).collect()
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{} {:?} [{}]}}", self.name, self.operator, self.values.join(" "))
+    }
+}
+
+/// What may be used only where a quota covers it: `limitedResources` of the plug-in's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limited {
+    group: String,
+    resource: String,
+    /// Parts of the names of what is used.
+    contains: Vec<String>,
+    scopes: Vec<Scope>,
+}
+
+impl Limited {
+    /// `scopes` are written as in `matchExpressions` of a quota.
+    pub fn new(group: String, resource: String, contains: Vec<String>, scopes: &[Value]) -> Self {
+        Self { group, resource, contains, scopes: scopes.iter().map(Scope::read).collect() }
+    }
+
+    /// Whether it is about objects that are counted so.
+    pub fn concerns(&self, meter: Meter<'_>) -> bool {
+        !self.scopes.is_empty() || self.names(meter)
+    }
+
+    fn names(&self, meter: Meter<'_>) -> bool {
+        meter.resource() == (&*self.group, &*self.resource)
+    }
+}
+
+/// What no quota covers that has to be: names of what is used, or scopes.
+fn uncovered(
+    quotas: &[Quota],
+    request: &Request<'_>,
+    usage: &Amounts,
+    limited: &[Limited],
+) -> Option<Refusal> {
+    let Request { meter, object, .. } = *request;
+    let covered: BTreeSet<&str> =
+        quotas.iter().filter(|q| q.covers(meter, object)).flat_map(|q| q.tracked(meter)).collect();
+    let limits = |name: &str| {
+        let mut named = limited.iter().filter(|limited| limited.names(meter));
+        named.any(|limited| limited.contains.iter().any(|part| name.contains(&**part)))
+    };
+    let used = usage.iter().filter(|(_, amount)| **amount > Quantity::ZERO).map(|(name, _)| &**name);
+    let names: Vec<&str> = used.filter(|name| limits(name) && !covered.contains(name)).collect();
+    if !names.is_empty() {
+        return Some(Refusal::Uncovered { names: names.join(",") });
+    }
+    let is_in = |scope: &&Scope| meter.is_in(scope, object);
+    let met: BTreeSet<&str> =
+        quotas.iter().flat_map(|q| &q.scopes).filter(is_in).map(|scope| &*scope.name).collect();
+    let scopes = limited.iter().flat_map(|limited| &limited.scopes).filter(is_in);
+    let scopes: Vec<String> =
+        scopes.filter(|scope| !met.contains(&*scope.name)).map(ToString::to_string).collect();
+    (!scopes.is_empty()).then(|| Refusal::OutOfScope { scopes: scopes.join(" ") })
 }
 
 /// What is enforced of a `ResourceQuota`: the bounds that its status has taken over from its spec, and what is used
@@ -383,6 +444,14 @@ pub enum Refusal {
         used: Amounts,
         limited: Amounts,
     },
+    /// Nobody may use this without a quota that covers it.
+    Uncovered {
+        names: String,
+    },
+    /// The same of objects in scopes.
+    OutOfScope {
+        scopes: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -404,6 +473,8 @@ impl fmt::Display for Refusal {
                 list(used),
                 list(limited)
             ),
+            Self::Uncovered { names } => write!(f, "insufficient quota to consume: {names}"),
+            Self::OutOfScope { scopes } => write!(f, "insufficient quota to match these scopes: [{scopes}]"),
         }
     }
 }
@@ -411,8 +482,12 @@ impl fmt::Display for Refusal {
 /// What the request makes of the `used` of each quota that it concerns, by the quota's place among `quotas`.
 ///
 /// # Errors
-/// The first quota that can't bear the request; then none is to be charged.
-pub fn charge(quotas: &[Quota], request: &Request<'_>) -> Result<Vec<(usize, Amounts)>, Refusal> {
+/// The first quota that can't bear the request, or something `limited` that none covers; then none is to be charged.
+pub fn charge(
+    quotas: &[Quota],
+    request: &Request<'_>,
+    limited: &[Limited],
+) -> Result<Vec<(usize, Amounts)>, Refusal> {
     let Request { meter, object, old, now, .. } = *request;
     let concerned: Vec<(usize, &Quota)> =
         quotas.iter().enumerate().filter(|(_, quota)| quota.covers(meter, object)).collect();
@@ -428,18 +503,27 @@ pub fn charge(quotas: &[Quota], request: &Request<'_>) -> Result<Vec<(usize, Amo
             return Err(Refusal::Unknown { quota: name(), names: tracked.join(",") });
         }
     }
-    if concerned.is_empty() {
+    if concerned.is_empty() && limited.is_empty() {
         return Ok(Vec::new());
     }
     let usage = meter.usage(object, now);
     let grown = if old.is_null() { None } else { Some(growth(&usage, &meter.usage(old, now))) };
+    // What a quota did not count before is all new to it.
+    let new_to = |quota: &Quota| match &grown {
+        Some(grown) if quota.covers(meter, old) => grown,
+        _ => &usage,
+    };
+    let mut new: Vec<&Amounts> = concerned.iter().map(|(_, quota)| new_to(quota)).collect();
+    if new.is_empty() {
+        new.push(grown.as_ref().unwrap_or(&usage));
+    }
+    let is_new = new.iter().flat_map(|new| new.values()).any(|amount| !amount.is_zero());
+    if is_new && let Some(refusal) = uncovered(quotas, request, &usage, limited) {
+        return Err(refusal);
+    }
     let mut charges = Vec::new();
     for (at, quota) in concerned {
-        // What a quota did not count before is all new to it.
-        let cost = match &grown {
-            Some(grown) if quota.covers(meter, old) => grown,
-            _ => &usage,
-        };
+        let cost = new_to(quota);
         let requested = |name: &String, amount: &Quantity| quota.hard.contains_key(name) && !amount.is_zero();
         let cost: Amounts = cost
             .iter()

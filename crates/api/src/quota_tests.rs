@@ -191,7 +191,7 @@ fn scopes_choose_pods_and_claims() {
 fn a_quota_bears_only_what_it_bounds() {
     let full = quota(json!({"hard": {"pods": "2", "cpu": "1"}}), json!({"pods": "2", "cpu": "900m"}));
     let object = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "200m"}}}]}));
-    let refused = charge(std::slice::from_ref(&full), &new(Meter::Pods, &object)).unwrap_err();
+    let refused = charge(std::slice::from_ref(&full), &new(Meter::Pods, &object), &[]).unwrap_err();
     assert_eq!(
         refused.to_string(),
         "exceeded quota: q, requested: cpu=200m,pods=1, used: cpu=900m,pods=2, limited: cpu=1,pods=2"
@@ -199,11 +199,11 @@ fn a_quota_bears_only_what_it_bounds() {
     let silent =
         pod(json!({"containers": [{"name": "c"}, {"name": "b"}], "initContainers": [{"name": "a"}]}));
     let bounded = quota(json!({"hard": {"limits.cpu": "1", "memory": "1Gi", "pods": "1"}}), json!({}));
-    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &silent)).unwrap_err();
+    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &silent), &[]).unwrap_err();
     assert_eq!(refused.to_string(), "failed quota: q: must specify limits.cpu for: a,b,c; memory for: a,b,c");
     let mut said = silent.clone();
     said["spec"]["resources"] = json!({"limits": {"cpu": "1"}, "requests": {"memory": "1Gi"}});
-    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &said)).unwrap_err();
+    let refused = charge(std::slice::from_ref(&bounded), &new(Meter::Pods, &said), &[]).unwrap_err();
     assert_eq!(refused.to_string(), "status unknown for quota: q, resources: limits.cpu,memory,pods");
 
     let secrets = Meter::behind("secrets").unwrap();
@@ -214,9 +214,50 @@ fn a_quota_bears_only_what_it_bounds() {
             json!({"secrets": "0", "count/secrets": "3"}),
         ),
     ];
-    let charges = charge(&quotas, &new(secrets, &json!({}))).unwrap();
+    let charges = charge(&quotas, &new(secrets, &json!({})), &[]).unwrap();
     assert_eq!(charges.len(), 1);
     assert_eq!((charges[0].0, text(&charges[0].1)), (1, json!({"secrets": "1", "count/secrets": "4"})));
+}
+
+#[test]
+fn what_is_limited_needs_a_quota_that_covers_it() {
+    let limited = |resource: &str, contains: &[&str], scopes: Value| {
+        let contains = contains.iter().map(|&part| part.to_owned()).collect();
+        Limited::new(String::new(), resource.to_owned(), contains, scopes.as_array().unwrap())
+    };
+    let refused = |quotas: &[Quota], request: &Request<'_>, limited: Limited| {
+        charge(quotas, request, &[limited])
+            .map(|charges| charges.len())
+            .map_err(|refusal| refusal.to_string())
+    };
+    let object = pod(json!({"priorityClassName": "high", "containers": [
+        {"name": "c", "resources": {"requests": {"cpu": "1", "example.com/gpu": "2", "memory": "0"}}}]}));
+    let made = new(Meter::Pods, &object);
+    let gpus = || limited("pods", &["gpu", "memory"], json!([]));
+    let pods = quota(json!({"hard": {"pods": "5"}}), json!({"pods": "0"}));
+    let gpu =
+        quota(json!({"hard": {"requests.example.com/gpu": "2"}}), json!({"requests.example.com/gpu": "0"}));
+    let lacking = Err("insufficient quota to consume: requests.example.com/gpu".to_owned());
+    assert_eq!(refused(&[], &made, gpus()), lacking);
+    assert_eq!(refused(std::slice::from_ref(&pods), &made, gpus()), lacking);
+    assert_eq!(refused(&[pods.clone(), gpu], &made, gpus()), Ok(2));
+    assert_eq!(refused(&[], &made, limited("services", &["gpu"], json!([]))), Ok(0));
+    let unchanged = Request { old: &object, ..made };
+    assert_eq!(refused(&[], &unchanged, gpus()), Ok(0), "an update that uses no more");
+
+    let high = json!({"scopeName": "PriorityClass", "operator": "In", "values": ["high", "higher"]});
+    let scoped = || limited("pods", &[], json!([high]));
+    let outside =
+        Err("insufficient quota to match these scopes: [{PriorityClass In [high higher]}]".to_owned());
+    assert_eq!(refused(std::slice::from_ref(&pods), &made, scoped()), outside);
+    let spec = |expression: &Value| json!({"hard": {"pods": "5"}, "scopeSelector": {"matchExpressions": [expression]}});
+    let covers = quota(spec(&high), json!({"pods": "0"}));
+    assert_eq!(refused(&[covers], &made, scoped()), Ok(1));
+    let low = json!({"scopeName": "PriorityClass", "operator": "In", "values": ["low"]});
+    assert_eq!(refused(&[quota(spec(&low), json!({"pods": "0"}))], &made, scoped()), outside);
+    let other = pod(json!({"priorityClassName": "low", "containers": []}));
+    assert_eq!(refused(&[], &new(Meter::Pods, &other), scoped()), Ok(0));
+    assert!(scoped().concerns(Meter::Pods) && !gpus().concerns(Meter::Services));
 }
 
 #[test]
@@ -228,10 +269,10 @@ fn an_update_costs_what_it_adds() {
     )];
     let (plain, ported) = (service("ClusterIP"), service("NodePort"));
     let grows = Request { old: &plain, ..new(Meter::Services, &ported) };
-    let charges = charge(&quotas, &grows).unwrap();
+    let charges = charge(&quotas, &grows, &[]).unwrap();
     assert_eq!(text(&charges[0].1), json!({"services": "1", "services.nodeports": "1"}));
     let shrinks = Request { old: &ported, ..new(Meter::Services, &plain) };
-    assert_eq!(charge(&quotas, &shrinks), Ok(Vec::new()), "the controller gives back");
+    assert_eq!(charge(&quotas, &shrinks, &[]), Ok(Vec::new()), "the controller gives back");
 
     let spec = json!({"hard": {"persistentvolumeclaims": "1"}, "scopeSelector": {"matchExpressions": [
         {"scopeName": "VolumeAttributesClass", "operator": "Exists"}]}});
@@ -239,10 +280,10 @@ fn an_update_costs_what_it_adds() {
     let (out, inside) = (json!({"spec": {}}), json!({"spec": {"volumeAttributesClassName": "fast"}}));
     let enters = Request { old: &out, ..new(Meter::Claims, &inside) };
     assert!(
-        matches!(charge(&quotas, &enters), Err(Refusal::Exceeded { .. })),
+        matches!(charge(&quotas, &enters, &[]), Err(Refusal::Exceeded { .. })),
         "all of it is new to the quota"
     );
-    assert_eq!(charge(&quotas, &Request { status: true, ..enters }).unwrap().len(), 1);
+    assert_eq!(charge(&quotas, &Request { status: true, ..enters }, &[]).unwrap().len(), 1);
 }
 
 #[test]
@@ -279,7 +320,7 @@ proptest! {
         for (request, limit) in asks {
             let resources = json!({"requests": {"cpu": format!("{request}m")}, "limits": {"cpu": format!("{limit}m")}});
             let made = pod(json!({"containers": [{"name": "c", "resources": resources}]}));
-            if let Ok(charges) = charge(&[Quota::read(&object)], &new(Meter::Pods, &made)) {
+            if let Ok(charges) = charge(&[Quota::read(&object)], &new(Meter::Pods, &made), &[]) {
                 object["status"]["used"] = text(&charges[0].1);
                 recount.count("", "pods", &made);
             }
@@ -298,7 +339,7 @@ proptest! {
         let quotas = [Quota::read(&odd[at])];
         for meter in [Meter::Pods, Meter::Services, Meter::Claims, Meter::Objects { group: "", resource: "secrets" }] {
             // Only that it answers is looked at.
-            let _ = charge(&quotas, &Request { old: &odd[at], ..new(meter, &odd[with]) });
+            let _ = charge(&quotas, &Request { old: &odd[at], ..new(meter, &odd[with]) }, &[]);
         }
         let _ = Recount::new(&odd[at], now()).status(&odd[with]);
     }
@@ -322,7 +363,7 @@ fn claims_to_devices_cost_what_they_may_get_of_each_class() {
                devices("tpu"): "4"})
     );
     let quotas = [quota(json!({"hard": {devices("gpu"): "6"}}), json!({devices("gpu"): "2"}))];
-    let refused = charge(&quotas, &new(meter, &claim)).unwrap_err().to_string();
+    let refused = charge(&quotas, &new(meter, &claim), &[]).unwrap_err().to_string();
     let gpu = devices("gpu");
     assert_eq!(refused, format!("exceeded quota: q, requested: {gpu}=5, used: {gpu}=2, limited: {gpu}=6"));
     assert!(meter.handles(true, "") && meter.handles(false, "") && !meter.handles(false, "status"));

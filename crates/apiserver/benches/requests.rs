@@ -240,6 +240,7 @@ async fn main() {
         } else {
             audited(dir.path())
         },
+        admission: Default::default(),
         trace: None,
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");

@@ -159,7 +159,11 @@ impl Security {
 
     /// The admission plug-ins that are on by default, in the order to run them in; `kinds` are all rows, as they
     /// are at any time.
-    pub fn plugins(&self, kinds: &watch::Receiver<Arc<Kinds>>) -> Vec<Arc<dyn Plugin>> {
+    pub fn plugins(
+        &self,
+        kinds: &watch::Receiver<Arc<Kinds>>,
+        pod_security: &Arc<admission::pod_security::Config>,
+    ) -> Vec<Arc<dyn Plugin>> {
         let escalation = Escalation::new(Arc::clone(&self.rbac), Arc::clone(&self.authorizer));
         let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(admission::SigningRequests::new(self.authenticator.clock())),
@@ -172,6 +176,7 @@ impl Security {
             kinds,
             &self.authorizer,
             &self.webhook_counts,
+            pod_security,
         ));
         plugins.push(Arc::new(escalation));
         let authorizer = Arc::clone(&self.authorizer);

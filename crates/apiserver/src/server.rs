@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
+use crate::admission;
 use crate::aggregation::Aggregation;
 use crate::alloc::Services;
 use crate::at_rest::Transformer;
@@ -65,6 +66,8 @@ pub struct Config {
     pub others: Others,
     /// Who is asked whether a user may do something.
     pub authorizers: authz::config::Config,
+    /// What plug-ins of admission are told.
+    pub admission: admission::config::Config,
     /// What is recorded of requests, and where.
     pub audit: audit::Config,
     /// Which requests are traced, and who is told; none if absent.
@@ -142,9 +145,9 @@ impl ApiServer {
         let services = Services::new(config.service_range, config.node_ports);
         let claims = Claims::new(vec![Arc::new(services)]);
         let kinds = watch::Sender::new(Arc::new(kinds));
-        let plugins = security.plugins(&kinds.subscribe());
-        let registry =
-            Arc::new(Registry::new(kinds, store, cache, plugins, claims, Arc::clone(&config.clock)));
+        let plugins = security.plugins(&kinds.subscribe(), &config.admission.pod_security);
+        let (limited, clock) = (config.admission.limited, Arc::clone(&config.clock));
+        let registry = Arc::new(Registry::new(kinds, store, cache, plugins, limited, claims, clock));
         bootstrap::run(&registry, &security, pki).await?;
         let place = kubernetes_service::Place { service, server: config.advertise };
         kubernetes_service::publish(&registry, place).await?;

@@ -49,6 +49,7 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
         others: Default::default(),
         authorizers: Default::default(),
         audit: Default::default(),
+        admission: Default::default(),
         trace: None,
     }
 }

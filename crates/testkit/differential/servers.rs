@@ -90,6 +90,7 @@ pub(crate) async fn ours() -> Result<Server> {
         others: Default::default(),
         authorizers: Default::default(),
         audit: Default::default(),
+        admission: Default::default(),
         trace: None,
     };
     let server = ApiServer::start(config, Arc::new(Memory::new())).await?;

@@ -102,6 +102,7 @@ impl Cluster {
             removed_apis: settings.removed_apis,
             others: settings.tokens.others(authentication.as_deref())?,
             authorizers: settings.permissions.authorizers(authorization.as_deref())?,
+            admission: settings.admission()?,
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
         };

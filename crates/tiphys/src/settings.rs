@@ -3,13 +3,14 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
 use tiphys_apiserver::{
+    admission,
     audit::{self, Policy},
     trace,
 };
@@ -52,6 +53,9 @@ pub(crate) struct Settings {
     pub(crate) tokens: TokenFlags,
     #[command(flatten)]
     pub(crate) permissions: PermissionFlags,
+    /// An AdmissionConfiguration: the configurations of the plug-ins PodSecurity and ResourceQuota.
+    #[arg(long)]
+    pub(crate) admission_control_config_file: Option<PathBuf>,
     /// A TracingConfiguration: which requests are traced, and the collector (OTLP over HTTP) that is told.
     #[arg(long)]
     pub(crate) tracing_config_file: Option<PathBuf>,
@@ -178,6 +182,7 @@ impl Settings {
             tokens: TokenFlags::default(),
             permissions: PermissionFlags::default(),
             audit: AuditFlags::default(),
+            admission_control_config_file: None,
             tracing_config_file: None,
             scheduler_config: None,
         }
@@ -218,6 +223,15 @@ impl Settings {
         let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
         tiphys_scheduler::Config::read(&text)
             .with_context(|| format!("the scheduler's configuration {}", file.display()))
+    }
+
+    /// What plug-ins of admission are told. Files that the configuration names are looked for beside it.
+    pub(crate) fn admission(&self) -> Result<admission::config::Config> {
+        let Some(file) = &self.admission_control_config_file else { return Ok(Default::default()) };
+        let named = || format!("the configuration of admission {}", file.display());
+        let text = fs::read(file).with_context(named)?;
+        let beside = |name: &Path| fs::read(file.parent().unwrap_or(Path::new("")).join(name));
+        admission::config::parse(&text, beside).with_context(named)
     }
 
     /// Which requests are traced.

@@ -1,6 +1,7 @@
 //! The checks and changes between authorization and the store.
 
 mod certificates;
+pub mod config;
 mod devices;
 mod expressions;
 mod ingress;
@@ -163,6 +164,7 @@ pub fn standard(
     kinds: &watch::Receiver<Arc<Kinds>>,
     authorizer: &Arc<Chain>,
     counts: &Arc<WebhookCounts>,
+    pod_security: &Arc<pod_security::Config>,
 ) -> Vec<Arc<dyn Plugin>> {
     let policies = |phase| Policies::new(phase, Arc::clone(source), Arc::clone(authorizer), kinds.clone());
     let webhooks = |phase| {
@@ -177,7 +179,7 @@ pub fn standard(
         Arc::new(ServiceAccount::new(source())),
         Arc::new(NodeRestriction::new(source())),
         Arc::new(TaintNodesByCondition),
-        Arc::new(PodSecurity::new(source())),
+        Arc::new(PodSecurity::new(source(), Arc::clone(pod_security))),
         Arc::new(Priority::new(source())),
         Arc::new(DefaultTolerationSeconds),
         Arc::new(DefaultStorageClass::new(source())),

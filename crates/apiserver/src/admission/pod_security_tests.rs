@@ -5,7 +5,15 @@ use crate::{admission::tests::Case, source::fake::Table};
 
 fn namespace(labels: Value) -> PodSecurity {
     let object = json!({ "metadata": { "name": "ns", "labels": labels } });
-    PodSecurity::new(Arc::new(Table::with(&[("", "namespaces", object)])))
+    PodSecurity::new(Arc::new(Table::with(&[("", "namespaces", object)])), Arc::default())
+}
+
+/// As [`namespace`], on a server that is configured so.
+fn configured(labels: Value, defaults: Value, exemptions: Value) -> PodSecurity {
+    let file = json!({"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration",
+                      "defaults": defaults, "exemptions": exemptions});
+    let config = Config::parse(file.to_string().as_bytes()).unwrap();
+    PodSecurity { config: Arc::new(config), ..namespace(labels) }
 }
 
 fn level(mode: &str, level: &str) -> PodSecurity {
@@ -81,6 +89,91 @@ async fn warnings_tell_what_would_be_refused() {
     assert_eq!(deployments.warnings(&plugin, &json!({ "spec": { "template": host } })), want);
     let services = Case::new(Operation::Create, "services", "");
     assert!(services.warnings(&plugin, &host).is_empty());
+}
+
+#[tokio::test]
+async fn what_is_enforced_is_told_of_what_makes_pods() {
+    let deployments = Case { group: "apps", ..Case::new(Operation::Create, "deployments", "") };
+    let warned = |plugin: &PodSecurity| {
+        let warnings = deployments.warnings(plugin, &json!({ "spec": { "template": plain() } }));
+        warnings.first().map(|w| w.split('"').nth(1).unwrap().to_owned())
+    };
+    assert_eq!(warned(&level("enforce", "restricted")).as_deref(), Some("restricted:latest"));
+    let versioned = json!({ "pod-security.kubernetes.io/enforce": "restricted",
+                            "pod-security.kubernetes.io/enforce-version": "v1.30" });
+    assert_eq!(warned(&namespace(versioned)).as_deref(), Some("restricted:v1.30"));
+    let quiet = json!({ "pod-security.kubernetes.io/enforce": "restricted",
+                        "pod-security.kubernetes.io/warn": "privileged" });
+    assert_eq!(warned(&namespace(quiet)), None);
+}
+
+#[tokio::test]
+async fn defaults_hold_where_no_label_does() {
+    let defaults = json!({ "enforce": "baseline", "enforce-version": "v1.30", "warn": "restricted" });
+    let plugin = |labels| configured(labels, defaults.clone(), json!({}));
+    let mut host = plain();
+    host["spec"]["hostPID"] = true.into();
+    let refused = create(&plugin(Value::Null), host.clone()).await.unwrap_err();
+    assert!(refused.contains("violates PodSecurity \"baseline:v1.30\": host namespaces"), "{refused}");
+    assert_eq!(create(&plugin(Value::Null), plain()).await, Ok(()));
+    assert_eq!(
+        create(&plugin(json!({ "pod-security.kubernetes.io/enforce": "privileged" })), host).await,
+        Ok(())
+    );
+    let case = Case::new(Operation::Create, "pods", "");
+    assert_eq!(case.warnings(&plugin(Value::Null), &plain()).len(), 1);
+}
+
+#[tokio::test]
+async fn exemptions_are_let_through_in_silence() {
+    let strict = json!({ "enforce": "restricted", "warn": "restricted" });
+    let case = Case::new(Operation::Create, "pods", "");
+    let user = case.user.name();
+    for (exemptions, exempt) in [
+        (json!({ "namespaces": ["ns"] }), true),
+        (json!({ "namespaces": ["other"] }), false),
+        (json!({ "usernames": [user] }), true),
+        (json!({ "runtimeClasses": ["gvisor"] }), true),
+        (json!({ "runtimeClasses": ["kata"] }), false),
+    ] {
+        let plugin = configured(Value::Null, strict.clone(), exemptions.clone());
+        let mut pod = plain();
+        pod["spec"]["runtimeClassName"] = "gvisor".into();
+        assert_eq!(create(&plugin, pod.clone()).await.is_ok(), exempt, "{exemptions}");
+        assert_eq!(case.warnings(&plugin, &pod).is_empty(), exempt, "{exemptions}");
+    }
+}
+
+#[test]
+fn wrong_configurations_name_their_fields() {
+    let parse = |fields: Value| {
+        let mut file = json!({"apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration"});
+        file.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Config::parse(file.to_string().as_bytes()).map(drop).map_err(|e| e.to_string())
+    };
+    assert_eq!(parse(json!({})), Ok(()));
+    let cases = [
+        (json!({ "defaults": { "enforce": "strict" } }), "defaults.enforce: Invalid value: \"strict\""),
+        (json!({ "defaults": { "warn-version": "1.30" } }), "defaults.warn-version: Invalid value: \"1.30\""),
+        (json!({ "exemptions": { "usernames": [""] } }), "exemptions.usernames[0]: Invalid value: \"\""),
+        (
+            json!({ "exemptions": { "namespaces": ["a", "a"] } }),
+            "exemptions.namespaces[1]: Duplicate value: \"a\"",
+        ),
+        (json!({ "exemptions": { "namespaces": ["A"] } }), "exemptions.namespaces[0]: Invalid value: \"A\""),
+        (
+            json!({ "exemptions": { "runtimeClasses": ["a b"] } }),
+            "exemptions.runtimeClasses[0]: Invalid value",
+        ),
+        (
+            json!({ "level": "baseline" }),
+            "it is no PodSecurityConfiguration of pod-security.admission.config.k8s.io",
+        ),
+    ];
+    for (fields, why) in cases {
+        let error = parse(fields.clone()).unwrap_err();
+        assert!(error.starts_with(why), "{fields}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
-use tiphys_api::quota::{self, Meter, Quota, Request};
+use tiphys_api::quota::{self, Limited, Meter, Quota, Request};
 use tiphys_api::status::Status;
 use tiphys_store::{Change, Expect, Key, Revision, Write};
 use tokio::sync::OwnedMutexGuard;
@@ -105,27 +105,33 @@ impl Registry {
             return nothing;
         }
         let Some(quotas) = self.cache.collection("", "resourcequotas") else { return nothing };
-        if quotas.is_empty() || quotas.iter(Some(&call.namespace)).next().is_none() {
+        let limited = self.limited.iter().any(|limited| limited.concerns(meter));
+        if !limited && (quotas.is_empty() || quotas.iter(Some(&call.namespace)).next().is_none()) {
             return nothing;
         }
         let turn = self.turns.take(&call.namespace).await;
         self.cache.wait(*turn).await.map_err(super::cache_status)?;
         let status = call.subresource == "status";
         let request = Request { meter, object, old, status, now: self.now() };
-        let writes = writes(&quotas, call, &request)?;
+        let writes = writes(&quotas, call, &request, &self.limited)?;
         Ok(Charge((!writes.is_empty()).then_some(Held { turn, writes })))
     }
 }
 
 /// The new status of each quota that the request concerns.
-fn writes(quotas: &Collection, call: &Call, request: &Request<'_>) -> Result<Vec<Write>, Status> {
+fn writes(
+    quotas: &Collection,
+    call: &Call,
+    request: &Request<'_>,
+    limited: &[Limited],
+) -> Result<Vec<Write>, Status> {
     let mut found = Vec::new();
     for object in quotas.iter(Some(&call.namespace)) {
         let tree: Value = serde_json::from_slice(object.json()).map_err(Status::internal)?;
         found.push((object.name().to_owned(), object.revision(), tree));
     }
     let compiled: Vec<Quota> = found.iter().map(|(_, _, tree)| Quota::read(tree)).collect();
-    let charges = quota::charge(&compiled, request).map_err(|refusal| {
+    let charges = quota::charge(&compiled, request, limited).map_err(|refusal| {
         let name = match tiphys_api::meta::name(request.object) {
             "" => &call.name,
             name => name,

@@ -1,7 +1,10 @@
 //! Quotas, asked in process of a whole server.
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use serde_json::{Value, json};
+use tiphys_api::quota::Limited;
 
 use crate::ApiServer;
 use crate::testing::{json as send, server};
@@ -77,6 +80,27 @@ async fn a_charge_starts_from_what_a_controller_wrote_meanwhile() {
     let (codes, ()) = tokio::join!(join_all(names.iter().map(|name| map(&server, name))), writes);
     assert!(codes.iter().all(|(code, _)| *code == 201), "{codes:?}");
     assert_eq!(used(&server, "q").await, json!({"configmaps": "9"}));
+}
+
+#[tokio::test]
+async fn what_is_limited_needs_a_quota() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = crate::testing::config(
+        Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap()),
+        crate::testing::ADVERTISED,
+    );
+    let contains = vec!["count/".to_owned()];
+    config.admission.limited = [Limited::new(String::new(), "secrets".to_owned(), contains, &[])].into();
+    let server = ApiServer::start(config, Arc::new(tiphys_store::Memory::new())).await.unwrap();
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}});
+    let path = "/api/v1/namespaces/default/secrets";
+    let (code, refused) = send(&server, "POST", path, secret.clone()).await;
+    let why = "secrets \"s\" is forbidden: insufficient quota to consume: count/secrets";
+    assert_eq!((code, &refused["message"]), (403, &json!(why)));
+    assert_eq!(map(&server, "a").await.0, 201);
+    quota(&server, "q", json!({"hard": {"count/secrets": "1"}}), json!({"count/secrets": "0"})).await;
+    assert_eq!(send(&server, "POST", path, secret).await.0, 201);
+    assert_eq!(used(&server, "q").await, json!({"count/secrets": "1"}));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 use tiphys_api::kind::{Kind, Kinds, Storage, split_api_version};
+use tiphys_api::quota::Limited;
 use tiphys_api::status::{Details, Reason, Status, StatusCause};
 use tiphys_api::{convert, meta};
 use tiphys_store::{self as store, Change, Key, Revision, Store, Write};
@@ -207,6 +208,8 @@ pub struct Registry {
     store: Arc<dyn Store>,
     cache: Arc<Cache>,
     admission: Vec<Arc<dyn admission::Plugin>>,
+    /// What nobody may use without a quota.
+    limited: Arc<[Limited]>,
     claims: Claims,
     turns: charges::Turns,
     /// Of those who change one object that many change.
@@ -216,18 +219,19 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// `kinds` is told each change of the rows.
+    /// `kinds` is told each change of the rows; `limited` is what nobody may use without a quota.
     pub fn new(
         kinds: watch::Sender<Arc<Kinds>>,
         store: Arc<dyn Store>,
         cache: Arc<Cache>,
         admission: Vec<Arc<dyn admission::Plugin>>,
+        limited: Arc<[Limited]>,
         claims: Claims,
         clock: Clock,
     ) -> Self {
         let (turns, contended) = Default::default();
         let admission_times = AdmissionTimes::new();
-        Self { kinds, store, cache, admission, claims, turns, contended, clock, admission_times }
+        Self { kinds, store, cache, admission, limited, claims, turns, contended, clock, admission_times }
     }
 
     /// The rows as they are now.

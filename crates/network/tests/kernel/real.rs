@@ -33,6 +33,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         others: Default::default(),
         authorizers: Default::default(),
         audit: Default::default(),
+        admission: Default::default(),
         trace: None,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()

@@ -1,6 +1,10 @@
 //! PodSecurity: holds pods to the level that their namespace is labelled with (the Pod Security Standards).
 
 mod checks;
+mod config;
+
+pub use self::config::Config;
+use self::config::Mode;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,13 +33,15 @@ const LABEL: &str = "pod-security.kubernetes.io/";
 
 pub struct PodSecurity {
     source: Arc<dyn Source>,
-    namespaces: Kept<Modes>,
+    namespaces: Kept<Labelled>,
+    config: Arc<Config>,
 }
 
-/// What a namespace asks of its pods, and the version of the standards that it names.
-struct Wanted {
+/// What is asked of a pod, and the version of the standards that is named for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted<'a> {
     level: Level,
-    version: String,
+    version: &'a str,
 }
 
 impl Level {
@@ -57,16 +63,7 @@ impl Level {
     }
 }
 
-impl Wanted {
-    /// Reads the labels of one mode. One that can't be read means the strictest level to those who would be let
-    /// through otherwise.
-    fn read(labels: &Labels, mode: &str) -> Self {
-        let level = labels.get(&format!("{LABEL}{mode}"));
-        let level = level.map_or(Level::Privileged, |l| Level::parse(l).unwrap_or(Level::Restricted));
-        let version = labels.get(&format!("{LABEL}{mode}-version")).filter(|v| is_version(v));
-        Self { level, version: version.map_or("latest", String::as_str).to_owned() }
-    }
-
+impl Wanted<'_> {
     /// What the pod does that the level forbids, as one sentence; `None` if nothing.
     fn violations(&self, metadata: &Value, spec: &Value) -> Option<String> {
         let found = checks::run(self.level, metadata, spec);
@@ -85,31 +82,53 @@ fn is_version(text: &str) -> bool {
 
 type Labels = BTreeMap<String, String>;
 
-/// What a namespace asks of its pods.
-#[derive(Deserialize)]
+/// What a namespace's labels say of one mode.
+#[derive(Default)]
+struct Said {
+    /// One that can't be read means the strictest to those who would be let through otherwise.
+    level: Option<Level>,
+    /// It can be read.
+    legible: bool,
+    version: Option<String>,
+}
+
+/// What a namespace asks of its pods: what it says of each mode, in the order of [`Mode::ALL`].
+#[derive(Default, Deserialize)]
 #[serde(from = "Namespace")]
-struct Modes {
-    enforce: Wanted,
-    audit: Wanted,
-    warn: Wanted,
-}
+struct Labelled([Said; 3]);
 
-impl Default for Modes {
-    fn default() -> Self {
-        Self::read(&Labels::new())
-    }
-}
-
-impl Modes {
-    fn read(labels: &Labels) -> Self {
-        let mode = |mode| Wanted::read(labels, mode);
-        Self { enforce: mode("enforce"), audit: mode("audit"), warn: mode("warn") }
-    }
-}
-
-impl From<Namespace> for Modes {
+impl From<Namespace> for Labelled {
     fn from(namespace: Namespace) -> Self {
-        Self::read(&namespace.metadata.labels.unwrap_or_default())
+        let labels = namespace.metadata.labels.unwrap_or_default();
+        Self(Mode::ALL.map(|mode| {
+            let label = |suffix| labels.get(&format!("{LABEL}{}{suffix}", mode.as_str()));
+            let level = label("").map(|text| Level::parse(text));
+            Said {
+                level: level.map(|level| level.unwrap_or(Level::Restricted)),
+                legible: level.flatten().is_some(),
+                version: label("-version").filter(|version| is_version(version)).cloned(),
+            }
+        }))
+    }
+}
+
+impl Labelled {
+    /// What holds in one mode: labels go over what is configured.
+    fn wanted<'a>(&'a self, mode: Mode, config: &'a Config) -> Wanted<'a> {
+        let [enforce, ..] = &self.0;
+        let said = &self.0[mode as usize];
+        let mut default = config.of(mode);
+        if mode != Mode::Enforce && enforce.legible && said.level.is_none() {
+            // Whoever enforces more than is told of otherwise wants that told, too.
+            let enforced = self.wanted(Mode::Enforce, config);
+            if enforced.level > default.level {
+                default = enforced;
+            }
+        }
+        Wanted {
+            level: said.level.unwrap_or(default.level),
+            version: said.version.as_deref().unwrap_or(default.version),
+        }
     }
 }
 
@@ -124,12 +143,21 @@ struct Metadata {
 }
 
 impl PodSecurity {
-    pub fn new(source: Arc<dyn Source>) -> Self {
-        Self { source, namespaces: Kept::of("", "namespaces") }
+    pub fn new(source: Arc<dyn Source>, config: Arc<Config>) -> Self {
+        Self { source, namespaces: Kept::of("", "namespaces"), config }
+    }
+
+    /// Whether the pod of a request is nobody's business, which is noted.
+    fn exempts(&self, request: &Attributes<'_>, spec: &Value) -> bool {
+        let exempt = self.config.exempts(request.namespace, request.user.name(), spec);
+        if let Some(why) = exempt {
+            request.annotations.add("pod-security.kubernetes.io/exempt", || why);
+        }
+        exempt.is_some()
     }
 
     /// What the request's namespace asks for.
-    fn modes(&self, request: &Attributes<'_>) -> Arc<Modes> {
+    fn labelled(&self, request: &Attributes<'_>) -> Arc<Labelled> {
         self.namespaces.get(&*self.source, "", request.namespace).unwrap_or_default()
     }
 }
@@ -207,12 +235,15 @@ impl Plugin for PodSecurity {
         if !shapes_pod(request) {
             return Ok(());
         }
-        let modes = self.modes(request);
-        let enforced = &modes.enforce;
+        let spec = &object["spec"];
+        if self.exempts(request, spec) {
+            return Ok(());
+        }
+        let labelled = self.labelled(request);
+        let enforced = labelled.wanted(Mode::Enforce, &self.config);
         let policy = || format!("{}:{}", enforced.level.as_str(), enforced.version);
         request.annotations.add("pod-security.kubernetes.io/enforce-policy", policy);
         // A pod that was let in before the label came may go on being updated.
-        let spec = &object["spec"];
         if request.operation == Operation::Update && *spec == old["spec"] {
             return Ok(());
         }
@@ -232,15 +263,19 @@ impl Plugin for PodSecurity {
         } else {
             None
         };
-        let Some((metadata, spec)) = pod else { return Vec::new() };
-        let modes = self.modes(request);
-        if request.annotations.is_recording()
-            && let Some(violations) = modes.audit.violations(metadata, spec)
-        {
-            let note = || format!("would violate {violations}");
-            request.annotations.add("pod-security.kubernetes.io/audit-violations", note);
+        let Some((metadata, spec)) = pod.filter(|(_, spec)| !self.exempts(request, spec)) else {
+            return Vec::new();
+        };
+        let labelled = self.labelled(request);
+        if request.annotations.is_recording() {
+            let audited = labelled.wanted(Mode::Audit, &self.config);
+            if let Some(violations) = audited.violations(metadata, spec) {
+                let note = || format!("would violate {violations}");
+                request.annotations.add("pod-security.kubernetes.io/audit-violations", note);
+            }
         }
-        modes.warn.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
+        let warned = labelled.wanted(Mode::Warn, &self.config);
+        warned.violations(metadata, spec).map(|v| format!("would violate {v}")).into_iter().collect()
     }
 }
 
