@@ -168,6 +168,7 @@ impl Security {
         let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(admission::SigningRequests::new(self.authenticator.clock())),
             Arc::new(admission::Devices::new(self.authenticator.clock())),
+            Arc::new(admission::PossessionOfKeys),
             Arc::new(admission::Signers::new(Arc::clone(&self.authorizer))),
         ];
         plugins.extend(admission::standard(

@@ -13,6 +13,7 @@ mod node_restriction;
 mod nodes;
 pub mod pod_security;
 mod policies;
+mod possession;
 mod priority;
 mod request;
 mod round;
@@ -40,6 +41,7 @@ pub use self::{
     nodes::{PodTopologyLabels, TaintNodesByCondition},
     pod_security::PodSecurity,
     policies::Policies,
+    possession::PossessionOfKeys,
     priority::{Priority, system_classes},
     round::Round,
     runtime_class::RuntimeClass,
