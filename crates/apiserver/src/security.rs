@@ -13,7 +13,7 @@ use crate::{
     admission::{self, Initializers, Plugin, WebhookCounts},
     authn::{self, Anonymous, Authenticator, FrontProxy, Issuer, Issuers, Others, Tokens},
     authz::{
-        self, Always, Authorizer, Chain, Escalation, How, NodeAuthorizer, Rbac, Webhook, WebhookCalls,
+        self, Abac, Always, Authorizer, Chain, Escalation, How, NodeAuthorizer, Rbac, Webhook, WebhookCalls,
         config::Mode, policy, review,
     },
     identity::Identity,
@@ -123,6 +123,7 @@ impl Security {
                 Mode::AlwaysDeny => How::Memory(Arc::new(Always(false))),
                 Mode::Node => How::Memory(Arc::clone(&self.nodes) as Arc<dyn Authorizer>),
                 Mode::Rbac => How::Memory(Arc::clone(&self.rbac) as _),
+                Mode::Abac(policies) => How::Memory(Arc::new(Abac(policies))),
                 Mode::Webhook(config) => {
                     let calls = Arc::clone(&self.webhook_calls);
                     let webhook = Webhook::new(name.clone(), *config, &self.outgoing, calls);

@@ -10,6 +10,7 @@ mod follow;
 mod image;
 mod initialize;
 mod kernel;
+mod log;
 mod permission_flags;
 mod pod_network;
 mod quickstart;
@@ -18,7 +19,7 @@ mod storage;
 mod token_flags;
 mod up;
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -28,19 +29,10 @@ static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 #[derive(Parser)]
 #[command(name = "tiphys", version, about = "A whole Kubernetes cluster in one program")]
 struct Cli {
-    /// How the log on standard error is written; `TIPHYS_LOG` says how much of it.
-    #[arg(long, value_enum, default_value = "text", global = true)]
-    logging_format: LoggingFormat,
+    #[command(flatten)]
+    log: log::Flags,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LoggingFormat {
-    /// A line for people.
-    Text,
-    /// A line of JSON for programs.
-    Json,
 }
 
 #[derive(Subcommand)]
@@ -74,19 +66,8 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|command| command == "shim") {
         return tiphys_runtime::shim::main(arguments);
     }
-    let Cli { command, logging_format } = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("TIPHYS_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,kube_runtime=error"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        // Standard error may be a file on a full disk, where complaining about it would panic.
-        .log_internal_errors(false);
-    match logging_format {
-        LoggingFormat::Text => log.init(),
-        LoggingFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let Cli { command, log } = Cli::parse();
+    log.init();
     let result = match command {
         Command::Up(settings) => up::run(*settings, cluster::Rooms::All),
         Command::Apiserver(settings) => up::run(*settings, cluster::Rooms::Api),

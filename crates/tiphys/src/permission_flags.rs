@@ -1,10 +1,11 @@
 //! The flags that name who is asked whether a user may do something.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tiphys_apiserver::authn::ReviewVersion;
 use tiphys_apiserver::authz::config::{self, Config, Mode, WebhookConfig};
+use tiphys_apiserver::authz::{Policy, parse_abac};
 use tiphys_apiserver::outgoing::kubeconfig;
 
 /// Who is asked for permissions.
@@ -13,11 +14,14 @@ use tiphys_apiserver::outgoing::kubeconfig;
 pub(crate) struct PermissionFlags {
     /// An AuthorizationConfiguration of apiserver.config.k8s.io: authorizers in their order. It is read again when it
     /// changes.
-    #[arg(long, conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    #[arg(long, conflicts_with_all = ["authorization_mode", "authorization_policy_file", "authorization_webhook_config_file"])]
     pub(crate) authorization_config: Option<PathBuf>,
-    /// Authorizers in their order: AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook [default: Node,RBAC].
+    /// Authorizers in their order: ABAC, AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook [default: Node,RBAC].
     #[arg(long, value_delimiter = ',')]
     pub(crate) authorization_mode: Vec<String>,
+    /// The policies of the mode ABAC, one in JSON in each line.
+    #[arg(long)]
+    pub(crate) authorization_policy_file: Option<PathBuf>,
     /// A file like a kubeconfig that names the server which the mode Webhook asks.
     #[arg(long)]
     pub(crate) authorization_webhook_config_file: Option<PathBuf>,
@@ -38,6 +42,11 @@ impl PermissionFlags {
         if let Some(text) = text {
             return config::parse(text).context("--authorization-config");
         }
+        ensure!(
+            self.authorization_policy_file.is_none()
+                || self.authorization_mode.iter().any(|mode| mode == "ABAC"),
+            "--authorization-policy-file needs the mode ABAC in --authorization-mode"
+        );
         if self.authorization_mode.is_empty() {
             ensure!(
                 self.authorization_webhook_config_file.is_none(),
@@ -52,6 +61,7 @@ impl PermissionFlags {
                 "AlwaysDeny" => Mode::AlwaysDeny,
                 "Node" => Mode::Node,
                 "RBAC" => Mode::Rbac,
+                "ABAC" => Mode::Abac(self.policies()?),
                 "Webhook" => Mode::Webhook(Box::new(self.webhook()?)),
                 other => bail!("--authorization-mode: there is no {other}"),
             };
@@ -63,6 +73,14 @@ impl PermissionFlags {
             modes.push((name, mode));
         }
         Ok(Config(modes))
+    }
+
+    fn policies(&self) -> Result<Arc<[Policy]>> {
+        let file = self.authorization_policy_file.as_ref();
+        let file = file.context("the mode ABAC needs --authorization-policy-file")?;
+        let named = || format!("the policies {}", file.display());
+        let text = fs::read_to_string(file).with_context(named)?;
+        parse_abac(&text).with_context(named)
     }
 
     fn webhook(&self) -> Result<WebhookConfig> {

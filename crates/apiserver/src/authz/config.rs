@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tiphys_api::{field, names};
 
+use super::abac;
 use crate::authn::ReviewVersion;
 use crate::config_file;
 pub use crate::config_file::ConfigError;
@@ -26,6 +27,8 @@ pub enum Mode {
     AlwaysDeny,
     Node,
     Rbac,
+    /// Flags name it; it cannot stand in a configuration, which has no place for its file.
+    Abac(Arc<[abac::Policy]>),
     Webhook(Box<WebhookConfig>),
 }
 
@@ -66,6 +69,7 @@ impl Mode {
             Self::AlwaysDeny => MODES[1],
             Self::Node => MODES[2],
             Self::Rbac => MODES[3],
+            Self::Abac(_) => "ABAC",
             Self::Webhook(_) => MODES[4],
         }
     }

@@ -1,5 +1,6 @@
 //! Whether a user may do what a request asks.
 
+mod abac;
 mod chain;
 pub mod config;
 mod escalation;
@@ -14,6 +15,7 @@ use tiphys_api::status::Status;
 
 pub(crate) use self::node::pod_references;
 pub use self::{
+    abac::{Abac, Policy, parse as parse_abac},
     chain::Chain,
     escalation::Escalation,
     node::NodeAuthorizer,
