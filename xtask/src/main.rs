@@ -41,7 +41,7 @@ enum Task {
     ///
     /// Upstream's programs are looked for in the directories of `REFERENCE_PATH`, then in those of `PATH`.
     Bench {
-        /// Only these groups of measures: start, idle, pods, load.
+        /// Only these groups of measures: start, idle, pods, load, api, storage, scheduling.
         groups: Vec<String>,
     },
     /// Run upstream's conformance suite against the release binary and print a table.

@@ -17,7 +17,7 @@ use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams},
     core::PartialObjectMeta,
-    runtime::{WatchStreamExt, metadata_watcher, watcher},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
 
@@ -191,13 +191,13 @@ async fn until_bound(
     count: usize,
     bound: &AtomicUsize,
 ) -> Result<()> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields("spec.nodeName!=").labels(&format!("app={app}"));
-    let seen = metadata_watcher(pods, config).default_backoff().touched_objects();
+    let seen = watcher::watcher(pods, config).default_backoff().touched_objects();
     pin_mut!(seen);
     let mut names = std::collections::BTreeSet::new();
     while let Some(pod) = seen.next().await {
-        let pod: PartialObjectMeta<Pod> = match pod {
+        let pod = match pod {
             Ok(pod) => pod,
             Err(error) => bail!("watching pods: {error}"),
         };
