@@ -72,7 +72,7 @@ const IMAGES: [Image; 9] = [
             "docker.io/library/nginx:1.15-alpine",
             "gcr.io/kubernetes-e2e-test-images/nautilus:1.0",
         ],
-        &["busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
+        &["sh", "-c", "trap 'exit 0' TERM; busybox httpd -f -p 80 -h /usr/local/apache2/htdocs & wait"],
     ),
 ];
 
@@ -111,8 +111,10 @@ pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf
     let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
     file(&mut layer, "etc/passwd", 0o644, users.as_bytes())?;
     file(&mut layer, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
-    file(&mut layer, "www/index.html", 0o644, b"<html><body><h1>It works!</h1></body></html>\n")?;
-    file(&mut layer, "www/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
+    // Tests take the page away to make a probe fail.
+    let page = b"<html><body><h1>It works!</h1></body></html>\n";
+    file(&mut layer, "usr/local/apache2/htdocs/index.html", 0o644, page)?;
+    file(&mut layer, "usr/local/apache2/htdocs/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
     let layer = layer.into_inner().context("ending the layer")?;
     let images = IMAGES.map(|Image { names, entrypoint, command, user }| {
         let names = names.iter().map(|n| (*n).to_owned()).collect();

@@ -145,15 +145,16 @@ fn say(budget: &Value, ready: bool) -> Say {
     if !ready && (always || (healthy >= wanted && wanted > 0)) { Say::Unhealthy } else { Say::Spend }
 }
 
-fn refused(why: String) -> Status {
+/// A refusal; with a time to come again after, clients come again by themselves, and otherwise say why they wait.
+fn refused(why: String, retry_after_seconds: u32) -> Status {
     let cause = StatusCause { reason: "DisruptionBudget".to_owned(), message: why, field: String::new() };
-    let details = Details { causes: vec![cause], retry_after_seconds: 10, ..Details::default() };
+    let details = Details { causes: vec![cause], retry_after_seconds, ..Details::default() };
     let text = "Cannot evict pod as it would violate the pod's disruption budget.";
     Status::new(Reason::TooManyRequests, text).with_details(details)
 }
 
 fn processing(budget: &str) -> Status {
-    refused(format!("The disruption budget {budget} is still being processed by the server."))
+    refused(format!("The disruption budget {budget} is still being processed by the server."), 10)
 }
 
 /// Counts a disruption of `pod` against a budget.
@@ -172,7 +173,7 @@ fn spent(budget: &mut Value, name: &str, pod: &str, now: &str) -> Result<(), Sta
     if allowed == 0 {
         let failed = condition(budget, "DisruptionAllowed")
             .filter(|c| c["status"] == "False" && c["reason"] == "SyncFailed");
-        return Err(refused(match failed {
+        let why = match failed {
             Some(failed) => format!(
                 "The disruption budget {name} does not allow evicting pods currently because it failed sync: {}",
                 failed["message"].as_str().unwrap_or_default()
@@ -182,7 +183,8 @@ fn spent(budget: &mut Value, name: &str, pod: &str, now: &str) -> Result<(), Sta
                 number(budget, "desiredHealthy"),
                 number(budget, "currentHealthy")
             ),
-        }));
+        };
+        return Err(refused(why, 0));
     }
     budget["status"]["disruptionsAllowed"] = (allowed - 1).into();
     budget["status"]["disruptedPods"][pod] = now.into();

@@ -19,6 +19,7 @@ fn a_budget_is_spent_and_used_up() {
         (refused.code(), refused.message.as_str()),
         (429, "Cannot evict pod as it would violate the pod's disruption budget.")
     );
+    assert_eq!(refused.details.as_ref().map(|d| d.retry_after_seconds), Some(0));
     assert_eq!(cause(refused), "The disruption budget b needs 1 healthy pods and has 2 currently");
     budget["status"]["conditions"] = json!([
         {"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "found no controllers"}]);

@@ -57,8 +57,9 @@ pub(super) struct Seen<'a> {
 pub(super) fn plan(seen: &Seen<'_>) -> Plan {
     let mut by_node: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
     for pod in seen.pods {
-        // What has ended and goes is as good as gone.
-        if pod.is_going() && matches!(phase(pod), "Succeeded" | "Failed") {
+        // What has ended, and is kept by a finalizer alone, is as good as gone; without one it is so in a moment.
+        let kept = pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty());
+        if kept && pod.is_going() && matches!(phase(pod), "Succeeded" | "Failed") {
             continue;
         }
         if let Some(node) = target_node(pod) {

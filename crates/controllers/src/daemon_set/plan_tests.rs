@@ -116,6 +116,29 @@ fn every_eligible_node_has_one_pod_and_no_other_has() {
 }
 
 #[test]
+fn what_a_finalizer_keeps_after_its_end_does_not_hold_up_the_next() {
+    let ended = |finalizers: &[&str]| {
+        let mut pod = (*pods(&[("a", "n1", "new", "Going")])[0]).clone();
+        pod.status.get_or_insert_default().phase = Some("Succeeded".to_owned());
+        pod.metadata.finalizers = Some(finalizers.iter().map(|f| (*f).to_owned()).collect());
+        let set = by_hand();
+        let plan = plan(&Seen {
+            set: &set,
+            hash: "new",
+            collisions: 0,
+            nodes: &nodes(&["n1"]),
+            pods: &[Arc::new(pod)],
+            caught_up: true,
+            backoff: &|_| Duration::ZERO,
+            now: now(),
+        });
+        acts(&plan)
+    };
+    assert_eq!(ended(&["example.com/keep"]), ["+n1"]);
+    assert_eq!(ended(&[]), [""; 0]);
+}
+
+#[test]
 fn failed_pods_wait_out_the_back_off() {
     let set = by_hand();
     let plan = |left: u64| {
