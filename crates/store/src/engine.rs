@@ -181,16 +181,6 @@ impl<M: Medium> Engine<M> {
         });
     }
 
-    /// Moves an open head on, of which those who watch have yet to be told.
-    fn advance(&self, newest: Revision) {
-        self.head.send_if_modified(|head| {
-            if let Head::Open(revision) = head {
-                *revision = newest;
-            }
-            false
-        });
-    }
-
     pub(crate) fn is_poisoned(&self) -> bool {
         matches!(*self.head.borrow(), Head::Poisoned)
     }
@@ -252,25 +242,9 @@ impl<M: Medium> Engine<M> {
     /// Commits transactions one after the other and makes them durable together. Each gets its own answer,
     /// given only after what it depends on is durable.
     pub(crate) fn commit(&self, transactions: Vec<Vec<Write>>, now: u64) -> Vec<Result<Outcome, Error>> {
-        let mut answers = Vec::new();
-        self.commit_and_answer(transactions, now, |outcomes| answers = outcomes);
-        answers
-    }
-
-    /// As [`Self::commit`]. Everybody can read what was committed when the answers are given; who watches is woken
-    /// after who waits for them.
-    pub(crate) fn commit_and_answer(
-        &self,
-        transactions: Vec<Vec<Write>>,
-        now: u64,
-        answer: impl FnOnce(Vec<Result<Outcome, Error>>),
-    ) {
         let _alone = unpoisoned(self.committing.lock());
-        let (before, count) = (self.newest().ok(), transactions.len());
-        answer(self.try_commit(transactions, now).unwrap_or_else(|error| vec![Err(error); count]));
-        if self.newest().ok() > before {
-            self.head.send_modify(|_| {});
-        }
+        let count = transactions.len();
+        self.try_commit(transactions, now).unwrap_or_else(|error| vec![Err(error); count])
     }
 
     fn try_commit(
@@ -301,7 +275,7 @@ impl<M: Medium> Engine<M> {
                 tail.push(Step::new(step[0].revision, step.iter().map(Entry::event).collect(), size));
             }
             drop(tail);
-            self.advance(newest);
+            self.turn(Head::Open(newest));
         }
         Ok(verdicts)
     }

@@ -170,20 +170,3 @@ async fn a_sweep_leaves_what_is_needed() {
     engine.compact(Revision(last + 3), 0, Retention::default()).await.unwrap();
     assert_eq!(left(), [format!("/a{last}"), format!("/c{}", last + 3)]);
 }
-
-/// An answer means that everybody can read what was written; who watches need not have been woken by then.
-#[test]
-fn who_waits_for_an_answer_is_woken_before_who_watches() {
-    let engine = Engine::new(Brittle::default(), Recovered::default());
-    let mut head = engine.head();
-    head.mark_unchanged();
-    engine.commit_and_answer(vec![put("/a", Expect::Absent)], 0, |outcomes| {
-        assert_eq!(show(&outcomes[0]), "at 1");
-        assert_eq!((engine.newest().unwrap(), engine.index().newest()), (Revision(1), Revision(1)));
-        assert!(!head.has_changed().unwrap());
-    });
-    assert!(head.has_changed().unwrap());
-    head.mark_unchanged();
-    engine.commit(vec![put("/a", Expect::Absent)], 0);
-    assert!(!head.has_changed().unwrap(), "nothing has changed");
-}

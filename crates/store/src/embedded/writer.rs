@@ -184,16 +184,14 @@ fn commit(engine: &Engine<Disk>, space: &Space, now: u64, group: Vec<Request>, e
         }
     }
     transactions.extend(expired);
-    engine.commit_and_answer(transactions, now, |outcomes| {
-        let mut outcomes = outcomes.into_iter();
-        for ((answer, _room), outcome) in waiting.into_iter().zip(outcomes.by_ref()) {
-            // A caller that has gone away finds out from the log.
-            drop(answer.send(outcome));
+    let mut outcomes = engine.commit(transactions, now).into_iter();
+    for ((answer, _room), outcome) in waiting.into_iter().zip(outcomes.by_ref()) {
+        // A caller that has gone away finds out from the log.
+        drop(answer.send(outcome));
+    }
+    for outcome in outcomes {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "deleting what has expired");
         }
-        for outcome in outcomes {
-            if let Err(error) = outcome {
-                tracing::warn!(%error, "deleting what has expired");
-            }
-        }
-    });
+    }
 }
