@@ -242,6 +242,7 @@ async fn main() {
         },
         admission: Default::default(),
         trace: None,
+        shared: false,
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");
     let serving = server.clone();

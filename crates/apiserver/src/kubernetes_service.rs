@@ -1,15 +1,29 @@
 //! The Service `default/kubernetes`, by which pods reach the API server, and what stands behind it.
+//!
+//! Servers that share a store keep a record there each, which goes when its server does not renew it; all of them stand
+//! behind the Service, and each sees to that.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
+use tiphys_store::{Change, Expect, Key, Outcome, Range, Store, Write};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::Annotations;
 use crate::identity::Component;
 use crate::registry::{Call, Registry, Updating, Warnings};
+
+/// What the records of servers are named, before their addresses.
+const SERVERS: &str = "/apiservers/";
+/// How long a server counts that says nothing more, and how often it says something; upstream's times.
+const LIFE: Duration = Duration::from_secs(15);
+const RENEWAL: Duration = Duration::from_secs(10);
 
 /// The Service or its endpoints could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -28,18 +42,61 @@ pub struct Place {
     pub server: SocketAddr,
 }
 
-/// Makes the Service unless it exists, and its endpoints what they shall be.
+/// Makes the Service unless it exists, and puts this server behind it, with `others`.
 ///
 /// # Errors
 /// A write failed.
-pub async fn publish(registry: &Registry, place: Place) -> Result<(), Error> {
+pub async fn publish(registry: &Registry, place: Place, others: &[SocketAddr]) -> Result<(), Error> {
     set(registry, "", "services", service(place), false).await?;
     if place.server.ip().is_loopback() {
         // Nothing in the cluster could reach it there, and no endpoint may say so.
         return Ok(());
     }
-    set(registry, "", "endpoints", endpoints(place), true).await?;
-    set(registry, "discovery.k8s.io", "endpointslices", slice(place), true).await
+    let mut servers = [&[place.server], others].concat();
+    servers.sort_unstable();
+    servers.dedup();
+    set(registry, "", "endpoints", endpoints(&servers), true).await?;
+    set(registry, "discovery.k8s.io", "endpointslices", slice(&servers), true).await
+}
+
+/// Says that this server is there, and learns which are.
+///
+/// # Errors
+/// The store can't be asked.
+pub(crate) async fn meet(
+    store: &dyn Store,
+    server: SocketAddr,
+) -> Result<Vec<SocketAddr>, tiphys_store::Error> {
+    let key = Key::new(format!("{SERVERS}{server}"));
+    let expect = store.get(&key).await?.map_or(Expect::Absent, |record| Expect::At(record.revision));
+    let change = Change::Put { value: Default::default(), ttl: Some(LIFE) };
+    match store.commit(vec![Write { key, expect, change, note: None }]).await? {
+        // It has gone just now, and is there again with the next renewal.
+        Outcome::Committed(_) | Outcome::Conflict { .. } => {}
+    }
+    let page = store.range(Range { prefix: SERVERS.to_owned(), ..Range::default() }, None).await?;
+    Ok(page.records.iter().filter_map(|record| record.key.as_str()[SERVERS.len()..].parse().ok()).collect())
+}
+
+/// Keeps this server and those that share its store behind the Service, until `stop`.
+pub(crate) async fn stay(registry: Arc<Registry>, place: Place, stop: CancellationToken) {
+    let mut ticks = interval(RENEWAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // A store that is away is away for all of them; the next round finds it.
+        match meet(&**registry.store(), place.server).await {
+            Ok(servers) => {
+                if let Err(error) = publish(&registry, place, &servers).await {
+                    tracing::warn!(%error, "standing behind the Service of the API");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "meeting the other API servers"),
+        }
+    }
 }
 
 /// Writes an object; one that exists keeps its metadata, and is left alone unless `replace`.
@@ -97,24 +154,35 @@ fn service(place: Place) -> Value {
     })
 }
 
-fn endpoints(place: Place) -> Value {
+fn port(number: u16) -> Value {
+    json!({"name": "https", "protocol": "TCP", "port": number})
+}
+
+fn endpoints(servers: &[SocketAddr]) -> Value {
+    let mut by_port: BTreeMap<u16, Vec<Value>> = BTreeMap::new();
+    for server in servers {
+        by_port.entry(server.port()).or_default().push(json!({"ip": server.ip().to_string()}));
+    }
+    let subset =
+        |(number, addresses): (u16, Vec<Value>)| json!({"addresses": addresses, "ports": [port(number)]});
     json!({
         "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{
-            "addresses": [{"ip": place.server.ip().to_string()}],
-            "ports": [{"name": "https", "protocol": "TCP", "port": place.server.port()}],
-        }],
+        "subsets": by_port.into_iter().map(subset).collect::<Vec<_>>(),
     })
 }
 
-fn slice(place: Place) -> Value {
+/// Of the servers those that are like the first: a slice has one port and one family.
+fn slice(servers: &[SocketAddr]) -> Value {
+    let Some(first) = servers.first() else { return Value::Null };
+    let alike = servers.iter().filter(|s| s.port() == first.port() && s.is_ipv4() == first.is_ipv4());
+    let endpoint = |s: &SocketAddr| json!({"addresses": [s.ip().to_string()], "conditions": {"ready": true}});
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": if place.server.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [{"addresses": [place.server.ip().to_string()], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "protocol": "TCP", "port": place.server.port()}],
+        "addressType": if first.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": alike.map(endpoint).collect::<Vec<_>>(),
+        "ports": [port(first.port())],
     })
 }
 

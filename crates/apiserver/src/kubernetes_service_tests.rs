@@ -21,7 +21,7 @@ async fn pods_find_the_server_behind_the_service() {
     let publish = |address: &str| {
         let place = Place { service: [10, 96, 0, 1].into(), server: address.parse().unwrap() };
         let server = server.clone();
-        async move { publish(server.registry(), place).await.unwrap() }
+        async move { publish(server.registry(), place, &[]).await.unwrap() }
     };
     publish("192.0.2.7:6443").await;
     assert_eq!(get("/api/v1/namespaces/default/endpoints/kubernetes").await, endpoints);
@@ -29,4 +29,29 @@ async fn pods_find_the_server_behind_the_service() {
     let moved = get("/api/v1/namespaces/default/endpoints/kubernetes").await;
     assert_eq!(moved["subsets"][0]["addresses"][0]["ip"], "192.0.2.8");
     assert_eq!(moved["subsets"][0]["ports"][0]["port"], 7443);
+}
+
+#[test]
+fn all_servers_stand_behind_the_service() {
+    let servers = ["192.0.2.7:6443", "192.0.2.8:6443", "192.0.2.8:7443"].map(|s| s.parse().unwrap());
+    let endpoints = endpoints(&servers);
+    let subset = |at: usize| {
+        let addresses = endpoints["subsets"][at]["addresses"].as_array().unwrap();
+        let ips: Vec<_> = addresses.iter().map(|address| address["ip"].as_str().unwrap()).collect();
+        (endpoints["subsets"][at]["ports"][0]["port"].as_u64().unwrap(), ips)
+    };
+    assert_eq!(subset(0), (6443, vec!["192.0.2.7", "192.0.2.8"]));
+    assert_eq!(subset(1), (7443, vec!["192.0.2.8"]));
+    assert_eq!(slice(&servers)["endpoints"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_goes() {
+    let store = tiphys_store::Memory::new();
+    let [one, other] = ["192.0.2.7:6443", "[2001:db8::8]:6443"].map(|s| s.parse().unwrap());
+    assert_eq!(meet(&store, one).await.unwrap(), [one]);
+    tokio::time::sleep(RENEWAL).await;
+    assert_eq!(meet(&store, other).await.unwrap(), [one, other]);
+    tokio::time::sleep(RENEWAL).await;
+    assert_eq!(meet(&store, other).await.unwrap(), [other], "the first has not come again");
 }

@@ -130,6 +130,10 @@ impl Store for Sealed {
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
         self.store.compact(floor).await
     }
+
+    async fn size(&self) -> Result<u64, Error> {
+        self.store.size().await
+    }
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct Config {
     pub audit: audit::Config,
     /// Which requests are traced, and who is told; none if absent.
     pub trace: Option<trace::Config>,
+    /// Others may serve the same store.
+    pub shared: bool,
 }
 
 /// Why a server did not start.
@@ -87,6 +89,8 @@ pub enum Error {
     Security(#[from] crate::security::Error),
     #[error(transparent)]
     Bootstrap(#[from] bootstrap::Error),
+    #[error("meeting the other API servers: {0}")]
+    Servers(#[source] tiphys_store::Error),
     #[error(transparent)]
     Service(#[from] kubernetes_service::Error),
     #[error(transparent)]
@@ -150,11 +154,21 @@ impl ApiServer {
         let registry = Arc::new(Registry::new(kinds, store, cache, plugins, limited, claims, clock));
         bootstrap::run(&registry, &security, pki).await?;
         let place = kubernetes_service::Place { service, server: config.advertise };
-        kubernetes_service::publish(&registry, place).await?;
+        let others = match config.shared {
+            true => {
+                kubernetes_service::meet(&**registry.store(), place.server).await.map_err(Error::Servers)?
+            }
+            false => Vec::new(),
+        };
+        kubernetes_service::publish(&registry, place, &others).await?;
         let certificate = pki.rotating(Leaf::kubelet_client())?;
         let to_nodes = tiphys_pki::client_config(pki.cluster.certificate(), Some(certificate))?;
         let nodes = Arc::new(Nodes::new(Arc::clone(registry.cache()), to_nodes));
         let stop = CancellationToken::new();
+        if config.shared {
+            // It ends with the token.
+            let _task = tokio::spawn(kubernetes_service::stay(Arc::clone(&registry), place, stop.clone()));
+        }
         // It ends with the token.
         let _task = tokio::spawn(definitions::run(Arc::clone(&registry), definitions, stop.clone()));
         let auditor = Auditor::new(config.audit, security.outgoing(), config.clock)?;

@@ -1,9 +1,11 @@
 //! What a server makes of the store under it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use serde_json::{Value, json};
@@ -93,4 +95,65 @@ async fn what_is_stored_gets_defaults_before_it_is_compared() {
     let kind = [("content-type", "application/merge-patch+json")];
     let answer = testing::ask(&server, "PATCH", path, &kind, patch).await;
     assert_eq!((answer.code, &answer.json()["type"]), (200, &json!("Opaque")), "{}", answer.json());
+}
+
+/// Two servers over one store: what one writes the other tells at once, neither gives out what the other has given,
+/// and together they pass no quota.
+#[tokio::test]
+async fn two_servers_share_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap());
+    let store = Arc::new(tiphys_store::Memory::new());
+    let start = async || {
+        let config = testing::config(pki.clone(), ADVERTISED);
+        // Fourteen addresses; one is the API's own.
+        let config = crate::Config { service_range: "10.96.0.0/28".parse().unwrap(), ..config };
+        let server = crate::ApiServer::start(config, store.clone()).await.unwrap();
+        crate::aggregation::local::settled(server.registry()).await;
+        server
+    };
+    let (one, other) = (start().await, start().await);
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"k": "v"}});
+    let (code, made) = testing::json(&one, "POST", secrets, secret).await;
+    assert_eq!(code, 201);
+    assert_eq!(testing::json(&other, "GET", &format!("{secrets}/s"), Value::Null).await, (200, made));
+    let patch = json!({"metadata": {"labels": {"a": "b"}}});
+    assert_eq!(merge(&other, &format!("{secrets}/s"), &patch).await, 200);
+    let (_, list) = testing::json(&one, "GET", &format!("{secrets}?labelSelector=a%3Db"), Value::Null).await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+
+    let services = "/api/v1/namespaces/default/services";
+    let service = |n: usize| {
+        let port = json!({"port": 80});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": format!("s{n}")}, "spec": {"ports": [port]}})
+    };
+    let made = join_all((0..16).map(|n| {
+        let server = if n % 2 == 0 { &one } else { &other };
+        testing::json(server, "POST", services, service(n))
+    }));
+    let made: Vec<_> = made.await.into_iter().filter(|(code, _)| *code == 201).collect();
+    let addresses: HashSet<_> = made.iter().map(|(_, s)| s["spec"]["clusterIP"].to_string()).collect();
+    assert_eq!((made.len(), addresses.len()), (13, 13));
+
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"count/configmaps": "5"}},
+        "status": {"hard": {"count/configmaps": "5"}, "used": {"count/configmaps": "0"}}});
+    assert_eq!(testing::json(&one, "POST", quotas, quota.clone()).await.0, 201);
+    assert_eq!(merge(&one, &format!("{quotas}/q/status"), &json!({"status": quota["status"]})).await, 200);
+    other.registry().cache().wait_newest().await.unwrap();
+    let made = join_all((0..10).map(|n| {
+        let server = if n % 2 == 0 { &one } else { &other };
+        testing::json(server, "POST", MAPS, map(&format!("m{n}")))
+    }));
+    let codes: Vec<_> = made.await.into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes.iter().filter(|code| **code == 201).count(), 5, "{codes:?}");
+    assert!(codes.iter().all(|code| [201, 403].contains(code)), "{codes:?}");
+}
+
+async fn merge(server: &crate::ApiServer, path: &str, patch: &Value) -> u16 {
+    let headers = [("content-type", "application/merge-patch+json")];
+    testing::ask(server, "PATCH", path, &headers, patch.to_string()).await.code
 }

@@ -51,6 +51,7 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
         audit: Default::default(),
         admission: Default::default(),
         trace: None,
+        shared: false,
     }
 }
 

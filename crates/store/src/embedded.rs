@@ -217,6 +217,10 @@ impl Store for Embedded {
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
         self.engine.compact(floor, (self.options.clock)(), self.retention()).await
     }
+
+    async fn size(&self) -> Result<u64, Error> {
+        self.engine.read(|engine| engine.medium()?.size()).await?
+    }
 }
 
 #[cfg(test)]

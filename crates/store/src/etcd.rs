@@ -130,17 +130,6 @@ impl Etcd {
     pub fn close(&self) {
         self.inner.closed.send_replace(true);
     }
-
-    /// How many bytes the database of the member has that answers.
-    ///
-    /// # Errors
-    /// None does.
-    pub async fn size(&self) -> Result<u64, Error> {
-        let ask = |channel| async { MaintenanceClient::new(channel).status(StatusRequest {}).await };
-        let status =
-            self.inner.client.once(ask).await.map_err(|failure| failure.of_read("asking for the size"))?;
-        Ok(u64::try_from(status.db_size).unwrap_or_default())
-    }
 }
 
 impl Drop for Etcd {
@@ -375,5 +364,13 @@ impl Store for Etcd {
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
         self.inner.is_open()?;
         compaction::compact(&self.inner, floor).await
+    }
+
+    /// Of the member that answers.
+    async fn size(&self) -> Result<u64, Error> {
+        let ask = |channel| async { MaintenanceClient::new(channel).status(StatusRequest {}).await };
+        let status =
+            self.inner.client.once(ask).await.map_err(|failure| failure.of_read("asking for the size"))?;
+        Ok(u64::try_from(status.db_size).unwrap_or_default())
     }
 }

@@ -322,4 +322,6 @@ pub trait Store: Send + Sync + 'static {
     /// Lets history before `floor` go: reads at `floor` and watches after it still work. A floor at or below
     /// the present one changes nothing; where others share the store, neither does one while another compacts. What [`Store::versions`] tells goes by its [`Retention`].
     async fn compact(&self, floor: Revision) -> Result<(), Error>;
+    /// How many bytes the store takes where it is kept; none in memory.
+    async fn size(&self) -> Result<u64, Error>;
 }

@@ -150,6 +150,10 @@ impl Store for Memory {
     async fn compact(&self, floor: Revision) -> Result<(), Error> {
         self.engine.compact(floor, self.clock.now(), self.history).await
     }
+
+    async fn size(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
 }
 
 #[derive(Clone, Default)]

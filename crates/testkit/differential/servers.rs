@@ -92,6 +92,7 @@ pub(crate) async fn ours() -> Result<Server> {
         audit: Default::default(),
         admission: Default::default(),
         trace: None,
+        shared: false,
     };
     let server = ApiServer::start(config, Arc::new(Memory::new())).await?;
     tokio::spawn(async move { server.serve(listener).await });

@@ -64,6 +64,9 @@ pub struct Cluster {
     range: u8,
     /// Where the API listens.
     address: Ipv4Addr,
+    /// What `tiphys` is told to do, and what more than a cluster needs.
+    command: &'static str,
+    arguments: Vec<String>,
     server: Option<Child>,
 }
 
@@ -106,8 +109,39 @@ impl Cluster {
 
     fn of(programs: Programs, home: Home, range: u8) -> Result<Self> {
         let (port, kubelet_port, environment) = (free_port()?, free_port()?, Vec::new());
-        let address = Ipv4Addr::LOCALHOST;
-        Ok(Self { programs, home, environment, port, kubelet_port, range, address, server: None })
+        let (address, command, arguments) = (Ipv4Addr::LOCALHOST, "up", Vec::new());
+        let server = None;
+        Ok(Self {
+            programs,
+            home,
+            environment,
+            port,
+            kubelet_port,
+            range,
+            address,
+            command,
+            arguments,
+            server,
+        })
+    }
+
+    /// An API server alone, with the keys and the arguments of this cluster's; nothing runs it yet.
+    pub fn beside(&self) -> Result<Self> {
+        let mut other = Self::new(self.range)?;
+        let (from, to) = (self.data_dir().join("pki"), other.data_dir().join("pki"));
+        std::fs::create_dir_all(&to)?;
+        for file in std::fs::read_dir(from)? {
+            let file = file?;
+            std::fs::copy(file.path(), to.join(file.file_name()))?;
+        }
+        other.command = "apiserver";
+        other.arguments.clone_from(&self.arguments);
+        Ok(other)
+    }
+
+    /// Gives the server more arguments from its next start on.
+    pub fn tell_server(&mut self, arguments: impl IntoIterator<Item = String>) {
+        self.arguments.extend(arguments);
     }
 
     /// Where the API is served.
@@ -154,7 +188,7 @@ impl Cluster {
         let log = File::options().append(true).create(true).open(self.log())?;
         let range = self.range;
         let child = Command::new(&self.programs.tiphys)
-            .arg("up")
+            .arg(self.command)
             .arg("--data-dir")
             .arg(self.data_dir())
             .args(["--bind-address", &self.address.to_string()])
@@ -166,6 +200,7 @@ impl Cluster {
                 &format!("10.{range}.128.0/17"),
             ])
             .args(["--node-name", "scenario"])
+            .args(&self.arguments)
             .env("TIPHYS_LOG", "info")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -174,6 +209,14 @@ impl Cluster {
             .context("starting tiphys")?;
         self.server = Some(child);
         Ok(())
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn serve(&mut self) -> Result<()> {
+        self.launch()?;
+        self.eventually("the API is served", || {
+            Ok(self.try_kubectl(["get", "--raw", "/readyz"])?.status.success())
+        })
     }
 
     /// Starts the server and waits until the node is ready again.

@@ -105,6 +105,7 @@ impl Cluster {
             admission: settings.admission()?,
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
+            shared: !settings.storage.etcd_servers.is_empty(),
         };
         let scheduler = settings.scheduler()?;
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;

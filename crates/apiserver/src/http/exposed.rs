@@ -3,13 +3,17 @@
 use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 use tiphys_metrics::{Exposition, Format, Kind};
+use tokio::time::timeout;
 
 use super::body::Body;
 use super::{Handler, health, respond};
 
+/// How long the store may take to tell its size.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Handler {
     /// What the server has counted, in the text that the client prefers.
-    pub(super) fn exposed(&self, headers: &HeaderMap) -> Response<Body> {
+    pub(super) async fn exposed(&self, headers: &HeaderMap) -> Response<Body> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accept(accept);
         let mut text = Exposition::new(format);
@@ -19,6 +23,7 @@ impl Handler {
         self.tracer.expose(&mut text);
         self.registry.admission_times().expose(&mut text);
         self.stored(&mut text);
+        self.storage_size(&mut text).await;
         build_info(&mut text);
         respond::whole(StatusCode::OK, format.content_type(), text.finish().into(), headers)
     }
@@ -30,6 +35,14 @@ impl Handler {
         let mut text = Exposition::new(format);
         self.metrics.checks.expose(&mut text);
         respond::whole(StatusCode::OK, format.content_type(), text.finish().into(), headers)
+    }
+
+    /// How much room the store takes; nothing where it does not say so in time.
+    async fn storage_size(&self, text: &mut Exposition) {
+        if let Ok(Ok(size)) = timeout(PATIENCE, self.registry.store().size()).await {
+            text.family("apiserver_storage_size_bytes", Kind::Gauge, "How many bytes the store takes.");
+            text.sample(&[("storage_cluster_id", "etcd-0")], size as f64);
+        }
     }
 
     /// How many objects there are of each resource that is kept, and whose watchers did not follow.

@@ -71,6 +71,13 @@ async fn requests_are_counted_by_route_and_code() {
     assert!(value(&text, admitted) >= 3.0, "{text}");
     assert_eq!(value(&text, "apiserver_storage_objects{resource=\"configmaps\"}"), 2.0);
     assert_eq!(value(&text, "apiserver_resource_objects{group=\"\",resource=\"configmaps\"}"), 2.0);
+    let creates = "operation=\"create\",group=\"\",resource=\"configmaps\"";
+    let asked = value(&text, &format!("etcd_requests_total{{{creates}}}"));
+    // Two of it, and one for each ConfigMap that every cluster has.
+    assert!(asked >= 3.0, "{text}");
+    assert_eq!(value(&text, &format!("etcd_request_duration_seconds_count{{{creates}}}")), asked);
+    assert_eq!(value(&text, &format!("etcd_request_errors_total{{{creates}}}")), 0.0);
+    assert!(text.contains("\napiserver_storage_size_bytes{storage_cluster_id=\"etcd-0\"} 0"), "{text}");
     assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"mutating\"}"), 0.0);
     // The one that asks.
     assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"readOnly\"}"), 1.0);

@@ -272,7 +272,7 @@ impl Handler {
         let reads = matches!(asked.head.method, Method::GET | Method::HEAD);
         match trimmed {
             _ if reads && health::is_check(trimmed) => self.health(trimmed, &asked.query).await,
-            "/metrics" if reads => Ok(self.exposed(&asked.head.headers)),
+            "/metrics" if reads => Ok(self.exposed(&asked.head.headers).await),
             "/metrics/slis" if reads => Ok(self.exposed_checks(&asked.head.headers)),
             "/version" if reads => Ok(respond::json(StatusCode::OK, &health::version())),
             _ if reads => match self.security.document(trimmed, &server(&asked.head)) {

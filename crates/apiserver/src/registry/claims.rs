@@ -42,23 +42,28 @@ pub struct Claims {
 }
 
 /// Keys that turned out to be taken while an object was being written.
-#[derive(Default)]
 pub(super) struct Claimed {
     keys: BTreeSet<Key>,
     attempts: usize,
+    /// What was asked for, where something is assigned to it.
+    asked: Option<Value>,
 }
 
 impl Claimed {
     /// More than this many unlucky choices are no bad luck.
     const MAX: usize = 64;
 
-    pub(super) fn add(&mut self, key: Key) -> Result<(), Status> {
+    /// The next attempt starts from what was asked for: what was assigned in vain is nobody's wish.
+    pub(super) fn add(&mut self, key: Key, object: &mut Value) -> Result<(), Status> {
         self.attempts += 1;
         if self.attempts > Self::MAX {
             let message = "no free value could be found for the object in time; try again";
             return Err(Status::new(Reason::ServerTimeout, message));
         }
         self.keys.insert(key);
+        if let Some(asked) = &self.asked {
+            object.clone_from(asked);
+        }
         Ok(())
     }
 }
@@ -70,6 +75,12 @@ impl Claims {
 
     fn of(&self, kind: &Kind) -> Option<&Arc<dyn Claimant>> {
         self.claimants.iter().find(|c| c.group() == kind.group && c.resource() == kind.resource)
+    }
+
+    /// Before anything is assigned to `object`.
+    pub(super) fn begin(&self, kind: &Kind, object: &Value) -> Claimed {
+        let asked = self.of(kind).map(|_| object.clone());
+        Claimed { keys: BTreeSet::new(), attempts: 0, asked }
     }
 
     pub(super) fn assign(

@@ -7,7 +7,7 @@ use tiphys_api::{field, meta};
 use tiphys_store::Outcome;
 
 use super::initialization::is_pending;
-use super::{Call, Object, Registry, claims::Claimed, objectmeta, storage};
+use super::{Call, Object, Registry, objectmeta, storage};
 use crate::admission::Operation;
 use crate::stored;
 
@@ -58,7 +58,7 @@ impl Registry {
         let collection = self.collection(kind)?;
         objectmeta::fill(&mut object, self.now());
         (kind.hooks.prepare_create)(&mut object);
-        let mut claimed = Claimed::default();
+        let mut claimed = self.claims.begin(kind, &object);
         loop {
             self.claims.assign(kind, &mut object, &Value::Null, &claimed)?;
             invalid(call, &object, super::validate::created(call, &object))?;
@@ -89,7 +89,7 @@ impl Registry {
                 Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),
                 Outcome::Conflict { key: taken, .. } => {
                     charge.overtaken(&taken, &self.cache).await?;
-                    claimed.add(taken)?;
+                    claimed.add(taken, &mut object)?;
                 }
             }
         }

@@ -9,7 +9,6 @@ use tiphys_api::{field, meta};
 use tiphys_store::{Expect, Key, Outcome, Revision};
 use tokio::{sync::OwnedMutexGuard, time::timeout};
 
-use super::claims::Claimed;
 use super::{Call, Current, Object, Registry, create, delete, objectmeta, storage, validate};
 use crate::admission::Operation;
 use crate::cache::Collection;
@@ -153,7 +152,7 @@ impl Registry {
         kind.fill_defaults(&storage(kind)?.version, &mut object);
         objectmeta::keep(&mut object, old);
         (change.rules.prepare)(&mut object, old);
-        let mut claimed = Claimed::default();
+        let mut claimed = self.claims.begin(kind, &object);
         loop {
             self.claims.assign(kind, &mut object, old, &claimed)?;
             let errors = validate::updated(call, &change.rules, &object, old);
@@ -202,7 +201,7 @@ impl Registry {
                 }
                 Outcome::Conflict { key: taken, .. } => {
                     charge.overtaken(&taken, &self.cache).await?;
-                    claimed.add(taken)?;
+                    claimed.add(taken, &mut object)?;
                 }
             }
         }

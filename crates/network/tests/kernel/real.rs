@@ -35,6 +35,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         audit: Default::default(),
         admission: Default::default(),
         trace: None,
+        shared: false,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()
 }

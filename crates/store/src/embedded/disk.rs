@@ -35,6 +35,11 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// How many bytes all of it takes.
+    pub(super) fn size(&self) -> Result<u64, Error> {
+        self.db.disk_space().map_err(Error::engine("asking for the size"))
+    }
+
     pub(super) fn open(dir: &Path, faults: &Faults) -> Result<(Self, Recovered), Error> {
         let failed = || Error::engine("opening the log");
         let db = Database::builder(dir)

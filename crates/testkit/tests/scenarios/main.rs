@@ -17,6 +17,7 @@ mod quickstart;
 mod registry;
 mod removed;
 mod rollouts;
+mod shared;
 mod streams;
 mod tables;
 mod traffic;
