@@ -59,9 +59,6 @@ enum Task {
         /// Only the files of cases that this regular expression finds.
         #[arg(default_value = "")]
         focus: String,
-        /// Write the list of differences that nobody has judged yet anew.
-        #[arg(long)]
-        open: bool,
     },
     /// Let libFuzzer look for inputs that break what reads clients' input.
     Fuzz {
@@ -117,7 +114,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { groups } => bench::table(&groups),
         Task::Conformance { focus } => conformance::run_suite(&focus),
         Task::Fuzz { words } => fuzz::fuzz(&words),
-        Task::Differential { focus, open } => differential::compare(&focus, open),
+        Task::Differential { focus } => differential::compare(&focus),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)
         }

@@ -341,6 +341,20 @@ fn a_node_has_its_range_in_both_fields() {
 }
 
 #[test]
+fn a_pod_has_its_first_address_in_both_places() {
+    let told = |status: Value| {
+        let mut pod = json!({"spec": {"containers": []}, "status": status});
+        super::pod("v1", &mut pod);
+        pod["status"].clone()
+    };
+    let both = json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]});
+    assert_eq!(told(json!({"podIP": "10.0.0.1"})), both);
+    assert_eq!(told(json!({"podIPs": [{"ip": "10.0.0.1"}]})), both);
+    assert_eq!(told(json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.9.0.1"}, {"ip": "::1"}]})), both);
+    assert_eq!(told(json!({"phase": "Running"})), json!({"phase": "Running"}));
+}
+
+#[test]
 fn volumes_of_old_have_defaults_too() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {
         "containers": [{"name": "c", "image": "i", "env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]}],

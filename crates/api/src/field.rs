@@ -122,12 +122,9 @@ impl Error {
         Self { path: path.clone(), cause: Cause::Forbidden, value: Value::Null, detail: detail.into() }
     }
     pub fn not_supported(path: &Path, value: impl Into<Value>, supported: &[&str]) -> Self {
-        let quoted: Vec<_> = supported.iter().map(|s| format!("{s:?}")).collect();
-        let detail = if quoted.is_empty() {
-            String::new()
-        } else {
-            format!("supported values: {}", quoted.join(", "))
-        };
+        let words: Vec<_> = supported.iter().map(|s| quoted(s)).collect();
+        let detail =
+            if words.is_empty() { String::new() } else { format!("supported values: {}", words.join(", ")) };
         Self { path: path.clone(), cause: Cause::NotSupported, value: value.into(), detail }
     }
     pub fn too_long(path: &Path, max_bytes: usize) -> Self {
@@ -155,7 +152,7 @@ impl Error {
                 None
             }
             _ => Some(match &self.value {
-                Value::String(s) => format!("{s:?}"),
+                Value::String(s) => quoted(s),
                 other => other.to_string(),
             }),
         };
@@ -177,3 +174,30 @@ impl fmt::Display for Error {
         write!(f, "{}: {}", self.path, self.body())
     }
 }
+
+/// A text in quotes, with escapes as Go's `%q` writes them.
+pub fn quoted(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len() + 2);
+    shown.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => shown.extend(['\\', c]),
+            '\u{7}' => shown.push_str("\\a"),
+            '\u{8}' => shown.push_str("\\b"),
+            '\t' => shown.push_str("\\t"),
+            '\n' => shown.push_str("\\n"),
+            '\u{b}' => shown.push_str("\\v"),
+            '\u{c}' => shown.push_str("\\f"),
+            '\r' => shown.push_str("\\r"),
+            ..' ' | '\u{7f}' => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            '\u{80}'..='\u{a0}' | '\u{ad}' => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => shown.push(c),
+        }
+    }
+    shown.push('"');
+    shown
+}
+
+#[cfg(test)]
+#[path = "field_tests.rs"]
+mod tests;

@@ -35,7 +35,12 @@ fn is_subdomain(text: &str) -> bool {
     text.split('.').all(|label| is_label(label, is_lower_alnum))
 }
 
+/// How names that are too long are told of, and (in bytes, for upstream has two words for it) labels.
 pub(crate) fn max_len(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+fn max_bytes(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
@@ -108,6 +113,22 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     wrong
 }
 
+/// All names of a domain: `*.` and a DNS subdomain.
+pub fn wildcard(name: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if name.len() > 253 {
+        wrong.push(max_len(253));
+    }
+    if !name.strip_prefix("*.").is_some_and(is_subdomain) {
+        wrong.push(format!(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must \
+             consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character \
+             (e.g. '*.example.com', regex used for validation is '\\*\\.{SUBDOMAIN_REGEX}')"
+        ));
+    }
+    wrong
+}
+
 /// Anything that can stand in a URL's path: RBAC's names.
 pub fn path_segment(name: &str, prefix: bool) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -157,7 +178,7 @@ pub fn label_key(key: &str) -> Vec<String> {
     if name.is_empty() {
         wrong.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        wrong.push(format!("name part {}", max_len(63)));
+        wrong.push(format!("name part {}", max_bytes(63)));
     }
     if !is_key_shape(name) {
         wrong.push(format!("name part {KEY_SHAPE}"));
@@ -169,7 +190,7 @@ pub fn label_key(key: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if value.len() > 63 {
-        wrong.push(max_len(63));
+        wrong.push(max_bytes(63));
     }
     if !value.is_empty() && !is_key_shape(value) {
         wrong.push(

@@ -40,7 +40,7 @@ fn a_prefix_may_end_in_a_dash() {
 #[test]
 fn the_words_are_those_that_people_search_for() {
     assert_eq!(dns_label("a.b", false), ["must not contain dots"]);
-    assert_eq!(dns_label(&"a".repeat(64), false), ["must be no more than 63 bytes"]);
+    assert_eq!(dns_label(&"a".repeat(64), false), ["must be no more than 63 characters"]);
     assert!(dns_subdomain("Web", false)[0].starts_with("a lowercase RFC 1123 subdomain must consist of"));
     assert_eq!(port(0), ["must be between 1 and 65535, inclusive"]);
     assert_eq!(config_key("..x"), ["must not start with '..'"]);

@@ -103,6 +103,14 @@ pub fn update_deployment_status(new: &mut Value, old: &Value) {
     meta::set(new, "labels", old["metadata"].get("labels").cloned());
 }
 
+/// As [`update_status`], for a kind whose status is written without its metadata.
+pub fn update_status_alone(new: &mut Value, old: &Value) {
+    update_status(new, old);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        meta::set(new, field, old["metadata"].get(field).cloned());
+    }
+}
+
 /// A kind whose objects count as a whole, without spec and status.
 pub fn update_whole_counted(new: &mut Value, old: &Value) {
     let body = |o: &Value| -> Map<String, Value> {
@@ -206,6 +214,14 @@ fn only_version_of(new: &Value, old: &Value) -> Value {
     let mut kept = old.clone();
     meta::set(&mut kept, "resourceVersion", new["metadata"].get("resourceVersion").cloned());
     kept
+}
+
+/// Limits that nobody has named have a name that nobody else has.
+pub fn create_limit_range(limits: &mut Value) {
+    if meta::name(limits).is_empty() {
+        let uid = meta::uid(limits).to_owned();
+        meta::set(limits, "name", Some(uid.into()));
+    }
 }
 
 /// A namespace is finished by the namespace controller, which the finalizer waits for.

@@ -88,6 +88,35 @@ fn the_status_of_a_deployment_keeps_its_labels_too() {
 }
 
 #[test]
+fn some_statuses_are_written_without_their_metadata() {
+    let kinds = Kinds::builtin();
+    let written = |group: &str, kind: &str| {
+        let row = kinds.kind(group, "v1", kind).unwrap();
+        let Some(Action::Update(status)) = row.subresource("status").map(|s| &s.action) else {
+            panic!("no status")
+        };
+        let old = json!({"metadata": {"name": "a", "finalizers": ["x/y"]}, "status": {}});
+        let mut new = json!({"metadata": {"name": "a", "labels": {"a": "b"}}, "status": {}});
+        (status.prepare)(&mut new, &old);
+        new["metadata"].clone()
+    };
+    let kept = json!({"name": "a", "finalizers": ["x/y"]});
+    assert_eq!(written("storage.k8s.io", "VolumeAttachment"), kept);
+    assert_eq!(written("apiregistration.k8s.io", "APIService"), kept);
+    assert_eq!(written("batch", "Job"), json!({"name": "a", "labels": {"a": "b"}}));
+}
+
+#[test]
+fn limits_without_a_name_get_one() {
+    let named = |mut limits: Value| {
+        create_limit_range(&mut limits);
+        limits["metadata"]["name"].clone()
+    };
+    assert_eq!(named(json!({"metadata": {"uid": "u-1"}})), "u-1");
+    assert_eq!(named(json!({"metadata": {"uid": "u-1", "name": "mine"}})), "mine");
+}
+
+#[test]
 fn every_status_subresource_keeps_the_spec() {
     for row in Kinds::builtin().iter() {
         let Some(Action::Update(status)) = row.subresource("status").map(|s| &s.action) else { continue };

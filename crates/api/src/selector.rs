@@ -14,6 +14,8 @@ pub enum Error {
     Requirement(String),
     #[error("found '{found}', expected: {expected}")]
     Syntax { found: String, expected: &'static str },
+    #[error("found '{0}' expected: '('")]
+    Unopened(String),
     #[error("{0}")]
     Invalid(String),
     #[error("{0:?} is not a valid label selector operator")]
@@ -328,7 +330,7 @@ impl<'a> Parser<'a> {
     fn values(&mut self) -> Result<Vec<String>, Error> {
         let open = self.next();
         if open != Token::Symbol("(") {
-            return Err(Self::syntax(open, "'('"));
+            return Err(Error::Unopened(open.text().to_owned()));
         }
         let mut values = Vec::new();
         loop {

@@ -45,7 +45,7 @@ fn what_is_no_label_selector_says_why() {
         ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
         ("a=b c", "found 'c', expected: ',' or 'end of string'"),
         ("!", "unable to parse requirement: found '', expected: identifier"),
-        ("a in b", "unable to parse requirement: found 'b', expected: '('"),
+        ("a in b", "unable to parse requirement: found 'b' expected: '('"),
         ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
         (
             "a>x",

@@ -75,6 +75,11 @@ impl<'a> At<'a> {
         self.value.get(name).is_some_and(|v| !v.is_null())
     }
 
+    /// A value that is told of as though it were a field of this.
+    pub(crate) fn with(&'a self, name: &'a str, value: &'a Value) -> At<'a> {
+        At { value, step: Step::Field(name), parent: Some(self) }
+    }
+
     /// The items of a list.
     pub(crate) fn items(&'a self) -> impl Iterator<Item = At<'a>> {
         let list = self.value.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -212,7 +217,7 @@ impl<'a> At<'a> {
     /// An IP address.
     pub(crate) fn address(&self, errors: &mut Errors) {
         if self.text().parse::<std::net::IpAddr>().is_err() {
-            self.invalid(errors, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            self.invalid(errors, NO_ADDRESS);
         }
     }
 
@@ -232,6 +237,7 @@ impl<'a> At<'a> {
 }
 
 pub(crate) const NEGATIVE: &str = "must be greater than or equal to 0";
+pub(crate) const NO_ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 pub(crate) const NOT_POSITIVE: &str = "must be greater than zero";
 pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 

@@ -461,7 +461,7 @@ fn workloads_are_refused_with_reasons() {
             "apps",
             "Deployment",
             with(&base, &json!({"spec": {"selector": null}})),
-            &["spec.selector: Required value"],
+            &["spec.selector: Required value", not_found],
         ),
         (
             "apps",

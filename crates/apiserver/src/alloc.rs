@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tiphys_api::field::{Cause, Error, Errors, Path};
 use tiphys_api::meta;
 use tiphys_store::Key;
@@ -27,6 +27,16 @@ pub struct Services {
 
 /// How many values are tried before a range counts as full.
 const TRIES: usize = 256;
+
+/// What is asked for by the older field alone is meant by the newer, too.
+fn list_address(spec: &mut Map<String, Value>) {
+    if spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        match text(spec.get("clusterIP")) {
+            "" => drop(spec.remove("clusterIPs")),
+            asked => drop(spec.insert("clusterIPs".into(), json!([asked.to_owned()]))),
+        }
+    }
+}
 
 impl Services {
     pub fn new(addresses: IpNet, node_ports: RangeInclusive<u16>) -> Self {
@@ -90,6 +100,7 @@ impl Services {
                     spec.remove(field);
                 }
             }
+            list_address(spec);
             return;
         }
         let had = old["spec"]["clusterIP"].as_str().unwrap_or_default();
@@ -98,12 +109,7 @@ impl Services {
                 spec.insert(field.into(), old["spec"][field].clone());
             }
         }
-        if spec.get("clusterIPs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            match text(spec.get("clusterIP")) {
-                "" => drop(spec.remove("clusterIPs")),
-                asked => drop(spec.insert("clusterIPs".into(), json!([asked.to_owned()]))),
-            }
-        }
+        list_address(spec);
         let before = errors.len();
         families::decide(spec, &old["spec"], self.family(), errors);
         if errors.len() > before {

@@ -5,6 +5,7 @@ use http::{Response, header::HeaderName};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::{Value, json};
+use tiphys_api::codec::protobuf;
 
 /// Headers that mean something to clients.
 const HEADERS: [HeaderName; 7] = [
@@ -17,8 +18,11 @@ const HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-content-type-options"),
 ];
 
+/// What Kubernetes' protobuf begins with.
+const MAGIC: &[u8] = b"k8s\0";
+
 /// Reads an answer to its end, as `{code, headers, body}`; a body that is a sequence of JSON values is an array of them,
-/// and one that is no JSON a text.
+/// one in protobuf is decoded, and what is neither is a text.
 pub(crate) async fn read(answer: Response<Body>) -> Result<Value> {
     let code = answer.status().as_u16();
     let headers: serde_json::Map<String, Value> = HEADERS
@@ -35,6 +39,10 @@ pub(crate) async fn read(answer: Response<Body>) -> Result<Value> {
 }
 
 fn parse(body: &[u8]) -> Value {
+    if body.starts_with(MAGIC) {
+        return protobuf::decode(body, ("v1", "Status"))
+            .unwrap_or_else(|why| format!("protobuf that nobody can read: {why}").into());
+    }
     let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_slice(body).into_iter().collect();
     match values {
         Ok(mut values) if values.len() == 1 => values.remove(0),

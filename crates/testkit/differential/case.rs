@@ -1,5 +1,7 @@
 //! What is asked: files of requests, one after the other.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use http::{Request, header};
 use kube::client::Body;
@@ -7,6 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{Map, answer, servers::Server};
+
+/// How long an answer is waited for, and how long it is between two questions.
+const PATIENCE: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A file of `cases`: requests, and objects for which all of them are sent if there are any.
 #[derive(Deserialize)]
@@ -41,6 +47,9 @@ pub(crate) struct Step {
     user: Option<String>,
     #[serde(default)]
     headers: Map,
+    /// The answer that is waited for where a server gets there only after a while.
+    #[serde(default)]
+    until: Option<u16>,
     /// Variables, and where the answer has their values.
     #[serde(default)]
     keep: std::collections::BTreeMap<String, String>,
@@ -168,11 +177,19 @@ impl Step {
         for (name, value) in &self.headers {
             request = request.header(name, value.as_str().unwrap_or_default());
         }
-        let request = request.body(Body::from(body.into_bytes())).with_context(|| ask.clone())?;
-        // A server may break the connection; that is an answer, too.
-        let answer = match server.client.send(request).await {
-            Ok(answer) => answer::read(answer).await.with_context(|| ask.clone())?,
-            Err(_) => json!({"code": 0}),
+        let request = request.body(bytes::Bytes::from(body)).with_context(|| ask.clone())?;
+        let begun = Instant::now();
+        let answer = loop {
+            let once = request.clone().map(Body::from);
+            // A server may break the connection; that is an answer, too.
+            let answer = match server.client.send(once).await {
+                Ok(answer) => answer::read(answer).await.with_context(|| ask.clone())?,
+                Err(_) => json!({"code": 0}),
+            };
+            if self.until.is_none_or(|code| answer["code"] == code) || begun.elapsed() > PATIENCE {
+                break answer;
+            }
+            tokio::time::sleep(PAUSE).await;
         };
         for (name, place) in &self.keep {
             let value = answer.pointer(place).cloned().unwrap_or_default();

@@ -12,10 +12,7 @@ mod compare;
 mod rules;
 mod servers;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use regex::Regex;
@@ -27,31 +24,25 @@ use crate::{
 };
 
 fn main() -> Result<()> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let rewrite =
-        arguments.iter().position(|argument| argument == "--open").map(|at| arguments.remove(at)).is_some();
-    let focus = Regex::new(arguments.first().map_or("", String::as_str)).context("which files")?;
-    ensure!(!rewrite || focus.as_str().is_empty(), "only a whole run tells all that is open");
+    let focus = std::env::args().nth(1).unwrap_or_default();
+    let focus = Regex::new(&focus).context("which files")?;
     // An error would mean that a provider is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     // What was started ends with the work, also with that which is not finished.
     runtime.block_on(async {
         tokio::select! {
-            done = run(&focus, rewrite) => done,
+            done = run(&focus) => done,
             _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         }
     })
 }
 
-async fn run(focus: &Regex, rewrite: bool) -> Result<()> {
+async fn run(focus: &Regex) -> Result<()> {
     let dir = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/differential"));
     let text =
         |name: PathBuf| std::fs::read_to_string(&name).with_context(|| format!("reading {}", name.display()));
     let mut rules = Rules::parse(&text(dir.join("differences.yaml"))?)?;
-    let open = dir.join("open.txt");
-    let known: BTreeSet<String> =
-        if rewrite { BTreeSet::new() } else { text(open.clone())?.lines().map(str::to_owned).collect() };
     let mut files: Vec<PathBuf> = std::fs::read_dir(dir.join("cases"))?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
@@ -67,8 +58,7 @@ async fn run(focus: &Regex, rewrite: bool) -> Result<()> {
 
     let (_reference, reference) = servers::reference().await?;
     let ours = servers::ours().await?;
-    let (mut requests, mut alike, mut new) = (0, 0, Vec::new());
-    let mut seen_open = BTreeSet::new();
+    let (mut requests, mut alike, mut unlisted) = (0, 0, 0);
     for case in &cases {
         let mut variables = [Variables::of(case), Variables::of(case)];
         for server in [&reference, &ours] {
@@ -86,38 +76,22 @@ async fn run(focus: &Regex, rewrite: bool) -> Result<()> {
             let mut unexplained: Vec<_> = compare::compare(&seen[0], &seen[1]);
             unexplained.retain(|difference| !rules.explain(&id, difference));
             alike += usize::from(unexplained.is_empty());
+            unlisted += unexplained.len();
             for difference in unexplained {
-                let line = format!("{id}: {}", difference.at);
-                if known.contains(&line) {
-                    seen_open.insert(line);
-                } else {
-                    println!("{id}\n    {difference}");
-                    new.push(line);
-                }
+                println!("{id}\n    {difference}");
             }
         }
     }
     println!(
-        "{requests} requests in {} cases, of whose answers {alike} are alike but for {} differences with a reason ({} reasons); \
-         {} differences are open, {} new",
+        "{requests} requests in {} cases, of whose answers {alike} are alike but for {} differences with a reason:",
         cases.len(),
         rules.explained(),
-        rules.used(),
-        seen_open.len(),
-        new.len(),
     );
-    if rewrite {
-        new.sort();
-        new.dedup();
-        let lines: String = new.iter().map(|line| format!("{line}\n")).collect();
-        return std::fs::write(&open, lines).with_context(|| format!("writing {}", open.display()));
-    }
-    ensure!(new.is_empty(), "{} differences are listed nowhere", new.len());
+    rules.table().for_each(|(used, why)| println!("{used:>6} {why}"));
+    ensure!(unlisted == 0, "{unlisted} differences are listed nowhere");
     if focus.as_str().is_empty() {
         let idle = rules.unused();
         ensure!(idle.is_empty(), "rules that explain nothing any more:\n{}", idle.join("\n"));
-        let gone: Vec<_> = known.difference(&seen_open).map(String::as_str).collect();
-        ensure!(gone.is_empty(), "open.txt has what does not differ any more:\n{}", gone.join("\n"));
     }
     Ok(())
 }

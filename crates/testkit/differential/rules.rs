@@ -29,6 +29,7 @@ struct Rule {
     within: Regex,
     reference: Option<Regex>,
     ours: Option<Regex>,
+    why: String,
     text: String,
     used: usize,
 }
@@ -57,8 +58,9 @@ impl Rules {
         self.0.iter().map(|rule| rule.used).sum()
     }
 
-    pub(crate) fn used(&self) -> usize {
-        self.0.iter().filter(|rule| rule.used > 0).count()
+    /// How many differences there are for each reason.
+    pub(crate) fn table(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.0.iter().filter(|rule| rule.used > 0).map(|rule| (rule.used, rule.why.as_str()))
     }
 
     pub(crate) fn unused(&self) -> Vec<&str> {
@@ -79,6 +81,7 @@ impl Rule {
             within: Regex::new(&entry.within)?,
             reference: entry.reference.as_deref().map(whole).transpose()?,
             ours: entry.ours.as_deref().map(whole).transpose()?,
+            why: entry.why,
             text,
             used: 0,
         })

@@ -1,6 +1,6 @@
 //! Pods and the templates that others make pods from.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Fill::{Bool, Empty, Int, Text};
 use super::{each, fill, object, spec};
@@ -25,6 +25,22 @@ pub fn pod(_version: &str, pod: &mut Value) {
                 }
             }
         }
+    }
+    if let Some(status) = object(as_map(pod), "status") {
+        addresses(status);
+    }
+}
+
+/// A pod's first address has a field of its own, which is believed where both are there.
+fn addresses(status: &mut Map<String, Value>) {
+    let one = status.get("podIP").and_then(Value::as_str).filter(|ip| !ip.is_empty());
+    let first = status.get("podIPs").and_then(|all| all.get(0)?.get("ip")).and_then(Value::as_str);
+    match (one.map(str::to_owned), first.map(str::to_owned)) {
+        (Some(one), first) if first.as_ref() != Some(&one) => {
+            status.insert("podIPs".to_owned(), json!([{"ip": one}]));
+        }
+        (None, Some(first)) => drop(status.insert("podIP".to_owned(), first.into())),
+        _ => {}
     }
 }
 

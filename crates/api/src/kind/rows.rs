@@ -143,6 +143,10 @@ impl Kind {
     fn status(self) -> Self {
         self.create(prepare::create).update(prepare::update).status_by(prepare::update_status)
     }
+    /// As [`Self::status`], of an object whose metadata the status does not write.
+    fn status_alone(self) -> Self {
+        self.create(prepare::create).update(prepare::update).status_by(prepare::update_status_alone)
+    }
     fn status_by(self, prepare: fn(&mut Value, &Value)) -> Self {
         self.part("status", READ_WRITE, prepare)
     }
@@ -281,7 +285,7 @@ fn rules(group: &str, kind: &str) -> Option<(Create, Change)> {
         (_, "Event") => (rules_of::event, rules_of::event_update),
         (_, "FlowSchema") => (machine::flow_schema, machine::flow_schema_update),
         (_, "HorizontalPodAutoscaler") => (scaling::autoscaler, scaling::autoscaler_update),
-        (_, "Ingress") => (service::ingress, service::ingress_update),
+        (_, "Ingress") => (service::new_ingress, service::ingress_update),
         (_, "IngressClass") => (net::ingress_class, net::ingress_class_update),
         (_, "IPAddress") => (net::ip_address, net::ip_address_update),
         (_, "Job") => (workload::job, workload::job_update),
@@ -423,10 +427,11 @@ fn core(rows: &mut Vec<Kind>) {
         },
         row("", "ConfigMap", "configmaps").short(&["cm"]),
         row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update().default(defaults::endpoints),
-        core_event(row("", "Event", "events").short(&["ev"]).create_on_update()),
+        core_event(row("", "Event", "events").short(&["ev"]).create_on_update().named(names::path_segment)),
         row("", "LimitRange", "limitranges")
             .short(&["limits"])
             .create_on_update()
+            .create(prepare::create_limit_range)
             .default(defaults::limit_range),
         Kind { verbs: STORED.without(Verbs::DELETE_COLLECTION), ..row("", "Namespace", "namespaces") }
             .cluster()
@@ -709,7 +714,8 @@ fn policy_and_rbac(rows: &mut Vec<Kind>) {
             .short(&["pdb"])
             .status()
             .counted()
-            .conditional_update(),
+            .conditional_update()
+            .named(names::path_segment),
         rbac("ClusterRoleBinding", "clusterrolebindings").cluster().default(defaults::role_binding),
         rbac("ClusterRole", "clusterroles").cluster(),
         rbac("RoleBinding", "rolebindings").default(defaults::role_binding),
@@ -727,7 +733,7 @@ fn storage(rows: &mut Vec<Kind>) {
             .cluster()
             .short(&["sc"])
             .default(defaults::storage_class),
-        row(group, "VolumeAttachment", "volumeattachments").cluster().status().conditional_update(),
+        row(group, "VolumeAttachment", "volumeattachments").cluster().status_alone().conditional_update(),
         row(group, "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
     ]);
 }

@@ -19,8 +19,13 @@ pub fn patch(original: &Value, patch: &Value) -> Result<Value, Error> {
     if let Some(operations) = patch.as_array().filter(|o| o.len() > MAX_OPERATIONS) {
         return Err(Error::TooManyOperations { allowed: MAX_OPERATIONS, got: operations.len() });
     }
-    let operations: Vec<PatchOperation> = serde::Deserialize::deserialize(patch)
-        .map_err(|e: serde_json::Error| Error::Malformed(format!("error decoding patch: {e}")))?;
+    // What is said of an operation is looked at when it is its turn; that it is one, before.
+    let is_list = patch.as_array().is_some_and(|operations| operations.iter().all(Value::is_object));
+    let operations: Vec<PatchOperation> =
+        serde::Deserialize::deserialize(patch).map_err(|e: serde_json::Error| {
+            let why = format!("error decoding patch: {e}");
+            if is_list { Error::Unprocessable(why) } else { Error::Malformed(why) }
+        })?;
     let mut patched = original.clone();
     let mut copied = 0;
     for (index, operation) in operations.iter().enumerate() {

@@ -64,12 +64,15 @@ fn a_failure_names_the_operation() {
 }
 
 #[test]
-fn what_is_no_patch_is_a_bad_request() {
-    for operations in
-        [json!({"op": "test"}), json!([{"op": "explode", "path": "/a"}]), json!([{"path": "/a"}])]
-    {
+fn what_is_no_patch_is_refused() {
+    for (operations, code) in [
+        (json!({"op": "test"}), 400),
+        (json!([5]), 400),
+        (json!([{"op": "explode", "path": "/a"}]), 422),
+        (json!([{"path": "/a"}]), 422),
+    ] {
         let status = Status::from(patch(&pod(), &operations).unwrap_err());
-        assert_eq!(status.code(), 400, "{operations}");
+        assert_eq!(status.code(), code, "{operations}");
     }
 }
 

@@ -22,6 +22,11 @@ impl<'s> Place<'s> {
         object.field(name).map(|field| Self { ty: field.ty(object), field: Some(field) })
     }
 
+    /// Whether this is a struct without such a field.
+    pub(super) fn lacks(self, name: &str) -> bool {
+        self.ty.object().is_some_and(|object| !object.open() && object.field(name).is_none())
+    }
+
     /// A map's value, a list's item.
     pub(super) fn element(self) -> Option<Self> {
         match self.ty.shape() {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{At, PROTOCOLS, dns_label, dns_subdomain, resources, security, volume};
 use crate::field::{Error, Errors};
+use crate::meta;
 use crate::names;
 use crate::quantity::Quantity;
 
@@ -394,9 +395,19 @@ fn mounts(container: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
             }
         }
     }
-    for device in devices.items() {
+    block_devices(container, volumes, errors);
+}
+
+/// Volumes that a container sees as devices: claims alone, and none that it mounts, too.
+fn block_devices(container: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
+    let mounts = &container.value()["volumeMounts"];
+    let mounted = |field: &str, text: &str| meta::items(mounts, &[]).iter().any(|m| m[field] == text);
+    let (mut named, mut placed) = (HashSet::new(), HashSet::new());
+    for device in container.get("volumeDevices").items() {
         let (name, path) = (device.get("name"), device.get("devicePath"));
-        name.needed(errors);
+        if name.needed(errors).is_some() && !named.insert(name.text().to_owned()) {
+            name.invalid(errors, "must be unique");
+        }
         match volumes.get(name.text()) {
             None => name.not_found(errors),
             Some(v) if v.get("persistentVolumeClaim").is_none() && v.get("ephemeral").is_none() => {
@@ -406,6 +417,16 @@ fn mounts(container: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
             }
             Some(_) => {}
         }
-        path.needed(errors);
+        if path.needed(errors).is_some_and(|p| p.split('/').any(|part| part == "..")) {
+            path.invalid(errors, "can not contain backsteps ('..')");
+        } else if !placed.insert(path.text().to_owned()) {
+            path.invalid(errors, "must be unique");
+        }
+        if mounted("name", name.text()) {
+            name.invalid(errors, "must not already exist in volumeMounts");
+        }
+        if mounted("mountPath", path.text()) {
+            path.invalid(errors, "must not already exist as a path in volumeMounts");
+        }
     }
 }

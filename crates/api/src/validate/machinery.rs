@@ -352,7 +352,7 @@ pub(crate) fn api_service(object: &Value) -> Errors {
     let spec = root.get("spec");
     let (group, version) = (spec.get("group"), spec.get("version"));
     let wanted = format!("{}.{}", version.text(), group.text());
-    if meta::name(object) != wanted {
+    if !meta::name(object).is_empty() && meta::name(object) != wanted {
         let metadata = root.get("metadata");
         let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
         errors.push(Error::invalid(&metadata.get("name").path(), meta::name(object), detail));
@@ -361,7 +361,9 @@ pub(crate) fn api_service(object: &Value) -> Errors {
         group.required(&mut errors, "only v1 may have an empty group and it better be legacy kube");
     }
     group.rule(&mut errors, dns_subdomain);
-    version.all_invalid(&mut errors, names::dns1035_label(version.text(), false));
+    for wrong in names::dns1035_label(version.text(), false) {
+        errors.push(Error::invalid(&version.path(), version.text(), wrong));
+    }
     for (field, most) in [("groupPriorityMinimum", 20_000), ("versionPriority", 1_000)] {
         let priority = spec.get(field);
         let number = priority.number().unwrap_or(0);

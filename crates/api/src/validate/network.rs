@@ -1,5 +1,6 @@
 //! Policies of the network, classes of ingresses, and who holds which address.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -260,7 +261,12 @@ pub(crate) fn runtime_class(object: &Value) -> Errors {
     super::resources::amounts(&overhead.get("podFixed"), &mut errors);
     let scheduling = root.get("scheduling");
     scheduling.get("nodeSelector").labels(&mut errors);
-    scheduling::tolerations(&scheduling.get("tolerations"), &mut errors);
+    let tolerations = scheduling.get("tolerations");
+    scheduling::tolerations(&tolerations, &mut errors);
+    let mut seen = HashSet::new();
+    for toleration in tolerations.items().filter(|toleration| !seen.insert(toleration.value())) {
+        toleration.duplicate(&mut errors);
+    }
     errors
 }
 

@@ -42,10 +42,9 @@ fn only_of_pods(spec: &At<'_>, errors: &mut Errors) {
 
 /// The `template` of a workload: labels, annotations and spec.
 pub(crate) fn template(at: &At<'_>, errors: &mut Errors) {
-    let metadata = at.get("metadata");
-    metadata.get("labels").labels(errors);
-    let annotations = metadata.get("annotations");
-    meta::validate_annotations(annotations.value(), &annotations.path(), errors);
+    let metadata = &at.value()["metadata"];
+    at.with("labels", &metadata["labels"]).labels(errors);
+    meta::validate_annotations(&metadata["annotations"], &at.path().child("annotations"), errors);
     let spec = at.get("spec");
     pod_spec(&spec, errors);
     if spec.get("ephemeralContainers").len() > 0 {
@@ -287,10 +286,34 @@ pub(crate) fn update_status(new: &Value, old: &Value) -> Errors {
     for list in ["containerStatuses", "initContainerStatuses"] {
         stays_ended(&status.get(list), items(&old["status"], &[list]), policy, &mut errors);
     }
-    for ip in status.get("podIPs").items() {
-        ip.get("ip").address(&mut errors);
-    }
+    pod_ips(&status.get("podIPs"), &mut errors);
     errors
+}
+
+/// At most one address of either family.
+fn pod_ips(list: &At<'_>, errors: &mut Errors) {
+    let addresses: Vec<(At<'_>, Option<std::net::IpAddr>)> = list
+        .items()
+        .map(|entry| (entry, entry.value()["ip"].as_str().and_then(|ip| ip.parse().ok())))
+        .collect();
+    for (entry, address) in &addresses {
+        if address.is_none() {
+            let ip = entry.value()["ip"].clone();
+            errors.push(Error::invalid(&entry.path(), ip, super::NO_ADDRESS));
+        }
+    }
+    if let [(_, first), others @ ..] = &addresses[..]
+        && !others.is_empty()
+    {
+        let both = others.len() == 1 && first.map(|a| a.is_ipv4()) != others[0].1.map(|a| a.is_ipv4());
+        if !both {
+            list.invalid(errors, "may specify no more than one IP for each IP family");
+        }
+        let mut seen = HashSet::new();
+        for (entry, _) in addresses.iter().filter(|(entry, _)| !seen.insert(&entry.value()["ip"])) {
+            errors.push(Error::duplicate(&entry.path(), entry.value()["ip"].clone()));
+        }
+    }
 }
 
 /// A container that ended and is not restarted stays ended.

@@ -27,12 +27,16 @@ fn is_standard(name: &str) -> bool {
 /// A map of bounds or of what is used of them.
 fn bounds(at: &At<'_>, errors: &mut Errors) {
     for (name, entry) in at.entries() {
-        let wrong = names::label_key(name);
-        let qualified = wrong.is_empty();
-        errors.extend(wrong.into_iter().map(|detail| Error::invalid(&entry.path(), name, detail)));
-        if qualified && !name.contains('/') && !is_standard(name) {
-            errors.push(Error::invalid(&entry.path(), name, "must be a standard resource for quota"));
+        let mut wrong = names::label_key(name);
+        if !name.contains('/') {
+            if wrong.is_empty() && !resources::is_standard(name) {
+                wrong.push("must be a standard resource type or fully qualified".to_owned());
+            }
+            if !is_standard(name) {
+                wrong.push("must be a standard resource for quota".to_owned());
+            }
         }
+        errors.extend(wrong.into_iter().map(|detail| Error::invalid(&entry.path(), name, detail)));
         let amount = resources::amount(name, &entry, errors);
         if COUNTED.contains(&name) && amount.is_some_and(|a| !a.is_whole()) {
             entry.invalid(errors, "must be an integer");
@@ -40,7 +44,7 @@ fn bounds(at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-const ONLY_EXISTS: &str = "must be 'Exist' only operator when scope is any of ResourceQuotaScopeTerminating, \
+const ONLY_EXISTS: &str = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
      ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
      ResourceQuotaScopeCrossNamespacePodAffinity";
 
@@ -53,6 +57,10 @@ const SCOPES: [&str; 7] = [
     "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 ];
+
+/// Scopes that an object is in or not.
+const UNVALUED: [&str; 5] =
+    ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
 
 /// Whether a scope can tell objects that are counted under `name` apart.
 fn fits(scope: &str, name: &str) -> bool {
@@ -109,7 +117,7 @@ pub(crate) fn quota(object: &serde_json::Value) -> Errors {
         if !SCOPES.contains(&scope.text()) {
             scope.invalid(&mut errors, "unsupported scope");
         }
-        if !matches!(scope.text(), "PriorityClass" | "VolumeAttributesClass") && operator.text() != "Exists" {
+        if UNVALUED.contains(&scope.text()) && operator.text() != "Exists" {
             operator.invalid(&mut errors, ONLY_EXISTS);
         }
         match operator.text() {

@@ -25,7 +25,7 @@ fn bounds_have_names_and_amounts_of_quotas() {
     );
     assert_eq!(of(json!({"hard": {"pods": "-1"}})).len(), 1);
     let status = json!({"status": {"hard": {"nonsense": "1"}, "used": {"pods": "x y"}}});
-    assert_eq!(quota_status(&status, &Value::Null).len(), 1);
+    assert_eq!(quota_status(&status, &Value::Null).len(), 2);
 }
 
 #[test]

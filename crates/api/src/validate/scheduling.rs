@@ -91,7 +91,13 @@ fn pod_term(at: &At<'_>, errors: &mut Errors) {
             errors.push(Error::invalid(&at.get("namespace").path(), namespace.text(), detail));
         }
     }
-    topology_key(&at.get("topologyKey"), errors);
+    let key = at.get("topologyKey");
+    if key.text().is_empty() {
+        key.required(errors, "can not be empty");
+    }
+    for wrong in names::label_key(key.text()) {
+        errors.push(Error::invalid(&key.path(), key.text(), wrong));
+    }
 }
 
 fn topology_key(at: &At<'_>, errors: &mut Errors) {

@@ -207,9 +207,7 @@ fn traffic(spec: &At<'_>, errors: &mut Errors) {
         (false, _) => outer.invalid(errors, "may only be set for externally-accessible services"),
     }
     let inner = spec.get("internalTrafficPolicy");
-    if kind == "ExternalName" {
-        inner.rule(errors, |_| vec!["may only be set when `type` is not 'ExternalName'".to_owned()]);
-    } else if !inner.text().is_empty() {
+    if !inner.text().is_empty() {
         inner.one_of(errors, &["Cluster", "Local"]);
     }
     let health = spec.get("healthCheckNodePort");
@@ -319,6 +317,8 @@ pub(crate) fn endpoints_update(new: &Value, _old: &Value) -> Errors {
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
+const MAX_TOPOLOGY: usize = 16;
+const MAX_HINTS: usize = 8;
 
 pub(crate) fn endpoint_slice(object: &Value) -> Errors {
     let root = At::root(object);
@@ -347,7 +347,15 @@ pub(crate) fn endpoint_slice(object: &Value) -> Errors {
             }
         }
         endpoint.get("nodeName").rule(&mut errors, dns_subdomain);
+        let topology = endpoint.get("deprecatedTopology");
+        let labels = topology.entries().count();
+        if labels > MAX_TOPOLOGY {
+            errors.push(Error::too_many(&topology.path(), labels, MAX_TOPOLOGY));
+        }
+        topology.labels(&mut errors);
         endpoint.get("hostname").rule(&mut errors, dns_label);
+        let zones = endpoint.get("hints");
+        zone_hints(&zones.get("forZones"), &mut errors);
     }
     let ports = root.get("ports");
     if ports.len() > MAX_PORTS {
@@ -362,9 +370,25 @@ pub(crate) fn endpoint_slice(object: &Value) -> Errors {
             errors.push(Error::duplicate(&name.path(), name.text()));
         }
         port.get("protocol").needed_of(&mut errors, PROTOCOLS);
-        port.get("port").within(&mut errors, 1, 65535);
+        if let Some(application) = port.opt("appProtocol") {
+            application.all_invalid(&mut errors, names::label_key(application.text()));
+        }
     }
     errors
+}
+
+fn zone_hints(zones: &At<'_>, errors: &mut Errors) {
+    if zones.len() > MAX_HINTS {
+        return errors.push(Error::too_many(&zones.path(), zones.len(), MAX_HINTS));
+    }
+    let mut seen = HashSet::new();
+    for zone in zones.items() {
+        let name = zone.get("name");
+        if !seen.insert(name.text().to_owned()) {
+            errors.push(Error::duplicate(&name.path(), name.text()));
+        }
+        name.rule(errors, names::label_value);
+    }
 }
 
 pub(crate) fn endpoint_slice_update(new: &Value, old: &Value) -> Errors {
@@ -374,6 +398,10 @@ pub(crate) fn endpoint_slice_update(new: &Value, old: &Value) -> Errors {
     errors
 }
 
+/// What no path may have in it, nor end with.
+const PATH_PARTS: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
+const PATH_ENDS: [&str; 2] = ["/..", "/."];
+
 pub(crate) fn ingress(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
@@ -381,53 +409,103 @@ pub(crate) fn ingress(object: &Value) -> Errors {
     if spec.get("rules").len() == 0 && !spec.has("defaultBackend") {
         spec.invalid(&mut errors, "either `defaultBackend` or `rules` must be specified");
     }
-    spec.get("ingressClassName").rule(&mut errors, dns_subdomain);
     if let Some(backend) = spec.opt("defaultBackend") {
         ingress_backend(&backend, &mut errors);
     }
     for rule in spec.get("rules").items() {
         let host = rule.get("host");
-        let bare = host.text().strip_prefix("*.").unwrap_or(host.text());
-        if !bare.is_empty() {
-            host.all_invalid(&mut errors, dns_subdomain(bare));
+        if host.text().parse::<IpAddr>().is_ok() {
+            host.invalid(&mut errors, "must be a DNS name, not an IP address");
         }
+        host.rule(&mut errors, host_name);
         let Some(http) = rule.opt("http") else { continue };
         let paths = http.get("paths");
         if paths.len() == 0 {
             paths.required(&mut errors, "");
         }
-        for path in paths.items() {
-            let kind = path.get("pathType");
-            if kind.text().is_empty() {
-                kind.required(&mut errors, "pathType must be specified");
-            } else {
-                kind.one_of(&mut errors, &["Exact", "ImplementationSpecific", "Prefix"]);
-            }
-            let text = path.get("path");
-            if matches!(kind.text(), "Exact" | "Prefix") && !text.text().starts_with('/') {
-                errors.push(Error::invalid(&text.path(), text.text(), "must be an absolute path"));
-            }
-            ingress_backend(&path.get("backend"), &mut errors);
+        paths.items().for_each(|path| ingress_path(&path, &mut errors));
+    }
+    for tls in spec.get("tls").items() {
+        for host in tls.get("hosts").items() {
+            host.all_invalid(&mut errors, host_name(host.text()));
         }
+        tls.get("secretName").rule(&mut errors, dns_subdomain);
+    }
+    spec.get("ingressClassName").rule(&mut errors, dns_subdomain);
+    errors
+}
+
+/// As [`ingress`], and the two ways to name a class say the same.
+pub(crate) fn new_ingress(object: &Value) -> Errors {
+    const CLASS: &str = "kubernetes.io/ingress.class";
+    let mut errors = ingress(object);
+    let named = object["spec"]["ingressClassName"].as_str();
+    if let (Some(annotated), Some(named)) = (crate::meta::annotation(object, CLASS), named)
+        && annotated != named
+    {
+        let path = crate::field::Path::new("annotations").child(CLASS);
+        let detail = "must match `ingressClassName` when both are specified";
+        errors.push(Error::invalid(&path, annotated, detail));
     }
     errors
 }
 
+/// A host, or all of a domain.
+fn host_name(host: &str) -> Vec<String> {
+    if host.contains('*') { names::wildcard(host) } else { dns_subdomain(host) }
+}
+
+fn ingress_path(path: &At<'_>, errors: &mut Errors) {
+    let (kind, text) = (path.get("pathType"), path.get("path"));
+    let mut wrong = |detail: String| errors.push(Error::invalid(&text.path(), text.text(), detail));
+    let below_root = text.text().starts_with('/');
+    match kind.text() {
+        "" => return kind.required(errors, "pathType must be specified"),
+        "Exact" | "Prefix" => {
+            if !below_root {
+                wrong("must be an absolute path".to_owned());
+            }
+            for part in PATH_PARTS.into_iter().filter(|part| text.text().contains(part)) {
+                wrong(format!("must not contain '{part}'"));
+            }
+            for end in PATH_ENDS.into_iter().filter(|end| text.text().ends_with(end)) {
+                wrong(format!("cannot end with '{end}'"));
+            }
+        }
+        "ImplementationSpecific" => {
+            if !below_root && !text.text().is_empty() {
+                wrong("must be an absolute path".to_owned());
+            }
+        }
+        _ => kind.one_of(errors, &["Exact", "ImplementationSpecific", "Prefix"]),
+    }
+    ingress_backend(&path.get("backend"), errors);
+}
+
 fn ingress_backend(at: &At<'_>, errors: &mut Errors) {
-    match (at.opt("service"), at.has("resource")) {
-        (Some(_), true) => at.invalid(errors, "cannot set both resource and service backends"),
-        (None, true) => {}
-        (None, false) => at.required(errors, ""),
-        (Some(service), false) => {
+    let wrong = |errors: &mut Errors, detail: &str| errors.push(Error::invalid(&at.path(), "", detail));
+    match (at.opt("service"), at.opt("resource")) {
+        (Some(_), Some(_)) => wrong(errors, "cannot set both resource and service backends"),
+        (None, Some(resource)) => {
+            resource.get("apiGroup").rule(errors, dns_subdomain);
+            for (field, needed) in [("kind", "kind is required"), ("name", "name is required")] {
+                let at = resource.get(field);
+                if at.text().is_empty() {
+                    at.required(errors, needed);
+                }
+                at.rule(errors, |text| names::path_segment(text, false));
+            }
+        }
+        (None, None) => wrong(errors, "resource or service backend is required"),
+        (Some(service), None) => {
             service.get("name").needed_as(errors, |n| names::dns1035_label(n, false));
             let port = service.get("port");
-            match (port.has("name"), port.has("number")) {
-                (true, true) => port.invalid(errors, "cannot set both port name & port number"),
-                (false, false) => port.required(errors, "port name or number is required"),
-                (true, false) => {
-                    port.get("name").all_invalid(errors, names::port_name(port.get("name").text()))
-                }
-                (false, true) => port.get("number").within(errors, 1, 65535),
+            let (name, number) = (port.get("name"), port.get("number"));
+            match (!name.text().is_empty(), number.number().unwrap_or(0) != 0) {
+                (true, true) => wrong(errors, "cannot set both port name & port number"),
+                (false, false) => at.required(errors, "port name or number is required"),
+                (true, false) => name.all_invalid(errors, names::port_name(name.text())),
+                (false, true) => number.within(errors, 1, 65535),
             }
         }
     }
@@ -436,3 +514,7 @@ fn ingress_backend(at: &At<'_>, errors: &mut Errors) {
 pub(crate) fn ingress_update(new: &Value, _old: &Value) -> Errors {
     ingress(new)
 }
+
+#[cfg(test)]
+#[path = "service_tests.rs"]
+mod tests;

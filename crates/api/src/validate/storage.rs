@@ -89,7 +89,9 @@ fn volume_spec(spec: &At<'_>, inline: bool, errors: &mut Errors) {
             errors.push(Error::not_supported(&capacity.path(), capacity.value().clone(), &["storage"]));
         }
         for (_, amount) in capacity.entries() {
-            not_negative(&amount, errors);
+            if let Some(whole) = Quantity::parse(amount.text()).ok().map(Quantity::value).filter(|n| *n < 0) {
+                errors.push(Error::invalid(&amount.path(), whole, "must be a valid resource quantity"));
+            }
             positive(&amount, errors);
         }
         if !reclaim.text().is_empty() {

@@ -90,7 +90,7 @@ fn volumes_are_refused_with_reasons() {
         (
             json!({"capacity": {"storage": "-1"}}),
             &[
-                "spec.capacity[storage]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
                 "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero",
             ],
         ),

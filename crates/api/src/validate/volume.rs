@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{At, NEGATIVE, container, disks, dns_label, storage};
+use super::{At, container, disks, dns_label, storage};
 use crate::field::{Error, Errors};
 use crate::quantity::Quantity;
 
@@ -41,10 +41,7 @@ fn source(volume: &At<'_>, errors: &mut Errors) {
         "emptyDir" => {
             let limit = at.get("sizeLimit");
             if Quantity::parse(limit.text()).is_ok_and(Quantity::is_negative) {
-                limit.forbidden(
-                    errors,
-                    format!("SizeLimit field must be a valid resource quantity: {NEGATIVE}"),
-                );
+                limit.forbidden(errors, "SizeLimit field must be a valid resource quantity");
             }
             if !matches!(at.get("medium").text(), "" | "Memory")
                 && !at.get("medium").text().starts_with("HugePages")

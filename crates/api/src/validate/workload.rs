@@ -19,29 +19,32 @@ fn selects_own(spec: &At<'_>, selector: LabelSelector, errors: &mut Errors) {
     }
 }
 
-/// A template whose pods run for good, found by a `LabelSelector`.
+/// A template whose pods run for good, found by a `LabelSelector`; where that is none, pods are not looked at.
 fn lasting_template(spec: &At<'_>, errors: &mut Errors, whose: &str) {
     let selector = spec.get("selector");
     needed_selector(&selector, errors, whose);
-    if let Ok(read) = LabelSelector::from_value(selector.value())
-        && !read.is_everything()
-        && !selector.value().is_null()
-    {
-        selects_own(spec, read, errors);
+    match LabelSelector::from_value(selector.value()) {
+        Ok(read) => {
+            selects_own(spec, read, errors);
+            lasting_pods(spec, errors, "ReplicaSet");
+        }
+        Err(_) => selector.invalid(errors, "invalid label selector"),
     }
-    lasting_pods(spec, errors);
 }
 
-fn lasting_pods(spec: &At<'_>, errors: &mut Errors) {
+fn lasting_pods(spec: &At<'_>, errors: &mut Errors, whose: &str) {
     let template = spec.get("template");
     pod::template(&template, errors);
-    let pods = template.get("spec");
+    restarted_for_good(&template.get("spec"), errors, whose);
+}
+
+fn restarted_for_good(pods: &At<'_>, errors: &mut Errors, whose: &str) {
     let policy = pods.get("restartPolicy");
     if policy.text() != "Always" {
         policy.one_of(errors, &["Always"]);
     }
     if let Some(deadline) = pods.opt("activeDeadlineSeconds") {
-        deadline.forbidden(errors, "activeDeadlineSeconds in ReplicaSet is not Supported");
+        deadline.forbidden(errors, format!("activeDeadlineSeconds in {whose} is not Supported"));
     }
 }
 
@@ -170,7 +173,7 @@ pub(crate) fn replication_controller(object: &Value) -> Errors {
         if let Ok(read) = LabelSelector::from_map(selector.value().as_object()) {
             selects_own(&spec, read, &mut errors);
         }
-        lasting_pods(&spec, &mut errors);
+        lasting_pods(&spec, &mut errors, "ReplicationController");
     } else {
         spec.get("template").required(&mut errors, "");
     }
@@ -186,7 +189,14 @@ pub(crate) fn daemon_set(object: &Value) -> Errors {
     let spec = root.get("spec");
     let mut errors = Vec::new();
     not_negative(&spec, &["minReadySeconds", "revisionHistoryLimit"], &mut errors);
-    lasting_template(&spec, &mut errors, "daemonset");
+    let selector = spec.get("selector");
+    if spec.has("selector") {
+        needed_selector(&selector, &mut errors, "daemonset");
+    }
+    if let Ok(read) = LabelSelector::from_value(selector.value()) {
+        selects_own(&spec, read, &mut errors);
+    }
+    lasting_pods(&spec, &mut errors, "DaemonSet");
     let strategy = spec.get("updateStrategy");
     match strategy.get("type").text() {
         "OnDelete" => {}
@@ -203,7 +213,11 @@ pub(crate) fn daemon_set(object: &Value) -> Errors {
                 _ => {}
             }
         }
-        _ => strategy.get("type").one_of(&mut errors, &["RollingUpdate", "OnDelete"]),
+        _ => errors.push(Error::not_supported(
+            &strategy.path(),
+            strategy.value().clone(),
+            &["RollingUpdate", "OnDelete"],
+        )),
     }
     errors
 }
@@ -216,18 +230,30 @@ pub(crate) fn stateful_set(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
     let mut errors = Vec::new();
-    spec.get("podManagementPolicy").needed_of(&mut errors, &["OrderedReady", "Parallel"]);
+    let management = spec.get("podManagementPolicy");
+    if management.needed(&mut errors).is_some_and(|policy| !matches!(policy, "OrderedReady" | "Parallel")) {
+        management.invalid(&mut errors, "must be 'OrderedReady' or 'Parallel'");
+    }
     let strategy = spec.get("updateStrategy");
-    let kind = strategy.get("type");
-    match kind.text() {
-        "" => kind.required(&mut errors, ""),
+    match strategy.get("type").text() {
+        "" => strategy.required(&mut errors, ""),
         "OnDelete" => {
             if let Some(rolling) = strategy.opt("rollingUpdate") {
                 rolling.invalid(&mut errors, "only allowed for updateStrategy 'RollingUpdate'");
             }
         }
-        "RollingUpdate" => strategy.get("rollingUpdate").get("partition").not_negative(&mut errors),
-        _ => kind.invalid(&mut errors, "must be 'RollingUpdate' or 'OnDelete'"),
+        "RollingUpdate" => {
+            let rolling = strategy.get("rollingUpdate");
+            rolling.get("partition").not_negative(&mut errors);
+            if let Some(down) = rolling.opt("maxUnavailable") {
+                count_or_percent(&down, &mut errors);
+                if plain(&down) == 0 {
+                    down.invalid(&mut errors, "cannot be 0");
+                }
+                at_most_all(&down, &mut errors);
+            }
+        }
+        _ => strategy.invalid(&mut errors, "must be 'RollingUpdate' or 'OnDelete'"),
     }
     let retention = spec.get("persistentVolumeClaimRetentionPolicy");
     for when in ["whenDeleted", "whenScaled"] {
@@ -238,7 +264,17 @@ pub(crate) fn stateful_set(object: &Value) -> Errors {
     // The claims give every pod volumes that its template may mount without naming them.
     let whole = with_claims(object);
     let root = At::root(&whole);
-    lasting_template(&root.get("spec"), &mut errors, "statefulset");
+    let spec = root.get("spec");
+    let selector = spec.get("selector");
+    needed_selector(&selector, &mut errors, "statefulset");
+    match LabelSelector::from_value(selector.value()) {
+        Ok(read) => {
+            selects_own(&spec, read, &mut errors);
+            pod::template(&spec.get("template"), &mut errors);
+        }
+        Err(_) => selector.invalid(&mut errors, ""),
+    }
+    restarted_for_good(&spec.get("template").get("spec"), &mut errors, "StatefulSet");
     errors
 }
 
@@ -584,3 +620,7 @@ pub(crate) fn revision_update(new: &Value, old: &Value) -> Errors {
     At::root(new).get("data").unchanged(&mut errors, &old["data"]);
     errors
 }
+
+#[cfg(test)]
+#[path = "workload_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName};
-use tiphys_api::status::{Reason, Status};
+use tiphys_api::status::Status;
 
 use crate::{
     authz::{Attributes, Chain, Target, require},
@@ -25,8 +25,7 @@ pub async fn impersonate(chain: &Chain, user: Identity, headers: &HeaderMap) -> 
         return if asked.groups.is_empty() && asked.uid.is_none() && asked.extra.is_empty() {
             Ok(user)
         } else {
-            Err(Status::new(
-                Reason::InternalError,
+            Err(Status::bad_request(
                 "requested impersonation of a group, a UID or extra without impersonating a user",
             ))
         };

@@ -8,7 +8,7 @@ use tiphys_api::kind::Kind;
 use tiphys_store::{Change, Expect, Key, Range, Write};
 
 use super::{call, write};
-use crate::cache::Filter;
+use crate::cache::{At, Filter, ListOptions};
 use crate::registry::{DeleteOptions, Registry, objectmeta};
 
 /// What could not be deleted is tried again after this.
@@ -53,7 +53,8 @@ async fn delete(registry: &Registry, row: &Arc<Kind>) -> Result<(), String> {
     let version = row.storage.as_ref().map(|s| s.version.to_string()).unwrap_or_default();
     let call = call(row, &version, "");
     let failed = |status: tiphys_api::status::Status| status.message;
-    registry.delete_collection(&call, &DeleteOptions::default(), Filter::default()).await.map_err(failed)?;
+    let all = ListOptions { at: At::Newest, filter: Filter::default(), limit: 0 };
+    registry.delete_collection(&call, &DeleteOptions::default(), all).await.map_err(failed)?;
     registry.cache().wait_newest().await.map_err(|e| e.to_string())?;
     let collection = registry.collection(row).map_err(failed)?;
     let mut changes = collection.changes();

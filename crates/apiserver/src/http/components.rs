@@ -35,7 +35,15 @@ impl Handler {
         asked.warnings.add("v1 ComponentStatus is deprecated in v1.19+");
         let view = self.view(call, asked, false)?;
         let mut found = Vec::new();
-        for name in COMPONENTS.into_iter().filter(|name| call.name.is_empty() || call.name == **name) {
+        let filter = super::resource::filter(call, asked)?;
+        let asked_for = |name: &str| match &*call.name {
+            "" => {
+                filter.labels.matches_by(|_| None)
+                    && filter.fields.matches(|field| if field == "metadata.name" { name } else { "" })
+            }
+            only => only == name,
+        };
+        for name in COMPONENTS.into_iter().filter(|name| asked_for(name)) {
             let health = if name == STORE { self.store_health().await } else { Ok(()) };
             found.push(Bytes::from(status(name, health).to_string()));
         }
@@ -72,6 +80,8 @@ mod tests {
         assert_eq!(one.json()["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
         assert!(one.headers["warning"].to_str().unwrap().contains("deprecated in v1.19+"));
         assert_eq!(send(&server, "GET", &format!("{PATH}/none"), Value::Null).await.0, 404);
+        let none = send(&server, "GET", &format!("{PATH}?labelSelector=a%3Db"), Value::Null).await.1;
+        assert_eq!(none["items"], json!([]));
         let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
         let table = ask(&server, "GET", PATH, &table, "").await.json();
         assert_eq!(

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::upgrade::OnUpgrade;
 use rand::Rng;
 use serde_json::{Value, json};
-use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
+use tiphys_api::{field, meta};
 
 use super::body::{Body, RequestBody};
 use super::links::Links;
@@ -67,7 +67,7 @@ impl Handler {
     async fn log(&self, call: &Call, mut asked: Asked) -> Result<Response<Body>, Status> {
         let pod = self.read(call).await?;
         let container = container(&pod, asked.query.text("container"))?.to_owned();
-        check_log_options(&asked.query)?;
+        check_log_options(&call.name, &asked.query)?;
         let socket = websocket::asked_for(&mut asked.head)?;
         let node = meta::text(&pod, &["spec", "nodeName"]);
         if node.is_empty() {
@@ -93,13 +93,13 @@ impl Handler {
 
     /// Streams into a pod: exec, attach, portforward.
     async fn attach(&self, r: &ResourceRequest, call: &Call, asked: Asked) -> Result<Response<Body>, Status> {
-        if !node_proxy::is_upgrade(&asked.head.headers) {
-            return Err(Status::bad_request("Upgrade request required"));
-        }
         let pod = self.read(call).await?;
         let node = meta::text(&pod, &["spec", "nodeName"]);
         if node.is_empty() {
             return Err(Status::bad_request(format!("pod {} does not have a host assigned", call.name)));
+        }
+        if !node_proxy::is_upgrade(&asked.head.headers) {
+            return Err(Status::bad_request("Upgrade request required"));
         }
         let (namespace, name) = (call.namespace.as_str(), call.name.as_str());
         let path = if r.subresource == "portforward" {
@@ -352,22 +352,22 @@ fn container<'a>(pod: &'a Value, name: &'a str) -> Result<&'a str, Status> {
     }
 }
 
-fn check_log_options(query: &Query) -> Result<(), Status> {
-    let invalid = |field: &str, what: String| {
-        Status::new(Reason::Invalid, format!("PodLogOptions \"\" is invalid: {field}: {what}"))
-    };
-    for (field, least) in [("tailLines", 0), ("sinceSeconds", 1), ("limitBytes", 1)] {
+fn check_log_options(pod: &str, query: &Query) -> Result<(), Status> {
+    let mut wrong = Vec::new();
+    for (field, least, why) in [
+        ("tailLines", 0, "must be greater than or equal to 0"),
+        ("limitBytes", 1, "must be greater than 0"),
+        ("sinceSeconds", 1, "must be greater than 0"),
+    ] {
         if let Some(number) = query.integer(field)?.filter(|n| *n < least) {
-            let bound =
-                if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
-            return Err(invalid(field, format!("Invalid value: {number}: {bound}")));
+            wrong.push(field::Error::invalid(&field::Path::new(field), number, why));
         }
     }
     if !query.text("sinceSeconds").is_empty() && !query.text("sinceTime").is_empty() {
-        let what = "Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified".to_owned();
-        return Err(invalid("", what));
+        let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+        wrong.push(field::Error::forbidden(&field::Path::root(), why));
     }
-    Ok(())
+    if wrong.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", pod, &wrong)) }
 }
 
 /// What of a log's query the kubelet is asked.

@@ -93,9 +93,9 @@ fn the_host_itself_is_out_of_reach() {
 
 #[test]
 fn log_options_are_checked() {
-    assert!(check_log_options(&Query::parse("tailLines=0&sinceSeconds=5")).is_ok());
+    assert!(check_log_options("p", &Query::parse("tailLines=0&sinceSeconds=5")).is_ok());
     for bad in ["tailLines=-1", "sinceSeconds=0", "limitBytes=0", "sinceSeconds=1&sinceTime=x"] {
-        assert_eq!(check_log_options(&Query::parse(bad)).unwrap_err().code(), 422, "{bad}");
+        assert_eq!(check_log_options("p", &Query::parse(bad)).unwrap_err().code(), 422, "{bad}");
     }
 }
 

@@ -111,7 +111,10 @@ impl<'a> Dialect<'a> {
         if !config.is_object() {
             return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
         }
-        Ok(apply::configuration(config, self.check(config.clone())?))
+        // Whatever is asked of other writes, nobody can own a field that there is not.
+        let read = decode::decode_tree(&self.target, config.clone(), FieldValidation::Ignore)?;
+        apply::declared(config, self.target.ty)?;
+        Ok(apply::configuration(config, read.object))
     }
 
     /// A stored object in the call's version.

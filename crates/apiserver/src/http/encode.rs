@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
+use tiphys_api::field::quoted;
 use tiphys_api::kind::{Kind, api_version};
 use tiphys_api::status::Status;
 use tiphys_api::table::{self, Column, Printer};
@@ -22,13 +23,18 @@ pub(crate) enum Include {
 }
 
 impl Include {
-    /// Reads `includeObject`.
-    pub(crate) fn parse(text: &str) -> Result<Self, Status> {
+    /// Reads `includeObject`, of which only tables are asked.
+    pub(crate) fn parse(text: &str, shape: Shape) -> Result<Self, Status> {
         match text {
+            _ if !matches!(shape, Shape::Table { .. }) => Ok(Self::Metadata),
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            other => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', \
+                 'Object', 'None', or empty",
+                quoted(other)
+            ))),
         }
     }
 }
@@ -63,6 +69,8 @@ pub(crate) struct View {
     pub(crate) accepted: Accepted,
     pub(crate) include: Include,
     pub(crate) now: Timestamp,
+    /// The columns of tables have been told already: a watch tells them once.
+    pub(crate) headless: bool,
 }
 
 #[derive(Deserialize)]
@@ -85,9 +93,15 @@ impl View {
         }
     }
 
+    /// Whether what it shows next tells the columns of a table.
+    pub(crate) fn has_columns(&self) -> bool {
+        !self.headless && matches!(self.accepted.shape, Shape::Table { .. })
+    }
+
     /// Names the encoding of frames among all that a kind's frames can have.
     pub(crate) fn frame_key(&self) -> String {
-        format!("{}/{:?}/{:?}/{:?}", self.version, self.accepted.encoding, self.accepted.shape, self.include)
+        let Accepted { encoding, shape, .. } = &self.accepted;
+        format!("{}/{encoding:?}/{shape:?}/{:?}/{}", self.version, self.include, self.headless)
     }
 
     /// An object's JSON in the view's version and shape, from its JSON in the storage version.
@@ -149,7 +163,12 @@ impl View {
     }
 
     fn table(&self, beta: bool, rows: Vec<Value>, metadata: &Value) -> Value {
-        table::table(meta_version(beta), metadata, self.kind.columns(&self.version), rows)
+        let columns = if self.headless { Vec::new() } else { self.kind.columns(&self.version) };
+        let mut table = table::table(meta_version(beta), metadata, columns, rows);
+        if self.headless {
+            table["columnDefinitions"] = Value::Null;
+        }
+        table
     }
 
     /// One object.

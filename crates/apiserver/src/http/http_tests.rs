@@ -276,7 +276,13 @@ async fn paths_that_lead_nowhere() {
         ("POST", "/api/v1/namespaces/default/configmaps/a", 405),
         ("GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", 405),
         ("TRACE", "/api/v1/nodes", 405),
+        ("GET", "/api/v1/bindings", 404),
+        ("POST", "/api/v1/watch/namespaces/default/configmaps", 405),
+        ("POST", "/version", 405),
         ("GET", "/api/v1/pods/%ff", 400),
+        ("GET", "/api/v1/namespaces/default/configmaps/..", 400),
+        ("GET", "/api/v1/namespaces/default/configmaps?limit=", 400),
+        ("POST", "/api/v1/namespaces/default/configmaps?dryRun=", 422),
     ] {
         let (got, status) = send(&server, method, path, Value::Null).await;
         assert_eq!((got, &status["kind"]), (code, &json!("Status")), "{method} {path}: {status}");
@@ -341,6 +347,10 @@ async fn collections_are_deleted_by_selection() {
         object["metadata"]["labels"] = json!({"l": label});
         send(&server, "POST", MAPS, object).await;
     }
+    let (code, _) = send(&server, "DELETE", &format!("{MAPS}?resourceVersion=x"), Value::Null).await;
+    assert_eq!(code, 400);
+    let all = format!("{MAPS}?labelSelector=l");
+    assert_eq!(send(&server, "GET", &all, Value::Null).await.1["items"].as_array().unwrap().len(), 3);
     let (code, list) = send(&server, "DELETE", &format!("{MAPS}?labelSelector=l%3Dx"), Value::Null).await;
     assert_eq!((code, list["items"].as_array().unwrap().len()), (200, 2));
     let (_, left) = send(&server, "GET", MAPS, Value::Null).await;

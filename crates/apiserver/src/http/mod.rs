@@ -282,6 +282,7 @@ impl Handler {
                     None => self.aggregated_path(trimmed, asked, body).await,
                 },
             },
+            "/version" | "/api/v1" => Err(method_not_allowed()),
             _ => self.aggregated_path(trimmed, asked, body).await,
         }
     }

@@ -156,7 +156,7 @@ fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Prop
 /// Reads `dryRun`.
 pub(super) fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
     let mut asked = false;
-    for value in values.filter(|v| !v.is_empty()) {
+    for value in values {
         if value != "All" {
             return Err(invalid(kind, &[Error::not_supported(&Path::new("dryRun"), value, &["All"])]));
         }

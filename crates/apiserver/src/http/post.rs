@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use tiphys_api::codec::protobuf;
 use tiphys_api::decode::Target;
 use tiphys_api::kind::{Kind, Subresource, Update, api_version};
-use tiphys_api::meta;
 use tiphys_api::status::Status;
+use tiphys_api::{field, meta};
 
 use super::body::{self, Body, RequestBody};
 use super::negotiate::{self, Offer};
 use super::resource::{encoding, unbuilt};
 use super::{Asked, Handler, dialect, encode, respond};
-use crate::registry::objectmeta::{named, time};
+use crate::registry::objectmeta::{named, place, time};
 use crate::registry::{Call, Updating};
 
 impl Handler {
@@ -31,8 +31,17 @@ impl Handler {
         let offer = Offer { stream: false, shapes: false, protobuf: known };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
         let bytes = body::read(body).await?;
-        let mut request = dialect::read(&call, &target, &bytes, encoding(&asked)?, asked.validation()?)?;
+        let read = |target: &Target<'_>| {
+            dialect::read(&call, target, &bytes, encoding(&asked)?, asked.validation()?)
+        };
+        let mut request = read(&target).or_else(|why| {
+            let older = older(&target).ok_or_else(|| why.clone())?;
+            let request = read(&older).map_err(|_| why)?;
+            call.warnings.add(OLD_EVICTION);
+            Ok::<_, Status>(request)
+        })?;
         named(&mut request, &call.name)?;
+        judge(&speaks.group, &speaks.kind, &(subresource.posted.validate)(&request))?;
         self.registry.admit_asked(&call, &mut request).await?;
         let answer = match (&*call.kind.resource, &*subresource.name) {
             ("pods", "binding") => self.bind(&call, &request).await?,
@@ -50,6 +59,7 @@ impl Handler {
             let kinds = self.registry.kinds();
             let kind = kinds.resource("", "v1", "pods").ok_or_else(super::not_here)?;
             let (name, subresource) = (meta::name(&object).to_owned(), "binding".to_owned());
+            judge("", "Binding", &(call.kind.hooks.validate_create)(&object))?;
             let pod = Call { kind: kind.clone(), name, subresource, ..call.clone() };
             self.registry.admit_asked(&pod, &mut object).await?;
             return self.bind(&pod, &object).await;
@@ -58,6 +68,8 @@ impl Handler {
         let Kind { group, resource, hooks, .. } = &*call.kind;
         // Nothing is stored, but what is asked and answered is, too, read in one version alone.
         (hooks.to_storage)(&call.version, &mut object);
+        place(&mut object, &call.namespace)?;
+        judge(group, "", &(hooks.validate_create)(&object))?;
         let answer = self.security.review(group, resource, &call.namespace, &call.user, object).await;
         let mut answer = answer.ok_or_else(|| unbuilt(&call.kind.qualified_resource()))??;
         (hooks.from_storage)(&call.version, &mut answer);
@@ -67,11 +79,6 @@ impl Handler {
     /// Puts a pod on a node.
     async fn bind(&self, call: &Call, binding: &Value) -> Result<Value, Status> {
         let node = meta::text(binding, &["target", "name"]);
-        if node.is_empty() {
-            let path = tiphys_api::field::Path::new("target").child("name");
-            let error = tiphys_api::field::Error::required(&path, "");
-            return Err(Status::invalid("", "Binding", &call.name, &[error]));
-        }
         let now = self.registry.now();
         let mut make = |pod: Option<&Value>| {
             let pod = pod.ok_or_else(|| call.not_found())?;
@@ -83,6 +90,19 @@ impl Handler {
     }
 }
 
+const OLD_EVICTION: &str = "policy/v1beta1 Eviction is deprecated in v1.22+, unavailable in v1.25+";
+
+/// The removed version that clients up to 1.21 ask for evictions in; they are the same.
+fn older<'a>(target: &Target<'a>) -> Option<Target<'a>> {
+    ((target.group, target.kind) == ("policy", "Eviction"))
+        .then_some(Target { version: "v1beta1", ..*target })
+}
+
+/// Refuses what is asked wrongly.
+fn judge(group: &str, kind: &str, wrong: &[field::Error]) -> Result<(), Status> {
+    if wrong.is_empty() { Ok(()) } else { Err(Status::invalid(group, kind, "", wrong)) }
+}
+
 /// A pod on its node.
 fn bound(call: &Call, pod: &Value, binding: &Value, node: &str, now: &str) -> Result<Value, Status> {
     let uid = meta::uid(binding);
@@ -92,17 +112,18 @@ fn bound(call: &Call, pod: &Value, binding: &Value, node: &str, now: &str) -> Re
             meta::uid(pod)
         )));
     }
+    let unfit = |why: &str| {
+        Err(Status::conflict("", "pods/binding", &call.name, &format!("pod {} {why}", call.name)))
+    };
     if meta::is_terminating(pod) {
-        return Err(
-            call.conflict(&format!("pod {} is being deleted, cannot be assigned to a host", call.name))
-        );
+        return unfit("is being deleted, cannot be assigned to a host");
     }
     let assigned = meta::text(pod, &["spec", "nodeName"]);
     if !assigned.is_empty() {
-        return Err(call.conflict(&format!("pod {} is already assigned to node {assigned:?}", call.name)));
+        return unfit(&format!("is already assigned to node {assigned:?}"));
     }
     if !meta::items(pod, &["spec", "schedulingGates"]).is_empty() {
-        return Err(call.conflict(&format!("pod {} has non-empty .spec.schedulingGates", call.name)));
+        return unfit("has non-empty .spec.schedulingGates");
     }
     let mut pod = pod.clone();
     pod["spec"]["nodeName"] = node.into();

@@ -35,14 +35,14 @@ impl Query {
         self.get(name).map(|value| !value.eq_ignore_ascii_case("false") && value != "0")
     }
 
-    /// A whole number; absent and empty mean the same.
+    /// A whole number.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
-        match self.text(name) {
-            "" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| {
+        let parse = |text: &str| {
+            text.parse().map_err(|_| {
                 Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            }),
-        }
+            })
+        };
+        self.get(name).map(parse).transpose()
     }
 }
 

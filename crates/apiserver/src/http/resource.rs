@@ -8,6 +8,7 @@ use serde_json::Value;
 use tiphys_api::codec::protobuf;
 use tiphys_api::field::{Error, Path};
 use tiphys_api::kind::{Action, Kind, Subresource, Update, Verbs, api_version};
+use tiphys_api::names;
 use tiphys_api::status::{Reason, Status};
 
 use super::body::{self, Body, RequestBody};
@@ -88,8 +89,15 @@ impl Handler {
         let across = kind.is_namespaced() && r.namespace.is_empty();
         let astray =
             if kind.is_namespaced() { across && !r.name.is_empty() } else { !r.namespace.is_empty() };
-        if astray {
+        // What cannot be listed is nowhere but in its namespaces.
+        if astray || (across && !kind.verbs.contains(Verbs::LIST)) {
             return Err(not_here());
+        }
+        if let Some(wrong) = names::path_segment(&r.name, false).first() {
+            return Err(Status::bad_request(format!("Name parameter invalid: {:?}: {wrong}", r.name)));
+        }
+        if r.legacy_watch && r.verb != Verb::Watch {
+            return Err(method_not_allowed());
         }
         let in_scope = !across || matches!(r.verb, Verb::List | Verb::Watch);
         let call = Call {
@@ -202,17 +210,8 @@ impl Handler {
 
     async fn list(&self, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
         let view = self.view(call, asked, false)?;
-        let query = &asked.query;
-        options::list(Verb::List, query)?;
-        let limit = u64::try_from(query.integer("limit")?.unwrap_or(0)).unwrap_or(0);
-        let at = At::list(
-            query.text("resourceVersion"),
-            query.text("resourceVersionMatch"),
-            limit,
-            query.text("continue"),
-        )
-        .map_err(cache_status)?;
-        let options = ListOptions { at, filter: filter(call, asked)?, limit };
+        options::list(Verb::List, &asked.query)?;
+        let options = listing(call, asked)?;
         let page = self.registry.collection(&call.kind)?.list(options).await.map_err(cache_status)?;
         let meta = ListMeta {
             resource_version: page.revision.to_string(),
@@ -254,7 +253,7 @@ impl Handler {
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let mut object = dialect.read(&body::read(body).await?, encoding(&asked)?)?;
         // That it is another object comes before whether there is this one.
-        objectmeta::named(&mut object, &call.name)?;
+        objectmeta::has_name(&object, &call.name)?;
         objectmeta::place(&mut object, &call.namespace)?;
         let may_create = if create { self.may(&call, Verb::Create).await } else { Ok(()) };
         let mut make = |live: Option<&Value>| {
@@ -356,13 +355,14 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         options::list(Verb::DeleteCollection, &asked.query)?;
-        let filter = Filter { uninitialized: true, ..filter(&call, &asked)? };
+        let mut list = listing(&call, &asked)?;
+        list.filter.uninitialized = true;
         let body = read_options(body, &asked.head.headers).await?;
         let (mut options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
         options.orphans = call.kind.orphans_by_default(&call.version);
         call.dry_run |= dry_run;
         let resource_version = self.registry.cache().revision().to_string();
-        let deleted = self.registry.delete_collection(&call, &options, filter).await?;
+        let deleted = self.registry.delete_collection(&call, &options, list).await?;
         let meta = ListMeta { resource_version, next: None, remaining: None };
         let items = deleted.into_iter().map(|o| o.json).collect();
         let items = Registry::shown(&view.kind, &view.version, items).await?;
@@ -376,14 +376,27 @@ impl Handler {
         // What is only asked has no metadata to show.
         let shapes = call.kind.verbs.contains(Verbs::GET);
         let offer = Offer { stream, shapes, protobuf: protobuf::knows(&version, &call.kind.kind) };
+        let accepted = negotiate::accept(&asked.head.headers, pretty, offer)?;
         Ok(View {
             kind: Arc::clone(&call.kind),
             version: call.version.clone(),
-            accepted: negotiate::accept(&asked.head.headers, pretty, offer)?,
-            include: Include::parse(asked.query.text("includeObject"))?,
+            include: Include::parse(asked.query.text("includeObject"), accepted.shape)?,
+            accepted,
             now: self.registry.now(),
+            headless: false,
         })
     }
+}
+
+/// Which objects of a collection a request is about, of which time, and how many at most.
+fn listing(call: &Call, asked: &Asked) -> Result<ListOptions, Status> {
+    let query = &asked.query;
+    let (version, next) = (query.text("resourceVersion"), query.text("continue"));
+    // What need not be new comes whole.
+    let whole = version == "0" && next.is_empty();
+    let limit = query.integer("limit")?.and_then(|n| u64::try_from(n).ok()).filter(|_| !whole).unwrap_or(0);
+    let at = At::list(version, query.text("resourceVersionMatch"), limit, next).map_err(cache_status)?;
+    Ok(ListOptions { at, filter: filter(call, asked)?, limit })
 }
 
 /// Who owns the fields that a request sets: who says so, else the client's name.

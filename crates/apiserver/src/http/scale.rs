@@ -5,7 +5,7 @@ use serde_json::Value;
 use tiphys_api::codec::protobuf;
 use tiphys_api::convert;
 use tiphys_api::decode::{self, Target};
-use tiphys_api::kind::Scale;
+use tiphys_api::kind::{Kind, Scale};
 use tiphys_api::status::Status;
 use tiphys_api::table::SCALE;
 
@@ -18,7 +18,17 @@ use super::request_info::Verb;
 use super::resource::{encoding, unbuilt};
 use super::{Asked, Handler, encode, respond};
 use crate::cache::At;
-use crate::registry::{Call, Updating, cache_status};
+use crate::registry::{Call, Updating, cache_status, objectmeta};
+
+/// 404 for what has no scale because it is not there. Those of the core group were first scaled elsewhere.
+fn no_scale(call: &Call) -> Status {
+    let Kind { group, resource, custom, .. } = &*call.kind;
+    match (custom, &**group) {
+        (Some(_), _) => call.not_found(),
+        (None, "") => Status::not_found("autoscaling", &format!("{resource}/scale"), &call.name),
+        (None, group) => Status::not_found(group, &format!("{resource}/scale"), &call.name),
+    }
+}
 
 impl Handler {
     pub(super) async fn scale(
@@ -32,7 +42,7 @@ impl Handler {
         let offer =
             Offer { stream: false, shapes: true, protobuf: protobuf::knows("autoscaling/v1", "Scale") };
         let accepted = negotiate::accept(&asked.head.headers, asked.query.optional_flag("pretty"), offer)?;
-        let include = Include::parse(asked.query.text("includeObject"))?;
+        let include = Include::parse(asked.query.text("includeObject"), accepted.shape)?;
         let target = Target::builtin("autoscaling", "v1", "Scale").ok_or_else(|| unbuilt("Scale"))?;
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let object = match verb {
@@ -40,11 +50,14 @@ impl Handler {
                 let at = At::get(asked.query.text("resourceVersion")).map_err(cache_status)?;
                 let collection = self.registry.collection(&call.kind)?;
                 let object = collection.read(at, &call.namespace, &call.name).await.map_err(cache_status)?;
-                object.ok_or_else(|| call.not_found())?.json().clone()
+                object.ok_or_else(|| no_scale(&call))?.json().clone()
             }
             Verb::Update => {
                 let bytes = body::read(body).await?;
-                let wanted = dialect::read(&call, &target, &bytes, encoding(&asked)?, asked.validation()?)?;
+                let mut wanted =
+                    dialect::read(&call, &target, &bytes, encoding(&asked)?, asked.validation()?)?;
+                objectmeta::named(&mut wanted, &call.name)?;
+                objectmeta::place(&mut wanted, &call.namespace)?;
                 self.rescale(&call, scale, &dialect, &mut |_| Ok(wanted.clone())).await?
             }
             _ => {

@@ -101,8 +101,7 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
             () = tokio::time::sleep_until(ends) => {}
         }
     });
-    let key = view.frame_key();
-    let frame_keys = CHANGES.map(|change| format!("{}/{key}", name(change)));
+    let frame_keys = frame_keys(&view);
     let state = Running { frame_keys, view, watch, ends, over, events };
     let frames = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
@@ -126,6 +125,11 @@ struct Running {
 }
 
 const CHANGES: [Change; 3] = [Change::Added, Change::Modified, Change::Deleted];
+
+fn frame_keys(view: &View) -> [String; 3] {
+    let key = view.frame_key();
+    CHANGES.map(|change| format!("{}/{key}", name(change)))
+}
 
 impl Running {
     /// The next frames, and whether more may follow. `None`: the watch is over.
@@ -157,27 +161,30 @@ impl Running {
         }
     }
 
-    async fn frames(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+    async fn frames(&mut self, notices: &[Notice]) -> Result<Bytes, Status> {
         if self.view.is_converted() {
             return self.converted(notices).await;
         }
         if let [only] = notices {
             return self.frame(only);
         }
-        let frames = notices.iter().map(|notice| self.frame(notice)).collect::<Result<Vec<_>, _>>()?;
+        let mut frames = Vec::with_capacity(notices.len());
+        for notice in notices {
+            frames.push(self.frame(notice)?);
+        }
         let mut all = BytesMut::with_capacity(frames.iter().map(Bytes::len).sum());
         frames.iter().for_each(|frame| all.extend_from_slice(frame));
         Ok(all.freeze())
     }
 
     /// The frames of objects that a webhook converts, all at once.
-    async fn converted(&self, notices: &[Notice]) -> Result<Bytes, Status> {
+    async fn converted(&mut self, notices: &[Notice]) -> Result<Bytes, Status> {
         let objects = notices.iter().filter_map(|notice| match notice {
             Notice::Object { object, .. } => Some(object.json().clone()),
             Notice::Bookmark { .. } => None,
         });
-        let (kind, version) = (&self.view.kind, &self.view.version);
-        let mut objects = Registry::shown(kind, version, objects.collect()).await?.into_iter();
+        let shown = Registry::shown(&self.view.kind, &self.view.version, objects.collect()).await?;
+        let mut objects = shown.into_iter();
         let mut all = BytesMut::new();
         for notice in notices {
             match notice {
@@ -185,6 +192,7 @@ impl Running {
                     // There is one for each.
                     let object = objects.next().unwrap_or_default();
                     all.extend_from_slice(&self.view.event(name(*change), &object)?);
+                    self.columns_told();
                 }
                 Notice::Bookmark { .. } => all.extend_from_slice(&self.frame(notice)?),
             }
@@ -192,13 +200,22 @@ impl Running {
         Ok(all.freeze())
     }
 
-    fn frame(&self, notice: &Notice) -> Result<Bytes, Status> {
-        match notice {
+    fn frame(&mut self, notice: &Notice) -> Result<Bytes, Status> {
+        let frame = match notice {
             Notice::Object { change, object, frames } => {
                 let key = &self.frame_keys[*change as usize];
                 frames.get_or_make(key, || self.view.event(name(*change), object.json()))
             }
             Notice::Bookmark { revision, initial } => self.view.bookmark(&revision.to_string(), *initial),
+        };
+        self.columns_told();
+        frame
+    }
+
+    fn columns_told(&mut self) {
+        if self.view.has_columns() {
+            self.view.headless = true;
+            self.frame_keys = frame_keys(&self.view);
         }
     }
 }

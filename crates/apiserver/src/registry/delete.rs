@@ -9,7 +9,7 @@ use tiphys_store::{Change, Expect, Key, Outcome, Write};
 
 use super::{Call, Current, Object, Registry, objectmeta, rendered};
 use crate::admission::{Attributes, Operation};
-use crate::cache::{At, Filter, ListOptions};
+use crate::cache::ListOptions;
 use crate::stored;
 
 /// What becomes of an object's dependents.
@@ -49,7 +49,8 @@ pub struct Deleted {
 /// What is to be done with an object that somebody wants deleted.
 #[derive(Debug, PartialEq)]
 pub(super) enum Plan {
-    Remove,
+    /// It goes at once; whoever asked is shown this, where it is not the object as it was.
+    Remove(Option<Value>),
     /// It becomes this, and waits for its grace period or its finalizers.
     Mark(Value),
     /// It waits already.
@@ -68,6 +69,21 @@ fn is_namespace(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.resource == "namespaces"
 }
 
+/// Whether objects of the kind say themselves that they are being deleted, to a controller that takes away what is in
+/// them first. They have no time to end in, and a second delete changes nothing.
+fn empties_first(kind: &Kind) -> bool {
+    is_namespace(kind) || is_definition(kind)
+}
+
+fn is_definition(kind: &Kind) -> bool {
+    kind.group == "apiextensions.k8s.io" && kind.resource == "customresourcedefinitions"
+}
+
+/// Events have no dependents, so nothing is waited for.
+fn has_dependents(kind: &Kind) -> bool {
+    kind.storage.as_ref().is_none_or(|storage| (&*storage.group, &*storage.resource) != ("", "events"))
+}
+
 /// Whether somebody still has to do something before the object may go.
 fn is_held(kind: &Kind, object: &Value) -> bool {
     let held_by_spec = || object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
@@ -84,6 +100,10 @@ pub(super) fn is_due(kind: &Kind, object: &Value, old: &Value) -> bool {
 /// The finalizers that an object has once `options` have their way.
 fn finalizers(kind: &Kind, object: &Value, options: &DeleteOptions) -> Vec<String> {
     let now: Vec<&str> = meta::finalizers(object).collect();
+    let begins = objectmeta::deletion_time(object).is_none();
+    if !has_dependents(kind) || (is_definition(kind) && begins) {
+        return now.into_iter().map(str::to_owned).collect();
+    }
     let policy = options.propagation.unwrap_or_else(|| {
         if now.contains(&ORPHAN) {
             Propagation::Orphan
@@ -144,7 +164,11 @@ fn graceful(kind: &Kind, object: &mut Value, wish: Option<i64>, now: Timestamp) 
 /// Decides what a delete does to an object.
 pub(super) fn plan(kind: &Kind, object: &Value, options: &DeleteOptions, now: Timestamp) -> Plan {
     let mut marked = object.clone();
-    if objectmeta::deletion_time(object).is_none() {
+    let began = objectmeta::deletion_time(object).is_some();
+    if began && is_namespace(kind) && !meta::items(object, &["spec", "finalizers"]).is_empty() {
+        return Plan::Wait;
+    }
+    if !began {
         (kind.hooks.prepare_delete)(&mut marked, &objectmeta::time(now));
     }
     let graceful = match graceful(kind, &mut marked, options.grace, now) {
@@ -160,7 +184,7 @@ pub(super) fn plan(kind: &Kind, object: &Value, options: &DeleteOptions, now: Ti
     }
     let held = is_held(kind, &marked);
     if graceful.is_none() && held {
-        if objectmeta::deletion_time(&marked).is_none() {
+        if !began && !empties_first(kind) {
             count_generation(&mut marked);
         }
         if objectmeta::deletion_time(&marked).is_none_or(|at| at > now) {
@@ -168,14 +192,16 @@ pub(super) fn plan(kind: &Kind, object: &Value, options: &DeleteOptions, now: Ti
         }
         if is_namespace(kind) {
             marked["status"]["phase"] = "Terminating".into();
-        } else {
+        }
+        if !empties_first(kind) {
             marked["metadata"]["deletionGracePeriodSeconds"] = 0.into();
         }
     }
     match graceful {
         _ if held => {}
         Some(seconds) if seconds > 0 => {}
-        _ => return Plan::Remove,
+        Some(_) => return Plan::Remove(Some(marked)),
+        None => return Plan::Remove(None),
     }
     if marked == *object { Plan::Wait } else { Plan::Mark(marked) }
 }
@@ -226,10 +252,14 @@ impl Registry {
                 newest => Ok(Err(newest)),
             },
             Plan::Wait => waiting(from.object()),
-            Plan::Remove => Ok(match self.remove(call, key, from).await? {
-                Ok(()) => Ok(Deleted { object: from.object(), gone: true, uid }),
-                Err(newest) => Err(newest),
-            }),
+            Plan::Remove(shown) => {
+                let object = match shown {
+                    Some(marked) => rendered(key, &stored::encode(&marked), from.revision)?,
+                    None => from.object(),
+                };
+                let removed = self.remove(call, key, from).await?;
+                Ok(removed.map(|()| Deleted { object, gone: true, uid }))
+            }
             Plan::Mark(marked) => {
                 let bytes = stored::encode(&marked);
                 if call.dry_run {
@@ -266,7 +296,7 @@ impl Registry {
         }
     }
 
-    /// Deletes every object of the collection that `filter` lets through, and returns them.
+    /// Deletes every object that `list` finds, and returns them.
     ///
     /// # Errors
     /// The first that is not 404.
@@ -274,11 +304,10 @@ impl Registry {
         &self,
         call: &Call,
         options: &DeleteOptions,
-        filter: Filter,
+        list: ListOptions,
     ) -> Result<Vec<Object>, Status> {
         use futures::{StreamExt, TryStreamExt};
 
-        let list = ListOptions { at: At::Newest, filter, limit: 0 };
         let page = self.collection(&call.kind)?.list(list).await.map_err(super::cache_status)?;
         let deletes = page.map(|object| async move {
             let one = call.of(object.namespace(), object.name());
@@ -296,10 +325,22 @@ impl Registry {
 }
 
 fn preconditions(call: &Call, options: &DeleteOptions, object: &Value) -> Result<(), Status> {
+    let kind = &call.kind;
     let held = |what: &str, wanted: &Option<String>, is: &str, why: &str| match wanted {
-        Some(wanted) if wanted != is => Err(call.conflict(&format!(
-            "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). {why}"
-        ))),
+        Some(wanted) if wanted != is && empties_first(kind) => {
+            let failed = if is_namespace(kind) { "Precondition failed" } else { "precondition failed" };
+            Err(call.conflict(&format!(
+                "{failed}: {what} in precondition: {wanted}, {what} in object meta: {is}"
+            )))
+        }
+        Some(wanted) if wanted != is => {
+            let why = format!(
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). {why}"
+            );
+            // Upstream names the kind here, in the group that it is of, where others name the resource.
+            let group = kind.storage.as_ref().map_or(&kind.group, |storage| &storage.group);
+            Err(Status::conflict(group, &kind.kind, &call.name, &why))
+        }
         _ => Ok(()),
     };
     let version = meta::text(object, &["metadata", "resourceVersion"]);

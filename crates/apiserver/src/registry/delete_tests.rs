@@ -37,7 +37,7 @@ fn running_pod() -> Value {
 #[test]
 fn what_nobody_holds_goes_at_once() {
     let object = json!({"metadata": {"name": "a"}});
-    assert_eq!(plan(&kind("", "configmaps"), &object, &DeleteOptions::default(), now()), Plan::Remove);
+    assert_eq!(plan(&kind("", "configmaps"), &object, &DeleteOptions::default(), now()), Plan::Remove(None));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_policy_is_a_finalizer() {
         let options = DeleteOptions { propagation: policy, ..DeleteOptions::default() };
         match plan(&kind("apps", "deployments"), &object, &options, now()) {
             Plan::Mark(object) => object["metadata"]["finalizers"].clone(),
-            Plan::Remove => Value::Null,
+            Plan::Remove(_) => Value::Null,
             Plan::Wait => json!("wait"),
         }
     };
@@ -81,11 +81,14 @@ fn a_running_pod_is_given_time() {
     assert_eq!(metadata["generation"], 2);
 
     let forced = DeleteOptions { grace: Some(0), ..DeleteOptions::default() };
-    assert_eq!(plan(&pods, &running_pod(), &forced, now()), Plan::Remove);
+    let Plan::Remove(Some(shown)) = plan(&pods, &running_pod(), &forced, now()) else { panic!("it stays") };
+    assert_eq!(shown["metadata"]["deletionTimestamp"], "2026-01-01T00:01:00Z");
+    assert_eq!(shown["metadata"]["deletionGracePeriodSeconds"], 0);
 
     let mut unscheduled = running_pod();
     unscheduled["spec"]["nodeName"] = "".into();
-    assert_eq!(plan(&pods, &unscheduled, &DeleteOptions::default(), now()), Plan::Remove);
+    let planned = plan(&pods, &unscheduled, &DeleteOptions::default(), now());
+    assert!(matches!(planned, Plan::Remove(Some(_))), "{planned:?}");
 }
 
 #[test]
@@ -98,7 +101,8 @@ fn a_grace_period_can_only_be_shortened() {
 
     assert_eq!(asked(None), Plan::Wait);
     assert_eq!(asked(Some(30)), Plan::Wait);
-    assert_eq!(asked(Some(0)), Plan::Remove);
+    let Plan::Remove(Some(shown)) = asked(Some(0)) else { panic!("it stays") };
+    assert_eq!(shown["metadata"]["deletionGracePeriodSeconds"], 0);
     let metadata = marked(asked(Some(20)));
     assert_eq!(metadata["deletionTimestamp"], "2026-01-01T00:01:10Z");
     assert_eq!(metadata["deletionGracePeriodSeconds"], 20);
@@ -133,4 +137,33 @@ fn a_namespace_is_emptied_first() {
     assert!(is_due(&namespaces, &finalized, &terminating));
     assert!(!is_due(&namespaces, &terminating, &terminating));
     assert!(!is_due(&namespaces, &finalized, &namespace));
+}
+
+#[test]
+fn what_is_emptied_first_says_only_that_it_is_being_deleted() {
+    let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
+    let definition = json!({"metadata": {"name": "as.x.y", "generation": 1}});
+    let definitions = kind("apiextensions.k8s.io", "customresourcedefinitions");
+    let metadata = marked(plan(&definitions, &definition, &foreground, now()));
+    assert_eq!(metadata["generation"], 1);
+    assert_eq!(metadata["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
+    assert_eq!(metadata.get("deletionGracePeriodSeconds"), None);
+
+    let namespaces = kind("", "namespaces");
+    let namespace = json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}});
+    let Plan::Mark(going) = plan(&namespaces, &namespace, &DeleteOptions::default(), now()) else {
+        panic!("it has to be emptied")
+    };
+    assert_eq!(plan(&namespaces, &going, &foreground, now()), Plan::Wait);
+}
+
+#[test]
+fn events_have_no_dependents_to_wait_for() {
+    let event = json!({"metadata": {"name": "e"}});
+    for propagation in [Propagation::Foreground, Propagation::Orphan] {
+        let options = DeleteOptions { propagation: Some(propagation), ..DeleteOptions::default() };
+        for group in ["", "events.k8s.io"] {
+            assert_eq!(plan(&kind(group, "events"), &event, &options, now()), Plan::Remove(None));
+        }
+    }
 }

@@ -68,10 +68,21 @@ pub(crate) fn place(object: &mut Value, namespace: &str) -> Result<(), Status> {
 /// Checks that an object that is sent to a name has it, or takes it.
 pub(crate) fn named(object: &mut Value, name: &str) -> Result<(), Status> {
     let metadata = meta::metadata_mut(object);
-    let said = metadata.get("name").and_then(Value::as_str).unwrap_or_default();
-    if said.is_empty() {
+    if metadata.get("name").and_then(Value::as_str).unwrap_or_default().is_empty() {
         metadata.insert("name".into(), name.into());
-    } else if said != name {
+    }
+    has_name(object, name)
+}
+
+/// Checks that an object has the name that it is sent to.
+pub(crate) fn has_name(object: &Value, name: &str) -> Result<(), Status> {
+    let said = meta::name(object);
+    if said.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    if said != name {
         return Err(Status::bad_request(format!(
             "the name of the object ({said}) does not match the name on the URL ({name})"
         )));

@@ -246,7 +246,7 @@ impl Registry {
 
 /// Makes sure that the object has the name and the namespace of the request: admission may have changed them.
 fn in_place(call: &Call, object: &mut Value) -> Result<(), Status> {
-    objectmeta::named(object, &call.name)?;
+    objectmeta::has_name(object, &call.name)?;
     objectmeta::place(object, &call.namespace)
 }
 

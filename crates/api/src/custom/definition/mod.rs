@@ -113,7 +113,7 @@ pub fn validate_create(object: &Value) -> Errors {
     let mut errors = Errors::new();
     let (group, plural) =
         (meta::text(object, &["spec", "group"]), meta::text(object, &["spec", "names", "plural"]));
-    if meta::name(object) != format!("{plural}.{group}") {
+    if !meta::name(object).is_empty() && meta::name(object) != format!("{plural}.{group}") {
         let path = Path::new("metadata").child("name");
         let why = r#"must be spec.names.plural+"."+spec.group"#;
         errors.push(Error::invalid(&path, meta::name(object), why));

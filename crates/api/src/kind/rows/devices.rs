@@ -21,7 +21,7 @@ pub(super) fn all(rows: &mut Vec<Kind>) {
         device("ResourceClaim", "resourceclaims")
             .converted(convert::claim_to_storage, convert::claim_from_storage)
             .default(defaults::resource_claim)
-            .status(),
+            .status_alone(),
         device("ResourceClaimTemplate", "resourceclaimtemplates")
             .converted(convert::template_to_storage, convert::template_from_storage)
             .default(defaults::resource_claim_template),

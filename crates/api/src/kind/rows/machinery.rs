@@ -11,7 +11,7 @@ pub(super) fn aggregation(rows: &mut Vec<Kind>) {
         row(group, "APIService", "apiservices")
             .cluster()
             .category(EXTENSIONS)
-            .status()
+            .status_alone()
             .create(prepare::create_api_service)
             // The core group's ends with a dot: "v1.".
             .named(names::path_segment)
@@ -42,7 +42,7 @@ pub(super) fn admission(rows: &mut Vec<Kind>) {
         admission("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
             .default(defaults::webhooks),
         admission("ValidatingAdmissionPolicy", "validatingadmissionpolicies")
-            .status()
+            .status_alone()
             .counted()
             .default(defaults::admission_policy),
         admission("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings")
@@ -70,8 +70,9 @@ pub(super) fn extensions(rows: &mut Vec<Kind>) {
 
 /// Which requests wait for which.
 pub(super) fn flow_control(rows: &mut Vec<Kind>) {
-    let flow =
-        |kind, resource| row("flowcontrol.apiserver.k8s.io", kind, resource).cluster().status().counted();
+    let flow = |kind, resource| {
+        row("flowcontrol.apiserver.k8s.io", kind, resource).cluster().status_alone().counted()
+    };
     rows.extend([
         flow("FlowSchema", "flowschemas").default(defaults::flow_schema),
         flow("PriorityLevelConfiguration", "prioritylevelconfigurations").default(defaults::priority_level),

@@ -211,6 +211,30 @@ fn record(
     managers
 }
 
+/// Refuses a configuration with fields that objects of its type do not have.
+///
+/// # Errors
+/// [`Error::Config`], which names them.
+pub fn declared(config: &Value, ty: TypeRef<'_>) -> Result<(), Error> {
+    let unknown = walk::undeclared(config, ty);
+    let told: Vec<String> =
+        unknown.iter().map(|path| format!("{path}: field not declared in schema")).collect();
+    match &told[..] {
+        [] => Ok(()),
+        [one] => Err(untyped(config, one)),
+        many => Err(untyped(config, &format!("errors:\n  {}", many.join("\n  ")))),
+    }
+}
+
+fn untyped(config: &Value, why: &str) -> Error {
+    let text = |place: &str| config.pointer(place).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let (version, kind) = (text("/apiVersion"), text("/kind"));
+    Error::Config(format!(
+        "failed to create typed patch object ({namespace}/{name}; {version}, Kind={kind}): {why}"
+    ))
+}
+
 /// The configuration that a client sent, with its values as reading made them of it.
 ///
 /// Reading an object also adds what every object of its type has (`resources: {}`), and drops what the API
@@ -287,14 +311,7 @@ pub fn applied(
     if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(Error::Config("metadata.managedFields must be nil".to_owned()));
     }
-    let wanted = walk::fields(config, types.ty).map(Set).map_err(|e| {
-        let kind = config.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let meta = |key: &str| config["metadata"][key].as_str().unwrap_or_default().to_owned();
-        let (namespace, name) = (meta("namespace"), meta("name"));
-        Error::Config(format!(
-            "failed to create typed patch object ({namespace}/{name}; {version}, Kind={kind}): {e}"
-        ))
-    })?;
+    let wanted = walk::fields(config, types.ty).map(Set).map_err(|why| untyped(config, &why.to_string()))?;
 
     let exists = live.is_some();
     let mut before = live.unwrap_or_else(|| Value::Object(Map::new()));

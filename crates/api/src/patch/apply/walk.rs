@@ -105,6 +105,40 @@ fn below(value: &Value, place: At<'_>, path: &mut String) -> Result<Node, Config
     Ok(set)
 }
 
+/// The places of fields that objects of the type do not have.
+pub(super) fn undeclared(config: &Value, ty: TypeRef<'_>) -> Vec<String> {
+    let mut found = Vec::new();
+    collect_undeclared(config, Some(ty.into()), &mut String::new(), &mut found);
+    found
+}
+
+fn collect_undeclared(value: &Value, place: At<'_>, path: &mut String, found: &mut Vec<String>) {
+    let Some(place) = place else { return };
+    let length = path.len();
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                path.push('.');
+                path.push_str(key);
+                if place.lacks(key) {
+                    found.push(path.clone());
+                } else {
+                    collect_undeclared(value, place.entry(key), path, found);
+                }
+                path.truncate(length);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                collect_undeclared(item, place.element(), path, found);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// The places where a configuration sets a map or list that is only replaced as a whole.
 pub(super) fn atomics(config: &Value, ty: TypeRef<'_>) -> Vec<String> {
     let mut found = Vec::new();
