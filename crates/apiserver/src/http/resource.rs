@@ -290,7 +290,9 @@ impl Handler {
                 if live.is_none() {
                     may_create.clone()?;
                 }
-                dialect.applied(live, &config, force.unwrap_or(false))
+                let mut object = dialect.applied(live, &config, force.unwrap_or(false))?;
+                objectmeta::named(&mut object, &call.name)?;
+                Ok(object)
             };
             self.registry.update(&call, Updating { rules, create, make: &mut make }).await?
         } else {

@@ -296,7 +296,7 @@ impl Registry {
         }
     }
 
-    /// Deletes every object that `list` finds, and returns them.
+    /// Deletes every object that `list` finds, and returns them as they were.
     ///
     /// # Errors
     /// The first that is not 404.
@@ -312,15 +312,11 @@ impl Registry {
         let deletes = page.map(|object| async move {
             let one = call.of(object.namespace(), object.name());
             match self.delete(&one, options).await {
-                Err(status) if status.code() == 404 => Ok(None),
-                other => other.map(|deleted| Some(deleted.object)),
+                Err(status) if status.code() != 404 => Err(status),
+                _ => Ok(Object::from(&*object)),
             }
         });
-        futures::stream::iter(deletes)
-            .buffered(PARALLEL)
-            .try_filter_map(|deleted| async move { Ok(deleted) })
-            .try_collect()
-            .await
+        futures::stream::iter(deletes).buffered(PARALLEL).try_collect().await
     }
 }
 
