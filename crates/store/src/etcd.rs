@@ -268,7 +268,11 @@ impl Inner {
                     self.leases.forget().await;
                     again = false;
                 }
-                Err(failure) => return Err(self.client.of_write(STEP, failure, txn.encoded_len()).await),
+                Err(failure) => {
+                    let may_be_full = failure.refused() == Some(Code::ResourceExhausted);
+                    let error = self.client.of_write(STEP, failure, txn.encoded_len()).await;
+                    return if may_be_full { self.despite(error, writes).await } else { Err(error) };
+                }
             }
         };
         if answer.succeeded {
@@ -277,16 +281,36 @@ impl Inner {
         for (write, answer) in writes.iter().zip(answer.responses) {
             let Some(Response::ResponseRange(found)) = answer.response else { break };
             let current = found.kvs.into_iter().next().map(|found| self.keys.record(found)).transpose()?;
-            let is_expected = match (write.expect, &current) {
-                (Expect::Absent, None) => true,
-                (Expect::At(expected), Some(current)) => expected == current.revision,
-                _ => false,
-            };
-            if !is_expected {
+            if !is_expected(write.expect, current.as_ref()) {
                 return Ok(Outcome::Conflict { key: write.key.clone(), current });
             }
         }
         Err(keys::damaged("a transaction was refused without a reason"))
+    }
+
+    /// What became of a transaction that was refused for want of room: the one that fills etcd is carried out, and
+    /// refused all the same. What is there now tells.
+    async fn despite(&self, error: Error, writes: &[Write]) -> Result<Outcome, Error> {
+        let Some(Write { key, expect, change, .. }) = writes.first() else { return Err(error) };
+        let in_doubt = |why: Error| Error::InDoubt { source: Arc::new(why) };
+        let found = self.get(self.keys.name(key.as_str()), None).await;
+        let found = found.map_err(|failure| in_doubt(failure.of_read("looking for what was written")))?;
+        let found = found.map(|found| self.keys.record(found)).transpose()?;
+        match (change, found) {
+            (_, found) if is_expected(*expect, found.as_ref()) => Err(error),
+            (Change::Put { value, .. }, Some(found)) if found.value == *value => {
+                Ok(Outcome::Committed(found.revision))
+            }
+            _ => Err(in_doubt(error)),
+        }
+    }
+}
+
+fn is_expected(expect: Expect, current: Option<&Record>) -> bool {
+    match (expect, current) {
+        (Expect::Absent, None) => true,
+        (Expect::At(expected), Some(current)) => expected == current.revision,
+        _ => false,
     }
 }
 
