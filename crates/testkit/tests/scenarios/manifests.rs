@@ -96,11 +96,18 @@ fn users_manifests_reach_their_goal() -> Result<()> {
         cluster.import(&image)?;
     }
     cluster.import(&Image::busybox(&["k8s.gcr.io/fluentd-elasticsearch:1.20"], &["sleep", "3600"]))?;
+    cluster.import(&Image::web(&["nginx:1.9.1"]))?;
     make_room(&cluster)?;
     // It runs at the next full minute.
     cluster.apply(&example("cronjob-v1beta1.yaml")?)?;
     cluster.apply(&example("daemonset-fluentd.yaml")?)?;
     reach_their_goal(&cluster, "")?;
+    // Its claims name no class and nobody has made volumes for them.
+    cluster.apply(&example("statefulset-web.yaml")?)?;
+    cluster.kubectl(["rollout", "status", "statefulset/web", "--timeout=60s"])?;
+    let bound =
+        cluster.kubectl(["get", "pvc", "www-web-0", "www-web-1", &field(".items[*].status.phase")])?;
+    ensure!(bound == "Bound Bound", "{bound}");
     let daemons =
         ["-n", "kube-system", "rollout", "status", "daemonset/fluentd-elasticsearch", "--timeout=60s"];
     cluster.kubectl(daemons)?;
