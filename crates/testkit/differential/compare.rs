@@ -144,6 +144,11 @@ fn by_name(list: &[Value]) -> Option<Vec<(String, Value)>> {
         if let (Some(reason), Some(field)) = (text("/reason"), text("/field")) {
             return Some(format!("{reason} {field}"));
         }
+        // Whose rules come first is chance.
+        if let Some(paths) = value.get("nonResourceURLs").and_then(Value::as_array) {
+            let paths: Vec<_> = paths.iter().filter_map(Value::as_str).collect();
+            return Some(paths.join(" "));
+        }
         let manager = text("/manager").map(|m| {
             format!(
                 "{m} {} {}",

@@ -46,4 +46,8 @@ fn elements_are_found_by_their_names() {
         places(json!([cause("A", "1")]), json!([cause("B", "0"), cause("A", "2")])),
         ["/A spec.x/message", "/B spec.x"]
     );
+    let rule = |path: &str, verb: &str| json!({"nonResourceURLs": [path], "verbs": [verb]});
+    let (one, other) =
+        (json!([rule("/a", "get"), rule("/b", "get")]), json!([rule("/b", "put"), rule("/a", "get")]));
+    assert_eq!(places(one, other), ["/~1b/verbs/0"]);
 }
