@@ -2,7 +2,8 @@
 //!
 //! A controller reads from [`informer::Informer`]s, learns what to look at from a [`queue::Queue`], and
 //! knows by its [`expectations::Expectations`] whether its informers have seen its own last writes.
-//! What queues and clients do, [`metrics`] shows. Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`].
+//! What queues and clients do, [`metrics`] shows. Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`],
+//! what they tell each other of volumes in [`storage`].
 
 pub mod events;
 pub mod expectations;
@@ -13,6 +14,7 @@ pub mod lean;
 pub mod metrics;
 pub mod placement;
 pub mod queue;
+pub mod storage;
 
 pub use events::Recorder;
 pub use expectations::Expectations;

@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use tiphys_client::lean;
+use tiphys_client::{lean, storage::ephemeral_claim};
 
 use crate::{
     job::{FAILURES, IGNORED_FAILURES, INDEX},
@@ -65,7 +65,8 @@ impl ClaimUse {
         match self {
             Self::Named(name) => Cow::Borrowed(name),
             Self::Ephemeral(volume) => {
-                Cow::Owned(format!("{}-{volume}", pod.metadata.name.as_deref().unwrap_or_default()))
+                let pod = pod.metadata.name.as_deref().unwrap_or_default();
+                Cow::Owned(ephemeral_claim(pod, volume))
             }
         }
     }

@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use tiphys_client::storage::{self, DEFAULT_CLASS, PROVISIONED_BY, SELECTED_NODE};
 use tiphys_client::{Informer, ObjectKey, Queue, Reader, Recorder, Verdict};
 
 /// The service account that the provisioner works as.
@@ -24,9 +25,8 @@ const PROVISIONER: &str = "tiphys.io/local-path";
 const CLASS: &str = "local-path";
 /// Keeps a volume until its directory is gone.
 const FINALIZER: &str = "tiphys.io/local-path";
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const ASKED: &str = "volume.kubernetes.io/storage-provisioner";
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// On a claim: who is to make its volume.
+const ASKED: &str = storage::PROVISIONER[0];
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ impl Provisioner {
     /// Sees to it that there is the class; what somebody made of it stays.
     async fn offer(&self) {
         let class = json!({
-            "metadata": {"name": CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "metadata": {"name": CLASS, "annotations": {DEFAULT_CLASS[0]: "true"}},
             "provisioner": PROVISIONER,
             "volumeBindingMode": "WaitForFirstConsumer",
             "reclaimPolicy": "Delete",

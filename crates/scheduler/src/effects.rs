@@ -10,7 +10,10 @@ use kube::{
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::{Value, json};
-use tiphys_client::ObjectRef;
+use tiphys_client::{
+    ObjectRef,
+    storage::{BOUND_BY_CONTROLLER, SELECTED_NODE},
+};
 use tracing::debug;
 
 use crate::{
@@ -21,7 +24,6 @@ use crate::{
     preemption::Plan,
     runner::Shared,
     snapshot::claims,
-    volumes::SELECTED_NODE,
 };
 
 /// How long the volumes of a pod may take to be bound or made.
@@ -111,7 +113,7 @@ impl Shared {
         match errand {
             Errand::BindVolume { volume, claim, uid } => {
                 let patch = json!({
-                    "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}},
+                    "metadata": {"annotations": {BOUND_BY_CONTROLLER: "yes"}},
                     "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
                         "namespace": &*claim.namespace, "name": &*claim.name, "uid": uid}},
                 });

@@ -6,14 +6,12 @@ use k8s_openapi::api::{
     core::v1::{NodeSelector, PersistentVolume, PersistentVolumeClaim, PodSpec, TopologySelectorTerm},
     storage::v1::{CSINode, CSIStorageCapacity, StorageClass},
 };
-use tiphys_client::{ObjectKey, placement};
+use tiphys_client::{
+    ObjectKey, placement,
+    storage::{BIND_COMPLETED, NO_PROVISIONER, ephemeral_claim},
+};
 
 use crate::selector::{Labels, Selector};
-
-/// The annotation by which the scheduler tells a provisioner where a volume is wanted.
-pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// The class of volumes that are only ever made by hand.
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 /// What a pod uses, as far as it limits where the pod can run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +51,7 @@ pub fn used(pod: &str, spec: &PodSpec) -> Vec<VolumeUse> {
         if let Some(claim) = &v.persistent_volume_claim {
             Some(VolumeUse::Claim(claim.claim_name.as_str().into()))
         } else if v.ephemeral.is_some() {
-            Some(VolumeUse::Ephemeral(format!("{pod}-{}", v.name).into()))
+            Some(VolumeUse::Ephemeral(ephemeral_claim(pod, &v.name).into()))
         } else if let Some(d) = &v.gce_persistent_disk {
             Some(disk("gce", vec![d.pd_name.clone()], d.read_only))
         } else if let Some(d) = &v.aws_elastic_block_store {
@@ -92,8 +90,7 @@ impl Claim {
     pub fn new(claim: PersistentVolumeClaim) -> Self {
         let spec = claim.spec.unwrap_or_default();
         let metadata = claim.metadata;
-        let completed =
-            metadata.annotations.iter().flatten().any(|(k, _)| k == "pv.kubernetes.io/bind-completed");
+        let completed = metadata.annotations.iter().flatten().any(|(k, _)| k == BIND_COMPLETED);
         let volume = spec.volume_name.as_deref().unwrap_or_default();
         let requests = spec.resources.and_then(|r| r.requests);
         Self {

@@ -8,12 +8,9 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, api::Patch};
 use serde_json::{Value, json};
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::BIND_COMPLETED};
 
-use super::{
-    BIND_COMPLETED,
-    binding::{self, Action, Seen, Severity},
-};
+use super::binding::{self, Action, Seen, Severity};
 use crate::{
     controller::{Controller, Tools},
     informers::{BY_CLAIM, Informers, UNBOUND},
@@ -127,11 +124,11 @@ impl Binder {
     }
 
     async fn look_at_volume(&self, volume: &Arc<PersistentVolume>) -> Result<(), kube::Error> {
-        let claim = named(volume).and_then(|key| self.claims.get(&key));
+        let key = named(volume);
+        let claim = key.as_ref().and_then(|key| self.claims.get(key));
         let mut actions = binding::volume(volume, claim.as_deref());
-        if claim.is_none() && !actions.is_empty() && named(volume).is_some() {
+        if let Some(key) = key.filter(|_| claim.is_none() && !actions.is_empty()) {
             // What lets go of data must not rest on an informer that is late.
-            let key = named(volume).unwrap_or_else(|| volume.key());
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
             let claim = claims.get_opt(&key.name).await?;
             actions = binding::volume(volume, claim.as_ref());

@@ -8,10 +8,12 @@ use k8s_openapi::api::{
 };
 use serde_json::{Value, json};
 
-use super::{
+use tiphys_client::storage::{
     BIND_COMPLETED, BOUND_BY_CONTROLLER, DEFAULT_CLASS, NO_PROVISIONER, PROVISIONED_BY, PROVISIONER,
-    SELECTED_NODE, matching,
+    SELECTED_NODE,
 };
+
+use super::matching;
 use crate::object::Object;
 
 /// One step. Those of a plan are done in order, and none after one that fails.

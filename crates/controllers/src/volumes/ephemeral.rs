@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as WholePod};
 use kube::{Api, Client};
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::ephemeral_claim};
 
 use crate::{
     controller::{Controller, Tools},
@@ -72,9 +72,8 @@ impl EphemeralVolumes {
             return Ok(());
         };
         let mut volumes = whole.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-        let of = |volume: &str| format!("{}-{volume}", pod.name());
         let template = volumes
-            .find(|volume| of(&volume.name) == name)
+            .find(|volume| ephemeral_claim(pod.name(), &volume.name) == name)
             .and_then(|volume| volume.ephemeral.as_ref()?.volume_claim_template.as_ref());
         let Some(template) = template else { return Ok(()) };
         let meta = template.metadata.clone().unwrap_or_default();

@@ -12,6 +12,8 @@ mod protection;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
+use tiphys_client::storage::BIND_COMPLETED;
+
 use crate::object::Object;
 
 pub(crate) use self::{
@@ -20,24 +22,8 @@ pub(crate) use self::{
     protection::{ClaimProtection, VolumeProtection},
 };
 
-/// On a claim: both sides are bound.
-const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// On either side: it was the binder who chose the other.
-const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-/// On a volume: the provisioner that made it, and so deletes it.
-const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// On a claim: the provisioner that is to make its volume, by the new name and the old.
-const PROVISIONER: [&str; 2] =
-    ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
-/// On a claim: the node that the scheduler chose for its first consumer.
-const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// The class of old manifests, before there was a field.
 const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
-/// On a class: claims that name none have this one, by the new name and the old.
-const DEFAULT_CLASS: [&str; 2] =
-    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-/// The provisioner of classes whose volumes somebody makes by hand.
-const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 /// The group of a claim in the index of those that are not bound.
 pub(crate) fn unbound(claim: &PersistentVolumeClaim) -> Vec<String> {

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume,
 };
 use kube::{Api, Client};
+use tiphys_client::storage::ephemeral_claim;
 
 use super::{PodDir, VolumeError, mounts};
 use crate::pod;
@@ -60,7 +61,7 @@ pub(crate) fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
         return Some(claim.claim_name.clone());
     }
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    volume.ephemeral.as_ref().map(|_| format!("{name}-{}", volume.name))
+    volume.ephemeral.as_ref().map(|_| ephemeral_claim(name, &volume.name))
 }
 
 /// Asks the API what the claims of a pod stand for that are not there yet.

@@ -1,0 +1,23 @@
+//! By what the binder, the scheduler, provisioners and nodes tell each other of claims and volumes.
+
+/// On a claim: both sides are bound.
+pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+/// On either side: its user did not choose the other.
+pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+/// On a volume: the provisioner that made it, and so deletes it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// On a claim: the provisioner that is to make its volume, by the new name and the old.
+pub const PROVISIONER: [&str; 2] =
+    ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];
+/// On a claim: the node that the scheduler chose for its first consumer.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// On a class: claims that name none have this one, by the new name and the old.
+pub const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+/// The provisioner of classes whose volumes somebody makes by hand.
+pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+
+/// The name of the claim that is made for a pod's ephemeral volume (KEP-1698).
+pub fn ephemeral_claim(pod: &str, volume: &str) -> String {
+    format!("{pod}-{volume}")
+}
