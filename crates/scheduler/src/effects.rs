@@ -8,10 +8,11 @@ use k8s_openapi::api::core::v1::{
 use kube::{
     Api,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    core::Status,
 };
 use serde_json::{Value, json};
 use tiphys_client::{
-    ObjectRef,
+    ObjectKey, ObjectRef,
     storage::{BOUND_BY_CONTROLLER, SELECTED_NODE},
 };
 use tracing::debug;
@@ -112,12 +113,19 @@ impl Shared {
     async fn run(&self, errand: Errand) -> kube::Result<()> {
         match errand {
             Errand::BindVolume { volume, claim, uid } => {
+                let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+                let seen = volumes.get(&volume).await?;
+                if !is_free_for(&seen, &claim, &uid) {
+                    let taken = format!("volume {volume:?} already bound to a different claim.");
+                    return Err(kube::Error::Api(Status::failure(&taken, "Conflict").with_code(409).boxed()));
+                }
+                // Nobody else's claim may have got it meanwhile.
                 let patch = json!({
-                    "metadata": {"annotations": {BOUND_BY_CONTROLLER: "yes"}},
+                    "metadata": {"resourceVersion": seen.metadata.resource_version,
+                        "annotations": {BOUND_BY_CONTROLLER: "yes"}},
                     "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
                         "namespace": &*claim.namespace, "name": &*claim.name, "uid": uid}},
                 });
-                let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
                 volumes.patch(&volume, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
             }
             Errand::Provision { claim, node } => {
@@ -227,5 +235,34 @@ fn reference(pod: &PodInfo) -> ObjectReference {
         uid: Some(uid.to_string()),
         resource_version: Some(pod.resource_version.to_string()),
         ..ObjectReference::default()
+    }
+}
+
+/// Whether a volume is nobody's, or this claim's.
+fn is_free_for(volume: &PersistentVolume, claim: &ObjectKey, uid: &str) -> bool {
+    let Some(named) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.as_ref()) else { return true };
+    let is = |named: &Option<String>, one: &str| named.as_deref().unwrap_or_default() == one;
+    is(&named.namespace, &claim.namespace)
+        && is(&named.name, &claim.name)
+        && (is(&named.uid, "") || is(&named.uid, uid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_that_somebody_has_is_not_taken_away() {
+        let key = ObjectKey::new("ns", "data");
+        let free = |claim: Value| {
+            let volume = json!({"metadata": {"name": "v"}, "spec": {"claimRef": claim}});
+            is_free_for(&serde_json::from_value(volume).expect("a volume"), &key, "u")
+        };
+        assert!(free(Value::Null));
+        assert!(free(json!({"namespace": "ns", "name": "data"})));
+        assert!(free(json!({"namespace": "ns", "name": "data", "uid": "u"})));
+        assert!(!free(json!({"namespace": "ns", "name": "data", "uid": "before"})));
+        assert!(!free(json!({"namespace": "ns", "name": "other", "uid": "u"})));
+        assert!(!free(json!({"namespace": "else", "name": "data"})));
     }
 }
