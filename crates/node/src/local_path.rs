@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -23,6 +24,8 @@ pub const NAME: &str = "local-path-provisioner";
 const PROVISIONER: &str = "tiphys.io/local-path";
 /// The class that claims get who name none.
 const CLASS: &str = "local-path";
+/// How long a server is left alone that would not take the class.
+const OFFER_AGAIN: Duration = Duration::from_secs(5);
 /// Keeps a volume until its directory is gone.
 const FINALIZER: &str = "tiphys.io/local-path";
 /// On a claim: who is to make its volume.
@@ -47,7 +50,7 @@ pub async fn run(client: Client, node: String, dir: PathBuf) {
     );
     let mut volumes =
         Informer::<PersistentVolume, _>::new(Api::all(client.clone()), watcher::Config::default(), whole);
-    let classes =
+    let mut classes =
         Informer::<StorageClass, _>::new(Api::all(client.clone()), watcher::Config::default(), whole);
     let queue = Queue::new();
     claims.on_change({
@@ -57,6 +60,11 @@ pub async fn run(client: Client, node: String, dir: PathBuf) {
     volumes.on_change({
         let queue = queue.clone();
         move |change| queue.add(change.key.clone())
+    });
+    // A claim may be seen before its class.
+    classes.on_change({
+        let (queue, claims) = (queue.clone(), claims.reader());
+        move |_| claims.list().iter().for_each(|claim| queue.add(ObjectKey::of(&claim.metadata)))
     });
     let provisioner = Arc::new(Provisioner {
         client,
@@ -113,10 +121,13 @@ impl Provisioner {
         });
         let Ok(class) = serde_json::from_value::<StorageClass>(class) else { return };
         let classes: Api<StorageClass> = Api::all(self.client.clone());
-        match classes.create(&PostParams::default(), &class).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => tracing::warn!(%error, "making the storage class {CLASS}"),
-            Ok(_) => {}
+        loop {
+            match classes.create(&PostParams::default(), &class).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => return,
+                Err(error) => tracing::warn!(%error, "making the storage class {CLASS}"),
+                Ok(_) => return,
+            }
+            tokio::time::sleep(OFFER_AGAIN).await;
         }
     }
 
