@@ -289,10 +289,14 @@ impl Types {
             "meta.v1.MicroTime" => "u",
             "core.v1.ResourceList" => "{}q",
             "runtime.RawExtension" => "o",
-            "apiextensions.v1beta1.JSON"
-            | "apiextensions.v1beta1.JSONSchemaPropsOrArray"
-            | "apiextensions.v1beta1.JSONSchemaPropsOrBool"
-            | "apiextensions.v1beta1.JSONSchemaPropsOrStringArray" => "o",
+            "apiextensions.v1beta1.JSON" => "o",
+            "apiextensions.v1beta1.JSONSchemaPropsOrArray" => {
+                "@apiextensions.v1beta1.JSONSchemaProps|[]@apiextensions.v1beta1.JSONSchemaProps"
+            }
+            "apiextensions.v1beta1.JSONSchemaPropsOrBool" => "@apiextensions.v1beta1.JSONSchemaProps|b",
+            "apiextensions.v1beta1.JSONSchemaPropsOrStringArray" => {
+                "@apiextensions.v1beta1.JSONSchemaProps|[]s"
+            }
             // Types of other packages that are no structs.
             text if TEXTS.contains(&text) => "s",
             object if object.contains('.') => {

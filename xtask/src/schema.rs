@@ -67,13 +67,12 @@ fn leaf(name: &str) -> Option<&'static str> {
         "intstr.IntOrString" => "x",
         "meta.v1.Time" => "t",
         "meta.v1.MicroTime" => "u",
-        "meta.v1.FieldsV1"
-        | "meta.v1.Patch"
-        | "runtime.RawExtension"
-        | "apiextensions.v1.JSON"
-        | "apiextensions.v1.JSONSchemaPropsOrArray"
-        | "apiextensions.v1.JSONSchemaPropsOrBool"
-        | "apiextensions.v1.JSONSchemaPropsOrStringArray" => "o",
+        "meta.v1.FieldsV1" | "meta.v1.Patch" | "runtime.RawExtension" | "apiextensions.v1.JSON" => "o",
+        "apiextensions.v1.JSONSchemaPropsOrArray" => {
+            "@apiextensions.v1.JSONSchemaProps|[]@apiextensions.v1.JSONSchemaProps"
+        }
+        "apiextensions.v1.JSONSchemaPropsOrBool" => "@apiextensions.v1.JSONSchemaProps|b",
+        "apiextensions.v1.JSONSchemaPropsOrStringArray" => "@apiextensions.v1.JSONSchemaProps|[]s",
         _ => return None,
     })
 }

@@ -11,11 +11,13 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
+use self::one_of::OneOf;
 use crate::kind::{Kind, api_version, split_api_version};
 use crate::quantity;
 use crate::schema::{Object, Scalar, Schema, Shape, TypeRef, Zero};
 use crate::status::Status;
 
+mod one_of;
 mod scalar;
 
 /// More problems than this are not told.
@@ -84,6 +86,8 @@ pub enum Error {
     Time { text: String, layout: &'static str },
     #[error("illegal base64 data at input byte {0}")]
     Base64(usize),
+    #[error("boolean or JSON schema expected")]
+    OneOf,
     #[error("strict decoding error: {}", .0.join(", "))]
     Strict(Vec<String>),
 }
@@ -254,6 +258,8 @@ struct Context<'s> {
     /// The object types around the place, the innermost last.
     objects: Vec<&'s str>,
     problems: Vec<String>,
+    /// How many values are around the place whose fields are nobody's problem.
+    unjudged: usize,
     failure: Option<Error>,
 }
 
@@ -276,7 +282,7 @@ impl<'s> Context<'s> {
     }
 
     fn problem(&mut self, what: &str, field: &str) {
-        if self.problems.len() < MAX_PROBLEMS {
+        if self.unjudged == 0 && self.problems.len() < MAX_PROBLEMS {
             let text = format!("{what} field {:?}", self.place(field));
             if !self.problems.contains(&text) {
                 self.problems.push(text);
@@ -410,6 +416,9 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, source: D) -> Result<Self::Value, D::Error> {
         match self.ty.shape() {
             Shape::Any => {
+                if let Some(either) = self.ty.either() {
+                    return source.deserialize_any(OneOf { context: self.context, either });
+                }
                 let nullable = self.ty.is_nullable();
                 Value::deserialize(source).map(|v| if v.is_null() && !nullable { None } else { Some(v) })
             }

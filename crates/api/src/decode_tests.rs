@@ -183,3 +183,29 @@ fn the_number_of_problems_is_bounded() {
     let body = format!("{{{}}}", fields.join(","));
     assert_eq!(pod(&body, FieldValidation::Warn).unwrap().warnings.len(), MAX_PROBLEMS);
 }
+
+#[test]
+fn what_is_one_of_two_things_is_read_as_go_reads_it() {
+    let target = Target::builtin("apiextensions.k8s.io", "v1", "CustomResourceDefinition").unwrap();
+    let read = |schema: Value| {
+        let tree = json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
+        let body = tree.to_string();
+        decode(&target, body.as_bytes(), FieldValidation::Strict).map(|read| {
+            read.object.pointer("/spec/versions/0/schema/openAPIV3Schema").cloned().unwrap_or_default()
+        })
+    };
+    let kept = json!({"additionalProperties": false, "additionalItems": {"type": "string"},
+        "items": [{"type": "object"}], "dependencies": {"a": ["b"], "c": {"type": "string"}}});
+    assert_eq!(read(kept.clone()), Ok(kept));
+    assert_eq!(
+        read(json!({"items": {"type": "string", "odd": 1}})),
+        Ok(json!({"items": {"type": "string"}}))
+    );
+    assert_eq!(read(json!({"items": "x"})), Ok(json!({})));
+    for wrong in [json!([]), json!("x"), json!(1)] {
+        let error = read(json!({"additionalProperties": wrong})).unwrap_err();
+        assert!(error.message.ends_with("boolean or JSON schema expected"), "{}", error.message);
+    }
+    let error = read(json!({"items": {"type": 1}})).unwrap_err();
+    assert!(error.message.contains("cannot unmarshal number into Go struct field"), "{}", error.message);
+}

@@ -10,7 +10,8 @@
 //!
 //! Types: `s` string, `i` int32, `l` int64, `b` bool, `d` double, `y` base64 bytes, `t` Time, `u` MicroTime,
 //! `q` Quantity, `x` IntOrString, `o` anything, `@name` an object, `{}T` a map (`{=}T` replaced as a whole),
-//! `[]T` an atomic list, `[=]T` a set, `[a,b]T` a list that is a map by the keys a and b.
+//! `[]T` an atomic list, `[=]T` a set, `[a,b]T` a list that is a map by the keys a and b, `T|[]U` a T or such a
+//! list, `T|b` a T or a boolean.
 //! Flags: `!` required, `~` left out when zero or empty, `=` written even when zero.
 //!
 //! The versions that upstream has removed stand in `schema/removed.txt`, from `cargo xtask removed`. There a `+` before
@@ -46,6 +47,14 @@ pub enum Scalar {
     MicroTime,
     Quantity,
     IntOrString,
+}
+
+/// An object or something else: what a JSON schema says of items.
+#[derive(Clone, Copy, Debug)]
+pub struct Either<'s> {
+    pub object: TypeRef<'s>,
+    /// What it may be instead; a boolean where this is none.
+    pub list: Option<TypeRef<'s>>,
 }
 
 /// What a type looks like.
@@ -142,6 +151,11 @@ impl Field {
 enum Node {
     Scalar(Scalar),
     Any,
+    Either {
+        one: u32,
+        /// Its list; a boolean where it has none.
+        other: Option<u32>,
+    },
     Object(ObjectNode),
     Map {
         value: u32,
@@ -275,7 +289,7 @@ impl<'s> TypeRef<'s> {
         let at = |node: u32| TypeRef { schema: self.schema, node };
         match &self.schema.nodes[self.node as usize] {
             Node::Scalar(s) => Shape::Scalar(*s),
-            Node::Any => Shape::Any,
+            Node::Any | Node::Either { .. } => Shape::Any,
             Node::Builtin(ty) => ty.shape(),
             Node::Object(_) => Shape::Object(Object { schema: self.schema, node: self.node }),
             Node::Map { value, atomic } => Shape::Map(MapType { value: at(*value), atomic: *atomic }),
@@ -287,6 +301,15 @@ impl<'s> TypeRef<'s> {
                     OwnedListKind::Map(keys) => ListKind::Map(keys),
                 },
             }),
+        }
+    }
+
+    /// What a value may be that is one of two things. Its shape is [`Shape::Any`], for only decoding minds.
+    pub fn either(self) -> Option<Either<'s>> {
+        let at = |node: u32| TypeRef { schema: self.schema, node };
+        match &self.schema.nodes[self.node as usize] {
+            Node::Either { one, other } => Some(Either { object: at(*one), list: other.map(at) }),
+            _ => None,
         }
     }
 
@@ -535,6 +558,14 @@ mod reader {
 
         fn ty(&mut self, notation: &'static str) -> u32 {
             if let Some(&node) = self.types.get(notation) {
+                return node;
+            }
+            let either = notation.split_once('|').filter(|(one, _)| one.starts_with('@'));
+            if let Some((one, other)) = either {
+                let one = self.ty(one);
+                let other = (other != "b").then(|| self.ty(other));
+                let node = self.push(Node::Either { one, other });
+                self.types.insert(notation, node);
                 return node;
             }
             let node = match notation.as_bytes().first() {

@@ -58,8 +58,14 @@ fn any_of(ty: TypeRef<'_>, depth: usize, dice: &mut Dice) -> Value {
         return [json!(null), json!([]), json!({}), json!("x"), json!(-1), json!(true)][dice.below(6)]
             .clone();
     }
+    if let Some(either) = ty.either() {
+        return match (either.list, dice.below(2)) {
+            (Some(list), 0) => any_of(list, depth, dice),
+            (None, 0) => (dice.below(2) == 0).into(),
+            _ => any_of(either.object, depth, dice),
+        };
+    }
     match ty.shape() {
-        // Good as a JSON schema too.
         Shape::Any => json!({"description": "two", "required": ["k"]}),
         Shape::Scalar(scalar) => match scalar {
             Scalar::String => dice.pick(WORDS).into(),

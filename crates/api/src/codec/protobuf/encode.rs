@@ -234,6 +234,8 @@ fn write_schema_or(
                 put_bytes(out, 2, text.as_bytes());
             }
         }
+        // In a map, where neither a schema nor texts were given.
+        (Type::SchemaOrStrings, Value::Null) => {}
         _ => return Err(misfit(message, field, value)),
     }
     Ok(())
