@@ -52,7 +52,7 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovered, kube::Error>
 impl Discovered {
     /// Adds what a version serves, less subresources, what an earlier version of the group serves, and what is another
     /// group's under its own name.
-    fn take(
+    pub(crate) fn take(
         &mut self,
         group: &str,
         version: &str,

@@ -14,6 +14,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     storage::v1::StorageClass,
+    storagemigration::v1::StorageVersionMigration,
 };
 use kube::{Api, Client, runtime::watcher};
 use serde::de::DeserializeOwned;
@@ -74,6 +75,7 @@ pub(crate) struct Informers {
     pub(crate) cluster_roles: Kept<ClusterRole>,
     pub(crate) signing_requests: Kept<CertificateSigningRequest>,
     pub(crate) validating_policies: Kept<ValidatingAdmissionPolicy>,
+    pub(crate) migrations: Kept<StorageVersionMigration>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -132,6 +134,7 @@ impl Informers {
             cluster_roles: all(client, slim),
             signing_requests: all(client, slim),
             validating_policies: all(client, slim),
+            migrations: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -168,6 +171,7 @@ impl Informers {
         tasks.spawn(self.cluster_roles.run());
         tasks.spawn(self.signing_requests.run());
         tasks.spawn(self.validating_policies.run());
+        tasks.spawn(self.migrations.run());
         tasks.spawn(self.root_cas.run());
     }
 }

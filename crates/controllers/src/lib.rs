@@ -32,6 +32,7 @@ mod resource_quota;
 mod role_aggregation;
 mod service_account;
 mod stateful_set;
+mod storage_version;
 mod volumes;
 
 pub use manager::{Config, ControllerManager, Error};

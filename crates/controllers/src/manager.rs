@@ -28,6 +28,7 @@ use crate::{
     role_aggregation::RoleAggregation,
     service_account::{RootCa, ServiceAccounts},
     stateful_set::StatefulSets,
+    storage_version::StorageVersionMigrations,
     volumes::{Binder, ClaimProtection, EphemeralVolumes, VolumeProtection},
 };
 
@@ -86,6 +87,7 @@ impl ControllerManager {
         start.controller(ClaimProtection::new);
         start.controller(VolumeProtection::new);
         start.controller(EphemeralVolumes::new);
+        start.controller(StorageVersionMigrations::new);
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

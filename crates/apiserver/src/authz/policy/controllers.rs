@@ -294,6 +294,13 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         ],
     ),
     (
+        "storage-version-migrator-controller",
+        &[
+            on("list patch", "*", "*"),
+            on("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
+        ],
+    ),
+    (
         "legacy-service-account-token-cleaner",
         &[
             named("get", "core", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
