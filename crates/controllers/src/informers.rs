@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    resource::v1::{ResourceClaim, ResourceClaimTemplate},
     storage::v1::StorageClass,
     storagemigration::v1::StorageVersionMigration,
 };
@@ -25,13 +26,17 @@ use crate::{
     endpoints::{legacy, mirror},
     object::Object,
     pod::Pod,
-    volumes,
+    resource_claims, volumes,
 };
 
 /// Objects by the UID of the owner that manages them.
 pub(crate) const BY_CONTROLLER: &str = "controller";
 /// Pods and volumes by the claim that they name, as `namespace/name`.
 pub(crate) const BY_CLAIM: &str = "claim";
+/// Pods by the claims to devices that they name or were made for them, as `namespace/name`.
+pub(crate) const BY_RESOURCE_CLAIM: &str = "resource claim";
+/// Pods by the templates of such claims, as `namespace/name`.
+pub(crate) const BY_RESOURCE_TEMPLATE: &str = "resource claim template";
 /// Claims that are not bound; all in the group of no name.
 pub(crate) const UNBOUND: &str = "unbound";
 /// Pods by the name of their node.
@@ -76,6 +81,8 @@ pub(crate) struct Informers {
     pub(crate) signing_requests: Kept<CertificateSigningRequest>,
     pub(crate) validating_policies: Kept<ValidatingAdmissionPolicy>,
     pub(crate) migrations: Kept<StorageVersionMigration>,
+    pub(crate) resource_claims: Kept<ResourceClaim>,
+    pub(crate) resource_templates: Kept<ResourceClaimTemplate>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -87,7 +94,9 @@ impl Informers {
                 .index(BY_NODE, |pod: &Pod| {
                     pod.spec.as_ref().and_then(|s| s.node_name.clone()).into_iter().collect()
                 })
-                .index(BY_CLAIM, Pod::claim_keys),
+                .index(BY_CLAIM, Pod::claim_keys)
+                .index(BY_RESOURCE_CLAIM, resource_claims::by_claim)
+                .index(BY_RESOURCE_TEMPLATE, resource_claims::by_template),
             replica_sets: owned(client, slim),
             replication_controllers: owned(client, slim),
             deployments: owned(client, slim),
@@ -135,6 +144,8 @@ impl Informers {
             signing_requests: all(client, slim),
             validating_policies: all(client, slim),
             migrations: all(client, slim),
+            resource_claims: owned(client, slim),
+            resource_templates: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -172,6 +183,8 @@ impl Informers {
         tasks.spawn(self.signing_requests.run());
         tasks.spawn(self.validating_policies.run());
         tasks.spawn(self.migrations.run());
+        tasks.spawn(self.resource_claims.run());
+        tasks.spawn(self.resource_templates.run());
         tasks.spawn(self.root_cas.run());
     }
 }

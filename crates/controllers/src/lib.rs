@@ -28,11 +28,14 @@ mod pod_gc;
 mod pods;
 mod policy_status;
 mod replica_set;
+mod resource_claims;
 mod resource_quota;
 mod role_aggregation;
 mod service_account;
 mod stateful_set;
 mod storage_version;
+#[cfg(test)]
+mod testing;
 mod volumes;
 
 pub use manager::{Config, ControllerManager, Error};

@@ -24,6 +24,7 @@ use crate::{
     pod_gc::PodGc,
     policy_status::PolicyStatus,
     replica_set::{ReplicaSets, ReplicationControllers},
+    resource_claims::{ResourceClaims, UnusedResourceClaims},
     resource_quota::ResourceQuotas,
     role_aggregation::RoleAggregation,
     service_account::{RootCa, ServiceAccounts},
@@ -88,6 +89,8 @@ impl ControllerManager {
         start.controller(VolumeProtection::new);
         start.controller(EphemeralVolumes::new);
         start.controller(StorageVersionMigrations::new);
+        start.controller(ResourceClaims::new);
+        start.controller(UnusedResourceClaims::new);
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
         let Start { mut tasks, informers, .. } = start;
         informers.start(&mut tasks);

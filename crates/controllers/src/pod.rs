@@ -5,7 +5,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{self, NodeSelectorRequirement, PodIP, Toleration},
+    api::core::v1::{
+        self, NodeSelectorRequirement, PodExtendedResourceClaimStatus, PodIP, PodResourceClaim,
+        PodResourceClaimStatus, Toleration,
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::Resource;
@@ -48,6 +51,8 @@ pub(crate) struct PodSpec {
     /// The claims of the pod's volumes.
     #[serde(rename = "volumes", deserialize_with = "only_claims")]
     pub(crate) claims: Box<[ClaimUse]>,
+    /// The devices that it asks for by claims.
+    pub(crate) resource_claims: Box<[PodResourceClaim]>,
 }
 
 /// A claim that a pod mounts.
@@ -172,6 +177,9 @@ pub(crate) struct PodStatus {
     pub(crate) conditions: Option<Vec<PodCondition>>,
     pub(crate) container_statuses: Option<Vec<ContainerStatus>>,
     pub(crate) init_container_statuses: Option<Vec<ContainerStatus>>,
+    /// The claims that were made for it.
+    pub(crate) resource_claim_statuses: Box<[PodResourceClaimStatus]>,
+    pub(crate) extended_resource_claim_status: Option<Box<PodExtendedResourceClaimStatus>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -1,13 +1,12 @@
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use http::{Method, Request, Response};
-use kube::client::Body;
+use http::Method;
 use kube::runtime::watcher;
 use tiphys_client::Informer;
 use tokio::sync::Notify;
 
 use super::*;
+use crate::testing::{Asked, client, list, refused};
 
 fn migration() -> Value {
     json!({"apiVersion": "storagemigration.k8s.io/v1", "kind": "StorageVersionMigration",
@@ -15,50 +14,45 @@ fn migration() -> Value {
         "spec": {"resource": {"group": "", "resource": "things"}}})
 }
 
-/// A server with two pages of things, one of which somebody changes meanwhile, that is busy once.
+fn thing(name: &str) -> Value {
+    json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+        "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "4"}})
+}
+
+/// Has two pages of things, one of which somebody changes meanwhile, and is busy once.
+#[derive(Default)]
 struct Server {
     told: Mutex<Vec<(String, Value)>>,
-    busy: Mutex<bool>,
+    was_busy: Mutex<bool>,
     over: Notify,
 }
 
 impl Server {
-    fn thing(name: &str) -> Value {
-        json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
-            "metadata": {"name": name, "namespace": "a", "uid": name, "resourceVersion": "4"}})
-    }
-
-    fn answer(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> (u16, Value) {
-        let list = |items: &[&str], token: &str| {
-            let items: Vec<_> = items.iter().map(|name| Self::thing(name)).collect();
-            json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadataList",
-                "metadata": {"resourceVersion": "9", "continue": token}, "items": items})
-        };
-        let refused = |code: u16| {
-            (
-                code,
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no",
-                "reason": "Whatever", "code": code, "metadata": {}}),
-            )
-        };
-        if method == Method::PATCH {
-            let body: Value = serde_json::from_slice(body).unwrap();
-            self.told.lock().unwrap().push((path.to_owned(), body.clone()));
-            if path.ends_with("/status") {
-                let mut told = migration();
-                told["status"] = body["status"].clone();
-                if told["status"]["conditions"].as_array().is_some_and(|all| all.len() == 2) {
-                    self.over.notify_one();
+    fn answer(&self, asked: &Asked) -> (u16, Value) {
+        if asked.method == Method::PATCH {
+            let name = asked.path.rsplit('/').next().unwrap();
+            self.told.lock().unwrap().push((name.to_owned(), asked.body.clone()));
+            return match name {
+                "status" => {
+                    let mut told = migration();
+                    told["status"] = asked.body["status"].clone();
+                    if told["status"]["conditions"].as_array().is_some_and(|all| all.len() == 2) {
+                        self.over.notify_one();
+                    }
+                    (200, told)
                 }
-                return (200, told);
-            }
-            return match path.rsplit('/').next().unwrap() {
-                "changed" => refused(409),
-                "two" if std::mem::take(&mut *self.busy.lock().unwrap()) => refused(429),
-                name => (200, Self::thing(name)),
+                "changed" => refused(409, "Conflict"),
+                "two" if !std::mem::replace(&mut *self.was_busy.lock().unwrap(), true) => {
+                    refused(429, "TooManyRequests")
+                }
+                name => (200, thing(name)),
             };
         }
-        match path {
+        let things = |names: &[&str]| {
+            let things: Vec<_> = names.iter().map(|name| thing(name)).collect();
+            list("meta.k8s.io/v1", "PartialObjectMetadata", &things)
+        };
+        match &*asked.path {
             "/apis" => (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": []})),
             "/api/v1" => (
                 200,
@@ -66,38 +60,24 @@ impl Server {
                     {"name": "things", "singularName": "", "namespaced": true, "kind": "Thing",
                         "verbs": ["list", "patch"]}]}),
             ),
-            "/api/v1/things" if query.contains("continue=more") => (200, list(&["two"], "")),
-            "/api/v1/things" => (200, list(&["one", "changed"], "more")),
-            _ => (
-                200,
-                json!({"apiVersion": "storagemigration.k8s.io/v1", "kind": "StorageVersionMigrationList",
-                    "metadata": {"resourceVersion": "1"}, "items": [migration()]}),
-            ),
+            "/api/v1/things" if asked.query.contains("continue=more") => things(&["two"]),
+            "/api/v1/things" => {
+                let (code, mut page) = things(&["one", "changed"]);
+                page["metadata"]["continue"] = json!("more");
+                (code, page)
+            }
+            _ => list("storagemigration.k8s.io/v1", "StorageVersionMigration", &[migration()]),
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_object_is_written_anew_and_the_end_is_told() {
-    let server = Arc::new(Server { told: Mutex::default(), busy: Mutex::new(true), over: Notify::new() });
-    let service = tower::service_fn({
+    let server = Arc::new(Server::default());
+    let client = client({
         let server = Arc::clone(&server);
-        move |request: Request<Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let (method, uri) = (request.method().clone(), request.uri().clone());
-                let body = request.into_body().collect_bytes().await.unwrap();
-                let query = uri.query().unwrap_or_default();
-                if query.contains("watch=true") {
-                    std::future::pending::<()>().await;
-                }
-                let (code, answer) = server.answer(&method, uri.path(), query, &body);
-                let answer = Body::from(answer.to_string().into_bytes());
-                Ok::<_, Infallible>(Response::builder().status(code).body(answer).unwrap())
-            }
-        }
+        move |asked| server.answer(asked)
     });
-    let client = Client::new(service, "default");
     let mut informer =
         Informer::new(Api::<StorageVersionMigration>::all(client.clone()), watcher::Config::default(), |m| m);
     let queue = Queue::new();
@@ -112,8 +92,8 @@ async fn every_object_is_written_anew_and_the_end_is_told() {
         () = server.over.notified() => {}
     }
     let told = server.told.lock().unwrap();
-    let patched: Vec<_> = told.iter().map(|(path, _)| path.rsplit('/').next().unwrap()).collect();
-    // Busy the first time, so all of it comes again.
+    let patched: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
+    // The server was busy the first time, so all of it comes again.
     assert_eq!(patched, ["status", "one", "changed", "two", "status", "one", "changed", "two", "status"]);
     assert_eq!(told[1].1, json!({"metadata": {"uid": "one", "resourceVersion": "4"}}));
     assert_eq!(told[0].1["status"]["resourceVersion"], "9");
