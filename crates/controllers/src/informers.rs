@@ -14,7 +14,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
-    storage::v1::StorageClass,
+    storage::v1::{CSIDriver, StorageClass, VolumeAttachment},
     storagemigration::v1::StorageVersionMigration,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -23,6 +23,7 @@ use tiphys_client::{Informer, key::controller_of};
 use tokio::task::JoinSet;
 
 use crate::{
+    attach_detach,
     endpoints::{legacy, mirror},
     object::Object,
     pod::Pod,
@@ -39,7 +40,9 @@ pub(crate) const BY_RESOURCE_CLAIM: &str = "resource claim";
 pub(crate) const BY_RESOURCE_TEMPLATE: &str = "resource claim template";
 /// Claims that are not bound; all in the group of no name.
 pub(crate) const UNBOUND: &str = "unbound";
-/// Pods by the name of their node.
+/// Attachments of volumes by the PersistentVolume that they attach.
+pub(crate) const BY_VOLUME: &str = "volume";
+/// Pods, and attachments of volumes, by the name of their node.
 pub(crate) const BY_NODE: &str = "node";
 /// The namespace of the leases of nodes.
 pub(crate) const LEASES: &str = "kube-node-lease";
@@ -60,6 +63,8 @@ pub(crate) struct Informers {
     pub(crate) volume_claims: Kept<PersistentVolumeClaim>,
     pub(crate) volumes: Kept<PersistentVolume>,
     pub(crate) storage_classes: Kept<StorageClass>,
+    pub(crate) csi_drivers: Kept<CSIDriver>,
+    pub(crate) attachments: Kept<VolumeAttachment>,
     pub(crate) disruption_budgets: Kept<PodDisruptionBudget>,
     pub(crate) services: Kept<Service>,
     pub(crate) endpoint_slices: Kept<EndpointSlice>,
@@ -106,6 +111,10 @@ impl Informers {
             volume_claims: all(client, slim).index(UNBOUND, volumes::unbound),
             volumes: all(client, slim).index(BY_CLAIM, volumes::claim_named),
             storage_classes: all(client, slim),
+            csi_drivers: all(client, slim),
+            attachments: all(client, slim)
+                .index(BY_NODE, attach_detach::by_node)
+                .index(BY_VOLUME, attach_detach::by_volume),
             disruption_budgets: all(client, slim),
             services: all(client, slim),
             endpoint_slices: all(client, slim),
@@ -166,6 +175,8 @@ impl Informers {
         tasks.spawn(self.volume_claims.run());
         tasks.spawn(self.volumes.run());
         tasks.spawn(self.storage_classes.run());
+        tasks.spawn(self.csi_drivers.run());
+        tasks.spawn(self.attachments.run());
         tasks.spawn(self.disruption_budgets.run());
         tasks.spawn(self.services.run());
         tasks.spawn(self.endpoint_slices.run());

@@ -4,6 +4,7 @@
 //! [`informers::Informers`], writes with an identity of its own, and knows no other controller.
 
 mod amount;
+mod attach_detach;
 mod bootstrap;
 mod certificates;
 mod claim;

@@ -8,6 +8,7 @@ use tiphys_pki::Authority;
 use tokio::task::JoinSet;
 
 use crate::{
+    attach_detach::AttachDetach,
     bootstrap::{BootstrapSigner, TokenCleaner},
     certificates::Certificates,
     controller::{Controller, Tools},
@@ -88,6 +89,7 @@ impl ControllerManager {
         start.controller(ClaimProtection::new);
         start.controller(VolumeProtection::new);
         start.controller(EphemeralVolumes::new);
+        start.controller(AttachDetach::new);
         start.controller(StorageVersionMigrations::new);
         start.controller(ResourceClaims::new);
         start.controller(UnusedResourceClaims::new);
