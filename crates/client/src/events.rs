@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -16,7 +17,9 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 /// Occurrences that may wait to be written.
-const QUEUE: usize = 512;
+const QUEUE: usize = 8192;
+/// Events that are being written at once.
+const AT_ONCE: usize = 8;
 /// Distinct events that are remembered for counting.
 const REMEMBERED: usize = 4096;
 /// How long an event may be silent and still be counted on.
@@ -66,8 +69,8 @@ impl Recorder {
     /// `host` is empty for components that belong to no node.
     pub fn new(client: kube::Client, component: &str, host: &str) -> (Self, Sink) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
-        let tally = Tally::default();
-        (Self { queue }, Sink { client, component: component.into(), host: host.into(), occurrences, tally })
+        let writer = Writer { client, component: component.into(), host: host.into() };
+        (Self { queue }, Sink { writer, occurrences, pace: Pace::default() })
     }
 
     /// Something went as it should.
@@ -139,6 +142,8 @@ struct Tally {
     seen: BTreeMap<EventKey, Seen>,
     order: VecDeque<EventKey>,
     budgets: BTreeMap<String, Budget>,
+    /// Budgets of objects that nothing was said of since so many others were talked about.
+    older: BTreeMap<String, Budget>,
 }
 
 impl Tally {
@@ -184,13 +189,12 @@ impl Tally {
 
     /// Takes one token of the object's budget.
     fn spend(&mut self, object: &ObjectReference, now: Timestamp) -> bool {
-        if self.budgets.len() > REMEMBERED {
-            self.budgets.retain(|_, b| {
-                b.tokens < BURST && now.duration_since(b.refilled).unsigned_abs() < REFILL * BURST
-            });
+        if self.budgets.len() >= REMEMBERED {
+            self.older = std::mem::take(&mut self.budgets);
         }
         let id = object.uid.clone().or_else(|| object.name.clone()).unwrap_or_default();
-        let budget = self.budgets.entry(id).or_insert(Budget { tokens: BURST, refilled: now });
+        let known = self.older.remove(&id).unwrap_or(Budget { tokens: BURST, refilled: now });
+        let budget = self.budgets.entry(id).or_insert(known);
         let due = now.duration_since(budget.refilled).unsigned_abs().as_secs() / REFILL.as_secs();
         if due > 0 {
             budget.tokens = budget.tokens.saturating_add(u32::try_from(due).unwrap_or(BURST)).min(BURST);
@@ -220,30 +224,104 @@ fn key_of(o: &Occurrence) -> EventKey {
     }
 }
 
+/// Which write may begin. Writes of one event come one after the other, and what is counted meanwhile becomes one.
+#[derive(Debug, Default)]
+struct Pace {
+    tally: Tally,
+    /// Names of events that are being written, with what has to be counted afterwards.
+    busy: BTreeMap<String, Option<(Occurrence, i32)>>,
+}
+
+/// A write that begins.
+#[derive(Debug)]
+struct Begun {
+    occurrence: Occurrence,
+    name: String,
+    what: What,
+}
+
+#[derive(Debug, PartialEq)]
+enum What {
+    Create { message: String },
+    Count(i32),
+}
+
+impl Pace {
+    fn take(&mut self, occurrence: Occurrence) -> Option<Begun> {
+        let (name, what) = match self.tally.step(&occurrence) {
+            Step::Drop => return None,
+            Step::Create { name, message } => (name, What::Create { message }),
+            Step::Count { name, count } => (name, What::Count(count)),
+        };
+        if let (Some(later), What::Count(count)) = (self.busy.get_mut(&name), &what) {
+            *later = Some((occurrence, *count));
+            return None;
+        }
+        self.busy.insert(name.clone(), None);
+        Some(Begun { occurrence, name, what })
+    }
+
+    /// A write has ended; the one of the same event that has waited for it.
+    fn ended(&mut self, begun: &Begun, is_written: bool) -> Option<Begun> {
+        let later = self.busy.remove(&begun.name).flatten();
+        if !is_written {
+            // The event may be gone (they expire): the next one of its kind is created anew.
+            self.tally.forget(&begun.occurrence);
+            return None;
+        }
+        let (occurrence, count) = later?;
+        self.busy.insert(begun.name.clone(), None);
+        Some(Begun { occurrence, name: begun.name.clone(), what: What::Count(count) })
+    }
+}
+
 /// Writes what a [`Recorder`] collects.
 pub struct Sink {
-    client: kube::Client,
-    component: String,
-    host: String,
+    writer: Writer,
     occurrences: mpsc::Receiver<Occurrence>,
-    tally: Tally,
+    pace: Pace,
 }
 
 impl Sink {
     /// Writes until every recorder is dropped. A write that fails is not tried again.
-    pub async fn run(mut self) {
-        while let Some(occurrence) = self.occurrences.recv().await {
-            let step = self.tally.step(&occurrence);
-            let result = match step {
-                Step::Drop => continue,
-                Step::Create { name, message } => self.create(&occurrence, name, message).await,
-                Step::Count { name, count } => self.count(&occurrence, &name, count).await,
+    pub async fn run(self) {
+        let Self { writer, mut occurrences, mut pace } = self;
+        let mut writes = FuturesUnordered::new();
+        let mut is_open = true;
+        while is_open || !writes.is_empty() {
+            let next = tokio::select! {
+                Some((begun, is_written)) = writes.next() => pace.ended(&begun, is_written),
+                occurrence = occurrences.recv(), if is_open && writes.len() < AT_ONCE => {
+                    is_open = occurrence.is_some();
+                    occurrence.and_then(|occurrence| pace.take(occurrence))
+                }
             };
-            if let Err(error) = result {
-                // The event may be gone (they expire): the next one of its kind is created anew.
-                self.tally.forget(&occurrence);
-                debug!(reason = occurrence.reason, %error, "event not written");
+            if let Some(begun) = next {
+                let writer = &writer;
+                writes.push(async move {
+                    let result = writer.write(&begun).await;
+                    if let Err(error) = &result {
+                        debug!(reason = begun.occurrence.reason, %error, "event not written");
+                    }
+                    (begun, result.is_ok())
+                });
             }
+        }
+    }
+}
+
+struct Writer {
+    client: kube::Client,
+    component: String,
+    host: String,
+}
+
+impl Writer {
+    async fn write(&self, begun: &Begun) -> kube::Result<()> {
+        let Begun { occurrence, name, what } = begun;
+        match what {
+            What::Create { message } => self.create(occurrence, name.clone(), message.clone()).await,
+            What::Count(count) => self.count(occurrence, name, *count).await,
         }
     }
 

@@ -60,3 +60,36 @@ fn memory_is_bounded() {
     assert_eq!(tally.seen.len(), REMEMBERED);
     assert!(tally.budgets.len() <= REMEMBERED + 50);
 }
+
+#[test]
+fn budgets_are_bounded_and_outlive_a_crowd() {
+    let mut tally = Tally::default();
+    for i in 0..25 {
+        assert_ne!(tally.step(&occurrence(&format!("R{i}"), "m", 1)), Step::Drop);
+    }
+    for i in 0..(REMEMBERED + REMEMBERED / 2) {
+        let mut o = occurrence("R", "m", 1);
+        o.object.uid = Some(format!("v{i}"));
+        assert_ne!(tally.step(&o), Step::Drop);
+        assert!(tally.budgets.len() + tally.older.len() <= 2 * REMEMBERED);
+    }
+    assert_eq!(tally.step(&occurrence("R25", "m", 2)), Step::Drop, "it has said enough before");
+}
+
+#[test]
+fn writes_of_one_event_come_one_after_the_other() {
+    let mut pace = Pace::default();
+    let begun = pace.take(occurrence("BackOff", "x", 1)).expect("it is new");
+    assert!(matches!(begun.what, What::Create { .. }));
+    assert!(pace.take(occurrence("BackOff", "x", 2)).is_none(), "it is being created");
+    assert!(pace.take(occurrence("BackOff", "x", 3)).is_none());
+    assert!(pace.take(occurrence("Other", "x", 3)).is_some(), "another event");
+    let counted = pace.ended(&begun, true).expect("two have come meanwhile");
+    assert_eq!((&counted.name, &counted.what), (&begun.name, &What::Count(3)));
+    assert!(pace.ended(&counted, true).is_none());
+    let again = pace.take(occurrence("BackOff", "x", 4)).expect("nothing is under way");
+    assert_eq!(again.what, What::Count(4));
+    assert!(pace.ended(&again, false).is_none());
+    let anew = pace.take(occurrence("BackOff", "x", 5)).expect("it has to be created again");
+    assert!(matches!(anew.what, What::Create { .. }));
+}

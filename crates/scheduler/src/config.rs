@@ -1,6 +1,6 @@
 //! `KubeSchedulerConfiguration` (`kubescheduler.config.k8s.io/v1`): profiles, their plugins, and the arguments of these.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,7 +18,7 @@ const DEFAULT_NAME: &str = "default-scheduler";
 /// What can be set.
 pub struct Config {
     /// At least one.
-    pub(crate) profiles: Vec<Profile>,
+    pub(crate) profiles: Arc<[Profile]>,
     pub(crate) extenders: Vec<Extender>,
     pub(crate) backoff: Backoff,
     /// Decides between nodes that are equally good.
@@ -27,8 +27,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let profiles = vec![default_profile(DEFAULT_NAME)];
-        Self { profiles, extenders: Vec::new(), backoff: Backoff::default(), seed: seed() }
+        let profiles = [default_profile(DEFAULT_NAME)];
+        Self { profiles: profiles.into(), extenders: Vec::new(), backoff: Backoff::default(), seed: seed() }
     }
 }
 
@@ -169,7 +169,7 @@ impl Config {
                 "must be greater than or equal to podInitialBackoffSeconds",
             ));
         }
-        Ok(Self { profiles, extenders, backoff, ..Self::default() })
+        Ok(Self { profiles: profiles.into(), extenders, backoff, ..Self::default() })
     }
 }
 

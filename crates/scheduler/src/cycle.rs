@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    framework::{Filter, Point, PreFilter, Profile, Rejection},
+    framework::{Filter, Point, PreFilter, Profile, Rejection, Score},
+    memo::{FITS, Memo},
     pod::PodInfo,
     preemption::{Attempt, Plan},
     snapshot::{NodeId, NodeInfo, Snapshot},
@@ -34,16 +35,40 @@ impl Dice {
 
 /// The filters of one pod.
 #[derive(Default)]
-pub struct Filters<'a>(Vec<Box<dyn Filter + 'a>>);
+pub struct Filters<'a> {
+    all: Vec<Box<dyn Filter + 'a>>,
+    /// How many of the first are local.
+    local: usize,
+}
 
-impl Filters<'_> {
+impl<'a> Filters<'a> {
+    fn push(&mut self, filter: Box<dyn Filter + 'a>) {
+        self.local += usize::from(self.are_local() && filter.is_local());
+        self.all.push(filter);
+    }
+
+    /// Whether no filter looks beyond the node.
+    pub(crate) fn are_local(&self) -> bool {
+        self.local == self.all.len()
+    }
+
+    /// What the first ones say, as long as they look at nothing but the node.
+    pub(crate) fn check_local(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        self.all[..self.local].iter().try_for_each(|filter| filter.check(node))
+    }
+
+    /// What the others say.
+    pub(crate) fn check_others(&self, node: &NodeInfo) -> Result<(), Rejection> {
+        self.all[self.local..].iter().try_for_each(|filter| filter.check(node))
+    }
+
     pub fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        self.0.iter().try_for_each(|filter| filter.check(node))
+        self.all.iter().try_for_each(|filter| filter.check(node))
     }
 
     /// How many say no, and how much would have to change; `None` if one knows no change.
     pub fn distance(&self, node: &NodeInfo) -> Option<(usize, i64)> {
-        let mut against = self.0.iter().filter(|filter| filter.check(node).is_err());
+        let mut against = self.all.iter().filter(|filter| filter.check(node).is_err());
         against.try_fold((0, 0), |(count, sum), filter| Some((count + 1, sum + filter.distance(node)?)))
     }
 
@@ -52,11 +77,11 @@ impl Filters<'_> {
         &'b self,
         node: &'b NodeInfo,
     ) -> impl Iterator<Item = (Rejection, Option<String>)> + 'b {
-        self.0.iter().filter_map(|filter| Some((filter.check(node).err()?, filter.remedy(node))))
+        self.all.iter().filter_map(|filter| Some((filter.check(node).err()?, filter.remedy(node))))
     }
 
     pub fn shift(&mut self, other: &PodInfo, node: &NodeInfo, by: i64) {
-        for filter in &mut self.0 {
+        for filter in &mut self.all {
             filter.shift(other, node, by);
         }
     }
@@ -68,11 +93,12 @@ impl Filters<'_> {
         node: &NodeInfo,
         all: &Snapshot,
     ) -> Result<(), Rejection> {
+        let nominated = all.nominated(node.id);
         self.check(node)?;
         let matters = |other: &&std::sync::Arc<PodInfo>| {
             other.priority >= pod.priority && other.reference != pod.reference
         };
-        let coming: Vec<_> = all.nominated(node.id).iter().filter(matters).cloned().collect();
+        let coming: Vec<_> = nominated.iter().filter(matters).cloned().collect();
         if coming.is_empty() {
             return Ok(());
         }
@@ -96,24 +122,24 @@ pub(crate) enum Found {
 }
 
 /// No node fits.
-pub(crate) struct Refusal {
-    pub(crate) message: String,
+pub struct Refusal {
+    pub message: String,
     /// Who said no.
-    pub(crate) plugins: Vec<&'static str>,
+    pub plugins: Vec<&'static str>,
     /// Each node's answer, if the message is news.
-    pub(crate) report: Option<serde_json::Value>,
+    pub report: Option<serde_json::Value>,
     /// How room can be made.
-    pub(crate) plan: Option<Plan>,
+    pub plan: Option<Plan>,
     /// Without a plan: no room is being made, either.
-    pub(crate) gives_up: bool,
+    pub gives_up: bool,
 }
 
 /// What goes on from one cycle to the next.
-#[derive(Clone, Debug)]
 pub(crate) struct Search {
     /// Where the next search begins, so that all nodes get their turn.
     start: usize,
     dice: Dice,
+    memo: Memo,
 }
 
 /// Nodes that fit, and what is known of others.
@@ -124,7 +150,13 @@ pub(crate) struct Sifted {
 
 impl Search {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { start: 0, dice: Dice::new(seed) }
+        Self { start: 0, dice: Dice::new(seed), memo: Memo::default() }
+    }
+
+    /// One that asks plugins each time anew.
+    #[cfg(test)]
+    pub(crate) fn forgetful(seed: u64) -> Self {
+        Self { memo: Memo::forgetful(), ..Self::new(seed) }
     }
 
     /// One whole cycle. [`Snapshot::prepare`] has been called for the pod.
@@ -133,7 +165,7 @@ impl Search {
         if sifted.fit.is_empty() {
             return self.refuse(profile, pod, all, &mut filters, sifted.unfit);
         }
-        let totals = scores(profile, pod, all, &sifted.fit);
+        let totals = self.scores(profile, pod, all, &sifted.fit);
         Found::Node(self.pick(&sifted.fit, &totals))
     }
 
@@ -151,9 +183,9 @@ impl Search {
         for (plugin, _) in profile.at(Point::Filter) {
             match plugin.pre_filter(pod, all) {
                 PreFilter::Skip => {}
-                PreFilter::Each(filter) => filters.0.push(filter),
+                PreFilter::Each(filter) => filters.push(filter),
                 PreFilter::Only(nodes, filter) => {
-                    filters.0.push(filter);
+                    filters.push(filter);
                     let nodes = nodes.into_iter().collect();
                     let (known, plugins) = only.get_or_insert_with(|| (BTreeSet::clone(&nodes), Vec::new()));
                     *known = known.intersection(&nodes).copied().collect();
@@ -188,7 +220,7 @@ impl Search {
     }
 
     fn walk(
-        &self,
+        &mut self,
         nodes: &[NodeId],
         enough: usize,
         filters: &mut Filters<'_>,
@@ -198,15 +230,19 @@ impl Search {
     ) -> usize {
         let from = self.start.min(nodes.len());
         let mut looked = 0;
+        let shape = self.memo.shape(pod, all);
         for id in nodes[from..].iter().chain(&nodes[..from]) {
             if sifted.fit.len() >= enough {
                 break;
             }
             looked += 1;
-            match filters.check_beside_nominated(pod, all.node(*id), all) {
-                Ok(()) => sifted.fit.push(*id),
-                Err(rejection) => sifted.unfit.nodes.push((*id, rejection)),
+            match shape.check(filters, pod, all.node(*id), all) {
+                FITS => sifted.fit.push(*id),
+                answer => sifted.unfit.nodes.push((*id, answer)),
             }
+        }
+        if !sifted.unfit.nodes.is_empty() {
+            sifted.unfit.answers = shape.answers.clone();
         }
         looked
     }
@@ -219,7 +255,8 @@ impl Search {
         filters: &mut Filters<'_>,
         mut unfit: Unfit,
     ) -> Found {
-        let mut attempt = Attempt { pod, all, filters, unfit: &unfit, dice: &mut self.dice };
+        let (shape, dice) = (self.memo.shape(pod, all), &mut self.dice);
+        let mut attempt = Attempt { pod, all, filters, unfit: &unfit, shape, dice };
         let mut tried = Vec::new();
         let (mut plan, mut gives_up) = (None, true);
         for (plugin, _) in profile.at(Point::PostFilter) {
@@ -243,6 +280,40 @@ impl Search {
         Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up }))
     }
 
+    /// The weighted scores of nodes that fit.
+    pub(crate) fn scores(
+        &mut self,
+        profile: &Profile,
+        pod: &PodInfo,
+        all: &Snapshot,
+        fit: &[NodeId],
+    ) -> Vec<i64> {
+        let mut totals = vec![0; fit.len()];
+        if fit.len() < 2 {
+            return totals;
+        }
+        let mut fixed: Vec<(Box<dyn Score + '_>, i64)> = Vec::new();
+        let mut scores = Vec::with_capacity(fit.len());
+        for (plugin, weight) in profile.at(Point::Score) {
+            let Some(score) = plugin.pre_score(pod, all, fit) else { continue };
+            if score.is_fixed() {
+                fixed.push((score, weight));
+                continue;
+            }
+            scores.clear();
+            scores.extend(fit.iter().map(|id| score.score(all.node(*id))));
+            score.normalize(&mut scores);
+            for (total, score) in totals.iter_mut().zip(&scores) {
+                *total += score * weight;
+            }
+        }
+        let shape = self.memo.shape(pod, all);
+        for (total, id) in totals.iter_mut().zip(fit) {
+            *total += shape.score(&fixed, all.node(*id));
+        }
+        totals
+    }
+
     /// The best; of several equally good ones, any.
     pub(crate) fn pick(&mut self, fit: &[NodeId], totals: &[i64]) -> NodeId {
         let best = totals.iter().max().copied().unwrap_or(0);
@@ -260,25 +331,6 @@ fn enough(percentage: usize, nodes: usize) -> usize {
     }
     let percentage = if percentage == 0 { 50_usize.saturating_sub(nodes / 125).max(5) } else { percentage };
     (nodes * percentage / 100).max(FEWEST)
-}
-
-/// The weighted scores of nodes that fit.
-pub(crate) fn scores(profile: &Profile, pod: &PodInfo, all: &Snapshot, fit: &[NodeId]) -> Vec<i64> {
-    let mut totals = vec![0; fit.len()];
-    if fit.len() < 2 {
-        return totals;
-    }
-    let mut scores = Vec::with_capacity(fit.len());
-    for (plugin, weight) in profile.at(Point::Score) {
-        let Some(score) = plugin.pre_score(pod, all, fit) else { continue };
-        scores.clear();
-        scores.extend(fit.iter().map(|id| score.score(all.node(*id))));
-        score.normalize(&mut scores);
-        for (total, score) in totals.iter_mut().zip(&scores) {
-            *total += score * weight;
-        }
-    }
-    totals
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Shared {
 
     /// Says why the pod has no node, once for each new answer, and makes room if that is the plan.
     pub(crate) async fn refuse(&self, pod: &SharedPod, refusal: Refusal) {
-        let Refusal { message, report, plan, gives_up, .. } = refusal;
+        let Refusal { message, plugins, report, plan, gives_up } = refusal;
         self.say(pod, false, "FailedScheduling", message.clone());
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
@@ -171,7 +171,7 @@ impl Shared {
             self.patch_status(pod, status).await;
         }
         if let Some(plan) = plan {
-            self.make_room(pod, plan).await;
+            self.make_room(pod, plan, plugins).await;
         }
         let Some(report) = report else { return };
         let told: Result<Value, _> =
@@ -191,7 +191,7 @@ impl Shared {
     }
 
     /// Deletes the victims, and lets those look elsewhere that the room was meant for before.
-    async fn make_room(&self, pod: &SharedPod, plan: Plan) {
+    async fn make_room(&self, pod: &SharedPod, plan: Plan, plugins: Vec<&'static str>) {
         let victims = plan.victims.iter().filter(|victim| !victim.going).map(async |victim: &SharedPod| {
             let message = format!("{}: preempting to accommodate a higher priority pod", pod.scheduler);
             let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
@@ -221,7 +221,7 @@ impl Shared {
         for other in &plan.displaced {
             self.patch_status(other, json!({"nominatedNodeName": null})).await;
         }
-        self.retry(pod, &spared);
+        self.made_room(pod, plugins, &spared);
     }
 }
 

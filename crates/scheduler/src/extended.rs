@@ -12,12 +12,13 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    cycle::{Found, Sifted, scores},
+    cycle::{Found, Sifted},
     extender::Extender,
     framework::{Profile, Reasons, Rejection},
     pod::SharedPod,
-    runner::{Outcome, Shared},
+    runner::Shared,
     snapshot::NodeId,
+    state::{Outcome, State},
 };
 
 /// Why the extenders' part came to nothing.
@@ -33,20 +34,20 @@ enum Failed {
 type Candidates = BTreeMap<String, i64>;
 
 impl Shared {
-    /// Like [`Shared::decide`], with the extenders that mind the pod.
+    /// Like [`State::decide`], with the extenders that mind the pod.
     pub(crate) async fn decide_with(&self, pod: &SharedPod, extenders: &[&Extender]) -> Option<Outcome> {
         let profile = self.profile(&pod.scheduler)?;
         let (mut candidates, numbers) = {
             let mut state = self.lock();
             let state = &mut *state;
-            self.prepare(profile, state, pod);
+            state.prepare(profile, pod);
             let (mut filters, Sifted { fit, unfit }) = state.search.sift(profile, pod, &state.snapshot);
             if fit.is_empty() {
                 let found = state.search.refuse(profile, pod, &state.snapshot, &mut filters, unfit);
                 drop(filters);
-                return Some(self.settle(profile, state, pod, found));
+                return Some(state.settle(profile, pod, found, Instant::now()));
             }
-            let totals = scores(profile, pod, &state.snapshot, &fit);
+            let totals = state.search.scores(profile, pod, &state.snapshot, &fit);
             let names = fit.iter().map(|id| state.snapshot.node(*id).name().to_owned());
             let numbers: BTreeMap<String, NodeId> = names.clone().zip(fit.iter().copied()).collect();
             (names.zip(totals).collect::<Candidates>(), numbers)
@@ -66,35 +67,12 @@ impl Shared {
             state.snapshot.find(name).is_some_and(|node| numbers.get(name) == Some(&node.id))
         });
         if candidates.is_empty() {
-            return Some(self.refuse_with(profile, state, pod, &numbers, rejected));
+            return Some(refuse(profile, state, pod, &numbers, rejected));
         }
         let fit: Vec<NodeId> = candidates.keys().filter_map(|name| numbers.get(name).copied()).collect();
         let totals: Vec<i64> = candidates.values().copied().collect();
         let chosen = state.search.pick(&fit, &totals);
-        Some(self.settle(profile, state, pod, Found::Node(chosen)))
-    }
-
-    /// Nodes fit, but for what extenders say.
-    fn refuse_with(
-        &self,
-        profile: &Profile,
-        state: &mut crate::runner::State,
-        pod: &SharedPod,
-        numbers: &BTreeMap<String, NodeId>,
-        rejected: BTreeMap<String, Rejection>,
-    ) -> Outcome {
-        let (mut filters, Sifted { mut unfit, .. }) = state.search.sift(profile, pod, &state.snapshot);
-        let gone = || Rejection {
-            plugin: "Extender",
-            reasons: Reasons::One("node(s) are gone"),
-            unresolvable: true,
-        };
-        unfit.nodes.retain(|(id, _)| numbers.values().all(|known| known != id));
-        let known = numbers.iter().filter(|(name, _)| state.snapshot.find(name).is_some());
-        unfit.nodes.extend(known.map(|(name, id)| (*id, rejected.get(name).cloned().unwrap_or_else(gone))));
-        let found = state.search.refuse(profile, pod, &state.snapshot, &mut filters, unfit);
-        drop(filters);
-        self.settle(profile, state, pod, found)
+        Some(state.settle(profile, pod, Found::Node(chosen), Instant::now()))
     }
 
     /// Takes out what extenders reject, and adds what they score.
@@ -138,4 +116,27 @@ impl Shared {
         }
         Ok(rejected)
     }
+}
+
+/// Nodes fit, but for what extenders say.
+fn refuse(
+    profile: &Profile,
+    state: &mut State,
+    pod: &SharedPod,
+    numbers: &BTreeMap<String, NodeId>,
+    rejected: BTreeMap<String, Rejection>,
+) -> Outcome {
+    let (mut filters, Sifted { mut unfit, .. }) = state.search.sift(profile, pod, &state.snapshot);
+    let gone =
+        || Rejection { plugin: "Extender", reasons: Reasons::One("node(s) are gone"), unresolvable: true };
+    unfit.nodes.retain(|(id, _)| numbers.values().all(|known| known != id));
+    let known = numbers.iter().filter(|(name, _)| state.snapshot.find(name).is_some());
+    for (name, id) in known {
+        let rejection = rejected.get(name).cloned().unwrap_or_else(gone);
+        let answer = unfit.answers.number(Err(rejection));
+        unfit.nodes.push((*id, answer));
+    }
+    let found = state.search.refuse(profile, pod, &state.snapshot, &mut filters, unfit);
+    drop(filters);
+    state.settle(profile, pod, found, Instant::now())
 }

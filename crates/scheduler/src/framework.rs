@@ -110,6 +110,12 @@ pub enum PreFilter<'a> {
 pub trait Filter {
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection>;
 
+    /// Whether the answer depends on nothing but the node and on what [`crate::memo`] compares of pods; then
+    /// [`Filter::shift`] does nothing.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// Supposes that `by` (1 or -1) of another pod were on the node, besides what [`NodeInfo`] tells.
     fn shift(&mut self, _other: &PodInfo, _node: &NodeInfo, _by: i64) {}
 
@@ -128,6 +134,12 @@ pub trait Filter {
 /// How well nodes suit one pod.
 pub trait Score {
     fn score(&self, node: &NodeInfo) -> i64;
+
+    /// Whether the score, and that there is one, depends on nothing but the node and on what [`crate::memo`] compares
+    /// of pods, and [`Score::normalize`] leaves it as it is.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 
     /// Brings the scores of all nodes into 0 to [`BEST`].
     fn normalize(&self, _scores: &mut [i64]) {}

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::{
     cycle::{Dice, Filters},
     framework::Rejection,
+    memo::{Answer, Shape},
     pod::PodInfo,
     snapshot::{Budget, NodeId, NodeInfo, Snapshot},
     unfit::Unfit,
@@ -18,6 +19,8 @@ pub struct Attempt<'a, 'b> {
     pub all: &'a Snapshot,
     pub filters: &'a mut Filters<'b>,
     pub unfit: &'a Unfit,
+    /// What is known of nodes for pods like this one.
+    pub(crate) shape: &'a mut Shape,
     pub dice: &'a mut Dice,
 }
 
@@ -54,22 +57,42 @@ fn importance(pod: &PodInfo) -> (Reverse<i32>, Timestamp) {
 }
 
 impl Attempt<'_, '_> {
-    /// Up to `most` nodes where room can be made, and why it cannot on others that were tried.
-    pub(crate) fn candidates(&mut self, most: usize) -> (Vec<Candidate>, Vec<Rejection>) {
-        let hopeful = self.unfit.nodes.iter().filter(|(_, r)| !r.unresolvable).map(|(id, _)| *id);
-        let nodes: Vec<NodeId> = hopeful.collect();
+    /// The cheapest of up to `most` nodes where room can be made, and why it cannot on others that were tried.
+    pub(crate) fn cheapest(&mut self, nodes: &[NodeId], most: usize) -> (Option<Plan>, Vec<Answer>) {
         let from = self.dice.below(nodes.len());
-        let (mut found, mut refused) = (Vec::new(), Vec::new());
+        let (mut found, mut best, mut refused) = (0, None, Vec::new());
         for id in nodes[from..].iter().chain(&nodes[..from]) {
-            match self.on(self.all.node(*id)) {
-                Ok(candidate) => found.push(candidate),
-                Err(rejection) => refused.push(rejection),
+            match self.room(self.all.node(*id)) {
+                Ok((cost, candidate)) => {
+                    found += 1;
+                    if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                        best = Some((cost, candidate.clone()));
+                    }
+                }
+                Err(answer) => refused.push(answer),
             }
-            if found.len() >= most {
+            if found >= most {
                 break;
             }
         }
-        (found, refused)
+        (best.map(|(_, best)| self.plan(&best)), refused)
+    }
+
+    /// [`Attempt::on`], unless it is known from an earlier attempt for such a pod.
+    fn room(&mut self, node: &NodeInfo) -> Result<(Cost, &Arc<Candidate>), Answer> {
+        // Other filters look beyond the node, and budgets change without it.
+        let holds = self.filters.are_local()
+            && self.all.surroundings().budgets.is_empty()
+            && node.nominated.iter().all(|other| other.reference != self.pod.reference);
+        if holds && self.shape.knows_room(node) {
+            return self.shape.room(node);
+        }
+        let found = match self.on(node) {
+            Ok(candidate) => Ok((cost(&candidate), Arc::new(candidate))),
+            Err(rejection) => Err(self.shape.answers.number(Err(rejection))),
+        };
+        self.shape.set_room(node, found, holds);
+        self.shape.room(node)
     }
 
     /// The fewest pods that must leave the node.
@@ -141,16 +164,14 @@ impl Attempt<'_, '_> {
         })
     }
 
-    /// Makes a plan of the cheapest candidate.
-    pub(crate) fn plan(&self, candidates: Vec<Candidate>) -> Option<Plan> {
-        let best = candidates.into_iter().min_by_key(cost)?;
+    fn plan(&self, best: &Candidate) -> Plan {
         let nominated = self.all.nominated(best.node).iter();
         let displaced = nominated.filter(|p| p.priority < self.pod.priority).cloned().collect();
-        Some(Plan { node: self.all.node(best.node).name().into(), victims: best.victims, displaced })
+        Plan { node: self.all.node(best.node).name().into(), victims: best.victims.clone(), displaced }
     }
 }
 
-type Cost = (usize, i32, i64, usize, Reverse<Timestamp>);
+pub(crate) type Cost = (usize, i32, i64, usize, Reverse<Timestamp>);
 
 /// In this order: budgets violated, the highest priority among the victims, the sum of their priorities, their
 /// number, and how long the most important ones have run.

@@ -26,6 +26,7 @@ type Rank = (Reverse<i32>, Option<Timestamp>, ObjectRef);
 /// ```text
 ///   set → Active → (pop) InFlight → (bound) gone
 ///          ↑            ├→ (nothing fits) Unschedulable → (event) Backoff or Active
+///          │            ├→ (others make room) Awaiting → (they are gone) Active
 ///          └─ Backoff ←─┴→ (failed) Backoff
 ///   set → Gated → (changed) Active
 /// ```
@@ -34,9 +35,19 @@ enum Place {
     Active,
     /// A cycle or a binding is under way.
     InFlight,
-    Backoff(Instant),
+    /// `early`: if no other pod is to be placed, also before (KEP-5142); not after an error, which waits for others.
+    Backoff {
+        until: Instant,
+        early: bool,
+    },
     /// Until an event that one of the plugins cares for, at the latest until the instant.
     Unschedulable {
+        plugins: Vec<&'static str>,
+        latest: Instant,
+    },
+    /// Until those are gone that make room for it on the node, or something happens elsewhere that helps.
+    Awaiting {
+        node: Box<str>,
         plugins: Vec<&'static str>,
         latest: Instant,
     },
@@ -70,6 +81,12 @@ pub(crate) struct Queue {
     entries: BTreeMap<ObjectRef, Entry>,
     active: BTreeSet<Rank>,
     unschedulable: BTreeSet<ObjectRef>,
+    /// By the node where others make room.
+    awaiting: BTreeMap<Box<str>, BTreeSet<ObjectRef>>,
+    /// For how many that are unschedulable or awaiting a plugin has said no.
+    rejected: BTreeMap<&'static str, usize>,
+    /// Those in back-off that need not stay there for long.
+    early: BTreeSet<(Instant, ObjectRef)>,
     /// When pods that wait for a time are due.
     timed: BTreeSet<(Instant, ObjectRef)>,
     backoff: Backoff,
@@ -79,12 +96,32 @@ fn rank(pod: &SharedPod) -> Rank {
     (Reverse(pod.priority), pod.created, pod.reference.clone())
 }
 
+/// Whether more pods on nodes never turn the plugin's rejection around.
+fn is_deaf(plugin: &str) -> bool {
+    matches!(
+        plugin,
+        "NodeResourcesFit"
+            | "NodeAffinity"
+            | "NodePorts"
+            | "NodeName"
+            | "TaintToleration"
+            | "NodeUnschedulable"
+    )
+}
+
 impl Place {
     fn due(&self) -> Option<Instant> {
         match self {
-            Self::Backoff(until) => Some(*until),
-            Self::Unschedulable { latest, .. } => Some(*latest),
+            Self::Backoff { until, .. } => Some(*until),
+            Self::Unschedulable { latest, .. } | Self::Awaiting { latest, .. } => Some(*latest),
             Self::Active | Self::InFlight | Self::Gated => None,
+        }
+    }
+
+    fn plugins(&self) -> &[&'static str] {
+        match self {
+            Self::Unschedulable { plugins, .. } | Self::Awaiting { plugins, .. } => plugins,
+            _ => &[],
         }
     }
 }
@@ -107,17 +144,17 @@ impl Queue {
             _ if gated => Place::Gated,
             // The pod asks for what it asked for; a new status, our own say, is no reason to try again.
             place if place != Place::Gated && old.asks_like(&pod) => place,
-            _ => self.after_backoff(attempts, tried, now),
+            _ => self.after_backoff(attempts, tried, now, true),
         };
         self.put(Entry { pod, attempts, tried, place });
     }
 
     /// Where a pod goes that is worth another try.
-    fn after_backoff(&self, attempts: u32, tried: Option<Instant>, now: Instant) -> Place {
+    fn after_backoff(&self, attempts: u32, tried: Option<Instant>, now: Instant, early: bool) -> Place {
         let Some(tried) = tried else { return Place::Active };
         let Backoff { first, last } = self.backoff;
         let due = tried + first.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(last);
-        if due <= now { Place::Active } else { Place::Backoff(due) }
+        if due <= now { Place::Active } else { Place::Backoff { until: due, early } }
     }
 
     fn take(&mut self, pod: &ObjectRef) -> Option<Entry> {
@@ -125,7 +162,25 @@ impl Queue {
         match &entry.place {
             Place::Active => drop(self.active.remove(&rank(&entry.pod))),
             Place::Unschedulable { .. } => drop(self.unschedulable.remove(pod)),
-            Place::InFlight | Place::Backoff(_) | Place::Gated => {}
+            Place::Awaiting { node, .. } => {
+                if let Some(pods) = self.awaiting.get_mut(node) {
+                    pods.remove(pod);
+                    if pods.is_empty() {
+                        self.awaiting.remove(node);
+                    }
+                }
+            }
+            Place::Backoff { until, early } => {
+                if *early {
+                    self.early.remove(&(*until, pod.clone()));
+                }
+            }
+            Place::InFlight | Place::Gated => {}
+        }
+        for plugin in entry.place.plugins() {
+            if let Some(count) = self.rejected.get_mut(plugin) {
+                *count -= 1;
+            }
         }
         if let Some(due) = entry.place.due() {
             self.timed.remove(&(due, pod.clone()));
@@ -138,7 +193,18 @@ impl Queue {
         match &entry.place {
             Place::Active => drop(self.active.insert(rank(&entry.pod))),
             Place::Unschedulable { .. } => drop(self.unschedulable.insert(reference.clone())),
-            Place::InFlight | Place::Backoff(_) | Place::Gated => {}
+            Place::Awaiting { node, .. } => {
+                self.awaiting.entry(node.clone()).or_default().insert(reference.clone());
+            }
+            Place::Backoff { until, early } => {
+                if *early {
+                    self.early.insert((*until, reference.clone()));
+                }
+            }
+            Place::InFlight | Place::Gated => {}
+        }
+        for plugin in entry.place.plugins() {
+            *self.rejected.entry(plugin).or_default() += 1;
         }
         if let Some(due) = entry.place.due() {
             self.timed.insert((due, reference.clone()));
@@ -162,7 +228,8 @@ impl Queue {
         while let Some((_, due)) = self.timed.first().filter(|(at, _)| *at <= now).cloned() {
             self.move_to(&due, |_, _| Place::Active);
         }
-        let reference = self.active.first().map(|(.., reference)| reference.clone())?;
+        let active = self.active.first().map(|(.., reference)| reference);
+        let reference = active.or_else(|| self.early.first().map(|(_, reference)| reference))?.clone();
         self.move_to(&reference, |_, entry| {
             entry.attempts += 1;
             entry.tried = Some(now);
@@ -176,9 +243,31 @@ impl Queue {
         self.move_to(pod, |_, _| Place::Unschedulable { plugins, latest: now + LONGEST_WAIT });
     }
 
+    /// Others are leaving the node to make room for the pod.
+    pub(crate) fn awaits(
+        &mut self,
+        pod: &ObjectRef,
+        node: Box<str>,
+        plugins: Vec<&'static str>,
+        now: Instant,
+    ) {
+        self.move_to(pod, |_, _| Place::Awaiting { node, plugins, latest: now + LONGEST_WAIT });
+    }
+
+    /// The room is there: the pod has waited for it, and need not wait for anything else.
+    pub(crate) fn has_room(&mut self, pod: &ObjectRef) {
+        self.move_to(pod, |_, _| Place::Active);
+    }
+
+    /// The pods for which others make room on the node.
+    pub(crate) fn awaiting(&self, node: &str) -> Vec<SharedPod> {
+        let pods = self.awaiting.get(node).into_iter().flatten();
+        pods.filter_map(|pod| self.entries.get(pod)).map(|entry| entry.pod.clone()).collect()
+    }
+
     /// Something else went wrong: the pod is tried again after a back-off.
     pub(crate) fn failed(&mut self, pod: &ObjectRef, now: Instant) {
-        self.move_to(pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now));
+        self.move_to(pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now, false));
     }
 
     /// Something happened: pods that it may help are tried again, at the earliest when their back-off is over.
@@ -190,27 +279,38 @@ impl Queue {
         event: &Event<'_>,
         now: Instant,
     ) {
+        // Most events are of no concern to any plugin that keeps a pod waiting.
+        let minds = |plugin: &&'static str| !(matches!(event, Event::PodPlaced(_)) && is_deaf(plugin));
+        let is_node = matches!(event, Event::NodeAdded(_));
+        if !is_node && !self.rejected.iter().any(|(plugin, count)| *count > 0 && minds(plugin)) {
+            return;
+        }
         let helps = |reference: &&ObjectRef| {
-            let Some(Entry { pod, place: Place::Unschedulable { plugins, .. }, .. }) =
-                self.entries.get(reference)
-            else {
-                return false;
-            };
+            let Some(Entry { pod, place, .. }) = self.entries.get(reference) else { return false };
+            let plugins = place.plugins();
             // With no node at all, nothing has rejected the pod and any node will do.
             if plugins.is_empty() {
                 return matches!(event, Event::NodeAdded(_));
             }
             profile(&pod.scheduler).is_some_and(|profile| profile.hint(plugins, pod, event))
         };
-        let helped: Vec<ObjectRef> = self.unschedulable.iter().filter(helps).cloned().collect();
+        // What leaves to make room is of no use to others that wait for such room elsewhere.
+        let is_victim = matches!(event, Event::PodLeft(left) if left.is_victim);
+        let awaiting = self.awaiting.values().flatten().filter(|_| !is_victim);
+        let helped: Vec<ObjectRef> =
+            self.unschedulable.iter().chain(awaiting).filter(helps).cloned().collect();
         for pod in helped {
-            self.move_to(&pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now));
+            self.move_to(&pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now, true));
         }
     }
 
     /// When a waiting pod is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        if self.active.is_empty() { self.timed.first().map(|(at, _)| *at) } else { Some(Instant::now()) }
+        if self.active.is_empty() && self.early.is_empty() {
+            self.timed.first().map(|(at, _)| *at)
+        } else {
+            Some(Instant::now())
+        }
     }
 }
 

@@ -63,19 +63,46 @@ fn an_unschedulable_pod_waits_for_an_event_that_helps() {
 }
 
 #[test]
-fn an_event_within_the_back_off_is_not_lost() {
+fn who_is_in_back_off_gives_way_to_others_but_does_not_idle() {
     let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
-    let waiting = pod("a", 0, |_| {});
+    let waiting = pod("a", 9, |_| {});
     queue.set(&profile, waiting.clone(), now);
     let mut at = now;
     for wait in [1, 2, 4, 8, 10, 10] {
-        assert_eq!(names(&mut queue, at), ["a"]);
+        assert_eq!(queue.pop(at).map(|p| p.key().name.to_string()).as_deref(), Some("a"));
         queue.unschedulable(&waiting.reference, vec!["NodeResourcesFit"], at);
         queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), at);
-        assert_eq!(names(&mut queue, at), [""; 0], "in back-off");
+        queue.set(&profile, pod("b", 0, |_| {}), at);
+        let before = at + Duration::from_secs(wait) - Duration::from_millis(1);
+        let first = queue.pop(before).map(|p| p.key().name.to_string());
+        assert_eq!(first.as_deref(), Some("b"), "though the other one matters more");
+        queue.remove(&pod("b", 0, |_| {}).reference);
         at += Duration::from_secs(wait);
-        assert_eq!(queue.next_due(), Some(at));
     }
+    assert_eq!(names(&mut queue, at - Duration::from_millis(1)), ["a"], "there is nobody else");
+    assert_eq!(queue.next_due(), None);
+}
+
+#[test]
+fn who_awaits_room_is_not_woken_by_the_victims_of_others() {
+    let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
+    let waiting = pod("a", 0, |_| {});
+    let victim = pod("v", 0, |p| {
+        p["status"] = json!({"conditions": [{"type": "DisruptionTarget", "status": "True",
+            "reason": "PreemptionByScheduler"}]});
+    });
+    queue.set(&profile, waiting.clone(), now);
+    assert_eq!(names(&mut queue, now), ["a"]);
+    queue.awaits(&waiting.reference, "n".into(), vec!["NodeResourcesFit"], now);
+    assert_eq!(queue.awaiting("n").len(), 1);
+    queue.on_event(|_| Some(&profile), &Event::PodLeft(&victim), now);
+    assert_eq!(names(&mut queue, now + LONG), [""; 0], "that room is for somebody else");
+    queue.has_room(&waiting.reference);
+    assert_eq!(names(&mut queue, now), ["a"], "without a back-off");
+    queue.awaits(&waiting.reference, "n".into(), vec!["NodeResourcesFit"], now);
+    queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), now);
+    assert_eq!(names(&mut queue, now), ["a"], "what leaves by itself may help anybody");
+    assert!(queue.awaiting("n").is_empty());
 }
 
 #[test]

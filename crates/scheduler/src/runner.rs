@@ -16,30 +16,23 @@ use tokio::{
 
 use crate::{
     config::Config,
-    cycle::{Found, Refusal, Search},
     event::Event,
     extender::Extender,
-    framework::{Errand, Point, Profile},
+    framework::Profile,
     pod::{Pod, PodInfo, SharedPod},
-    queue::Queue,
-    snapshot::{NodeFacts, NodeId, Snapshot},
+    snapshot::{NodeFacts, Snapshot},
     sources,
+    state::{self, Outcome, State},
 };
 
 /// Bindings and status updates that are under way at once.
 const MOST_WRITES: usize = 256;
 
-pub(crate) struct State {
-    pub(crate) queue: Queue,
-    pub(crate) snapshot: Snapshot,
-    pub(crate) search: Search,
-}
-
 pub(crate) struct Shared {
     pub(crate) client: Client,
     /// By the name of the scheduler.
     events: BTreeMap<Box<str>, Recorder>,
-    profiles: Vec<Profile>,
+    profiles: Arc<[Profile]>,
     pub(crate) extenders: Vec<Extender>,
     state: Mutex<State>,
     wake: Notify,
@@ -56,12 +49,6 @@ pub struct Scheduler {
     tasks: JoinSet<()>,
 }
 
-/// What is to be written after a cycle.
-pub(crate) enum Outcome {
-    Bind(Box<str>, Vec<Errand>),
-    Refuse(Box<Refusal>),
-}
-
 impl Scheduler {
     pub fn new(client: Client, config: Config) -> Self {
         let mut tasks = JoinSet::new();
@@ -71,16 +58,13 @@ impl Scheduler {
             (profile.scheduler.clone(), events)
         });
         let events = events.collect();
+        let state = State::new(&config);
         let shared = Arc::new(Shared {
             client: client.clone(),
             events,
             profiles: config.profiles,
             extenders: config.extenders,
-            state: Mutex::new(State {
-                queue: Queue::new(config.backoff),
-                snapshot: Snapshot::default(),
-                search: Search::new(config.seed),
-            }),
+            state: Mutex::new(state),
             wake: Notify::new(),
             writes: Arc::new(Semaphore::new(MOST_WRITES)),
             storage: watch::channel(0).0,
@@ -113,7 +97,7 @@ impl Scheduler {
         known_pods.synced().await;
         loop {
             let woken = shared.wake.notified();
-            while let Some(pod) = { shared.lock().queue.pop(Instant::now()) } {
+            while let Some(pod) = { shared.lock().next(Instant::now()) } {
                 shared.clone().place(pod, &mut tasks).await;
                 while tasks.try_join_next().is_some() {}
             }
@@ -128,13 +112,10 @@ impl Scheduler {
 
 impl sources::Sink for Shared {
     fn take(&self, event: Option<Event<'_>>, change: &mut dyn FnMut(&mut Snapshot)) {
-        let mut state = self.lock();
-        change(&mut state.snapshot);
-        if let Some(event) = event {
-            self.happened(&mut state, &event);
-            if matches!(event, Event::StorageChanged) {
-                self.storage.send_modify(|changes| *changes += 1);
-            }
+        self.lock().take(event.as_ref(), change, Instant::now());
+        self.wake.notify_one();
+        if matches!(event, Some(Event::StorageChanged)) {
+            self.storage.send_modify(|changes| *changes += 1);
         }
     }
 }
@@ -145,83 +126,33 @@ impl Shared {
     }
 
     pub(crate) fn profile(&self, scheduler: &str) -> Option<&Profile> {
-        self.profiles.iter().find(|profile| *profile.scheduler == *scheduler)
+        state::find(&self.profiles, scheduler)
     }
 
     pub(crate) fn events(&self, scheduler: &str) -> Option<&Recorder> {
         self.events.get(scheduler)
     }
 
-    fn happened(&self, state: &mut State, event: &Event<'_>) {
-        state.queue.on_event(|scheduler| self.profile(scheduler), event, Instant::now());
+    fn pod_changed(&self, change: &Change<PodInfo>) {
+        self.lock().pod_changed(change.old.as_deref(), change.new.as_ref(), Instant::now());
         self.wake.notify_one();
     }
 
-    fn pod_changed(&self, change: &Change<PodInfo>) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let (old, new) = (change.old.as_deref(), change.new.as_ref());
-        // A name that came back under another UID is another pod.
-        if let Some(old) = old
-            && new.is_none_or(|new| new.reference != old.reference)
-        {
-            let made_room = state.snapshot.nomination(&old.reference).is_some();
-            state.queue.remove(&old.reference);
-            state.snapshot.remove_pod(&old.reference);
-            if made_room && !old.is_placed() {
-                self.happened(state, &Event::PodLeft(old));
-            }
-        }
-        if let Some(new) = new {
-            if old.is_some_and(|old| !old.nominated.is_empty()) && new.nominated.is_empty() {
-                state.snapshot.withdraw(&new.reference);
-            }
-            state.snapshot.set_pod(new);
-            match self.profile(&new.scheduler).filter(|_| new.waits()) {
-                Some(_) if state.snapshot.is_assumed(&new.reference) => {}
-                Some(profile) => {
-                    state.queue.set(profile, new.clone(), Instant::now());
-                    self.wake.notify_one();
-                }
-                None => state.queue.remove(&new.reference),
-            }
-        }
-        let new = new.map(|new| &**new);
-        match (old.filter(|p| p.is_placed()), new.filter(|p| p.is_placed())) {
-            (Some(old), None) => self.happened(state, &Event::PodLeft(old)),
-            (None, Some(new)) => self.happened(state, &Event::PodPlaced(new)),
-            (Some(old), Some(new)) if !old.counts_like(new) => {
-                self.happened(state, &Event::PlacedPodChanged { old, new });
-            }
-            _ => {}
-        }
-    }
-
     fn node_changed(&self, change: &Change<NodeFacts>) {
-        let mut state = self.lock();
-        match (&change.old, &change.new) {
-            (_, None) => state.snapshot.remove_node(&change.key.name),
-            (None, Some(new)) => {
-                state.snapshot.set_node(new.clone());
-                self.happened(&mut state, &Event::NodeAdded(new));
-            }
-            // A heartbeat.
-            (Some(old), Some(new)) if old == new => {}
-            (Some(old), Some(new)) => {
-                state.snapshot.set_node(new.clone());
-                self.happened(&mut state, &Event::NodeChanged { old, new });
-            }
-        }
+        self.lock().node_changed(change.old.as_deref(), change.new.as_ref(), Instant::now());
+        self.wake.notify_one();
     }
 
     /// One cycle for one pod. The write that follows runs beside the next cycles.
     async fn place(self: Arc<Self>, pod: SharedPod, tasks: &mut JoinSet<()>) {
         let extenders: Vec<&Extender> = self.extenders.iter().filter(|e| e.minds(&pod)).collect();
         let decided = match &extenders[..] {
-            [] => self.decide(&pod),
+            [] => self.lock().decide(&pod, Instant::now()),
             extenders => self.decide_with(&pod, extenders).await,
         };
         let Some(outcome) = decided else { return };
+        // A pod that was placed may be what others wait for.
+        self.wake.notify_one();
         let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
         let this = self.clone();
         tasks.spawn(async move {
@@ -233,84 +164,15 @@ impl Shared {
         });
     }
 
-    /// Chooses a node, and assumes the pod there; `None` if no profile is for the pod.
-    fn decide(&self, pod: &SharedPod) -> Option<Outcome> {
-        let profile = self.profile(&pod.scheduler)?;
-        let mut state = self.lock();
-        let state = &mut *state;
-        self.prepare(profile, state, pod);
-        let found = state.search.schedule(profile, pod, &state.snapshot);
-        Some(self.settle(profile, state, pod, found))
-    }
-
-    /// Has counted what the plugins will ask about the pod.
-    pub(crate) fn prepare(&self, profile: &Profile, state: &mut State, pod: &SharedPod) {
-        let mut more = Vec::new();
-        for enabled in &profile.plugins {
-            more.extend(enabled.plugin.counts(pod, state.snapshot.surroundings()));
-        }
-        state.snapshot.prepare(pod, &more);
-    }
-
-    /// Takes what was found into the snapshot and the queue.
-    pub(crate) fn settle(
-        &self,
-        profile: &Profile,
-        state: &mut State,
-        pod: &SharedPod,
-        found: Found,
-    ) -> Outcome {
-        let refusal = match found {
-            Found::Node(id) => return self.assume(profile, state, pod, id),
-            Found::Nothing(refusal) => refusal,
-        };
-        if let Some(plan) = &refusal.plan {
-            // The pod stays in flight until its victims have been told to go.
-            state.snapshot.follow(pod, plan);
-        } else {
-            state.queue.unschedulable(&pod.reference, refusal.plugins.clone(), Instant::now());
-            if refusal.gives_up {
-                state.snapshot.withdraw(&pod.reference);
-            }
-        }
-        Outcome::Refuse(refusal)
-    }
-
-    fn assume(&self, profile: &Profile, state: &mut State, pod: &SharedPod, id: NodeId) -> Outcome {
-        let mut errands = Vec::new();
-        for (plugin, _) in profile.at(Point::Reserve) {
-            errands.extend(plugin.reserve(pod, &mut state.snapshot, id));
-        }
-        let node: Box<str> = state.snapshot.node(id).name().into();
-        state.snapshot.assume(pod, &node);
-        // What waits to be beside this pod need not wait for the API to say that it is there.
-        self.happened(state, &Event::PodPlaced(pod));
-        Outcome::Bind(node, errands)
-    }
-
-    /// Room has been made for the pod, or could not be; `spared` are victims that are still there.
-    pub(crate) fn retry(&self, pod: &SharedPod, spared: &[SharedPod]) {
-        let mut state = self.lock();
-        for victim in spared {
-            state.snapshot.set_pod(victim);
-        }
-        state.queue.failed(&pod.reference, Instant::now());
+    /// The victims have been told to go, but for those that are `spared`.
+    pub(crate) fn made_room(&self, pod: &SharedPod, plugins: Vec<&'static str>, spared: &[SharedPod]) {
+        self.lock().made_room(pod, plugins, spared, Instant::now());
         self.wake.notify_one();
     }
 
     /// The pod does not go where it was assumed to go. `is_gone`: nor anywhere else.
     pub(crate) fn forget(&self, pod: &SharedPod, is_gone: bool) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        for (plugin, _) in self.profile(&pod.scheduler).iter().flat_map(|p| p.at(Point::Reserve)) {
-            plugin.unreserve(pod, &mut state.snapshot);
-        }
-        state.snapshot.forget(&pod.reference);
-        if is_gone {
-            state.queue.remove(&pod.reference);
-        } else {
-            state.queue.failed(&pod.reference, Instant::now());
-        }
-        self.happened(state, &Event::PodLeft(pod));
+        self.lock().forget(pod, is_gone, Instant::now());
+        self.wake.notify_one();
     }
 }

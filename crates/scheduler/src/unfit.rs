@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     cycle::Filters,
     framework::Rejection,
+    memo::{Answer, Answers},
     snapshot::{NodeId, Snapshot},
 };
 
@@ -15,8 +16,9 @@ const MOST_CAUSES: usize = 200;
 pub struct Unfit {
     /// How many nodes there are.
     pub total: usize,
-    /// The first answer of each node that was asked.
-    pub nodes: Vec<(NodeId, Rejection)>,
+    /// The first answer of each node that was asked, as a number in `answers`.
+    pub nodes: Vec<(NodeId, Answer)>,
+    pub answers: Answers,
     /// No node was asked, since none would do.
     pub everywhere: Option<Rejection>,
     /// Plugins that have ruled out all nodes that were not asked.
@@ -30,15 +32,40 @@ impl Unfit {
         self.absent = plugins;
     }
 
+    /// The nodes that taking pods off them may help.
+    pub fn hopeful(&self) -> Vec<NodeId> {
+        let is_hopeful = |answer| self.answers.get(answer).is_some_and(|r| !r.unresolvable);
+        // There are few answers, and looking one up for each of many nodes costs more than a bit does.
+        let known: Vec<bool> = self.answers.iter().map(|(answer, _)| is_hopeful(answer)).collect();
+        let at = |answer: Answer| usize::try_from(answer).ok()?.checked_sub(1);
+        let hopeful =
+            self.nodes.iter().filter(|(_, a)| at(*a).is_some_and(|at| known.get(at) == Some(&true)));
+        hopeful.map(|(id, _)| *id).collect()
+    }
+
+    /// Rejections, with how many nodes answer so.
+    fn counted(&self) -> impl Iterator<Item = (&Rejection, usize)> {
+        let mut counts: Vec<usize> = Vec::new();
+        for (_, answer) in &self.nodes {
+            let at = usize::try_from(*answer).unwrap_or(0);
+            if counts.len() <= at {
+                counts.resize(at + 1, 0);
+            }
+            counts[at] += 1;
+        }
+        let counts = counts.into_iter().skip(1);
+        self.answers.iter().map(|(_, rejection)| rejection).zip(counts).filter(|(_, count)| *count > 0)
+    }
+
     /// The plugins that rejected a node; only an event that one of them cares for is worth another try.
     pub fn plugins(&self) -> Vec<&'static str> {
         let mut plugins: Vec<&'static str> = self.absent.clone();
-        for rejection in self.nodes.iter().map(|(_, rejection)| rejection).chain(&self.everywhere) {
-            // There are few, and most nodes say the same.
+        for rejection in self.counted().map(|(rejection, _)| rejection).chain(&self.everywhere) {
             if !plugins.contains(&rejection.plugin) {
                 plugins.push(rejection.plugin);
             }
         }
+        plugins.sort_unstable();
         plugins
     }
 
@@ -53,8 +80,8 @@ impl Unfit {
             None => {
                 let absent = total.saturating_sub(self.nodes.len());
                 let ruled_out = format!("node(s) didn't satisfy plugin(s) [{}]", self.absent.join(" "));
-                let reasons = self.nodes.iter().flat_map(|(_, rejection)| rejection.reasons.iter());
-                histogram(reasons.chain(std::iter::repeat_n(&*ruled_out, absent)))
+                let reasons = self.counted().flat_map(|(r, nodes)| r.reasons.iter().map(move |r| (r, nodes)));
+                histogram(reasons.chain((absent > 0).then_some((&*ruled_out, absent))))
             }
         };
         let tried = if self.tried.is_empty() { String::new() } else { format!(" {}", self.tried) };
@@ -93,13 +120,13 @@ impl Unfit {
     }
 }
 
-/// `1 this, 2 that`, in the order of the text.
-pub fn histogram<'a>(reasons: impl Iterator<Item = &'a str>) -> String {
+/// `1 this, 2 that`, in the order of the text, of reasons and how often each is one.
+pub fn histogram<'a>(reasons: impl Iterator<Item = (&'a str, usize)>) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
-    for reason in reasons {
+    for (reason, times) in reasons {
         match counts.iter_mut().find(|(known, _)| std::ptr::eq(*known, reason) || *known == reason) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((reason, 1)),
+            Some((_, count)) => *count += times,
+            None => counts.push((reason, times)),
         }
     }
     let mut texts: Vec<String> = counts.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();

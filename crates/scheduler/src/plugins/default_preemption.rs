@@ -20,8 +20,9 @@ impl DefaultPreemption {
         }
         let nominated = attempt.all.nomination(&pod.reference)?;
         let answer = attempt.unfit.nodes.iter().find(|(id, _)| *id == nominated.id);
+        let answer = answer.and_then(|(_, answer)| attempt.unfit.answers.get(*answer));
         // Room on a node that will never do helps nobody: the pod may look for another.
-        if answer.is_some_and(|(_, rejection)| rejection.unresolvable) {
+        if answer.is_some_and(|rejection| rejection.unresolvable) {
             return None;
         }
         let leaving = nominated.pods.iter().any(|p| p.going && p.is_victim && p.priority < pod.priority);
@@ -46,15 +47,16 @@ impl Plugin for DefaultPreemption {
         if let Some(why) = Self::forbidden(attempt) {
             return Some(Err(why));
         }
-        let hopeful = attempt.unfit.nodes.iter().filter(|(_, rejection)| !rejection.unresolvable).count();
-        let (candidates, refused) = attempt.candidates(self.enough(hopeful));
-        if let Some(plan) = attempt.plan(candidates) {
+        let hopeful = attempt.unfit.hopeful();
+        let (plan, refused) = attempt.cheapest(&hopeful, self.enough(hopeful.len()));
+        if let Some(plan) = plan {
             return Some(Ok(plan));
         }
         let total = attempt.unfit.total;
-        let hopeless = std::iter::repeat_n("Preemption is not helpful for scheduling", total - refused.len());
-
-        let refused = refused.iter().flat_map(|r| r.reasons.iter());
+        let hopeless = Some(("Preemption is not helpful for scheduling", total - refused.len()));
+        let hopeless = hopeless.filter(|(_, nodes)| *nodes > 0).into_iter();
+        let refused = refused.iter().filter_map(|answer| attempt.shape.answers.get(*answer));
+        let refused = refused.flat_map(|r| r.reasons.iter().map(|reason| (reason, 1)));
         let reasons = histogram(hopeless.chain(refused));
         let message = format!("preemption: 0/{total} nodes are available: {reasons}.");
         Some(Err(NoPlan { message, under_way: false }))

@@ -48,6 +48,10 @@ struct Asks<'a> {
 }
 
 impl Filter for Asks<'_> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         let facts = &node.facts;
         if self.added.is_some_and(|added| !selector_matches(added, &facts.name, &facts.labels)) {

@@ -14,6 +14,10 @@ pub(super) struct NodeName;
 struct Named<'a>(&'a str);
 
 impl Filter for Named<'_> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         if node.name() == self.0 {
             return Ok(());

@@ -20,6 +20,10 @@ fn clash(wanted: &[HostPort], taken: &[HostPort]) -> bool {
 }
 
 impl Filter for Wants<'_> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         if clash(self.0, &node.host_ports) {
             return Err(Rejection::new(NAME, "node(s) didn't have free ports for the requested pod ports"));

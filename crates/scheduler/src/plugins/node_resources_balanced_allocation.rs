@@ -19,6 +19,10 @@ struct Balance<'a> {
 }
 
 impl Score for Balance<'_> {
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn score(&self, node: &NodeInfo) -> i64 {
         let (mut count, mut sum, mut squares) = (0_u32, 0_f64, 0_f64);
         for resource in self.resources {

@@ -62,6 +62,10 @@ fn is_full(node: &NodeInfo) -> bool {
 }
 
 impl Filter for Needs<'_> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         let need = self.need;
         let (have, taken) = (&node.facts.allocatable, &node.requested);
@@ -150,6 +154,10 @@ fn on_line(shape: &[ShapePoint], at: i64) -> i64 {
 }
 
 impl Score for Fill<'_> {
+    fn is_fixed(&self) -> bool {
+        true
+    }
+
     fn score(&self, node: &NodeInfo) -> i64 {
         let (mut sum, mut weights) = (0, 0);
         for Weighted { name, weight } in self.resources {

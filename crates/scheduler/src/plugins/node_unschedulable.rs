@@ -26,6 +26,10 @@ fn bears(pod: &PodInfo) -> bool {
 }
 
 impl Filter for Refuses {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         if node.facts.unschedulable {
             return Err(Rejection::hopeless(NAME, "node(s) were unschedulable"));

@@ -53,7 +53,8 @@ fn with_pods(node: NodeFacts, pods: &[Value]) -> Snapshot {
 fn rejected(pod: &PodInfo, all: &mut Snapshot) -> Option<(&'static str, String)> {
     all.prepare(pod, &[]);
     let (_, sifted) = Search::new(1).sift(&default_profile("s"), pod, all);
-    let rejection = sifted.unfit.nodes.into_iter().map(|(_, rejection)| rejection).next();
+    let first = sifted.unfit.nodes.first();
+    let rejection = first.and_then(|(_, answer)| sifted.unfit.answers.get(*answer)).cloned();
     rejection.or(sifted.unfit.everywhere).map(|r| (r.plugin, r.reasons.iter().collect::<Vec<_>>().join("; ")))
 }
 

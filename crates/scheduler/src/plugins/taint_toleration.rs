@@ -22,6 +22,10 @@ fn unborne<'n>(pod: &PodInfo, node: &'n NodeFacts) -> Option<&'n Taint> {
 }
 
 impl Filter for Bears<'_> {
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         match unborne(self.0, &node.facts) {
             None => Ok(()),

@@ -51,14 +51,15 @@ pub struct Surroundings {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     nodes: Vec<NodeInfo>,
+    /// How many changes there were of nodes.
+    changes: u64,
     ids: BTreeMap<Box<str>, NodeId>,
     free: Vec<NodeId>,
     /// Where each placed or assumed pod is counted.
     places: HashMap<ObjectRef, NodeId>,
     /// Pods counted on a node before the API has said so.
     assumed: BTreeSet<ObjectRef>,
-    /// Pods that room is made for, by node.
-    nominated: BTreeMap<NodeId, Vec<Arc<PodInfo>>>,
+    /// Where room is made for a pod.
     nominations: HashMap<ObjectRef, NodeId>,
     counts: Counts,
     /// How many nodes have an image.
@@ -94,6 +95,19 @@ impl Snapshot {
 
     pub fn node(&self, id: NodeId) -> &NodeInfo {
         &self.nodes[id.index()]
+    }
+
+    /// How many numbers of nodes are given out.
+    pub fn numbers(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The node, which is another one from now on.
+    fn change(&mut self, id: NodeId) -> &mut NodeInfo {
+        self.changes += 1;
+        let node = &mut self.nodes[id.index()];
+        node.version = self.changes;
+        node
     }
 
     /// A node that exists.
@@ -207,7 +221,9 @@ impl Snapshot {
     }
 
     fn set_facts(&mut self, id: NodeId, facts: Arc<NodeFacts>, exists: bool) {
+        self.changes += 1;
         let node = &mut self.nodes[id.index()];
+        node.version = self.changes;
         self.is_ordered &= node.exists == exists && node.facts.zone() == facts.zone();
         let old = std::mem::replace(&mut node.facts, facts.clone());
         node.exists = exists;
@@ -245,7 +261,7 @@ impl Snapshot {
     /// Gives back the number of a node that nothing is known of any more.
     fn tidy(&mut self, id: NodeId, name: &str) {
         let node = self.node(id);
-        if !node.exists && node.pods.is_empty() && !self.nominated.contains_key(&id) {
+        if !node.exists && node.pods.is_empty() && node.nominated.is_empty() {
             self.ids.remove(name);
             self.free.push(id);
         }
@@ -287,7 +303,7 @@ impl Snapshot {
     fn place(&mut self, pod: Arc<PodInfo>, name: &str) {
         let id = self.id(name);
         if self.places.get(&pod.reference) == Some(&id) {
-            let node = &mut self.nodes[id.index()];
+            let node = self.change(id);
             let known = node.pods.iter_mut().find(|p| p.reference == pod.reference);
             if let Some(known) = known.filter(|known| known.counts_like(&pod)) {
                 *known = pod;
@@ -301,7 +317,7 @@ impl Snapshot {
             *self.claims.entry(claim).or_default() += 1;
         }
         self.places.insert(pod.reference.clone(), id);
-        self.nodes[id.index()].add(pod.clone());
+        self.change(id).add(pod.clone());
         self.counts.shift(&self.nodes, id, &pod, 1, &self.surroundings.namespaces);
     }
 
@@ -314,7 +330,7 @@ impl Snapshot {
 
     fn lift(&mut self, pod: &ObjectRef) {
         let Some(id) = self.places.remove(pod) else { return };
-        let Some(gone) = self.nodes[id.index()].remove(pod) else { return };
+        let Some(gone) = self.change(id).remove(pod) else { return };
         for claim in claims(&gone) {
             if let Some(count) = self.claims.get_mut(&claim) {
                 *count -= 1;
@@ -329,7 +345,7 @@ impl Snapshot {
 
     fn tidy_unnamed(&mut self, id: NodeId) {
         let node = self.node(id);
-        if !node.exists && node.pods.is_empty() && !self.nominated.contains_key(&id) {
+        if !node.exists && node.pods.is_empty() && node.nominated.is_empty() {
             self.ids.retain(|_, known| *known != id);
             self.free.push(id);
         }
@@ -340,7 +356,7 @@ impl Snapshot {
         self.withdraw(&pod.reference);
         if let Some(id) = self.find(node).map(|node| node.id) {
             self.nominations.insert(pod.reference.clone(), id);
-            self.nominated.entry(id).or_default().push(pod.clone());
+            self.change(id).nominated.push(pod.clone());
         }
     }
 
@@ -358,13 +374,8 @@ impl Snapshot {
     /// No room is made for the pod any more.
     pub fn withdraw(&mut self, pod: &ObjectRef) {
         let Some(id) = self.nominations.remove(pod) else { return };
-        if let Some(pods) = self.nominated.get_mut(&id) {
-            pods.retain(|p| p.reference != *pod);
-            if pods.is_empty() {
-                self.nominated.remove(&id);
-                self.tidy_unnamed(id);
-            }
-        }
+        self.change(id).nominated.retain(|p| p.reference != *pod);
+        self.tidy_unnamed(id);
     }
 
     /// Where room is made for the pod.
@@ -374,7 +385,7 @@ impl Snapshot {
 
     /// Pods that room is made for on a node.
     pub fn nominated(&self, node: NodeId) -> &[Arc<PodInfo>] {
-        self.nominated.get(&node).map_or(&[], Vec::as_slice)
+        &self.node(node).nominated
     }
 }
 

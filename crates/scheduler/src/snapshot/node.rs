@@ -12,7 +12,7 @@ use crate::{pod::PodInfo, resources::Resources, selector::Labels};
 pub struct NodeId(pub(super) u32);
 
 impl NodeId {
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
@@ -72,6 +72,8 @@ impl NodeFacts {
 #[derive(Clone, Debug)]
 pub struct NodeInfo {
     pub id: NodeId,
+    /// Another one after each change of anything here; none comes twice in a snapshot.
+    pub version: u64,
     /// Those of a node without a name and with nothing, while only pods of the node are known.
     pub facts: Arc<NodeFacts>,
     pub(super) exists: bool,
@@ -80,18 +82,22 @@ pub struct NodeInfo {
     /// Milli-CPU and bytes, counting what asks for nothing as something.
     pub weight: (i64, i64),
     pub host_ports: Vec<HostPort>,
+    /// Pods that room is made for here.
+    pub nominated: Vec<Arc<PodInfo>>,
 }
 
 impl NodeInfo {
     pub(super) fn new(id: NodeId) -> Self {
         Self {
             id,
+            version: 0,
             facts: Arc::default(),
             exists: false,
             pods: Vec::new(),
             requested: Resources::default(),
             weight: (0, 0),
             host_ports: Vec::new(),
+            nominated: Vec::new(),
         }
     }
 
