@@ -227,7 +227,7 @@ fn described(text: &str, word: &str) -> Result<Schedule, Error> {
 }
 
 /// A duration as Go writes it: `1h30m`, `1.5s`; none that is negative counts, but as none.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),

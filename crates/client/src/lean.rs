@@ -5,6 +5,7 @@
 //! such types share is here: metadata without annotations and managed fields, which are most of it.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, VecDeque},
     fmt,
     marker::PhantomData,
@@ -73,24 +74,46 @@ pub fn metadata<'de, R: Reads, D: Deserializer<'de>>(deserializer: D) -> Result<
     })
 }
 
-/// How many lists of tolerations are known at a time.
+/// How many values of one sort are known at a time.
 const KNOWN: usize = 16;
+
+/// Values that many objects have alike, as those of one template do: each is held once, for as long as it is among
+/// those that were met last.
+#[derive(Debug)]
+pub struct Alike<T: ?Sized>(Mutex<VecDeque<Arc<T>>>);
+
+impl<T: ?Sized + PartialEq> Alike<T> {
+    pub const fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+
+    /// The one that equals this value.
+    pub fn hold<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
+        // The queue is whole between any two statements.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(one) = known.iter().find(|one| ***one == *value.borrow()) {
+            return Arc::clone(one);
+        }
+        let one: Arc<T> = value.into();
+        known.push_back(Arc::clone(&one));
+        if known.len() > KNOWN {
+            known.pop_front();
+        }
+        one
+    }
+}
+
+impl<T: ?Sized + PartialEq> Default for Alike<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// Tolerations, held once by all pods that have them alike, as nearly all do: admission gives every pod two, and a
 /// template is many pods'.
 pub fn alike(tolerations: Vec<Toleration>) -> Arc<[Toleration]> {
-    static KNOWN_LISTS: Mutex<VecDeque<Arc<[Toleration]>>> = Mutex::new(VecDeque::new());
-    // The queue is whole between any two statements.
-    let mut known = KNOWN_LISTS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(list) = known.iter().find(|list| ***list == *tolerations) {
-        return Arc::clone(list);
-    }
-    let list: Arc<[Toleration]> = tolerations.into();
-    known.push_back(Arc::clone(&list));
-    if known.len() > KNOWN {
-        known.pop_front();
-    }
-    list
+    static KNOWN_LISTS: Alike<[Toleration]> = Alike::new();
+    KNOWN_LISTS.hold(tolerations)
 }
 
 /// Reads tolerations as [`alike`] holds them, for serde's `deserialize_with`.

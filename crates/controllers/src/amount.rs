@@ -1,6 +1,6 @@
-//! Numbers that are given as such or as a part of a whole: `3`, `25%`.
+//! Numbers that are given as such or as a part of a whole: `3`, `25%`; and amounts: `100m`.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString};
 
 /// What becomes of a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,11 @@ pub(crate) fn scaled(value: Option<&IntOrString>, of: i32, round: Round) -> i32 
             i32::try_from(result.max(0)).unwrap_or(i32::MAX)
         }
     }
+}
+
+/// An amount in thousandths, rounded up; what is none has none.
+pub(crate) fn milli(amount: &Quantity) -> Option<i64> {
+    amount.0.parse().ok().map(tiphys_api::quantity::Quantity::milli)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use k8s_openapi::api::{
     admissionregistration::v1::ValidatingAdmissionPolicy,
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     coordination::v1::Lease,
@@ -72,6 +73,7 @@ pub(crate) struct Informers {
     pub(crate) custom_endpoints: Kept<Endpoints>,
     pub(crate) jobs: Kept<Job>,
     pub(crate) cron_jobs: Kept<CronJob>,
+    pub(crate) autoscalers: Kept<HorizontalPodAutoscaler>,
     pub(crate) nodes: Kept<Node>,
     /// The leases by which nodes tell that they are alive.
     pub(crate) node_leases: Kept<Lease>,
@@ -130,6 +132,7 @@ impl Informers {
             ),
             jobs: owned(client, slim),
             cron_jobs: all(client, slim),
+            autoscalers: all(client, slim),
             nodes: all(client, slim),
             node_leases: Informer::new(
                 Api::namespaced(client.clone(), LEASES),
@@ -183,6 +186,7 @@ impl Informers {
         tasks.spawn(self.custom_endpoints.run());
         tasks.spawn(self.jobs.run());
         tasks.spawn(self.cron_jobs.run());
+        tasks.spawn(self.autoscalers.run());
         tasks.spawn(self.nodes.run());
         tasks.spawn(self.node_leases.run());
         tasks.spawn(self.namespaces.run());

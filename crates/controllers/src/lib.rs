@@ -5,6 +5,7 @@
 
 mod amount;
 mod attach_detach;
+mod autoscaler;
 mod bootstrap;
 mod certificates;
 mod claim;
@@ -32,6 +33,7 @@ mod replica_set;
 mod resource_claims;
 mod resource_quota;
 mod role_aggregation;
+mod scale;
 mod service_account;
 mod stateful_set;
 mod storage_version;

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     attach_detach::AttachDetach,
+    autoscaler::Autoscalers,
     bootstrap::{BootstrapSigner, TokenCleaner},
     certificates::Certificates,
     controller::{Controller, Tools},
@@ -66,6 +67,7 @@ impl ControllerManager {
         start.controller(StatefulSets::new);
         start.controller(DaemonSets::new);
         start.controller(Disruption::new);
+        start.controller(Autoscalers::new);
         start.controller(EndpointSlices::new);
         start.controller(LegacyEndpoints::new);
         start.controller(EndpointSliceMirroring::new);

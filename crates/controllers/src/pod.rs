@@ -1,7 +1,7 @@
 //! A pod as plans see it: by upstream's names, but only what they read. A whole one takes five times the memory, and
 //! there may be a hundred thousand.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -9,13 +9,17 @@ use k8s_openapi::{
         self, NodeSelectorRequirement, PodExtendedResourceClaimStatus, PodIP, PodResourceClaim,
         PodResourceClaimStatus, Toleration,
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, Time},
+    },
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tiphys_client::{lean, storage::ephemeral_claim};
 
 use crate::{
+    amount::milli,
     job::{FAILURES, IGNORED_FAILURES, INDEX},
     pods::DELETION_COST,
 };
@@ -45,6 +49,9 @@ pub(crate) struct PodSpec {
     pub(crate) init_containers: Option<Vec<Container>>,
     #[serde(deserialize_with = "lean::tolerations")]
     pub(crate) tolerations: Arc<[Toleration]>,
+    /// What the pod asks for besides its containers.
+    #[serde(rename = "resources", deserialize_with = "only_requests")]
+    pub(crate) requests: Option<Arc<Requests>>,
     /// The one node that the pod's affinity leaves it, by name.
     #[serde(rename = "affinity", deserialize_with = "only_node")]
     pub(crate) meant_for: Option<Box<str>>,
@@ -143,19 +150,74 @@ fn only_node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<st
 }
 
 impl PodSpec {
-    /// The ports of all containers that run beside each other: sidecars are among them.
+    /// The ports of all containers that run beside each other.
     pub(crate) fn ports(&self) -> impl Iterator<Item = &ContainerPort> {
+        self.running().flat_map(|c| c.ports.iter().flatten())
+    }
+
+    /// The containers that run beside each other: sidecars are among them, and come last.
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Container> {
         let sidecars = self.init_containers.iter().flatten();
         let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        self.containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten())
+        self.containers.iter().chain(sidecars)
     }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(from = "ReadContainer")]
 pub(crate) struct Container {
     ports: Option<Vec<ContainerPort>>,
     restart_policy: Option<String>,
+    /// Held once for all pods of a template.
+    pub(crate) asks: Arc<Asks>,
+}
+
+/// A container's name, and what it asks for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Asks {
+    pub(crate) name: Box<str>,
+    pub(crate) requests: Requests,
+}
+
+/// Amounts by the names of resources, in thousandths. What is no amount is none.
+pub(crate) type Requests = BTreeMap<Box<str>, i64>;
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct ReadContainer {
+    name: Box<str>,
+    ports: Option<Vec<ContainerPort>>,
+    restart_policy: Option<String>,
+    resources: Option<ReadResources>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ReadResources {
+    requests: Option<BTreeMap<Box<str>, Quantity>>,
+}
+
+impl From<ReadResources> for Requests {
+    fn from(read: ReadResources) -> Self {
+        let amounts = read.requests.unwrap_or_default().into_iter();
+        amounts.filter_map(|(name, amount)| Some((name, milli(&amount)?))).collect()
+    }
+}
+
+impl From<ReadContainer> for Container {
+    fn from(read: ReadContainer) -> Self {
+        static KNOWN: lean::Alike<Asks> = lean::Alike::new();
+        let requests = read.resources.map(Requests::from).unwrap_or_default();
+        let asks = KNOWN.hold(Asks { name: read.name, requests });
+        Self { ports: read.ports, restart_policy: read.restart_policy, asks }
+    }
+}
+
+/// What the pod as a whole asks for, if it does.
+fn only_requests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Requests>>, D::Error> {
+    static KNOWN: lean::Alike<Requests> = lean::Alike::new();
+    let requests = Option::<ReadResources>::deserialize(deserializer)?.map(Requests::from);
+    Ok(requests.filter(|requests| !requests.is_empty()).map(|requests| KNOWN.hold(requests)))
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -170,6 +232,7 @@ pub(crate) struct ContainerPort {
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct PodStatus {
     pub(crate) phase: Option<String>,
+    pub(crate) start_time: Option<Time>,
     #[serde(rename = "podIP")]
     pub(crate) pod_ip: Option<String>,
     #[serde(rename = "podIPs")]

@@ -7,13 +7,18 @@ use k8s_openapi::{
         apps::v1::{Deployment, ReplicaSet, StatefulSet},
         core::v1::ReplicationController,
     },
-    apimachinery::pkg::apis::meta::v1::{APIResource, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::Client;
 use serde_json::Value;
 use tiphys_client::{ObjectKey, Reader, key::controller_of};
 
-use crate::{informers::Informers, object::Object, pod::Pod};
+use crate::{
+    informers::Informers,
+    object::Object,
+    pod::Pod,
+    scale::{Collection, find, path},
+};
 
 /// Why it cannot be told, in upstream's words.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -134,21 +139,15 @@ impl Owners {
         namespace: &str,
     ) -> Result<Result<Option<Scale>, Unknown>, kube::Error> {
         let version = &owner.api_version;
-        let (root, list) = match version.split_once('/') {
-            None => ("api", self.client.list_core_api_resources(version).await),
-            Some(_) => ("apis", self.client.list_api_group_resources(version).await),
+        let plural = match find(&self.client, version, &owner.kind).await? {
+            Collection::Nothing => return Ok(Ok(None)),
+            Collection::Fixed(plural) => {
+                let group = version.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+                return Ok(Err(Unknown::NoScale(format!("{plural}{group}"))));
+            }
+            Collection::Scalable(plural) => plural,
         };
-        let list = match list {
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Ok(None)),
-            list => list?.resources,
-        };
-        let Some(plural) = scaled(&list, &owner.kind) else { return Ok(Ok(None)) };
-        let Some(plural) = plural else {
-            let group = version.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
-            let plural = list.iter().find(|r| r.kind == owner.kind).map_or("", |r| &r.name);
-            return Ok(Err(Unknown::NoScale(format!("{plural}{group}"))));
-        };
-        let path = format!("/{root}/{version}/namespaces/{namespace}/{plural}/{}/scale", owner.name);
+        let path = path(version, namespace, &plural, &owner.name);
         let request = http::Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         match self.client.request::<Value>(request).await {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Ok(None)),
@@ -159,36 +158,5 @@ impl Owners {
                 Ok(Ok(same.then(|| (owner.uid.clone(), replicas.unwrap_or(0)))))
             }
         }
-    }
-}
-
-/// The collection of a kind, if there is one; within, its name if it can be scaled.
-fn scaled<'a>(list: &'a [APIResource], kind: &str) -> Option<Option<&'a str>> {
-    let collection = list.iter().find(|r| r.kind == kind && !r.name.contains('/'))?;
-    let scale = format!("{}/scale", collection.name);
-    Some(list.iter().any(|r| r.name == scale).then_some(&*collection.name))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_what_has_a_scale_is_asked_for_it() {
-        let list: Vec<APIResource> = ["wheels", "wheels/status", "wheels/scale", "axles"]
-            .iter()
-            .map(|name| {
-                let kind = if name.starts_with("wheels") { "Wheel" } else { "Axle" };
-                let kind = if name.ends_with("scale") { "Scale" } else { kind };
-                let resource =
-                    json!({"name": name, "singularName": "", "namespaced": true, "kind": kind, "verbs": []});
-                serde_json::from_value(resource).expect("a resource")
-            })
-            .collect();
-        assert_eq!(scaled(&list, "Wheel"), Some(Some("wheels")));
-        assert_eq!(scaled(&list, "Axle"), Some(None));
-        assert_eq!(scaled(&list, "Frame"), None);
     }
 }
