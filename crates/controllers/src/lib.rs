@@ -42,3 +42,4 @@ mod testing;
 mod volumes;
 
 pub use manager::{Config, ControllerManager, Error};
+pub use node_lifecycle::Settings as NodeLifecycleSettings;

@@ -22,7 +22,7 @@ use crate::{
     informers::Informers,
     job::{Jobs, OrphanedPods, TtlAfterFinished},
     namespace::Namespaces,
-    node_lifecycle::{NodeLifecycle, TaintEviction},
+    node_lifecycle::{self, NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
     policy_status::PolicyStatus,
     replica_set::{ReplicaSets, ReplicationControllers},
@@ -54,6 +54,8 @@ pub struct Config {
     pub root_ca: String,
     /// Signs the certificates that are asked for in the cluster.
     pub authority: Arc<Authority>,
+    /// When nodes are given up, and how fast.
+    pub node_lifecycle: node_lifecycle::Settings,
 }
 
 impl ControllerManager {
@@ -77,7 +79,7 @@ impl ControllerManager {
         start.controller(TtlAfterFinished::new);
         start.controller(ServiceAccounts::new);
         start.controller(|tools, informers| RootCa::new(tools, informers, config.root_ca));
-        start.controller(NodeLifecycle::new);
+        start.controller(|tools, informers| NodeLifecycle::new(tools, informers, config.node_lifecycle));
         start.controller(TaintEviction::new);
         start.controller(PodGc::new);
         start.controller(Namespaces::new);

@@ -1,6 +1,11 @@
-//! Pods that nobody will ever delete: of nodes that are gone, never placed and going, or too many finished.
+//! Pods that nobody will ever delete: of nodes that are gone or out of service, never placed and going, or too many
+//! finished.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
@@ -10,6 +15,7 @@ use kube::{
 };
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
+use tokio::time::Instant;
 
 use crate::{
     claim::gone_is_fine,
@@ -19,6 +25,9 @@ use crate::{
     pod::Pod,
     pods::{disrupted, phase},
 };
+
+/// The taint by which somebody vouches that nothing on the node runs any more (KEP-2268).
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Upstream's `--terminated-pod-gc-threshold`.
 const MOST_FINISHED: usize = 12_500;
@@ -32,6 +41,8 @@ pub(crate) struct PodGc {
     queue: Queue<ObjectKey>,
     nodes: Reader<Node>,
     pods: Reader<Pod>,
+    /// Since when nodes that pods name have been missed.
+    missed: Mutex<BTreeMap<String, Instant>>,
 }
 
 /// The one key of the queue: a look is at all pods.
@@ -44,10 +55,10 @@ impl PodGc {
         let queue = Queue::new();
         informers.nodes.on_change({
             let queue = queue.clone();
-            move |change| {
-                if change.new.is_none() {
-                    queue.add_after(all(), QUARANTINE);
-                }
+            move |change| match &change.new {
+                None => queue.add(all()),
+                Some(node) if out_of_service(node) => queue.add(all()),
+                Some(_) => {}
             }
         });
         informers.pods.on_change({
@@ -63,21 +74,62 @@ impl PodGc {
             }
         });
         queue.add(all());
-        Self { client: tools.client, queue, nodes: informers.nodes.reader(), pods: informers.pods.reader() }
+        let (nodes, pods) = (informers.nodes.reader(), informers.pods.reader());
+        Self { client: tools.client, queue, nodes, pods, missed: Mutex::default() }
+    }
+
+    /// How it stands with a node that a pod names.
+    fn standing(&self, name: &str, now: Instant) -> Standing {
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.nodes.get(&ObjectKey::new("", name)) {
+            Some(node) => {
+                missed.remove(name);
+                if out_of_service(&node) { Standing::OutOfService } else { Standing::Serves }
+            }
+            None => {
+                let since = *missed.entry(name.to_owned()).or_insert(now);
+                let left = QUARANTINE.saturating_sub(now - since);
+                if left.is_zero() { Standing::Gone } else { Standing::Missed(left) }
+            }
+        }
     }
 }
 
-/// The pods to delete at once. `exists` says whether a node does.
-fn doomed(pods: &[Arc<Pod>], exists: impl Fn(&str) -> bool) -> Vec<Arc<Pod>> {
-    let node = |p: &Pod| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
+/// How it stands with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Serves,
+    /// It is not ready, and somebody vouches that nothing runs there.
+    OutOfService,
+    /// It was not there so short a time ago that it may come back; in this time it is gone.
+    Missed(Duration),
+    Gone,
+}
+
+fn out_of_service(node: &Node) -> bool {
+    let tainted = node.spec.iter().flat_map(|s| s.taints.iter().flatten()).any(|t| t.key == OUT_OF_SERVICE);
+    let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    tainted && !conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+fn node_of(pod: &Pod) -> &str {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
+}
+
+/// The pods to delete at once, by how it stands with their nodes.
+fn doomed(pods: &[Arc<Pod>], standing: impl Fn(&str) -> Standing) -> Vec<Arc<Pod>> {
     let finished = |p: &&Arc<Pod>| matches!(phase(p), "Succeeded" | "Failed") && !p.is_going();
     let mut old: Vec<_> = pods.iter().filter(finished).cloned().collect();
     let excess = old.len().saturating_sub(MOST_FINISHED);
     old.sort_by_key(|p| p.metadata.creation_timestamp.as_ref().map(|t| t.0));
     old.truncate(excess);
-    let lost = pods.iter().filter(|p| match node(p).as_str() {
+    let lost = pods.iter().filter(|p| match node_of(p) {
         "" => p.is_going(),
-        name => !exists(name),
+        name => match standing(name) {
+            Standing::Gone => true,
+            Standing::OutOfService => p.is_going(),
+            Standing::Serves | Standing::Missed(_) => false,
+        },
     });
     lost.cloned().chain(old).collect()
 }
@@ -97,19 +149,28 @@ impl Controller for PodGc {
 
     async fn look(&self, _: &ObjectKey) -> Result<Verdict, kube::Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        for pod in doomed(&self.pods.list(), |name| self.nodes.get(&ObjectKey::new("", name)).is_some()) {
-            let node = pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default();
+        let (now, pods) = (Instant::now(), self.pods.list());
+        let names: BTreeSet<&str> = pods.iter().map(|p| node_of(p)).filter(|n| !n.is_empty()).collect();
+        let standings: BTreeMap<&str, Standing> =
+            names.into_iter().map(|name| (name, self.standing(name, now))).collect();
+        let standing = |name: &str| standings.get(name).copied().unwrap_or(Standing::Serves);
+        self.missed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, _| standings.contains_key(&**name));
+        for pod in doomed(&pods, standing) {
+            let node = node_of(&pod);
             // The informer may only be late to show a new node.
-            if !node.is_empty()
+            if standing(node) == Standing::Gone
                 && !matches!(phase(&pod), "Succeeded" | "Failed")
-                && nodes.get_opt(&node).await?.is_some()
+                && nodes.get_opt(node).await?.is_some()
             {
                 continue;
             }
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
             if !matches!(phase(&pod), "Succeeded" | "Failed") {
                 let mut patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Failed"}});
-                if !node.is_empty() {
+                if standing(node) == Standing::Gone {
                     let why = "PodGC: node no longer exists";
                     patch["status"]["conditions"] =
                         json!([disrupted("DeletionByPodGC", why, Timestamp::now())]);
@@ -127,7 +188,11 @@ impl Controller for PodGc {
             };
             gone_is_fine(pods.delete(pod.name(), &params).await)?;
         }
-        Ok(Verdict::Done)
+        let next = standings.values().filter_map(|s| match s {
+            Standing::Missed(left) => Some(*left),
+            _ => None,
+        });
+        Ok(next.min().map_or(Verdict::Done, Verdict::After))
     }
 }
 
@@ -151,9 +216,31 @@ mod tests {
             pod("waiting", "", "Pending", false),
             pod("lost", "gone", "Running", false),
             pod("unplaced", "", "Pending", true),
+            pod("left", "missed", "Running", true),
+            pod("stays", "out", "Running", false),
+            pod("leaves", "out", "Running", true),
         ];
-        let doomed = doomed(&pods, |name| name == "n");
-        assert_eq!(doomed.iter().map(|p| p.name()).collect::<Vec<_>>(), ["lost", "unplaced"]);
+        let standing = |name: &str| match name {
+            "n" => Standing::Serves,
+            "gone" => Standing::Gone,
+            "out" => Standing::OutOfService,
+            _ => Standing::Missed(Duration::from_secs(1)),
+        };
+        let doomed = doomed(&pods, standing);
+        assert_eq!(doomed.iter().map(|p| p.name()).collect::<Vec<_>>(), ["lost", "unplaced", "leaves"]);
+    }
+
+    #[test]
+    fn somebody_must_vouch_for_a_node_that_is_not_ready() {
+        let node = |ready: &str, key: &str| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "n"},
+                "spec": {"taints": [{"key": key, "effect": "NoExecute"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            .expect("a node")
+        };
+        assert!(out_of_service(&node("Unknown", OUT_OF_SERVICE)));
+        assert!(!out_of_service(&node("True", OUT_OF_SERVICE)));
+        assert!(!out_of_service(&node("Unknown", "other")));
     }
 
     #[test]
@@ -166,7 +253,7 @@ mod tests {
                 Arc::new(serde_json::from_value(pod).expect("a pod"))
             })
             .collect();
-        let doomed = doomed(&pods, |_| true);
+        let doomed = doomed(&pods, |_| Standing::Serves);
         assert_eq!(doomed.iter().map(|p| p.name()).collect::<Vec<_>>(), ["p0", "p1", "p2"]);
     }
 

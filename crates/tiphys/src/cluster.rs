@@ -16,7 +16,7 @@ use tiphys_apiserver::{
     node_proxy::{NodeDialer, Stream},
 };
 use tiphys_client::metrics::Counted;
-use tiphys_controllers::ControllerManager;
+use tiphys_controllers::{ControllerManager, NodeLifecycleSettings};
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
@@ -124,7 +124,7 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        cluster.start_control_plane(&pki.cluster, scheduler);
+        cluster.start_control_plane(&pki.cluster, scheduler, settings.nodes.lifecycle());
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
             cluster.stop().await;
@@ -169,7 +169,12 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    fn start_control_plane(&mut self, authority: &Arc<Authority>, scheduler: tiphys_scheduler::Config) {
+    fn start_control_plane(
+        &mut self,
+        authority: &Arc<Authority>,
+        scheduler: tiphys_scheduler::Config,
+        node_lifecycle: NodeLifecycleSettings,
+    ) {
         let scheduler = Scheduler::new(self.client(&Component::Scheduler), scheduler);
         self.spawn(async move {
             scheduler.run().await;
@@ -177,7 +182,7 @@ impl Cluster {
         });
         let (server, host) = (self.server.clone(), Arc::clone(&self.host));
         let (root_ca, authority) = (authority.pem().to_owned(), Arc::clone(authority));
-        let config = tiphys_controllers::Config { root_ca, authority };
+        let config = tiphys_controllers::Config { root_ca, authority, node_lifecycle };
         let reads = self.client(&Component::ControllerManager);
         let controllers = ControllerManager::start(config, &reads, move |name| {
             connect(&server, &host, &Component::Controller(name))

@@ -11,6 +11,7 @@ mod image;
 mod initialize;
 mod kernel;
 mod log;
+mod node_flags;
 mod permission_flags;
 mod pod_network;
 mod quickstart;

@@ -15,7 +15,10 @@ use tiphys_apiserver::{
     trace,
 };
 
-use crate::{data_dir, permission_flags::PermissionFlags, storage::StorageFlags, token_flags::TokenFlags};
+use crate::{
+    data_dir, node_flags::NodeFlags, permission_flags::PermissionFlags, storage::StorageFlags,
+    token_flags::TokenFlags,
+};
 
 /// What can be set of a cluster.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,6 +65,8 @@ pub(crate) struct Settings {
     /// A KubeSchedulerConfiguration: the scheduler's profiles, their plugins, and what these are told.
     #[arg(long)]
     pub(crate) scheduler_config: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) nodes: NodeFlags,
 }
 
 /// What is recorded of requests to the API, and where.
@@ -185,6 +190,7 @@ impl Settings {
             admission_control_config_file: None,
             tracing_config_file: None,
             scheduler_config: None,
+            nodes: NodeFlags::default(),
         }
     }
 

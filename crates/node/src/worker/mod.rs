@@ -188,6 +188,9 @@ impl Worker {
     fn receive(&mut self, inbox: Inbox) {
         if let Some(pod) = inbox.pod {
             self.refresh |= shown(&pod) != shown(&self.pod);
+            if let (Some(published), Some(said)) = (&mut self.published, &pod.status) {
+                publish::heed(published, said);
+            }
             self.pod = pod;
             self.gone = false;
         }

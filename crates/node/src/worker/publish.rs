@@ -1,6 +1,6 @@
 //! Tells the API what the node knows about a pod.
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -104,6 +104,19 @@ pub(crate) fn same(a: &PodStatus, b: &PodStatus) -> bool {
     own(a) == own(b)
 }
 
+/// Takes note of what somebody else has said of the pod's readiness since: who gave this node up has said of its pods
+/// that they are not ready, and what they are is to be said once more.
+pub(crate) fn heed(published: &mut PodStatus, said: &PodStatus) {
+    let is_ready = |c: &PodCondition| c.type_ == "Ready";
+    let ours = published.conditions.iter_mut().flatten().find(|c| is_ready(c));
+    let theirs = said.conditions.iter().flatten().find(|c| is_ready(c));
+    let (Some(ours), Some(theirs)) = (ours, theirs) else { return };
+    let since = |condition: &PodCondition| condition.last_transition_time.as_ref().map(|t| t.0);
+    if theirs.status != ours.status && since(theirs) > since(ours) {
+        *ours = theirs.clone();
+    }
+}
+
 /// Removes a pod that has ended from the API.
 pub(crate) async fn delete(job: Job, uid: String) -> Result<(), String> {
     let api: Api<Pod> = Api::namespaced(job.ctx.kube.clone(), &job.key.namespace);
@@ -179,5 +192,24 @@ mod tests {
         );
         let c = status(json!({"conditions": [{"type": "Ready", "status": "False"}]}));
         assert!(same(&a, &b) && !same(&a, &c));
+    }
+
+    #[test]
+    fn what_was_said_since_is_heeded() {
+        let ready = |ready: &str, time: &str| {
+            status(json!({"conditions": [{"type": "x", "status": "True"},
+                {"type": "Ready", "status": ready, "lastTransitionTime": time}]}))
+        };
+        let ours = ready("True", "2026-01-01T00:01:00Z");
+        for (said, heeded) in [
+            (ready("False", "2026-01-01T00:02:00Z"), true),
+            // What is on its way still, from before our own last word.
+            (ready("False", "2026-01-01T00:00:00Z"), false),
+            (PodStatus::default(), false),
+        ] {
+            let mut published = ours.clone();
+            heed(&mut published, &said);
+            assert_eq!(!same(&published, &ours), heeded, "{said:?}");
+        }
     }
 }
