@@ -164,7 +164,48 @@ pub fn update_signing_status(new: &mut Value, old: &Value) {
 pub fn create_pod(pod: &mut Value) {
     let qos = defaults::qos(&pod["spec"]);
     as_map(pod).insert("status".to_owned(), json!({"phase": "Pending", "qosClass": qos.as_str()}));
+    label_keys(pod);
     meta::start_generation(pod);
+}
+
+/// Turns `matchLabelKeys` and `mismatchLabelKeys` of affinity and spreading into what they mean for this pod
+/// (KEP-3633, KEP-3243).
+fn label_keys(pod: &mut Value) {
+    let labels = pod["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let expand = |holder: &mut Value| {
+        let mut wanted = Vec::new();
+        for (field, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            let keys = meta::items(holder, &[field]).iter().filter_map(Value::as_str);
+            let known = keys.filter_map(|key| Some((key, labels.get(key)?)));
+            wanted.extend(
+                known.map(|(key, value)| json!({"key": key, "operator": operator, "values": [value]})),
+            );
+        }
+        let selector = holder.get_mut("labelSelector").and_then(Value::as_object_mut);
+        if let Some(selector) = selector.filter(|_| !wanted.is_empty()) {
+            let all = selector.entry("matchExpressions").or_insert_with(|| json!([]));
+            if let Some(all) = all.as_array_mut() {
+                all.extend(wanted);
+            }
+        }
+    };
+    let Some(spec) = pod.get_mut("spec") else { return };
+    if let Some(Value::Array(constraints)) = spec.get_mut("topologySpreadConstraints") {
+        constraints.iter_mut().for_each(expand);
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = spec.get_mut("affinity").and_then(|affinity| affinity.get_mut(kind)) else {
+            continue;
+        };
+        if let Some(Value::Array(terms)) = affinity.get_mut("requiredDuringSchedulingIgnoredDuringExecution")
+        {
+            terms.iter_mut().for_each(expand);
+        }
+        if let Some(Value::Array(terms)) = affinity.get_mut("preferredDuringSchedulingIgnoredDuringExecution")
+        {
+            terms.iter_mut().filter_map(|term| term.get_mut("podAffinityTerm")).for_each(expand);
+        }
+    }
 }
 
 /// The kubelet tells the status, and may not touch who owns the pod.

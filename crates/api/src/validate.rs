@@ -10,6 +10,7 @@ use crate::{meta, names};
 
 pub(crate) mod access;
 pub(crate) mod admission;
+mod annotations;
 pub(crate) mod autoscaling;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
@@ -24,7 +25,9 @@ pub(crate) mod migration;
 pub(crate) mod network;
 pub(crate) mod pem;
 pub(crate) mod pod;
+mod pod_os;
 pub(crate) mod quota;
+pub(crate) mod resize;
 mod resources;
 mod scheduling;
 mod security;

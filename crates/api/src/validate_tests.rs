@@ -232,7 +232,7 @@ fn pods_are_refused_with_reasons() {
             json!({"spec": {"tolerations": [{"key": "a", "operator": "Near"}, {"effect": "Stay", "operator": "Exists", "value": "x"}]}}),
             &[
                 "spec.tolerations[0].operator: Unsupported value: \"Near\": supported values: \"Equal\", \"Exists\"",
-                "spec.tolerations[1].operator: Invalid value: {",
+                "spec.tolerations[1].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
                 "spec.tolerations[1].effect: Unsupported value: \"Stay\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
             ],
         ),
@@ -306,7 +306,7 @@ fn containers_are_refused_with_reasons() {
             json!({"volumeMounts": [{"name": "gone", "mountPath": "/a", "subPath": "../x"}]}),
             &[
                 "spec.containers[0].volumeMounts[0].name: Not found: \"gone\"",
-                "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../x\": must not contain '..'",
+                "spec.containers[0].volumeMounts.subPath: Invalid value: \"../x\": must not contain '..'",
             ],
         ),
         (

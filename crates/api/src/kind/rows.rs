@@ -368,7 +368,7 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("ResourceClaim", "status") => device::claim_status,
         ("VolumeAttachment", "status") => volume::attachment_status_update,
         ("Pod", "ephemeralcontainers") => pod::update_ephemeral_containers,
-        ("Pod", "resize") => pod::update_resize,
+        ("Pod", "resize") => validate::resize::update,
         ("Pod", "status") => pod::update_status,
         ("ResourceQuota", "status") => validate::quota::quota_status,
         ("Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet", "status") => {

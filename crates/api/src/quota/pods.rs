@@ -52,6 +52,11 @@ impl Needs {
         Self { requests: amounts(&resources["requests"]), limits: amounts(&resources["limits"]) }
     }
 
+    /// What the containers of a pod's spec need, whatever the spec itself says.
+    pub fn of_containers(spec: &Value) -> Self {
+        Self::side_by_side(spec, Self::of)
+    }
+
     /// A pod's, as its spec declares them: what runs together, or what an init container needs beside the sidecars
     /// before it, if that is more; what the pod itself says goes over both.
     pub fn declared(pod: &Value) -> Self {
@@ -64,11 +69,19 @@ impl Needs {
     }
 
     fn together(pod: &Value, of: impl Fn(&Value) -> Self) -> Self {
+        let mut together = Self::side_by_side(&pod["spec"], of);
+        let own = Self::of(&pod["spec"]);
+        together.requests.extend(own.requests);
+        together.limits.extend(own.limits);
+        together
+    }
+
+    fn side_by_side(spec: &Value, of: impl Fn(&Value) -> Self) -> Self {
         let (mut together, mut sidecars, mut first) = (Self::default(), Self::default(), Self::default());
-        for container in meta::items(pod, &["spec", "containers"]) {
+        for container in meta::items(spec, &["containers"]) {
             together.both(&of(container), add);
         }
-        for container in meta::items(pod, &["spec", "initContainers"]) {
+        for container in meta::items(spec, &["initContainers"]) {
             let mut needs = Self::of(container);
             if container["restartPolicy"] == "Always" {
                 together.both(&needs, add);
@@ -80,9 +93,6 @@ impl Needs {
             }
         }
         together.both(&first, raise);
-        let own = Self::of(&pod["spec"]);
-        together.requests.extend(own.requests);
-        together.limits.extend(own.limits);
         together
     }
 

@@ -38,47 +38,48 @@ const RESOURCES: &[&str] = &[
 
 type Volumes<'a> = HashMap<&'a str, &'a Value>;
 
+const NOT_EPHEMERAL: &str = "cannot be set for an Ephemeral Container";
+const MAX_RESTART_RULES: usize = 20;
+const MAX_EXIT_CODES: usize = 255;
+
+/// What containers share: the spec that they stand in, and its good volumes by name.
+pub(super) struct Pod<'a> {
+    pub spec: At<'a>,
+    pub volumes: &'a Volumes<'a>,
+}
+
 /// The containers of a pod. Their names are returned, for others must not have the same.
-pub(super) fn containers<'a>(
-    at: &'a At<'a>,
-    volumes: &Volumes<'_>,
-    grace: Option<i64>,
-    errors: &mut Errors,
-) -> HashSet<&'a str> {
+pub(super) fn containers<'a>(at: &'a At<'a>, pod: &Pod<'_>, errors: &mut Errors) -> HashSet<&'a str> {
     let mut seen = HashSet::new();
     if at.len() == 0 {
         at.required(errors, "");
     }
     let mut host_ports = HashSet::new();
     for container in at.items() {
-        one(&container, volumes, errors);
+        one(&container, pod, errors);
+        restart_rules(&container, errors);
         let name = container.value()["name"].as_str().unwrap_or_default();
         if !seen.insert(name) && !name.is_empty() {
             container.get("name").duplicate(errors);
         }
-        served(&container, grace, errors);
+        served(&container, pod, errors);
         collect_host_ports(&container, &mut host_ports, errors);
     }
     seen
 }
 
 /// Init containers: one after the other, so only those that keep running are probed.
-pub(super) fn init_containers(
-    at: &At<'_>,
-    others: &HashSet<&str>,
-    volumes: &Volumes<'_>,
-    grace: Option<i64>,
-    errors: &mut Errors,
-) {
+pub(super) fn init_containers(at: &At<'_>, others: &HashSet<&str>, pod: &Pod<'_>, errors: &mut Errors) {
     let mut seen: HashSet<String> = others.iter().map(|n| (*n).to_owned()).collect();
     for container in at.items() {
-        one(&container, volumes, errors);
+        one(&container, pod, errors);
+        restart_rules(&container, errors);
         let name = container.get("name");
         if !seen.insert(name.text().to_owned()) && !name.text().is_empty() {
             name.duplicate(errors);
         }
         if container.get("restartPolicy").text() == "Always" {
-            served(&container, grace, errors);
+            served(&container, pod, errors);
         } else {
             for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
                 if let Some(set) = container.opt(field) {
@@ -91,8 +92,8 @@ pub(super) fn init_containers(
 }
 
 /// Ephemeral containers: nothing that others could rely on.
-pub(super) fn ephemeral_containers(at: &At<'_>, spec: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
-    let (regular, init) = (spec.get("containers"), spec.get("initContainers"));
+pub(super) fn ephemeral_containers(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    let (regular, init) = (pod.spec.get("containers"), pod.spec.get("initContainers"));
     let all = regular.items().chain(init.items());
     let mut seen: HashSet<String> = all.map(|c| c.get("name").text().to_owned()).collect();
     for container in at.items() {
@@ -104,29 +105,50 @@ pub(super) fn ephemeral_containers(at: &At<'_>, spec: &At<'_>, volumes: &Volumes
             container.required(errors, "ephemeralContainer requires a name");
             continue;
         }
-        one(&container, volumes, errors);
+        one(&container, pod, errors);
+        trimmed_image(&container, errors);
         if !seen.insert(container.get("name").text().to_owned()) {
             container.get("name").duplicate(errors);
         }
-        for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe", "ports", "resizePolicy"]
-        {
+        for mount in container.get("volumeMounts").items() {
+            for path in ["subPath", "subPathExpr"] {
+                if !mount.get(path).text().is_empty() {
+                    mount.get(path).forbidden(errors, NOT_EPHEMERAL);
+                }
+            }
+        }
+        for field in [
+            "lifecycle",
+            "livenessProbe",
+            "readinessProbe",
+            "startupProbe",
+            "ports",
+            "resizePolicy",
+            "restartPolicy",
+            "restartPolicyRules",
+        ] {
             if let Some(set) = container.opt(field) {
-                set.forbidden(errors, "cannot be set for an Ephemeral Container");
+                set.forbidden(errors, NOT_EPHEMERAL);
             }
         }
         let resources = container.get("resources");
         if resources.value().as_object().is_some_and(|r| !r.is_empty()) {
-            resources.forbidden(errors, "cannot be set for an Ephemeral Container");
+            resources.forbidden(errors, NOT_EPHEMERAL);
         }
     }
 }
 
-fn one(at: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
-    at.get("name").needed_as(errors, dns_label);
+/// The image of what runs; a template may have a space where something fills it in later.
+pub(super) fn trimmed_image(at: &At<'_>, errors: &mut Errors) {
     let image = at.get("image");
-    if image.needed(errors).is_some_and(|i| i.trim() != i) {
+    if image.text().trim() != image.text() {
         image.invalid(errors, "must not have leading or trailing whitespace");
     }
+}
+
+fn one(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    at.get("name").needed_as(errors, dns_label);
+    at.get("image").needed(errors);
     let policy = at.get("terminationMessagePolicy");
     match policy.text() {
         "File" | "FallbackToLogsOnError" => {}
@@ -134,23 +156,74 @@ fn one(at: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
         _ => policy.one_of(errors, &["FallbackToLogsOnError", "File"]),
     }
     ports(&at.get("ports"), errors);
-    env(&at.get("env"), errors);
+    env(&at.get("env"), pod, errors);
     env_from(&at.get("envFrom"), errors);
-    mounts(at, volumes, errors);
+    mounts(at, pod.volumes, errors);
     at.get("imagePullPolicy").needed_of(errors, &["Always", "IfNotPresent", "Never"]);
-    resources::requirements(&at.get("resources"), errors);
+    resources::of_container(&at.get("resources"), &pod.spec.get("resourceClaims"), errors);
+    resize_policy(&at.get("resizePolicy"), pod, errors);
     if let Some(context) = at.opt("securityContext") {
-        security::of_container(&context, errors);
+        security::of_container(&context, &pod.spec, errors);
+    }
+}
+
+/// What happens to a container whose resources change (KEP-1287).
+fn resize_policy(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    let needed_of = |what: &At<'_>, words: &[&str], errors: &mut Errors| match what.text() {
+        "" => at.required(errors, ""),
+        word if words.contains(&word) => {}
+        word => errors.push(Error::not_supported(&at.path(), word, words)),
+    };
+    for policy in at.items() {
+        let (resource, restart) = (policy.get("resourceName"), policy.get("restartPolicy"));
+        if !seen.insert(resource.text().to_owned()) {
+            errors.push(Error::duplicate(&policy.path(), resource.text()));
+        }
+        needed_of(&resource, &["cpu", "memory"], errors);
+        needed_of(&restart, &["NotRequired", "RestartContainer"], errors);
+        if pod.spec.get("restartPolicy").text() == "Never" && restart.text() != "NotRequired" {
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(Error::invalid(&at.path(), restart.text(), detail));
+        }
+    }
+}
+
+/// A container's own restart policy, and the exits that are exceptions to it (KEP-5307).
+fn restart_rules(at: &At<'_>, errors: &mut Errors) {
+    let (policy, rules) = (at.get("restartPolicy"), at.get("restartPolicyRules"));
+    if at.has("restartPolicy") {
+        policy.one_of(errors, &["Always", "Never", "OnFailure"]);
+    } else if rules.len() > 0 {
+        policy.required(errors, "must specify restartPolicy when restart rules are used");
+    }
+    if rules.len() > MAX_RESTART_RULES {
+        errors.push(Error::too_many(&rules.path(), rules.len(), MAX_RESTART_RULES));
+    }
+    for rule in rules.items() {
+        rule.get("action").one_of(errors, &["Restart"]);
+        let Some(codes) = rule.opt("exitCodes") else {
+            rule.get("exitCodes").required(errors, "must be specified");
+            continue;
+        };
+        codes.get("operator").one_of(errors, &["In", "NotIn"]);
+        let values = codes.get("values");
+        if values.len() > MAX_EXIT_CODES {
+            errors.push(Error::too_many(&values.path(), values.len(), MAX_EXIT_CODES));
+        }
     }
 }
 
 /// What only containers have that serve: hooks and probes.
-fn served(at: &At<'_>, grace: Option<i64>, errors: &mut Errors) {
+fn served(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
     let lifecycle = at.get("lifecycle");
     for hook in ["postStart", "preStop"] {
         if let Some(hook) = lifecycle.opt(hook) {
-            handler(&hook, grace, errors);
+            handler(&hook, pod.spec.get("terminationGracePeriodSeconds").number(), errors);
         }
+    }
+    if let Some(signal) = lifecycle.opt("stopSignal") {
+        stop_signal(&signal, pod, errors);
     }
     for (name, strict) in [("livenessProbe", true), ("startupProbe", true), ("readinessProbe", false)] {
         let Some(probe) = at.opt(name) else { continue };
@@ -172,6 +245,64 @@ fn served(at: &At<'_>, grace: Option<i64>, errors: &mut Errors) {
         }
     }
 }
+
+/// The signal that ends a container (KEP-4960): which there are, depends on the system that the pod must then name.
+fn stop_signal(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    let os = pod.spec.get("os");
+    match os.get("name").text() {
+        "" => at.forbidden(errors, "may not be set for containers with empty `spec.os.name`"),
+        "windows" => at.one_of(errors, &["SIGKILL", "SIGTERM"]),
+        _ if is_signal(at.text()) => {}
+        _ => at.one_of(errors, SIGNALS),
+    }
+}
+
+/// Linux' signals; the real-time ones are counted from either end.
+fn is_signal(name: &str) -> bool {
+    let counted = |from: &str, most: u8| {
+        name.strip_prefix(from).and_then(|n| n.parse().ok()).is_some_and(|n: u8| (1..=most).contains(&n))
+    };
+    SIGNALS.contains(&name) || counted("SIGRTMIN+", 15) || counted("SIGRTMAX-", 14)
+}
+
+const SIGNALS: &[&str] = &[
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGRTMAX",
+    "SIGRTMIN",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+];
 
 /// Exactly one way of asking. `grace` is given for hooks, which can also sleep.
 fn handler(at: &At<'_>, grace: Option<i64>, errors: &mut Errors) {
@@ -198,14 +329,11 @@ fn handler(at: &At<'_>, grace: Option<i64>, errors: &mut Errors) {
         "sleep" => {
             let seconds = how.get("seconds");
             let limit = grace.unwrap_or(30);
-            if !(0..=limit).contains(&seconds.number().unwrap_or(0)) {
-                seconds.invalid(
-                    errors,
-                    format!(
-                        "must be non-negative and less than terminationGracePeriodSeconds ({limit}). Enable \
-                         AllowPodLifecycleSleepActionZeroValue feature gate for zero sleep."
-                    ),
-                );
+            let asked = seconds.number().unwrap_or(0);
+            if !(0..=limit).contains(&asked) {
+                let detail =
+                    format!("must be non-negative and less than terminationGracePeriodSeconds ({limit})");
+                errors.push(Error::invalid(&how.path(), asked, detail));
             }
         }
         _ => {}
@@ -244,7 +372,7 @@ fn collect_host_ports(container: &At<'_>, seen: &mut HashSet<String>, errors: &m
     }
 }
 
-fn env(at: &At<'_>, errors: &mut Errors) {
+fn env(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
     for variable in at.items() {
         variable.get("name").needed_as(errors, names::env_name);
         let Some(from) = variable.opt("valueFrom") else { continue };
@@ -265,20 +393,40 @@ fn env(at: &At<'_>, errors: &mut Errors) {
                 reference.get("key").needed_as(errors, names::config_key);
             }
         }
-        if from.has("fileKeyRef") {
+        if let Some(file) = from.opt("fileKeyRef") {
             sources += 1;
+            file_ref(&file, pod, errors);
         }
         let say = |errors: &mut Errors, detail: &str| errors.push(Error::invalid(&from.path(), "", detail));
         if sources == 0 {
             say(
                 errors,
-                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+                "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
             );
         } else if !variable.get("value").text().is_empty() {
             say(errors, "may not be specified when `value` is not empty");
         } else if sources > 1 {
             say(errors, "may not have more than one field specified at a time");
         }
+    }
+}
+
+/// A variable of a file in an emptyDir volume (KEP-3721).
+fn file_ref(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
+    at.get("key").needed_as(errors, names::env_name);
+    let name = at.get("volumeName");
+    if let Some(text) = name.needed(errors) {
+        match pod.volumes.get(text) {
+            None => name.not_found(errors),
+            Some(volume) if volume.get("emptyDir").is_none() => {
+                name.invalid(errors, "referenced volume must be of type emptyDir");
+            }
+            Some(_) => {}
+        }
+    }
+    let path = at.get("path");
+    if path.needed(errors).is_some() {
+        volume::descending(&path, errors);
     }
 }
 
@@ -378,15 +526,19 @@ fn mounts(container: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
                 path.invalid(errors, "must not already exist as a path in volumeDevices");
             }
         }
-        let (sub, expression) = (mount.get("subPath"), mount.get("subPathExpr"));
+        // Upstream tells of these as though the list had them.
+        let all = container.get("volumeMounts");
+        let of_all = |field: &'static str| all.with(field, &mount.value()[field]);
+        let (sub, expression) = (of_all("subPath"), of_all("subPathExpr"));
         volume::descending(&sub, errors);
         if !expression.text().is_empty() {
             if !sub.text().is_empty() {
-                expression.invalid(errors, "subPathExpr and subPath are mutually exclusive");
+                mount.get("subPathExpr").invalid(errors, "subPathExpr and subPath are mutually exclusive");
             }
             volume::descending(&expression, errors);
         }
-        if let Some(propagation) = mount.opt("mountPropagation") {
+        if mount.has("mountPropagation") {
+            let propagation = of_all("mountPropagation");
             propagation.one_of(errors, &["Bidirectional", "HostToContainer", "None"]);
             let privileged = container.get("securityContext").get("privileged").is_true();
             if propagation.text() == "Bidirectional" && !privileged {
@@ -394,8 +546,30 @@ fn mounts(container: &At<'_>, volumes: &Volumes<'_>, errors: &mut Errors) {
                 propagation.forbidden(errors, detail);
             }
         }
+        if mount.has("recursiveReadOnly") {
+            read_only_throughout(&mount, &of_all("recursiveReadOnly"), errors);
+        }
     }
     block_devices(container, volumes, errors);
+}
+
+/// A mount below which nothing can be written either (KEP-3857).
+fn read_only_throughout(mount: &At<'_>, mode: &At<'_>, errors: &mut Errors) {
+    match mode.text() {
+        "Disabled" => {}
+        "Enabled" | "IfPossible" => {
+            if !mount.get("readOnly").is_true() {
+                mode.forbidden(errors, "may only be specified when readOnly is true");
+            }
+            if !matches!(mount.get("mountPropagation").text(), "" | "None") {
+                mode.forbidden(
+                    errors,
+                    "may only be specified when mountPropagation is None or not specified",
+                );
+            }
+        }
+        _ => mode.one_of(errors, &["Disabled", "Enabled", "IfPossible"]),
+    }
 }
 
 /// Volumes that a container sees as devices: claims alone, and none that it mounts, too.

@@ -2,9 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{At, container, dns_label, dns_subdomain, resources, scheduling, security, volume};
+use super::{
+    At, annotations, container, dns_label, dns_subdomain, pod_os, resources, scheduling, security, volume,
+};
 use crate::field::{Error, Errors};
 use crate::meta::{self, items};
 use crate::names;
@@ -14,8 +16,7 @@ pub(crate) fn create(pod: &Value) -> Errors {
     let root = At::root(pod);
     let spec = root.get("spec");
     let mut errors = Vec::new();
-    pod_spec(&spec, &mut errors);
-    only_of_pods(&spec, &mut errors);
+    whole(&root, &mut errors);
     if spec.get("ephemeralContainers").len() > 0 {
         spec.get("ephemeralContainers").forbidden(&mut errors, "cannot be set on create");
     }
@@ -23,8 +24,34 @@ pub(crate) fn create(pod: &Value) -> Errors {
         spec.get("nodeName")
             .forbidden(&mut errors, "cannot be set until all schedulingGates have been cleared");
     }
+    annotations::agree(pod, &spec, &mut errors);
     errors
 }
+
+/// The metadata and spec of a pod.
+pub(super) fn whole(root: &At<'_>, errors: &mut Errors) {
+    let spec = root.get("spec");
+    annotations::of_pod(&root.get("metadata").get("annotations"), &spec, errors);
+    pod_spec(&spec, errors);
+    only_of_pods(&spec, errors);
+    let containers = spec.get("containers");
+    for container in containers.items().chain(spec.get("initContainers").items()) {
+        container::trimmed_image(&container, errors);
+    }
+    let ports = containers.items().enumerate().flat_map(|(i, c)| {
+        meta::items(c.value(), &["ports"]).iter().enumerate().map(move |(j, port)| (i, j, port))
+    });
+    if spec.get("hostNetwork").is_true() {
+        for (i, j, port) in ports.filter(|(_, _, port)| port["hostPort"].is_null()) {
+            let path = containers.path().index(i).child("ports").index(j).child("hostPort");
+            if port["containerPort"].as_i64().is_some_and(|inside| inside != 0) {
+                errors.push(Error::invalid(&path, 0, HOST_PORT));
+            }
+        }
+    }
+}
+
+const HOST_PORT: &str = "must match `containerPort` when `hostNetwork` is true";
 
 /// The rules that pods have and templates have not.
 fn only_of_pods(spec: &At<'_>, errors: &mut Errors) {
@@ -46,6 +73,7 @@ pub(crate) fn template(at: &At<'_>, errors: &mut Errors) {
     at.with("labels", &metadata["labels"]).labels(errors);
     meta::validate_annotations(&metadata["annotations"], &at.path().child("annotations"), errors);
     let spec = at.get("spec");
+    annotations::of_pod(&at.with("annotations", &metadata["annotations"]), &spec, errors);
     pod_spec(&spec, errors);
     if spec.get("ephemeralContainers").len() > 0 {
         spec.get("ephemeralContainers").forbidden(errors, "ephemeral containers not allowed in pod template");
@@ -54,13 +82,17 @@ pub(crate) fn template(at: &At<'_>, errors: &mut Errors) {
 
 /// A pod spec.
 pub(crate) fn pod_spec(spec: &At<'_>, errors: &mut Errors) {
-    let grace = spec.get("terminationGracePeriodSeconds").number();
     let all_volumes = spec.get("volumes");
     let volumes = volume::volumes(&all_volumes, errors);
+    resource_claims(&spec.get("resourceClaims"), errors);
+    let pod = container::Pod { spec: *spec, volumes: &volumes };
     let containers = spec.get("containers");
-    let names_taken = container::containers(&containers, &volumes, grace, errors);
-    container::init_containers(&spec.get("initContainers"), &names_taken, &volumes, grace, errors);
-    container::ephemeral_containers(&spec.get("ephemeralContainers"), spec, &volumes, errors);
+    let names_taken = container::containers(&containers, &pod, errors);
+    container::init_containers(&spec.get("initContainers"), &names_taken, &pod, errors);
+    container::ephemeral_containers(&spec.get("ephemeralContainers"), &pod, errors);
+    if let Some(own) = spec.opt("resources") {
+        resources::of_pod(&own, spec, errors);
+    }
     spec.get("restartPolicy").needed_of(errors, &["Always", "OnFailure", "Never"]);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     spec.get("dnsPolicy").needed_of(errors, &policies);
@@ -77,9 +109,15 @@ pub(crate) fn pod_spec(spec: &At<'_>, errors: &mut Errors) {
         let kind = gate.get("conditionType");
         kind.all_invalid(errors, names::label_key(kind.text()));
     }
+    let mut gates = HashSet::new();
     for gate in spec.get("schedulingGates").items() {
-        let name = gate.get("name");
-        name.all_invalid(errors, names::label_key(name.text()));
+        let name = gate.value()["name"].as_str().unwrap_or_default();
+        for detail in names::label_key(name) {
+            errors.push(Error::invalid(&gate.path(), name, detail));
+        }
+        if !gates.insert(name.to_owned()) {
+            errors.push(Error::duplicate(&gate.path(), name));
+        }
     }
     scheduling::spread(&spec.get("topologySpreadConstraints"), errors);
     spec.get("serviceAccountName").rule(errors, dns_subdomain);
@@ -87,6 +125,10 @@ pub(crate) fn pod_spec(spec: &At<'_>, errors: &mut Errors) {
     spec.get("activeDeadlineSeconds").within(errors, 1, i32::MAX.into());
     spec.get("hostname").rule(errors, dns_label);
     spec.get("subdomain").rule(errors, dns_label);
+    if let Some(name) = spec.opt("hostnameOverride") {
+        hostname_override(&name, spec, errors);
+    }
+    host_users(spec, errors);
     scheduling::tolerations(&spec.get("tolerations"), errors);
     host_aliases(&spec.get("hostAliases"), errors);
     spec.get("priorityClassName").rule(errors, dns_subdomain);
@@ -94,12 +136,65 @@ pub(crate) fn pod_spec(spec: &At<'_>, errors: &mut Errors) {
     if let Some(policy) = spec.opt("preemptionPolicy") {
         policy.needed_of(errors, &["PreemptLowerPriority", "Never"]);
     }
-    if let Some(os) = spec.opt("os") {
-        os.get("name").needed_of(errors, &["linux", "windows"]);
-    }
     resources::amounts(&spec.get("overhead"), errors);
-    if let Some(pod_resources) = spec.opt("resources") {
-        resources::requirements(&pod_resources, errors);
+    pod_os::of_pod(spec, errors);
+}
+
+/// A name that the kernel takes, and no second opinion of it (KEP-4762).
+fn hostname_override(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
+    if at.text().len() > MAX_HOSTNAME {
+        errors.push(Error::too_long(&at.path(), MAX_HOSTNAME));
+    }
+    at.all_invalid(errors, dns_subdomain(at.text()));
+    for flag in ["setHostnameAsFQDN", "hostNetwork"] {
+        if spec.get(flag).is_true() {
+            at.forbidden(errors, format!("may not be specified when `spec.{flag}` is true"));
+        }
+    }
+}
+
+/// What fits in `utsname.nodename`.
+const MAX_HOSTNAME: usize = 64;
+
+/// A pod with users of its own shares no namespace with the host (KEP-127).
+fn host_users(spec: &At<'_>, errors: &mut Errors) {
+    if spec.get("hostUsers").value() != false {
+        return;
+    }
+    for (flag, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec.get(flag).is_true() {
+            let why = "when `pod.Spec.HostUsers` is false";
+            errors.push(Error::forbidden(&spec.path().child(shown), why));
+        }
+    }
+}
+
+/// The claims to devices of a pod.
+fn resource_claims(at: &At<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for claim in at.items() {
+        let name = claim.get("name");
+        if name.needed(errors).is_some() {
+            if seen.insert(name.text().to_owned()) {
+                name.all_invalid(errors, dns_label(name.text()));
+            } else {
+                name.duplicate(errors);
+            }
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"];
+        match sources.iter().filter(|source| claim.has(source)).count() {
+            0 => {
+                claim.invalid(errors, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`")
+            }
+            1 => {}
+            _ => claim.invalid(
+                errors,
+                "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified",
+            ),
+        }
+        for source in sources.iter().filter_map(|source| claim.opt(source)) {
+            source.all_invalid(errors, dns_subdomain(source.text()));
+        }
     }
 }
 
@@ -107,8 +202,8 @@ fn host_network(containers: &At<'_>, errors: &mut Errors) {
     for container in containers.items() {
         for port in container.get("ports").items() {
             let (inside, outside) = (port.get("containerPort"), port.get("hostPort"));
-            if outside.number().is_some() && outside.number() != inside.number() {
-                inside.invalid(errors, "must match `hostPort` when `hostNetwork` is true");
+            if outside.number().is_some_and(|n| n != 0) && outside.number() != inside.number() {
+                outside.invalid(errors, HOST_PORT);
             }
         }
     }
@@ -176,8 +271,8 @@ pub(crate) fn update(new: &Value, old: &Value) -> Errors {
     let root = At::root(new);
     let spec = root.get("spec");
     let mut errors = Vec::new();
-    pod_spec(&spec, &mut errors);
-    only_of_pods(&spec, &mut errors);
+    whole(&root, &mut errors);
+    annotations::update(&root.get("metadata").get("annotations"), old, &mut errors);
     for list in ["containers", "initContainers"] {
         let containers = spec.get(list);
         if containers.len() != items(&old["spec"], &[list]).len() {
@@ -190,10 +285,14 @@ pub(crate) fn update(new: &Value, old: &Value) -> Errors {
     for gate in spec.get("schedulingGates").items() {
         if !gated.contains(gate.value()) {
             let detail = "only deletion is allowed, but found new scheduling gate";
-            gate.forbidden(&mut errors, format!("{detail} '{}'", gate.get("name").text()));
+            let name = gate.get("name");
+            name.forbidden(&mut errors, format!("{detail} '{}'", name.text()));
         }
     }
     tolerations_only_added(&spec, &old["spec"], &mut errors);
+    if !gated.is_empty() {
+        only_narrows(&spec, &old["spec"], &mut errors);
+    }
     let munged = munged_spec(spec.value(), &old["spec"], !gated.is_empty());
     if munged != old["spec"] {
         let changed = changed_fields(&munged, &old["spec"]).join(", ");
@@ -220,8 +319,9 @@ fn munged_spec(new: &Value, old: &Value, gated: bool) -> Value {
         put_back.push("terminationGracePeriodSeconds");
     }
     // Before it is scheduled, a gated pod may be narrowed down to fewer nodes.
-    if gated && narrows_selector(new, old) {
+    if gated {
         put_back.push("nodeSelector");
+        munge_node_affinity(map, old);
     }
     for field in put_back {
         match old.get(field) {
@@ -232,9 +332,60 @@ fn munged_spec(new: &Value, old: &Value, gated: bool) -> Value {
     munged
 }
 
-fn narrows_selector(new: &Value, old: &Value) -> bool {
-    let old = old["nodeSelector"].as_object();
-    old.into_iter().flatten().all(|(k, v)| new["nodeSelector"].get(k) == Some(v))
+fn munge_node_affinity(map: &mut Map<String, Value>, old: &Value) {
+    let before = old["affinity"].get("nodeAffinity");
+    if map.get("affinity").and_then(|affinity| affinity.get("nodeAffinity")) == before {
+        return;
+    }
+    let affinity = meta::child_mut(map, "affinity");
+    match before {
+        Some(before) => drop(affinity.insert("nodeAffinity".to_owned(), before.clone())),
+        None => drop(affinity.remove("nodeAffinity")),
+    }
+    if affinity.is_empty() && old.get("affinity").is_none() {
+        map.remove("affinity");
+    }
+}
+
+/// What a gated pod asks of nodes may become more, never other (KEP-3838).
+fn only_narrows(spec: &At<'_>, old: &Value, errors: &mut Errors) {
+    let selector = spec.get("nodeSelector");
+    let mut before = old["nodeSelector"].as_object().into_iter().flatten();
+    if before.any(|(key, value)| selector.value().get(key) != Some(value)) {
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        selector.invalid(errors, detail);
+    }
+    let terms = |affinity: &Value| {
+        affinity.pointer("/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms").cloned()
+    };
+    let (new_affinity, old_affinity) = (spec.get("affinity"), &old["affinity"]["nodeAffinity"]);
+    let new_affinity = new_affinity.get("nodeAffinity");
+    let Some(Value::Array(before)) = terms(old_affinity).filter(|_| new_affinity.value() != old_affinity)
+    else {
+        return;
+    };
+    let after = terms(new_affinity.value()).unwrap_or_default();
+    let after = after.as_array().map(Vec::as_slice).unwrap_or_default();
+    let at = new_affinity.get("requiredDuringSchedulingIgnoredDuringExecution");
+    let at = at.get("nodeSelectorTerms");
+    if after.len() != before.len() {
+        return at.invalid(errors, "no additions/deletions to non-empty NodeSelectorTerms list are allowed");
+    }
+    let wider = |old: &Value, new: &Value| {
+        ["matchExpressions", "matchFields"].iter().any(|list| {
+            let (old, new) = (items(old, &[list]), items(new, &[list]));
+            // A term that asks nothing matches no node, so anything would widen it.
+            new.len() < old.len() || old != &new[..old.len()]
+        })
+    };
+    let empty = |term: &Value| {
+        items(term, &["matchExpressions"]).is_empty() && items(term, &["matchFields"]).is_empty()
+    };
+    for (term, old) in at.items().zip(&before) {
+        if (empty(old) && !empty(term.value())) || wider(old, term.value()) {
+            term.invalid(errors, "only additions are allowed (no mutations or deletions)");
+        }
+    }
 }
 
 /// The fields of two specs that differ, for the message.
@@ -277,21 +428,50 @@ pub(crate) fn update_status(new: &Value, old: &Value) -> Errors {
     let root = At::root(new);
     let status = root.get("status");
     let mut errors = Vec::new();
-    for condition in status.get("conditions").items() {
-        let kind = condition.get("type");
-        kind.all_invalid(&mut errors, names::label_key(kind.text()));
+    annotations::update(&root.get("metadata").get("annotations"), old, &mut errors);
+    for (i, condition) in items(status.value(), &["conditions"]).iter().enumerate() {
+        let kind = condition["type"].as_str().unwrap_or_default();
+        // Upstream tells of them as though they were metadata.
+        let path = root.get("metadata").path().child("conditions").index(i).child("Type");
+        names::label_key(kind)
+            .into_iter()
+            .for_each(|detail| errors.push(Error::invalid(&path, kind, detail)));
     }
     status.get("nominatedNodeName").rule(&mut errors, dns_subdomain);
-    let policy = old["spec"]["restartPolicy"].as_str().unwrap_or_default();
-    for list in ["containerStatuses", "initContainerStatuses"] {
-        stays_ended(&status.get(list), items(&old["status"], &[list]), policy, &mut errors);
+    status.get("qosClass").unchanged(&mut errors, &old["status"]["qosClass"]);
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        stays_ended(&status.get(list), old, list, &mut errors);
     }
-    pod_ips(&status.get("podIPs"), &mut errors);
+    claim_statuses(&status.get("resourceClaimStatuses"), &new["spec"], &mut errors);
+    addresses(&status.get("podIPs"), &mut errors);
+    let host = status.get("hostIPs");
+    if let Some(first) = host.items().next().filter(|first| first.value()["ip"] != status.value()["hostIP"]) {
+        first.get("ip").invalid(&mut errors, "must be equal to `hostIP`");
+    }
+    addresses(&host, &mut errors);
     errors
 }
 
+fn claim_statuses(at: &At<'_>, spec: &Value, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for status in at.items() {
+        let name = status.get("name");
+        if !items(spec, &["resourceClaims"]).iter().any(|claim| claim["name"] == *name.value()) {
+            name.invalid(errors, "must match the name of an entry in `spec.resourceClaims`");
+        }
+        if !seen.insert(name.text().to_owned()) {
+            name.duplicate(errors);
+        }
+        if let Some(claim) = status.opt("resourceClaimName") {
+            for detail in dns_subdomain(claim.text()) {
+                errors.push(Error::invalid(&name.path(), claim.text(), detail));
+            }
+        }
+    }
+}
+
 /// At most one address of either family.
-fn pod_ips(list: &At<'_>, errors: &mut Errors) {
+fn addresses(list: &At<'_>, errors: &mut Errors) {
     let addresses: Vec<(At<'_>, Option<std::net::IpAddr>)> = list
         .items()
         .map(|entry| (entry, entry.value()["ip"].as_str().and_then(|ip| ip.parse().ok())))
@@ -317,24 +497,32 @@ fn pod_ips(list: &At<'_>, errors: &mut Errors) {
 }
 
 /// A container that ended and is not restarted stays ended.
-fn stays_ended(at: &At<'_>, old: &[Value], policy: &str, errors: &mut Errors) {
-    if policy == "Always" {
-        return;
-    }
+fn stays_ended(at: &At<'_>, old: &Value, list: &str, errors: &mut Errors) {
+    let spec = &old["spec"];
+    let of_pod = spec["restartPolicy"].as_str().unwrap_or_default();
     let new: HashMap<&str, &Value> =
         at.items().map(|s| (s.value()["name"].as_str().unwrap_or_default(), s.value())).collect();
-    for (i, status) in old.iter().enumerate() {
+    for (i, status) in items(&old["status"], &[list]).iter().enumerate() {
         let ended = &status["state"]["terminated"];
         let failed = ended["exitCode"].as_i64().unwrap_or(0) != 0;
-        if ended.is_null() || (failed && policy == "OnFailure") {
+        let name = status["name"].as_str().unwrap_or_default();
+        // A kubelet never starts an ephemeral container again.
+        let policy = if list == "ephemeralContainerStatuses" { "Never" } else { of_pod };
+        if ended.is_null() || policy == "Always" || (failed && policy == "OnFailure") || decides(spec, name) {
             continue;
         }
-        let now = new.get(status["name"].as_str().unwrap_or_default());
+        let now = new.get(name);
         if now.is_some_and(|s| s["state"]["terminated"].is_null()) {
             let path = at.path().index(i).child("state");
             errors.push(Error::forbidden(&path, "may not be transitioned to non-terminated state"));
         }
     }
+}
+
+/// Whether a container has a restart policy of its own, as sidecars have.
+fn decides(spec: &Value, name: &str) -> bool {
+    let all = ["containers", "initContainers"].into_iter().flat_map(|list| items(spec, &[list]));
+    all.filter(|c| c["name"] == name).any(|c| !c["restartPolicy"].is_null())
 }
 
 /// `pods/ephemeralcontainers`: containers are added, never changed or taken away.
@@ -343,11 +531,11 @@ pub(crate) fn update_ephemeral_containers(new: &Value, old: &Value) -> Errors {
     let spec = root.get("spec");
     let at = spec.get("ephemeralContainers");
     let mut errors = Vec::new();
-    let volumes: HashMap<&str, &Value> = items(spec.value(), &["volumes"])
-        .iter()
-        .map(|v| (v["name"].as_str().unwrap_or_default(), v))
-        .collect();
-    container::ephemeral_containers(&at, &spec, &volumes, &mut errors);
+    if meta::annotation(old, MIRROR).is_some() {
+        let why = "static pods do not support ephemeral containers";
+        return vec![Error::forbidden(&crate::field::Path::root(), why)];
+    }
+    whole(&root, &mut errors);
     for old in items(&old["spec"], &["ephemeralContainers"]) {
         let name = &old["name"];
         match at.items().find(|c| &c.value()["name"] == name) {
@@ -365,14 +553,9 @@ pub(crate) fn update_ephemeral_containers(new: &Value, old: &Value) -> Errors {
     errors
 }
 
-/// `pods/resize`: requests and limits may change, the class may not.
-pub(crate) fn update_resize(new: &Value, old: &Value) -> Errors {
-    let root = At::root(new);
-    let spec = root.get("spec");
-    let mut errors = Vec::new();
-    pod_spec(&spec, &mut errors);
-    if crate::defaults::qos(&new["spec"]) != crate::defaults::qos(&old["spec"]) {
-        spec.invalid(&mut errors, "Pod QOS Class may not change as a result of resizing");
-    }
-    errors
-}
+/// Names the pod that a kubelet shows for one of its own.
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

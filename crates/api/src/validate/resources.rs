@@ -1,9 +1,15 @@
 //! Requests and limits.
 
-use super::{At, NEGATIVE};
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{At, NEGATIVE, dns_label};
 use crate::field::{Error, Errors};
+use crate::meta::items;
 use crate::names;
 use crate::quantity::Quantity;
+use crate::quota::{self, Needs};
 
 const HUGE_PAGES: &str = "hugepages-";
 
@@ -80,9 +86,96 @@ pub(super) fn amount(name: &str, at: &At<'_>, errors: &mut Errors) -> Option<Qua
     Some(quantity)
 }
 
-/// A `ResourceRequirements`.
-pub(super) fn requirements(at: &At<'_>, errors: &mut Errors) {
+/// What a container asks for; `claims` are its pod's.
+pub(super) fn of_container(at: &At<'_>, claims: &At<'_>, errors: &mut Errors) {
+    requirements(at, container_resource, errors);
+    claim_names(&at.get("claims"), claims, errors);
+}
+
+/// What a pod as a whole asks for (KEP-2837): no less than its containers together, and none of them is held to more.
+pub(super) fn of_pod(at: &At<'_>, pod: &At<'_>, errors: &mut Errors) {
+    if let Some(claims) = at.opt("claims") {
+        claims.forbidden(errors, "claims cannot be set for Resources at pod-level");
+    }
+    requirements(at, pod_resource, errors);
+    let requests = at.get("requests");
+    for (name, together) in Needs::of_containers(pod.value()).requests {
+        let own = requests.value().get(&name).and_then(Value::as_str);
+        let amount = own.and_then(|text| Quantity::parse(text).ok());
+        if amount.is_none_or(|amount| together > amount) {
+            let detail =
+                format!("must be greater than or equal to aggregate container requests of {together}");
+            errors.push(Error::invalid(&requests.path().key(&name), own.unwrap_or("0"), detail));
+        }
+    }
+    let limits = quota::amounts(&at.value()["limits"]);
+    for (i, container) in items(pod.value(), &["containers"]).iter().enumerate() {
+        for (name, limit) in quota::amounts(&container["resources"]["limits"]) {
+            if let Some(most) = limits.get(&name).filter(|most| limit > **most) {
+                let path = at.path().child("containers").index(i).key(&name).child("limits");
+                let detail = format!("must be less than or equal to pod limits of {most}");
+                errors.push(Error::invalid(&path, limit.to_string(), detail));
+            }
+        }
+    }
+}
+
+fn pod_resource(name: &str, at: &At<'_>, errors: &mut Errors) {
+    if !matches!(name, "cpu" | "memory") && !name.starts_with(HUGE_PAGES) {
+        errors.push(Error::not_supported(&at.path(), name, &["cpu", HUGE_PAGES, "memory"]));
+    }
+}
+
+/// The claims to devices that a container uses: each once, or single requests of it once.
+fn claim_names(at: &At<'_>, claims: &At<'_>, errors: &mut Errors) {
+    let known: BTreeSet<&str> = claims.items().filter_map(|claim| claim.value()["name"].as_str()).collect();
+    let mut seen: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for claim in at.items() {
+        let text = |field: &str| claim.value()[field].as_str().unwrap_or_default();
+        let (name, request) = (text("name"), text("request"));
+        if name.is_empty() {
+            claim.required(errors, "");
+            continue;
+        }
+        claim.get("request").rule(errors, dns_label);
+        let whole = |pair: &(&str, &str)| pair.0 == name && (request.is_empty() || pair.1.is_empty());
+        if seen.iter().any(whole) || seen.contains(&(name, request)) {
+            let slash = if request.is_empty() || seen.contains(&(name, "")) { "" } else { "/" };
+            let shown = if slash.is_empty() { name.to_owned() } else { format!("{name}/{request}") };
+            errors.push(Error::duplicate(&claim.path(), shown));
+        }
+        seen.insert((name, request));
+        if !known.contains(name) {
+            let mut unknown = Error::not_found(&claim.path(), name);
+            let known: Vec<&str> = known.iter().copied().collect();
+            let which = if known.is_empty() {
+                " which is empty".to_owned()
+            } else {
+                format!(": {}", known.join(", "))
+            };
+            unknown.detail = format!("must be one of the names in pod.spec.resourceClaims{which}");
+            errors.push(unknown);
+        }
+    }
+}
+
+/// Whether an amount is so many whole pages.
+fn whole_pages(name: &str, amount: Quantity) -> bool {
+    let page = name.strip_prefix(HUGE_PAGES).and_then(|size| Quantity::parse(size).ok());
+    let size = page.filter(|size| size.is_whole()).map_or(0, Quantity::value);
+    size > 0 && amount.value() % size == 0
+}
+
+/// A `ResourceRequirements`, whose resources follow a rule.
+fn requirements(at: &At<'_>, named: fn(&str, &At<'_>, &mut Errors), errors: &mut Errors) {
     let (limits, requests) = (at.get("limits"), at.get("requests"));
+    for (name, amount) in limits.entries().chain(requests.entries()) {
+        let Ok(pages) = Quantity::parse(amount.text()) else { continue };
+        if name.starts_with(HUGE_PAGES) && !whole_pages(name, pages) {
+            let detail = format!("{pages} is not positive integer multiple of {name}");
+            errors.push(Error::invalid(&amount.path(), pages.to_string(), detail));
+        }
+    }
     let mut huge = false;
     let mut computes = false;
     let mut note = |name: &str| {
@@ -91,12 +184,12 @@ pub(super) fn requirements(at: &At<'_>, errors: &mut Errors) {
     };
     for (name, limit) in limits.entries() {
         note(name);
-        container_resource(name, &limit, errors);
+        named(name, &limit, errors);
         amount(name, &limit, errors);
     }
     for (name, request) in requests.entries() {
         note(name);
-        container_resource(name, &request, errors);
+        named(name, &request, errors);
         let Some(wanted) = amount(name, &request, errors) else { continue };
         let limit = limits.value().get(name).and_then(|l| Quantity::parse(l.as_str()?).ok());
         let mut say =

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use super::{At, NOT_POSITIVE, dns_label, dns_subdomain, label_requirement, label_selector};
 use crate::field::{Error, Errors};
+use crate::meta::items;
 use crate::names;
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const UNSELECTED: &str = "must not be specified when labelSelector is not set";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
@@ -91,12 +93,53 @@ fn pod_term(at: &At<'_>, errors: &mut Errors) {
             errors.push(Error::invalid(&at.get("namespace").path(), namespace.text(), detail));
         }
     }
+    let selector = at.opt("labelSelector");
+    for keys in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let keys = at.get(keys);
+        if keys.len() > 0 && selector.is_none() {
+            keys.forbidden(errors, UNSELECTED);
+        } else {
+            keys.items().for_each(|key| key.all_invalid(errors, names::label_key(key.text())));
+        }
+    }
+    let matched = at.get("matchLabelKeys");
+    if let Some(selector) = &selector {
+        said_twice(at, &matched, selector, errors);
+    }
+    for (i, key) in matched.items().enumerate() {
+        if at.get("mismatchLabelKeys").items().any(|other| other.text() == key.value()) {
+            let path = at.path().child("matchLabelKeys").index(i);
+            errors.push(Error::invalid(
+                &path,
+                key.value().clone(),
+                "exists in both matchLabelKeys and mismatchLabelKeys",
+            ));
+        }
+    }
     let key = at.get("topologyKey");
     if key.text().is_empty() {
         key.required(errors, "can not be empty");
     }
     for wrong in names::label_key(key.text()) {
         errors.push(Error::invalid(&key.path(), key.text(), wrong));
+    }
+}
+
+/// Keys that a selector has of its own: the last mention of each is what the API server added for it.
+fn said_twice(at: &At<'_>, keys: &At<'_>, selector: &At<'_>, errors: &mut Errors) {
+    let mut seen: HashSet<&str> =
+        selector.value()["matchLabels"].as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+    for expression in items(selector.value(), &["matchExpressions"]) {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let place = items(keys.value(), &[]).iter().rposition(|k| k == key);
+        if let Some(place) = place.filter(|_| seen.contains(key)) {
+            errors.push(Error::invalid(
+                &at.path().index(place),
+                key,
+                "exists in both matchLabelKeys and labelSelector",
+            ));
+        }
+        seen.insert(key);
     }
 }
 
@@ -132,7 +175,7 @@ pub(super) fn tolerations(at: &At<'_>, errors: &mut Errors) {
             }
             "Exists" if !value.is_empty() => {
                 let detail = "value must be empty when `operator` is 'Exists'";
-                errors.push(Error::invalid(&operator.path(), toleration.value().clone(), detail));
+                errors.push(Error::invalid(&operator.path(), value, detail));
             }
             "Exists" => {}
             _ => operator.one_of(errors, &["Equal", "Exists"]),
@@ -191,7 +234,13 @@ pub(super) fn spread(at: &At<'_>, errors: &mut Errors) {
                 policy.one_of(errors, &["Honor", "Ignore"]);
             }
         }
-        if let Some(selector) = constraint.opt("labelSelector") {
+        let (keys, selector) = (constraint.get("matchLabelKeys"), constraint.opt("labelSelector"));
+        if keys.len() > 0 && selector.is_none() {
+            keys.forbidden(errors, UNSELECTED);
+        }
+        keys.items().for_each(|key| key.all_invalid(errors, names::label_key(key.text())));
+        if let Some(selector) = selector {
+            said_twice(&keys, &keys, &selector, errors);
             label_selector(&selector, errors);
         }
     }

@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 
-use super::{At, volume};
-use crate::field::Errors;
+use super::{At, pod_os, volume};
+use crate::field::{Error, Errors};
 
 const MAX_ID: i64 = i32::MAX as i64;
+/// A path's longest.
+const MAX_APP_ARMOR_PROFILE: usize = 4095;
 
 /// What pods and containers have in common.
 fn shared(at: &At<'_>, errors: &mut Errors) {
@@ -16,6 +18,9 @@ fn shared(at: &At<'_>, errors: &mut Errors) {
         if let Some(profile_at) = at.opt(profile) {
             local_profile(&profile_at, errors, profile);
         }
+    }
+    if let Some(options) = at.opt("windowsOptions") {
+        pod_os::options(&options, errors);
     }
 }
 
@@ -32,9 +37,21 @@ fn local_profile(at: &At<'_>, errors: &mut Errors, which: &str) {
         ("Localhost", false) => {
             profile.required(errors, &format!("must be set when {name} type is Localhost"))
         }
-        ("Localhost", true) => volume::descending(&profile, errors),
+        ("Localhost", true) if name == "seccomp" => volume::descending(&profile, errors),
+        ("Localhost", true) => app_armor_profile(&profile, errors),
         (_, true) => profile.invalid(errors, format!("can only be set when {name} type is Localhost")),
         (_, false) => {}
+    }
+}
+
+fn app_armor_profile(at: &At<'_>, errors: &mut Errors) {
+    if at.text().trim() != at.text() {
+        at.invalid(errors, "must not be padded with whitespace");
+    } else if at.text().is_empty() {
+        at.required(errors, "must be set when AppArmor type is Localhost");
+    }
+    if at.text().len() > MAX_APP_ARMOR_PROFILE {
+        errors.push(Error::too_long(&at.path(), MAX_APP_ARMOR_PROFILE));
     }
 }
 
@@ -55,6 +72,9 @@ pub(super) fn of_pod(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
     if let Some(policy) = at.opt("supplementalGroupsPolicy") {
         policy.one_of(errors, &["Merge", "Strict"]);
     }
+    if let Some(policy) = at.opt("seLinuxChangePolicy") {
+        policy.one_of(errors, &["MountOption", "Recursive"]);
+    }
     let mut seen = HashSet::new();
     for sysctl in at.get("sysctls").items() {
         let name = sysctl.get("name");
@@ -67,7 +87,24 @@ pub(super) fn of_pod(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
         } else if !seen.insert(name.text().to_owned()) {
             name.duplicate(errors);
         }
+        for (host, what) in [("hostNetwork", "net"), ("hostIPC", "ipc")] {
+            if spec.get(host).is_true() && sysctl_namespace(name.text()) == Some(what) {
+                name.invalid(errors, format!("may not be specified when '{host}' is true"));
+            }
+        }
     }
+}
+
+/// The namespace whose setting it is.
+fn sysctl_namespace(name: &str) -> Option<&'static str> {
+    // Whichever of the two comes first separates.
+    let slashed = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'/');
+    let dotted = if slashed { name.replace('/', ".") } else { name.to_owned() };
+    if dotted.starts_with("net.") {
+        return Some("net");
+    }
+    let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."];
+    (dotted == "kernel.sem" || ipc.iter().any(|prefix| dotted.starts_with(prefix))).then_some("ipc")
 }
 
 fn is_sysctl(name: &str) -> bool {
@@ -81,11 +118,14 @@ fn is_sysctl(name: &str) -> bool {
         })
 }
 
-/// The security context of a container.
-pub(super) fn of_container(at: &At<'_>, errors: &mut Errors) {
+/// The security context of a container; `spec` is its pod's.
+pub(super) fn of_container(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
     shared(at, errors);
     if let Some(mount) = at.opt("procMount") {
         mount.one_of(errors, &["Default", "Unmasked"]);
+        if mount.text() == "Unmasked" && spec.get("hostUsers").value() != false {
+            mount.invalid(errors, "`hostUsers` must be false to use `Unmasked`");
+        }
     }
     let escalation = at.get("allowPrivilegeEscalation");
     if escalation.value() == false {
