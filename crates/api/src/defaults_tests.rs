@@ -238,9 +238,11 @@ fn the_rest_is_filled_in() {
             "",
             "v1",
             "Service",
-            json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"}}),
+            json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"},
+                "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}}),
             json!({"spec": {"externalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true,
-                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}}}),
+                "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}},
+                "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4", "ipMode": "VIP"}]}}}),
         ),
         (
             "",

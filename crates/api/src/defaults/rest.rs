@@ -39,6 +39,12 @@ pub fn service(_version: &str, service: &mut Value) {
     }
     if balanced {
         fill(spec, &[("allocateLoadBalancerNodePorts", Bool(true))]);
+        let ingress = service.pointer_mut("/status/loadBalancer/ingress").and_then(Value::as_array_mut);
+        for at in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
+            if at.get("ip").is_some_and(|ip| *ip != "") {
+                fill(at, &[("ipMode", Text("VIP"))]);
+            }
+        }
     }
 }
 

@@ -374,6 +374,9 @@ fn part_rules(kind: &str, part: &str) -> Option<Change> {
         ("Deployment" | "ReplicaSet" | "ReplicationController" | "StatefulSet", "status") => {
             workload::counts_status
         }
+        ("DaemonSet" | "Job" | "PodDisruptionBudget", "status") => workload::numbers_status,
+        ("Service", "status") => service::service_status,
+        ("Ingress", "status") => service::ingress_status,
         _ => return None,
     })
 }

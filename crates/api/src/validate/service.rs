@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use serde_json::{Value, json};
 
 use super::{At, PROTOCOLS, dns_label, dns_subdomain};
-use crate::field::{Error, Errors};
+use crate::field::{Error, Errors, Path};
 use crate::meta::items;
 use crate::names;
 
 /// The longest that a client sticks to an endpoint.
 const MAX_AFFINITY_SECONDS: i64 = 86_400;
-const KUBELET_PORT: i64 = 10_250;
 
 pub(crate) fn service(object: &Value) -> Errors {
     let root = At::root(object);
@@ -36,6 +35,7 @@ pub(crate) fn service(object: &Value) -> Errors {
     }
     kind.needed_of(&mut errors, &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]);
     traffic(&spec, &mut errors);
+    ranges(&root, &mut errors);
     errors
 }
 
@@ -43,19 +43,9 @@ fn by_type(spec: &At<'_>, headless: bool, errors: &mut Errors) {
     let kind = spec.get("type").text();
     let first = || spec.path().child("clusterIPs").index(0);
     match kind {
-        "LoadBalancer" => {
-            for port in spec.get("ports").items() {
-                let number = port.get("port");
-                if number.number() == Some(KUBELET_PORT) {
-                    let detail =
-                        format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
-                    errors.push(Error::invalid(&port.path(), KUBELET_PORT, detail));
-                }
-            }
-            if headless {
-                let detail = "may not be set to 'None' for LoadBalancer services";
-                errors.push(Error::invalid(&first(), "None", detail));
-            }
+        "LoadBalancer" if headless => {
+            let detail = "may not be set to 'None' for LoadBalancer services";
+            errors.push(Error::invalid(&first(), "None", detail));
         }
         "NodePort" if headless => {
             errors.push(Error::invalid(&first(), "None", "may not be set to 'None' for NodePort services"));
@@ -217,28 +207,65 @@ fn traffic(spec: &At<'_>, errors: &mut Errors) {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         health.invalid(errors, detail);
     }
-    let ranges = spec.get("loadBalancerSourceRanges");
     if kind != "LoadBalancer" {
-        for field in ["loadBalancerSourceRanges", "allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
             if let Some(set) = spec.opt(field) {
-                set.forbidden(errors, "may only be used when `type` is 'LoadBalancer'");
+                set.forbidden(errors, BALANCED);
             }
         }
+    } else if let Some(class) = spec.opt("loadBalancerClass") {
+        class.all_invalid(errors, names::label_key(class.text()));
     }
-    for range in ranges.items() {
-        cidr(&range, errors);
+    if let Some(distribution) = spec.opt("trafficDistribution") {
+        distribution.one_of(errors, &["PreferClose", "PreferSameNode", "PreferSameZone"]);
+    }
+}
+
+const BALANCED: &str = "may only be used when `type` is 'LoadBalancer'";
+/// What said `loadBalancerSourceRanges` before the field did.
+const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+/// Who may reach a load balancer, from the field or else from the annotation.
+fn ranges(root: &At<'_>, errors: &mut Errors) {
+    let spec = root.get("spec");
+    let listed = spec.get("loadBalancerSourceRanges");
+    let listed = listed.called("LoadBalancerSourceRanges");
+    let (metadata, balanced) = (root.get("metadata"), spec.get("type").text() == "LoadBalancer");
+    let mut judge = |path: &Path, text: &str| {
+        if !is_cidr(text) {
+            errors.push(Error::invalid(path, text, NO_CIDR));
+        }
+    };
+    if listed.len() > 0 {
+        listed.items().for_each(|range| judge(&range.path(), range.text().trim()));
+        if !balanced {
+            listed.forbidden(errors, BALANCED);
+        }
+    } else if let Some(said) = metadata.value()["annotations"][RANGES].as_str() {
+        let path = metadata.path().child("annotations").key(RANGES);
+        if !said.trim().is_empty() {
+            said.split(',').for_each(|range| judge(&path, range.trim()));
+        }
+        if !balanced {
+            errors.push(Error::forbidden(&path, BALANCED));
+        }
     }
 }
 
 /// An address range.
 pub(super) fn cidr(at: &At<'_>, errors: &mut Errors) {
-    let good = at.text().split_once('/').is_some_and(|(ip, bits)| {
+    if !is_cidr(at.text()) {
+        at.invalid(errors, NO_CIDR);
+    }
+}
+
+const NO_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+fn is_cidr(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(ip, bits)| {
         let max = if ip.contains(':') { 128 } else { 32 };
         ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|b| b <= max)
-    });
-    if !good {
-        at.invalid(errors, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
-    }
+    })
 }
 
 /// A Service keeps its primary address, unless it becomes or was an external name.
@@ -246,20 +273,102 @@ pub(crate) fn service_update(new: &Value, old: &Value) -> Errors {
     let mut errors = service(new);
     let root = At::root(new);
     let spec = root.get("spec");
-    let external = |o: &Value| o["spec"]["type"] == "ExternalName";
-    if external(new) || external(old) {
-        return errors;
+    let kind = |o: &Value, kind: &str| o["spec"]["type"] == kind;
+    let class = spec.get("loadBalancerClass");
+    let balanced = kind(new, "LoadBalancer") && kind(old, "LoadBalancer");
+    if balanced && *class.value() != old["spec"]["loadBalancerClass"] {
+        class.invalid(&mut errors, UNCHANGING);
     }
-    let primary = |o: &Value| items(&o["spec"], &["clusterIPs"]).first().cloned();
-    let all = spec.get("clusterIPs");
-    if let Some(was) = primary(old)
-        && primary(new).as_ref() != Some(&was)
-    {
-        let path = if all.len() == 0 { all.path() } else { all.path().index(0) };
-        let detail = "may not change once set";
-        errors.push(Error::invalid(&path, all.value().clone(), detail));
+    let checked = |o: &Value| kind(o, "LoadBalancer") && o["spec"]["externalTrafficPolicy"] == "Local";
+    let health = spec.get("healthCheckNodePort");
+    if checked(new) && checked(old) && *health.value() != old["spec"]["healthCheckNodePort"] {
+        health.forbidden(&mut errors, "field is immutable");
+    }
+    if !kind(new, "ExternalName") && !kind(old, "ExternalName") {
+        families_stay(&spec, &old["spec"], &mut errors);
     }
     errors
+}
+
+const UNCHANGING: &str = "may not change once set";
+
+/// Of addresses and of families a second may come and go; the first stays, and no second becomes another.
+fn families_stay(spec: &At<'_>, old: &Value, errors: &mut Errors) {
+    let headless = |spec: &Value| items(spec, &["clusterIPs"]) == [json!("None")];
+    let (now_headless, was_headless) = (headless(spec.value()), headless(old));
+    for (field, primary) in [("clusterIPs", "primary clusterIP"), ("ipFamilies", "primary ipFamily")] {
+        let (all, was) = (spec.get(field), items(old, &[field]));
+        let is = items(all.value(), &[]);
+        if (now_headless && was_headless) || (field == "ipFamilies" && now_headless != was_headless) {
+            continue;
+        }
+        let mut changed =
+            |at: usize| errors.push(Error::invalid(&all.path().index(at), all.value().clone(), UNCHANGING));
+        if is.len() == was.len() {
+            for at in (0..is.len()).filter(|at| is[*at] != was[*at]) {
+                changed(if field == "ipFamilies" { 0 } else { at });
+            }
+        } else if let (Some(first), Some(before)) = (is.first(), was.first())
+            && first != before
+        {
+            changed(0);
+        }
+        if is.len() < was.len() {
+            if is.is_empty() {
+                let detail = format!("{primary} can not be unset");
+                errors.push(Error::invalid(&all.path().index(0), all.value().clone(), detail));
+            }
+            let policy = spec.get("ipFamilyPolicy");
+            if is.len() == 1 && policy.text() != "SingleStack" {
+                let what = if field == "clusterIPs" { "clusterIP" } else { "ipFamily" };
+                let detail = format!("must be set to 'SingleStack' when releasing the secondary {what}");
+                policy.invalid(errors, detail);
+            }
+        }
+    }
+}
+
+/// The addresses that a load balancer got.
+pub(crate) fn service_status(new: &Value, _old: &Value) -> Errors {
+    let root = At::root(new);
+    let (status, mut errors) = (root.get("status"), Vec::new());
+    let balancer = status.get("loadBalancer");
+    let ingress = balancer.get("ingress");
+    if new["spec"]["type"] != "LoadBalancer" && ingress.len() > 0 {
+        ingress.forbidden(&mut errors, "may only be used when `spec.type` is 'LoadBalancer'");
+        return errors;
+    }
+    for at in ingress.items() {
+        ingress_point(&at, &mut errors);
+        let mode = at.get("ipMode");
+        match (at.get("ip").text(), at.has("ipMode")) {
+            ("", true) => mode.forbidden(&mut errors, "may not be specified when `ip` is not set"),
+            ("", false) => {}
+            (_, false) => mode.required(&mut errors, "must be specified when `ip` is set"),
+            (_, true) => mode.one_of(&mut errors, &["Proxy", "VIP"]),
+        }
+    }
+    errors
+}
+
+/// The addresses that an ingress got.
+pub(crate) fn ingress_status(new: &Value, _old: &Value) -> Errors {
+    let root = At::root(new);
+    let (status, mut errors) = (root.get("status"), Vec::new());
+    let balancer = status.get("loadBalancer");
+    balancer.get("ingress").items().for_each(|at| ingress_point(&at, &mut errors));
+    errors
+}
+
+fn ingress_point(at: &At<'_>, errors: &mut Errors) {
+    let (ip, host) = (at.get("ip"), at.get("hostname"));
+    if !ip.text().is_empty() {
+        ip.address(errors);
+    }
+    host.rule(errors, dns_subdomain);
+    if host.text().parse::<IpAddr>().is_ok() {
+        host.invalid(errors, "must be a DNS name, not an IP address");
+    }
 }
 
 /// An address that traffic can be sent to.

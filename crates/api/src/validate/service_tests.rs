@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::validate::tests::created;
+use crate::kind::{Action, Kinds};
+use crate::validate::tests::{created, updated};
 
 fn ingress(spec: &Value) -> Vec<String> {
     created("networking.k8s.io", "Ingress", &json!({"spec": spec}))
@@ -122,4 +123,105 @@ fn slices_of_endpoints_have_good_labels_and_hints() {
     for (told, begin) in told.iter().zip(begins) {
         assert!(told.starts_with(begin), "{told}");
     }
+}
+
+fn status_of(kind: (&str, &str), new: &Value, old: &Value) -> Vec<String> {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind(kind.0, "v1", kind.1).unwrap();
+    let Action::Update(update) = &row.subresource("status").unwrap().action else { panic!("an update") };
+    (update.validate)(new, old).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn what_balancers_say_of_their_addresses() {
+    let service = |kind: &str, ingress: Value| json!({"spec": {"type": kind}, "status": {"loadBalancer": {"ingress": ingress}}});
+    let told = |kind: &str, ingress: Value| status_of(("", "Service"), &service(kind, ingress), &Value::Null);
+    assert_eq!(
+        told("LoadBalancer", json!([{"ip": "1.2.3.4", "ipMode": "VIP"}, {"hostname": "a.example"}])),
+        [""; 0]
+    );
+    assert_eq!(
+        told(
+            "LoadBalancer",
+            json!([{"ip": "1.2.3", "ipMode": "Odd"}, {"ip": "::1"}, {"hostname": "1.2.3.4", "ipMode": "VIP"}])
+        ),
+        [
+            "status.loadBalancer.ingress[0].ip: Invalid value: \"1.2.3\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            "status.loadBalancer.ingress[0].ipMode: Unsupported value: \"Odd\": supported values: \"Proxy\", \"VIP\"",
+            "status.loadBalancer.ingress[1].ipMode: Required value: must be specified when `ip` is set",
+            "status.loadBalancer.ingress[2].hostname: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address",
+            "status.loadBalancer.ingress[2].ipMode: Forbidden: may not be specified when `ip` is not set",
+        ]
+    );
+    assert_eq!(
+        told("ClusterIP", json!([{"ip": "1.2.3.4"}])),
+        ["status.loadBalancer.ingress: Forbidden: may only be used when `spec.type` is 'LoadBalancer'"]
+    );
+    let ingress = json!({"status": {"loadBalancer": {"ingress": [{"ip": "x"}]}}});
+    assert_eq!(status_of(("networking.k8s.io", "Ingress"), &ingress, &Value::Null).len(), 1);
+}
+
+#[test]
+fn counts_of_what_runs_make_sense() {
+    let told = |group: &str, kind: &str, new: Value, old: Value| {
+        status_of((group, kind), &json!({"kind": kind, "status": new}), &json!({"status": old}))
+    };
+    assert_eq!(
+        told(
+            "apps",
+            "StatefulSet",
+            json!({"replicas": 2, "readyReplicas": 1, "availableReplicas": 2}),
+            json!({})
+        ),
+        ["status.availableReplicas: Invalid value: 2: cannot be greater than status.readyReplicas"]
+    );
+    assert_eq!(
+        told("apps", "Deployment", json!({"collisionCount": 1}), json!({"collisionCount": 2})),
+        ["status.collisionCount: Invalid value: 1: cannot be decremented"]
+    );
+    assert_eq!(
+        told("apps", "DaemonSet", json!({"numberReady": -1}), json!({"collisionCount": 1})),
+        [
+            "status.numberReady: Invalid value: -1: must be greater than or equal to 0",
+            "status.collisionCount: Invalid value: 0: cannot be decremented",
+        ]
+    );
+}
+
+#[test]
+fn a_second_family_comes_and_goes() {
+    let service = |ips: Value, families: Value, policy: &str| {
+        json!({"spec": {"type": "ClusterIP", "clusterIP": ips[0], "clusterIPs": ips, "ipFamilies": families,
+            "ipFamilyPolicy": policy, "ports": [{"port": 80}]}})
+    };
+    let one = service(json!(["10.0.0.1"]), json!(["IPv4"]), "SingleStack");
+    let two = service(json!(["10.0.0.1", "fd00::1"]), json!(["IPv4", "IPv6"]), "PreferDualStack");
+    assert_eq!(updated("", "Service", &one, &two), [""; 0]);
+    assert_eq!(updated("", "Service", &two, &one), [""; 0]);
+    let released = service(json!(["10.0.0.1"]), json!(["IPv4"]), "PreferDualStack");
+    assert_eq!(
+        updated("", "Service", &two, &released),
+        [
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary clusterIP",
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary ipFamily",
+        ]
+    );
+    let other = service(json!(["10.0.0.1", "fd00::2"]), json!(["IPv4", "IPv6"]), "PreferDualStack");
+    assert_eq!(
+        updated("", "Service", &two, &other),
+        ["spec.clusterIPs[1]: Invalid value: [\"10.0.0.1\",\"fd00::2\"]: may not change once set"]
+    );
+    let balanced = |class: &str| json!({"spec": {"type": "LoadBalancer", "loadBalancerClass": class, "ports": [{"port": 80}], "trafficDistribution": "PreferSameNode"}});
+    assert_eq!(
+        updated("", "Service", &balanced("x.io/a"), &balanced("x.io/b")),
+        ["spec.loadBalancerClass: Invalid value: \"x.io/b\": may not change once set"]
+    );
+    let annotated = json!({"metadata": {"annotations": {"service.beta.kubernetes.io/load-balancer-source-ranges": "10.0.0.0/8, x"}},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": 10250}]}});
+    assert_eq!(
+        created("", "Service", &annotated),
+        [
+            "metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        ]
+    );
 }

@@ -125,8 +125,8 @@ pub(crate) fn deployment_update(new: &Value, old: &Value) -> Errors {
     update_of(new, old, deployment)
 }
 
-/// Counts in a status are not negative.
-pub(crate) fn counts_status(new: &Value, _old: &Value) -> Errors {
+/// Counts in a status are not negative, and collisions are not forgotten.
+pub(crate) fn counts_status(new: &Value, old: &Value) -> Errors {
     let root = At::root(new);
     let status = root.get("status");
     let mut errors = Vec::new();
@@ -143,6 +143,32 @@ pub(crate) fn counts_status(new: &Value, _old: &Value) -> Errors {
             ));
         }
     }
+    let (ready, available) = (status.get("readyReplicas"), status.get("availableReplicas"));
+    if available.number().unwrap_or(0) > ready.number().unwrap_or(0) {
+        let of = if new["kind"] == "StatefulSet" { "status.readyReplicas" } else { "readyReplicas" };
+        available.invalid(&mut errors, format!("cannot be greater than {of}"));
+    }
+    collisions(&status, old, &mut errors);
+    errors
+}
+
+fn collisions(status: &At<'_>, old: &Value, errors: &mut Errors) {
+    let count = status.get("collisionCount");
+    let now = count.number().unwrap_or(0);
+    if old["status"]["collisionCount"].as_i64().is_some_and(|was| !count.value().is_i64() || now < was) {
+        errors.push(Error::invalid(&count.path(), now, "cannot be decremented"));
+    }
+}
+
+/// As [`counts_status`], of what has no replicas.
+pub(crate) fn numbers_status(new: &Value, old: &Value) -> Errors {
+    let root = At::root(new);
+    let status = root.get("status");
+    let mut errors = Vec::new();
+    for name in status.value().as_object().into_iter().flat_map(|fields| fields.keys()) {
+        status.get(name).not_negative(&mut errors);
+    }
+    collisions(&status, old, &mut errors);
     errors
 }
 
