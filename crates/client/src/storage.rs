@@ -6,6 +6,10 @@ pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 /// On a volume: the provisioner that made it, and so deletes it.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// On either side: the driver that took it over from what upstream once had built in, and now does all for it.
+pub const MIGRATED_TO: &str = "pv.kubernetes.io/migrated-to";
+/// On either side: the class of old manifests, before there was a field. It has the last word.
+pub const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 /// On a claim: the provisioner that is to make its volume, by the new name and the old.
 pub const PROVISIONER: [&str; 2] =
     ["volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner"];

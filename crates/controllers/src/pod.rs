@@ -233,6 +233,8 @@ pub(crate) struct ContainerPort {
 pub(crate) struct PodStatus {
     pub(crate) phase: Option<String>,
     pub(crate) start_time: Option<Time>,
+    /// Of a pod that has failed, why.
+    pub(crate) message: Option<Box<str>>,
     #[serde(rename = "podIP")]
     pub(crate) pod_ip: Option<String>,
     #[serde(rename = "podIPs")]

@@ -1,21 +1,34 @@
 //! Performs what [`super::binding`] plans.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
-    core::v1::{PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod as WholePod},
     storage::v1::StorageClass,
 };
-use kube::{Api, Client, api::Patch};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, Preconditions},
+};
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::BIND_COMPLETED};
+use tokio::time::Instant;
 
-use super::binding::{self, Action, Seen, Severity};
+use super::{
+    binding::{self, Action, Seen, Severity},
+    recycle::{self, Step},
+};
 use crate::{
+    claim::{gone_is_fine, said},
     controller::{Controller, Tools},
     informers::{BY_CLAIM, Informers, UNBOUND},
     object::Object,
     pod::Pod,
+    pods::phase,
 };
 
 /// Binds claims and volumes. A key without a namespace is a volume's, any other a claim's.
@@ -27,7 +40,19 @@ pub(crate) struct Binder {
     volumes: Reader<PersistentVolume>,
     classes: Reader<StorageClass>,
     pods: Reader<Pod>,
+    /// What is emptied, by the volume's name.
+    recycling: Mutex<BTreeMap<String, Recycling>>,
 }
+
+/// What is known of the pod that empties a volume. After a restart another is made.
+#[derive(Clone, Debug, Default)]
+struct Recycling {
+    pod: Option<String>,
+    failed: Option<Instant>,
+}
+
+/// How long a volume rests that could not be emptied.
+const REST: Duration = Duration::from_secs(15);
 
 impl Binder {
     pub(crate) fn new(tools: Tools, informers: &mut Informers) -> Self {
@@ -58,10 +83,23 @@ impl Binder {
             let (queue, claims) = (queue.clone(), claims.clone());
             move |_| claims.indexed(UNBOUND, "").iter().for_each(|claim| queue.add(claim.key()))
         });
+        informers.pods.on_change({
+            let (queue, volumes) = (queue.clone(), volumes.clone());
+            move |change| {
+                recycle::scrubbed(&change.key).into_iter().for_each(|volume| queue.add(volume));
+                // A volume may wait for its last user.
+                let ended = change.new.as_deref().is_none_or(is_over);
+                let claims = change.old.iter().filter(|_| ended).flat_map(|pod| pod.claim_keys());
+                for claim in claims {
+                    volumes.indexed(BY_CLAIM, &claim).iter().for_each(|volume| queue.add(volume.key()));
+                }
+            }
+        });
         Self {
             client: tools.client,
             events: tools.events,
             queue,
+            recycling: Mutex::default(),
             claims,
             volumes,
             classes: informers.storage_classes.reader(),
@@ -97,6 +135,8 @@ impl Binder {
                     let status = Patch::Merge(json!({"metadata": {"uid": claim.uid()}, "status": status}));
                     self.claims_of(claim).patch_status(claim.name(), &params, &status).await?;
                 }
+                // It comes last, and takes what this knows nothing of.
+                Action::Recycle => {}
                 Action::Tell { severity: Severity::Normal, reason, message } => {
                     self.events.normal(&about.as_reference(), reason, message);
                 }
@@ -123,7 +163,7 @@ impl Binder {
         self.perform(claim, Some(claim), actions).await
     }
 
-    async fn look_at_volume(&self, volume: &Arc<PersistentVolume>) -> Result<(), kube::Error> {
+    async fn look_at_volume(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {
         let key = named(volume);
         let claim = key.as_ref().and_then(|key| self.claims.get(key));
         let mut actions = binding::volume(volume, claim.as_deref());
@@ -133,8 +173,84 @@ impl Binder {
             let claim = claims.get_opt(&key.name).await?;
             actions = binding::volume(volume, claim.as_ref());
         }
-        self.perform(&**volume, None, actions).await
+        let recycles = actions.contains(&Action::Recycle);
+        self.perform(&**volume, None, actions).await?;
+        if recycles {
+            return self.recycle(volume).await;
+        }
+        self.recycling().remove(volume.name());
+        Ok(Verdict::Done)
     }
+
+    fn recycling(&self) -> MutexGuard<'_, BTreeMap<String, Recycling>> {
+        // It is whole between any two statements.
+        self.recycling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn recycle(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {
+        let key = recycle::scrubber(volume.name());
+        let known = self.recycling().get(volume.name()).cloned().unwrap_or_default();
+        let rested = known.failed.map(|failed| failed.elapsed());
+        let claim = named(volume).filter(|claim| self.claims.get(claim).is_none());
+        let users = claim.map(|claim| self.pods.indexed(BY_CLAIM, &claim.to_string())).unwrap_or_default();
+        let users: Vec<_> =
+            users.iter().filter(|pod| !is_over(pod)).map(|pod| pod.key().to_string()).collect();
+        let pod = self.pods.get(&key);
+        let seen = recycle::Seen {
+            pod: pod.as_deref(),
+            made: known.pod.as_deref(),
+            rests: rested.is_some_and(|rested| rested < REST),
+            users: &users,
+        };
+        let pods: Api<WholePod> = Api::namespaced(self.client.clone(), &key.namespace);
+        let mut verdict = Verdict::Done;
+        let mut steps: VecDeque<_> = recycle::steps(volume, &seen).into();
+        while let Some(step) = steps.pop_front() {
+            match step {
+                Step::Do(action) => self.perform(&**volume, None, vec![action]).await?,
+                Step::Start(pod) => match pods.create(&Default::default(), &pod).await {
+                    Ok(made) => {
+                        let recycling = Recycling { pod: made.metadata.uid, failed: None };
+                        self.recycling().insert(volume.name().to_owned(), recycling);
+                    }
+                    // An old one that we have not heard of goes first.
+                    Err(kube::Error::Api(status))
+                        if (400..500).contains(&status.code) && status.code != 409 =>
+                    {
+                        let error = kube::Error::Api(status);
+                        let why = format!(
+                            "Recycle failed: unexpected error creating recycler pod: {}",
+                            said(&error)
+                        );
+                        steps.extend(recycle::failed(volume, &why));
+                        steps.push_back(Step::Rest);
+                        self.recycling().insert(volume.name().to_owned(), Recycling::default());
+                    }
+                    Err(error) => return Err(error),
+                },
+                Step::End(uid) => {
+                    let this = Preconditions { uid: Some(uid), resource_version: None };
+                    let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
+                    gone_is_fine(pods.delete(&key.name, &params).await)?;
+                }
+                Step::Rest => {
+                    let mut recycling = self.recycling();
+                    let failed = recycling
+                        .entry(volume.name().to_owned())
+                        .or_default()
+                        .failed
+                        .get_or_insert_with(Instant::now);
+                    verdict = Verdict::After(REST.saturating_sub(failed.elapsed()));
+                }
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+/// A pod that has ended uses nothing any more.
+fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// The claim that a volume names.
@@ -169,8 +285,9 @@ impl Controller for Binder {
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         if key.namespace.is_empty() {
             if let Some(volume) = self.volumes.get(key) {
-                self.look_at_volume(&volume).await?;
+                return self.look_at_volume(&volume).await;
             }
+            self.recycling().remove(&*key.name);
         } else if let Some(claim) = self.claims.get(key) {
             self.look_at_claim(&claim).await?;
         }

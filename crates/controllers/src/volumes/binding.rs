@@ -9,8 +9,8 @@ use k8s_openapi::api::{
 use serde_json::{Value, json};
 
 use tiphys_client::storage::{
-    BIND_COMPLETED, BOUND_BY_CONTROLLER, DEFAULT_CLASS, NO_PROVISIONER, PROVISIONED_BY, PROVISIONER,
-    SELECTED_NODE,
+    BIND_COMPLETED, BOUND_BY_CONTROLLER, DEFAULT_CLASS, MIGRATED_TO, NO_PROVISIONER, PROVISIONED_BY,
+    PROVISIONER, SELECTED_NODE,
 };
 
 use super::matching;
@@ -27,6 +27,8 @@ pub(super) enum Action {
     Claim { change: Value },
     /// Merges into the claim's status.
     ClaimStatus { status: Value },
+    /// The volume is to be emptied, by steps that [`super::recycle`] knows.
+    Recycle,
     /// An event about what is looked at.
     Tell { severity: Severity, reason: &'static str, message: String },
 }
@@ -266,6 +268,11 @@ fn outrun(volume: &Arc<PersistentVolume>) -> Vec<Action> {
         // It was made for that claim alone.
         return released(volume);
     }
+    unbind(volume)
+}
+
+/// Nobody claims the volume; who chose it by name may come again.
+pub(super) fn unbind(volume: &Arc<PersistentVolume>) -> Vec<Action> {
     let change = if volume.annotation(BOUND_BY_CONTROLLER).is_some() {
         json!({"metadata": {"annotations": {BOUND_BY_CONTROLLER: null}}, "spec": {"claimRef": null}})
     } else {
@@ -282,23 +289,22 @@ fn policy(volume: &PersistentVolume) -> &str {
 
 /// Its claim is gone. A provisioner deletes what it has made when it sees the phase.
 fn released(volume: &Arc<PersistentVolume>) -> Vec<Action> {
-    let is = volume.status.as_ref().and_then(|status| status.phase.as_deref());
-    if is == Some("Failed") {
-        return Vec::new();
-    }
-    let mut actions: Vec<_> = volume_phase(volume, "Released", None).into_iter().collect();
-    let fails = match policy(volume) {
-        "Delete" if volume.annotation(PROVISIONED_BY).is_none() => Some((
-            "VolumeFailedDelete",
-            "error getting deleter volume plugin for volume: no deletable volume plugin matched",
-        )),
-        // Scrubbing was deprecated in favour of provisioning; nothing in this system does it.
-        "Recycle" => Some(("VolumeFailedRecycle", "No recycler plugin found for the volume!")),
-        _ => None,
-    };
-    if let Some((reason, message)) = fails {
-        actions.extend(volume_phase(volume, "Failed", Some(message)));
-        actions.push(Action::Tell { severity: Severity::Warning, reason, message: message.to_owned() });
+    let has_failed = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Failed");
+    let mut actions: Vec<_> =
+        if has_failed { Vec::new() } else { volume_phase(volume, "Released", None).into_iter().collect() };
+    // What upstream's own provisioners have made nobody else deletes.
+    let provisioner = volume.annotation(PROVISIONED_BY).filter(|by| !by.starts_with("kubernetes.io/"));
+    match policy(volume) {
+        // It is for a driver, in place of what has made it.
+        _ if volume.annotation(MIGRATED_TO).is_some() => {}
+        "Recycle" => actions.push(Action::Recycle),
+        "Delete" if provisioner.is_none() && !has_failed && !volume.is_going() => {
+            let none = "error getting deleter volume plugin for volume: no deletable volume plugin matched";
+            actions.extend(volume_phase(volume, "Failed", Some(none)));
+            let (severity, message) = (Severity::Warning, none.to_owned());
+            actions.push(Action::Tell { severity, reason: "VolumeFailedDelete", message });
+        }
+        _ => {}
     }
     actions
 }

@@ -242,26 +242,38 @@ fn a_volume_nobody_claims_is_available() {
 
 #[test]
 fn what_becomes_of_a_released_volume_is_its_policys() {
-    let of = |policy: &str, provisioned: bool| {
-        let annotations = if provisioned { json!({PROVISIONED_BY: "example.com/disks"}) } else { json!({}) };
+    let of = |policy: &str, provisioner: Option<&str>| {
+        let annotations = json!({PROVISIONED_BY: provisioner});
         let more = json!({"metadata": {"annotations": annotations}, "status": {"phase": "Bound"},
             "spec": {"persistentVolumeReclaimPolicy": policy,
                 "claimRef": {"namespace": "a", "name": "data", "uid": "old"}}});
         let actions = volume(&a_volume("v", "5Gi", more), Some(&a_claim(json!({}))));
-        let phases: Vec<_> = actions
-            .iter()
-            .filter_map(|action| match action {
-                Action::VolumeStatus { status, .. } => status["phase"].as_str().map(str::to_owned),
-                _ => None,
-            })
-            .collect();
-        phases
+        let shows = |action: &Action| match action {
+            Action::VolumeStatus { status, .. } => status["phase"].as_str().map(str::to_owned),
+            Action::Recycle => Some("recycle".to_owned()),
+            _ => None,
+        };
+        actions.iter().filter_map(shows).collect::<Vec<_>>()
     };
-    assert_eq!(of("Retain", false), ["Released"]);
+    assert_eq!(of("Retain", None), ["Released"]);
     // Its provisioner deletes it.
-    assert_eq!(of("Delete", true), ["Released"]);
-    assert_eq!(of("Delete", false), ["Released", "Failed"]);
-    assert_eq!(of("Recycle", false), ["Released", "Failed"]);
+    assert_eq!(of("Delete", Some("example.com/disks")), ["Released"]);
+    assert_eq!(of("Delete", Some("kubernetes.io/aws-ebs")), ["Released", "Failed"]);
+    assert_eq!(of("Delete", None), ["Released", "Failed"]);
+    assert_eq!(of("Recycle", None), ["Released", "recycle"]);
+}
+
+#[test]
+fn what_has_failed_stays_so_but_is_emptied_all_the_same() {
+    let of = |policy: &str, annotations: Value| {
+        let more = json!({"metadata": {"annotations": annotations}, "status": {"phase": "Failed"},
+            "spec": {"persistentVolumeReclaimPolicy": policy,
+                "claimRef": {"namespace": "a", "name": "data", "uid": "old"}}});
+        volume(&a_volume("v", "5Gi", more), None)
+    };
+    assert_eq!(of("Delete", json!({})), []);
+    assert_eq!(of("Recycle", json!({})), [Action::Recycle]);
+    assert_eq!(of("Recycle", json!({MIGRATED_TO: "disks.example.com"})), [], "its driver does it");
 }
 
 #[test]

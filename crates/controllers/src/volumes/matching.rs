@@ -7,9 +7,8 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::core::{Selector, SelectorExt};
-use tiphys_client::placement;
+use tiphys_client::{placement, storage::OLD_CLASS};
 
-use super::OLD_CLASS;
 use crate::object::Object;
 
 /// The class that a claim wants; `Some("")`: none at all, `None`: the default one.
@@ -37,7 +36,7 @@ fn storage(of: Option<&BTreeMap<String, Quantity>>) -> i64 {
     of.and_then(|amounts| amounts.get("storage")).and_then(placement::units).unwrap_or_default()
 }
 
-fn capacity(volume: &PersistentVolume) -> i64 {
+pub(super) fn capacity(volume: &PersistentVolume) -> i64 {
     storage(volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()))
 }
 

@@ -9,6 +9,7 @@ mod binding;
 mod ephemeral;
 mod matching;
 mod protection;
+mod recycle;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
@@ -21,9 +22,6 @@ pub(crate) use self::{
     ephemeral::EphemeralVolumes,
     protection::{ClaimProtection, VolumeProtection},
 };
-
-/// The class of old manifests, before there was a field.
-const OLD_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// The group of a claim in the index of those that are not bound.
 pub(crate) fn unbound(claim: &PersistentVolumeClaim) -> Vec<String> {
