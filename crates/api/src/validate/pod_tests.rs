@@ -515,3 +515,38 @@ fn what_a_kubelet_may_not_say() {
         Some("metadata.conditions[0].Type")
     );
 }
+
+#[test]
+fn what_volumes_project_has_its_own_path() {
+    let projected = |sources: Value| json!({"serviceAccountName": "s", "volumes": [{"name": "v", "projected": {"sources": sources}}]});
+    is_good(&projected(json!([
+        {"clusterTrustBundle": {"signerName": "example.com/s", "labelSelector": {}, "path": "a"}},
+        {"clusterTrustBundle": {"name": "example.com:s:b", "path": "b"}},
+        {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519", "keyPath": "c", "maxExpirationSeconds": 3600}},
+        {"serviceAccountToken": {"path": "d"}},
+    ])));
+    let at = |i: usize, rest: &str| format!("spec.volumes[0].projected.sources[{i}].{rest}");
+    let told = created(
+        "",
+        "Pod",
+        &pod(&projected(json!([
+            {"clusterTrustBundle": {"path": "../a"}},
+            {"clusterTrustBundle": {"name": "a", "signerName": "example.com/s", "path": "b"}},
+            {"podCertificate": {"signerName": "example.com/s", "keyType": "DSA", "maxExpirationSeconds": 1}},
+            {"serviceAccountToken": {"path": "b"}},
+        ]))),
+    );
+    let begins = [
+        at(0, "clusterTrustBundle: Required value: either name or signerName must be specified"),
+        at(0, "clusterTrustBundle.path: Invalid value: \"../a\": must not contain '..'"),
+        at(1, "clusterTrustBundle: Invalid value: {"),
+        at(2, "podCertificate.keyType: Unsupported value: \"DSA\": supported values: \"ECDSAP256\""),
+        at(2, "podCertificate.maxExpirationSeconds: Invalid value: 1: must be in the range [3600, 7862400]"),
+        at(2, "podCertificate: Required value: specify at least one of credentialBundlePath"),
+        "spec.volumes[0].projected: Invalid value: \"b\": conflicting duplicate paths".to_owned(),
+    ];
+    assert_eq!(told.len(), begins.len(), "{told:#?}");
+    for (told, begin) in told.iter().zip(begins) {
+        assert!(told.starts_with(&begin), "{told}\n{begin}");
+    }
+}

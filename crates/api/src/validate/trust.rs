@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::At;
 use super::certificates::signer_name;
 use super::pem;
+use super::{At, label_selector};
 use crate::field::{Error, Errors, Path};
 use crate::meta;
 use crate::names;
@@ -125,19 +125,10 @@ pub(crate) fn pod_certificate(object: &Value) -> Errors {
         }
     }
     let life = spec.get("maxExpirationSeconds");
-    let own = signer
-        .text()
-        .split('/')
-        .next()
-        .is_some_and(|d| d == "kubernetes.io" || d.ends_with(".kubernetes.io"));
-    let (least, most) = (LIFE[0], LIFE[if own { 1 } else { 2 }]);
-    match life.number() {
-        None => life.required(&mut errors, "must be set"),
-        Some(seconds) if !(least..=most).contains(&seconds) => {
-            life.invalid(&mut errors, format!("must be in the range [{least}, {most}]"));
-        }
-        Some(_) => {}
+    if life.value().is_null() {
+        life.required(&mut errors, "must be set");
     }
+    lifetime(&life, signer.text(), &mut errors);
     for field in ["pkixPublicKey", "proofOfPossession", "stubPKCS10Request"] {
         let key = spec.get(field);
         if key.text().len() / 4 * 3 > MAX_KEY {
@@ -145,6 +136,63 @@ pub(crate) fn pod_certificate(object: &Value) -> Errors {
         }
     }
     errors
+}
+
+/// How long a pod's certificate may be asked to live.
+fn lifetime(at: &At<'_>, signer: &str, errors: &mut Errors) {
+    let domain = signer.split('/').next().unwrap_or_default();
+    let own = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
+    let (least, most) = (LIFE[0], LIFE[if own { 1 } else { 2 }]);
+    if at.number().is_some_and(|seconds| !(least..=most).contains(&seconds)) {
+        at.invalid(errors, format!("must be in the range [{least}, {most}]"));
+    }
+}
+
+/// A certificate that a volume shows (KEP-4317). The paths are the volume's to judge.
+pub(super) fn certificate_projection(at: &At<'_>, errors: &mut Errors) {
+    let signer = at.get("signerName");
+    signer_name(&signer, errors);
+    at.get("keyType").one_of(errors, KEY_TYPES);
+    lifetime(&at.get("maxExpirationSeconds"), signer.text(), errors);
+    let annotations = at.get("userAnnotations");
+    meta::validate_annotations(annotations.value(), &annotations.path(), errors);
+    if CERTIFICATE_PATHS.iter().all(|path| at.get(path).text().is_empty()) {
+        at.required(
+            errors,
+            "specify at least one of credentialBundlePath, keyPath, and certificateChainPath",
+        );
+    }
+}
+
+const KEY_TYPES: &[&str] = &["ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519", "RSA3072", "RSA4096"];
+pub(super) const CERTIFICATE_PATHS: [&str; 3] = ["credentialBundlePath", "keyPath", "certificateChainPath"];
+
+/// Bundles of trust that a volume shows: one by its name, or all of a signer that a selector finds (KEP-3257).
+pub(super) fn bundle_projection(at: &At<'_>, errors: &mut Errors) {
+    let (name, signer) = (at.get("name"), at.get("signerName"));
+    match (at.has("name"), at.has("signerName")) {
+        (true, true) => at.invalid(errors, "only one of name and signerName may be used"),
+        (true, false) => {
+            if name.text().is_empty() {
+                name.required(errors, "must be a valid object name");
+            }
+            // What stands before the last colon is a signer's.
+            let own = name.text().rsplit(':').next().unwrap_or_default();
+            for detail in names::dns_subdomain(own, false) {
+                name.invalid(errors, format!("not a valid clustertrustbundlename: {detail}"));
+            }
+            if let Some(selector) = at.opt("labelSelector") {
+                selector.invalid(errors, "labelSelector must be unset if name is specified");
+            }
+        }
+        (false, true) => {
+            signer_name(&signer, errors);
+            if let Some(selector) = at.opt("labelSelector") {
+                label_selector(&selector, errors);
+            }
+        }
+        (false, false) => at.required(errors, "either name or signerName must be specified"),
+    }
 }
 
 pub(crate) fn pod_certificate_update(new: &Value, old: &Value) -> Errors {

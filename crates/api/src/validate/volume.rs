@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::{At, container, disks, dns_label, storage};
+use super::{At, container, disks, dns_label, storage, trust};
 use crate::field::{Error, Errors};
+use crate::meta::items;
 use crate::quantity::Quantity;
 
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
@@ -72,7 +73,12 @@ fn source(volume: &At<'_>, errors: &mut Errors) {
             Some(template) => storage::claim_spec(&template.get("spec"), errors),
             None => at.get("volumeClaimTemplate").required(errors, ""),
         },
-        "image" => drop(at.get("reference").needed(errors)),
+        "image" => {
+            at.get("reference").needed(errors);
+            if at.has("pullPolicy") {
+                at.get("pullPolicy").needed_of(errors, &["Always", "IfNotPresent", "Never"]);
+            }
+        }
         other => disks::source(other, &at, errors),
     }
 }
@@ -179,12 +185,23 @@ fn projected(at: &At<'_>, errors: &mut Errors) {
                         seconds.invalid(errors, "may not specify a duration larger than 2^32 seconds");
                     }
                     one.get("path").needed(errors);
+                    unreserved(&one.get("path"), errors);
+                }
+                "clusterTrustBundle" => {
+                    trust::bundle_projection(&one, errors);
+                    one.get("path").needed(errors);
+                    unreserved(&one.get("path"), errors);
+                }
+                "podCertificate" => {
+                    trust::certificate_projection(&one, errors);
+                    trust::CERTIFICATE_PATHS.iter().for_each(|path| unreserved(&one.get(path), errors));
                 }
                 _ => {}
             }
-            for item in one.get("items").items() {
-                let path = item.get("path").text();
-                if !path.is_empty() && !paths.insert(path.to_owned()) {
+            let own = trust::CERTIFICATE_PATHS.iter().chain(&["path"]).map(|field| &one.value()[*field]);
+            let placed = items(one.value(), &["items"]).iter().map(|item| &item["path"]).chain(own);
+            for path in placed.filter_map(Value::as_str).filter(|path| !path.is_empty()) {
+                if !paths.insert(path.to_owned()) {
                     errors.push(Error::invalid(&at.path(), path, "conflicting duplicate paths"));
                 }
             }
