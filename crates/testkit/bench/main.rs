@@ -3,7 +3,7 @@
 //! `cargo xtask bench [GROUP...]` runs it; the groups are `start`, `idle`, `pods`, `load`, `api`, `storage` and
 //! `scheduling` (only if it is named); `pods=N` says how many Pods `storage` stores, `nodes=N` among how many
 //! `scheduling` chooses, and `server=KUBECONFIG` sends the requests of `api` (or of `scheduling`, if that is named) to
-//! any server instead, `only=TEXT` those whose measure's name begins so. Both sides get the same requests from the same
+//! any server instead (`pid=N` is its process, for memory), `only=TEXT` those whose measure's name begins so. Both sides get the same requests from the same
 //! client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says more than the numbers,
 //! and no number is a test.
 
@@ -14,6 +14,7 @@ mod load;
 mod objects;
 mod pods;
 mod reference;
+mod scale;
 mod scheduling;
 mod side;
 mod start;
@@ -42,6 +43,7 @@ fn main() -> Result<()> {
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
     }
+    let server = take(&mut wanted, "pid=").map(|pid| pid.parse()).transpose().context("pid=")?;
     if wanted.is_empty() {
         // Thousands of nodes are measured only when somebody asks for it.
         wanted.extend(GROUPS[..6].iter().map(|group| (*group).to_owned()));
@@ -56,7 +58,8 @@ fn main() -> Result<()> {
         if let Some(kubeconfig) = foreign {
             if wanted == ["scheduling"] {
                 let client = start::client(&kubeconfig).await?;
-                return scheduling::measures(&client, nodes, &only, &mut |what, value| {
+                let servers: Vec<u32> = server.into_iter().collect();
+                return scheduling::measures(&client, nodes, &only, &servers, &mut |what, value| {
                     table.tell(Who::Tiphys, what, value)
                 })
                 .await;
@@ -140,7 +143,8 @@ async fn measure(
     }
     if wants("scheduling") && side.has_node() {
         let client = start::once(side).await?;
-        scheduling::measures(&client, size.nodes, &size.only, tell).await?;
+        let servers = side.processes()?.servers;
+        scheduling::measures(&client, size.nodes, &size.only, &servers, tell).await?;
     }
     Ok(())
 }

@@ -22,18 +22,18 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    objects,
+    objects, scale,
     table::{Goal, Measure, measure},
 };
 
-type Tell<'a> = dyn FnMut(Measure, f64) + Send + 'a;
+pub(crate) type Tell<'a> = dyn FnMut(Measure, f64) + Send + 'a;
 
 /// How many requests are under way at once.
 const CLIENTS: usize = 64;
 const ZONES: usize = 3;
 /// Kubelets renew four times as often; a node counts as lost after 40 s.
 const RENEWAL: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const HOLLOW: &str = "bench.tiphys.io/hollow";
 
 /// Pods that ask the same of the scheduler.
@@ -122,7 +122,7 @@ fn lease(n: usize) -> Value {
 }
 
 /// Does something for each number, many at a time.
-async fn each(count: usize, work: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
+pub(crate) async fn each(count: usize, work: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
     let next = AtomicUsize::new(0);
     let worker = async || {
         loop {
@@ -184,7 +184,7 @@ async fn cordon(client: &Client, unschedulable: bool) -> Result<()> {
 }
 
 /// Waits until so many pods of the namespace, made by the scheduler's leave, have nodes.
-async fn until_bound(
+pub(crate) async fn until_bound(
     client: &Client,
     namespace: &str,
     app: &str,
@@ -275,7 +275,13 @@ async fn delete(client: &Client, namespace: &str) -> Result<()> {
 }
 
 /// Takes the measures whose names begin so.
-pub(crate) async fn measures(client: &Client, nodes: usize, only: &str, tell: &mut Tell<'_>) -> Result<()> {
+pub(crate) async fn measures(
+    client: &Client,
+    nodes: usize,
+    only: &str,
+    servers: &[u32],
+    tell: &mut Tell<'_>,
+) -> Result<()> {
     let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
         "metadata": {"name": "bench-important"}, "value": 1000});
     let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
@@ -289,6 +295,7 @@ pub(crate) async fn measures(client: &Client, nodes: usize, only: &str, tell: &m
         for case in CASES.iter().filter(|case| case.name.starts_with(only)) {
             run(client, case, nodes, tell).await.context(case.name)?;
         }
+        scale::measures(client, nodes, only, servers, tell).await?;
         anyhow::Ok(())
     };
     tokio::select! {
