@@ -88,21 +88,22 @@ fn on(pod: &PodInfo, node: &str) -> Arc<PodInfo> {
 fn run(state: &mut State, now: &mut Instant) -> (usize, usize) {
     let (mut bound, mut refused) = (0, 0);
     while let Some(pod) = state.next(*now) {
-        match state.decide(&pod, *now) {
-            Some(Outcome::Bind(node, _)) => {
-                bound += 1;
-                state.pod_changed(Some(&pod), Some(&on(&pod, &node)), *now);
-            }
-            Some(Outcome::Refuse(refusal)) => {
-                refused += 1;
-                let Some(plan) = refusal.plan else { continue };
-                for victim in &plan.victims {
-                    let going = PodInfo { is_victim: true, going: true, ..PodInfo::clone(victim) };
-                    state.pod_changed(Some(&going), None, *now);
+        for (pod, outcome) in state.decide(&pod, *now) {
+            match outcome {
+                Outcome::Bind(node, _) => {
+                    bound += 1;
+                    state.pod_changed(Some(&pod), Some(&on(&pod, &node)), *now);
                 }
-                state.made_room(&pod, refusal.plugins, &[], *now);
+                Outcome::Refuse(refusal) => {
+                    refused += 1;
+                    let Some(plan) = refusal.plan else { continue };
+                    for victim in &plan.victims {
+                        let going = PodInfo { is_victim: true, going: true, ..PodInfo::clone(victim) };
+                        state.pod_changed(Some(&going), None, *now);
+                    }
+                    state.made_room(&pod, refusal.plugins, &[], *now);
+                }
             }
-            None => {}
         }
         // So that whoever waits a while has waited.
         *now += Duration::from_millis(1);

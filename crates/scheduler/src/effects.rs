@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{
-    Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as FullPod,
+use k8s_openapi::api::{
+    core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as FullPod},
+    scheduling::v1beta1::PodGroup,
 };
 use kube::{
     Api,
@@ -21,6 +22,7 @@ use crate::{
     cycle::Refusal,
     extender::ExtenderError,
     framework::Errand,
+    gang::SCHEDULED,
     pod::{Pod, PodInfo, SharedPod},
     preemption::Plan,
     runner::Shared,
@@ -179,6 +181,23 @@ impl Shared {
         // Only a Tiphys server takes reports; the condition tells the same of all nodes together.
         if let Err(error) = told {
             debug!(pod = %pod.key(), %error, "reporting each node's answer");
+        }
+    }
+
+    /// Says of a PodGroup whether it has been placed.
+    pub(crate) async fn tell_group(&self, group: &ObjectKey, placed: Result<(), String>) {
+        let (status, reason, message) = match placed {
+            Ok(()) => ("True", "Scheduled", "All required pods have been successfully scheduled".to_owned()),
+            Err(why) => ("False", "Unschedulable", why),
+        };
+        let condition = json!({"type": SCHEDULED, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": now()});
+        let patch = json!({"status": {"conditions": [condition]}});
+        let groups: Api<PodGroup> = Api::namespaced(self.client.clone(), &group.namespace);
+        let written =
+            groups.patch_status(&group.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        if let Err(error) = written {
+            debug!(%group, %error, "writing the group's status");
         }
     }
 

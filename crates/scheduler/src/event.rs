@@ -20,6 +20,8 @@ pub enum Event<'a> {
     NamespaceChanged,
     /// A claim, a volume, a class, what a node takes of volumes, or what is left of a class.
     StorageChanged,
+    /// A PodGroup, or who belongs to one.
+    GroupsChanged,
     /// What Services or owners select.
     SelectorsChanged,
 }

@@ -162,7 +162,7 @@ pub trait Plugin: Send + Sync {
     fn points(&self) -> &'static [Point];
 
     /// Whether the pod may be considered at all.
-    fn pre_enqueue(&self, _: &PodInfo) -> Result<(), String> {
+    fn pre_enqueue(&self, _: &PodInfo, _: &Surroundings) -> Result<(), String> {
         Ok(())
     }
 
@@ -221,8 +221,8 @@ impl Profile {
     }
 
     /// Why the pod may not be considered yet.
-    pub fn gate(&self, pod: &PodInfo) -> Option<String> {
-        self.at(Point::PreEnqueue).find_map(|(plugin, _)| plugin.pre_enqueue(pod).err())
+    pub fn gate(&self, pod: &PodInfo, around: &Surroundings) -> Option<String> {
+        self.at(Point::PreEnqueue).find_map(|(plugin, _)| plugin.pre_enqueue(pod, around).err())
     }
 
     /// Whether one of the named plugins sees hope in the event.

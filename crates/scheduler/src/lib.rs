@@ -13,6 +13,7 @@ pub mod event;
 mod extended;
 pub mod extender;
 pub mod framework;
+mod gang;
 pub mod memo;
 pub mod plugins;
 pub mod pod;

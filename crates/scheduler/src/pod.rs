@@ -97,6 +97,8 @@ pub struct PodInfo {
     pub tolerations: Arc<[Toleration]>,
     pub host_ports: Vec<HostPort>,
     pub gates: Vec<Box<str>>,
+    /// The PodGroup that it belongs to (KEP-4671).
+    pub group: Option<ObjectKey>,
     /// By their full names.
     pub images: Vec<Box<str>>,
     pub volumes: Vec<VolumeUse>,
@@ -156,6 +158,10 @@ impl PodInfo {
             tolerations: lean::alike(spec.tolerations.unwrap_or_default()),
             host_ports,
             gates: spec.scheduling_gates.iter().flatten().map(|g| g.name.as_str().into()).collect(),
+            group: spec
+                .scheduling_group
+                .and_then(|g| g.pod_group_name)
+                .map(|name| ObjectKey { namespace: reference.key.namespace.clone(), name: name.into() }),
             going: metadata.deletion_timestamp.is_some(),
             is_victim,
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),

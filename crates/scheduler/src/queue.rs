@@ -81,6 +81,7 @@ pub(crate) struct Queue {
     entries: BTreeMap<ObjectRef, Entry>,
     active: BTreeSet<Rank>,
     unschedulable: BTreeSet<ObjectRef>,
+    gated: BTreeSet<ObjectRef>,
     /// By the node where others make room.
     awaiting: BTreeMap<Box<str>, BTreeSet<ObjectRef>>,
     /// For how many that are unschedulable or awaiting a plugin has said no.
@@ -132,8 +133,9 @@ impl Queue {
     }
 
     /// A pod to place, new or changed.
-    pub(crate) fn set(&mut self, profile: &Profile, pod: SharedPod, now: Instant) {
-        let gated = profile.gate(&pod).is_some();
+    ///
+    /// `gated`: it may not be considered yet.
+    pub(crate) fn set(&mut self, pod: SharedPod, gated: bool, now: Instant) {
         let Some(Entry { pod: old, attempts, tried, place }) = self.take(&pod.reference) else {
             let place = if gated { Place::Gated } else { Place::Active };
             self.put(Entry { pod, attempts: 0, tried: None, place });
@@ -175,7 +177,8 @@ impl Queue {
                     self.early.remove(&(*until, pod.clone()));
                 }
             }
-            Place::InFlight | Place::Gated => {}
+            Place::Gated => drop(self.gated.remove(pod)),
+            Place::InFlight => {}
         }
         for plugin in entry.place.plugins() {
             if let Some(count) = self.rejected.get_mut(plugin) {
@@ -201,7 +204,8 @@ impl Queue {
                     self.early.insert((*until, reference.clone()));
                 }
             }
-            Place::InFlight | Place::Gated => {}
+            Place::Gated => drop(self.gated.insert(reference.clone())),
+            Place::InFlight => {}
         }
         for plugin in entry.place.plugins() {
             *self.rejected.entry(plugin).or_default() += 1;
@@ -223,6 +227,34 @@ impl Queue {
         self.take(pod);
     }
 
+    /// Whether pods may be considered has to be looked at anew.
+    pub(crate) fn regate(&mut self, is_gated: impl Fn(&SharedPod) -> bool) {
+        let free = |pod: &&ObjectRef| self.entries.get(pod).is_some_and(|entry| !is_gated(&entry.pod));
+        let free: Vec<ObjectRef> = self.gated.iter().filter(free).cloned().collect();
+        for pod in free {
+            self.move_to(&pod, |_, _| Place::Active);
+        }
+    }
+
+    /// Takes a pod of the scheduler out of turn; `None` if it does not wait, or may not be considered.
+    pub(crate) fn pull(&mut self, pod: &ObjectRef, scheduler: &str, now: Instant) -> Option<SharedPod> {
+        let entry = self.entries.get(pod).filter(|entry| *entry.pod.scheduler == *scheduler)?;
+        if matches!(entry.place, Place::InFlight | Place::Gated) {
+            return None;
+        }
+        let pulled = entry.pod.clone();
+        self.begin(pod, now);
+        Some(pulled)
+    }
+
+    fn begin(&mut self, pod: &ObjectRef, now: Instant) {
+        self.move_to(pod, |_, entry| {
+            entry.attempts += 1;
+            entry.tried = Some(now);
+            Place::InFlight
+        });
+    }
+
     /// The next pod to place. It stays known, in flight, until it is removed or put back.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<SharedPod> {
         while let Some((_, due)) = self.timed.first().filter(|(at, _)| *at <= now).cloned() {
@@ -230,11 +262,7 @@ impl Queue {
         }
         let active = self.active.first().map(|(.., reference)| reference);
         let reference = active.or_else(|| self.early.first().map(|(_, reference)| reference))?.clone();
-        self.move_to(&reference, |_, entry| {
-            entry.attempts += 1;
-            entry.tried = Some(now);
-            Place::InFlight
-        });
+        self.begin(&reference, now);
         self.entries.get(&reference).map(|entry| entry.pod.clone())
     }
 

@@ -3,7 +3,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{plugins::default_profile, pod::PodInfo, snapshot::NodeFacts};
+use crate::{
+    plugins::default_profile,
+    pod::PodInfo,
+    snapshot::{NodeFacts, Surroundings},
+};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -14,6 +18,11 @@ fn pod(name: &str, priority: i32, change: impl Fn(&mut Value)) -> SharedPod {
     });
     change(&mut pod);
     Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod")))
+}
+
+fn set(queue: &mut Queue, pod: SharedPod, now: Instant) {
+    let gated = default_profile("s").gate(&pod, &Surroundings::default()).is_some();
+    queue.set(pod, gated, now);
 }
 
 fn names(queue: &mut Queue, now: Instant) -> Vec<String> {
@@ -28,11 +37,11 @@ fn node(labels: Value) -> NodeFacts {
 
 #[test]
 fn higher_priority_and_older_pods_come_first() {
-    let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
-    queue.set(&profile, pod("b", 0, |_| {}), now);
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    set(&mut queue, pod("b", 0, |_| {}), now);
     let younger = |p: &mut Value| p["metadata"]["creationTimestamp"] = json!("2026-01-02T00:00:00Z");
-    queue.set(&profile, pod("a", 0, younger), now);
-    queue.set(&profile, pod("c", 9, |_| {}), now);
+    set(&mut queue, pod("a", 0, younger), now);
+    set(&mut queue, pod("c", 9, |_| {}), now);
     assert_eq!(names(&mut queue, now), ["c", "b", "a"]);
 }
 
@@ -40,7 +49,7 @@ fn higher_priority_and_older_pods_come_first() {
 fn an_unschedulable_pod_waits_for_an_event_that_helps() {
     let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
     let waiting = pod("a", 0, |p| p["spec"]["nodeSelector"] = json!({"zone": "x"}));
-    queue.set(&profile, waiting.clone(), now);
+    set(&mut queue, waiting.clone(), now);
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.unschedulable(&waiting.reference, vec!["NodeAffinity"], now);
     let tell = |queue: &mut Queue, event: Event<'_>, at| queue.on_event(|_| Some(&profile), &event, at);
@@ -49,8 +58,8 @@ fn an_unschedulable_pod_waits_for_an_event_that_helps() {
     tell(&mut queue, Event::PodLeft(&waiting), now + LONG);
     tell(&mut queue, Event::NodeChanged { old: &there, new: &there }, now + LONG);
     assert_eq!(names(&mut queue, now + LONG), [""; 0], "none of these is what the pod waits for");
-    queue.set(
-        &profile,
+    set(
+        &mut queue,
         pod("a", 0, |p| {
             p["spec"]["nodeSelector"] = json!({"zone": "x"});
             p["status"] = json!({"phase": "Pending"});
@@ -66,13 +75,13 @@ fn an_unschedulable_pod_waits_for_an_event_that_helps() {
 fn who_is_in_back_off_gives_way_to_others_but_does_not_idle() {
     let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
     let waiting = pod("a", 9, |_| {});
-    queue.set(&profile, waiting.clone(), now);
+    set(&mut queue, waiting.clone(), now);
     let mut at = now;
     for wait in [1, 2, 4, 8, 10, 10] {
         assert_eq!(queue.pop(at).map(|p| p.key().name.to_string()).as_deref(), Some("a"));
         queue.unschedulable(&waiting.reference, vec!["NodeResourcesFit"], at);
         queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), at);
-        queue.set(&profile, pod("b", 0, |_| {}), at);
+        set(&mut queue, pod("b", 0, |_| {}), at);
         let before = at + Duration::from_secs(wait) - Duration::from_millis(1);
         let first = queue.pop(before).map(|p| p.key().name.to_string());
         assert_eq!(first.as_deref(), Some("b"), "though the other one matters more");
@@ -91,7 +100,7 @@ fn who_awaits_room_is_not_woken_by_the_victims_of_others() {
         p["status"] = json!({"conditions": [{"type": "DisruptionTarget", "status": "True",
             "reason": "PreemptionByScheduler"}]});
     });
-    queue.set(&profile, waiting.clone(), now);
+    set(&mut queue, waiting.clone(), now);
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.awaits(&waiting.reference, "n".into(), vec!["NodeResourcesFit"], now);
     assert_eq!(queue.awaiting("n").len(), 1);
@@ -107,11 +116,11 @@ fn who_awaits_room_is_not_woken_by_the_victims_of_others() {
 
 #[test]
 fn a_failed_binding_is_tried_again_and_one_under_way_is_not() {
-    let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
+    let (mut queue, now) = (Queue::default(), Instant::now());
     let waiting = pod("a", 0, |_| {});
-    queue.set(&profile, waiting.clone(), now);
+    set(&mut queue, waiting.clone(), now);
     assert_eq!(names(&mut queue, now), ["a"]);
-    queue.set(&profile, pod("a", 0, |p| p["metadata"]["labels"] = json!({"a": "b"})), now);
+    set(&mut queue, pod("a", 0, |p| p["metadata"]["labels"] = json!({"a": "b"})), now);
     assert_eq!(names(&mut queue, now + LONG), [""; 0], "it is under way");
     queue.failed(&waiting.reference, now);
     assert_eq!(names(&mut queue, now), [""; 0]);
@@ -120,12 +129,12 @@ fn a_failed_binding_is_tried_again_and_one_under_way_is_not() {
 
 #[test]
 fn a_changed_wish_is_tried_and_nothing_waits_for_ever() {
-    let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
+    let (mut queue, now) = (Queue::default(), Instant::now());
     let waiting = pod("a", 0, |p| p["spec"]["nodeSelector"] = json!({"zone": "x"}));
-    queue.set(&profile, waiting.clone(), now);
+    set(&mut queue, waiting.clone(), now);
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.unschedulable(&waiting.reference, vec!["NodeAffinity"], now);
-    queue.set(&profile, pod("a", 0, |_| {}), now + LONG);
+    set(&mut queue, pod("a", 0, |_| {}), now + LONG);
     assert_eq!(names(&mut queue, now + LONG), ["a"]);
     queue.unschedulable(&waiting.reference, vec!["NodeAffinity"], now + LONG);
     assert_eq!(names(&mut queue, now + LONG + LONGEST_WAIT), ["a"]);
@@ -133,11 +142,11 @@ fn a_changed_wish_is_tried_and_nothing_waits_for_ever() {
 
 #[test]
 fn gates_keep_a_pod_out_until_they_are_gone() {
-    let (mut queue, profile, now) = (Queue::default(), default_profile("s"), Instant::now());
-    queue.set(&profile, pod("a", 0, |p| p["spec"]["schedulingGates"] = json!([{"name": "g"}])), now);
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    set(&mut queue, pod("a", 0, |p| p["spec"]["schedulingGates"] = json!([{"name": "g"}])), now);
     assert_eq!(names(&mut queue, now + LONGEST_WAIT), [""; 0]);
     assert_eq!(queue.next_due(), None);
-    queue.set(&profile, pod("a", 0, |_| {}), now);
+    set(&mut queue, pod("a", 0, |_| {}), now);
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.remove(&pod("a", 0, |_| {}).reference);
     assert_eq!(queue.next_due(), None, "a removed pod leaves nothing behind");

@@ -146,22 +146,33 @@ impl Shared {
     /// One cycle for one pod. The write that follows runs beside the next cycles.
     async fn place(self: Arc<Self>, pod: SharedPod, tasks: &mut JoinSet<()>) {
         let extenders: Vec<&Extender> = self.extenders.iter().filter(|e| e.minds(&pod)).collect();
+        let first = pod.group.is_some().then(|| pod.clone());
         let decided = match &extenders[..] {
+            // What a gang is placed with are the plugins alone.
+            _ if pod.group.is_some() => self.lock().decide(&pod, Instant::now()),
             [] => self.lock().decide(&pod, Instant::now()),
-            extenders => self.decide_with(&pod, extenders).await,
+            extenders => {
+                self.decide_with(&pod, extenders).await.map(|outcome| (pod, outcome)).into_iter().collect()
+            }
         };
-        let Some(outcome) = decided else { return };
+        let news = first.as_ref().and_then(|pod| self.lock().group_news(pod, &decided));
+        if let Some((group, news)) = news {
+            let this = self.clone();
+            tasks.spawn(async move { this.tell_group(&group, news).await });
+        }
         // A pod that was placed may be what others wait for.
         self.wake.notify_one();
-        let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
-        let this = self.clone();
-        tasks.spawn(async move {
-            match outcome {
-                Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
-                Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
-            }
-            drop(permit);
-        });
+        for (pod, outcome) in decided {
+            let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
+            let this = self.clone();
+            tasks.spawn(async move {
+                match outcome {
+                    Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
+                    Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
+                }
+                drop(permit);
+            });
+        }
     }
 
     /// The victims have been told to go, but for those that are `spared`.

@@ -7,6 +7,7 @@ use k8s_openapi::{
         apps::v1::{ReplicaSet, StatefulSet},
         core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service},
         policy::v1::PodDisruptionBudget,
+        scheduling::v1beta1::PodGroup,
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass},
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
@@ -18,8 +19,9 @@ use tiphys_client::{Change, Informer, ObjectKey, lean};
 
 use crate::{
     event::Event,
+    gang::SCHEDULED,
     selector::Selector,
-    snapshot::{Budget, Snapshot},
+    snapshot::{Budget, Policy, Snapshot},
     volumes::{self, Capacity, Claim, Class, Volume},
 };
 
@@ -146,6 +148,13 @@ fn name(key: &ObjectKey) -> Box<str> {
     (&*key.name).into()
 }
 
+fn policy(group: PodGroup) -> Policy {
+    let gang = group.spec.scheduling_policy.gang.map(|gang| usize::try_from(gang.min_count).unwrap_or(0));
+    let conditions = group.status.and_then(|status| status.conditions).into_iter().flatten();
+    let mut told = conditions.filter(|c| c.type_ == SCHEDULED).map(|c| (c.status == "True", c.message.into()));
+    Policy { gang, told: told.next() }
+}
+
 /// Informers to run, each with what waits for its first list.
 pub(crate) fn all<S: Sink>(client: Client, sink: Arc<S>) -> Vec<(Running, Synced)> {
     let mut sources = Sources { client, sink, running: Vec::new() };
@@ -187,6 +196,9 @@ pub(crate) fn all<S: Sink>(client: Client, sink: Arc<S>) -> Vec<(Running, Synced
     });
     sources.add(budget, None, |all, change| {
         put(&mut all.surroundings_mut().budgets, change.key.clone(), &change.new);
+    });
+    sources.add(policy, Some(Event::GroupsChanged), |all, change| {
+        all.set_group(&change.key, change.new.clone());
     });
     sources.add(by_labels::<Service>, Some(Event::SelectorsChanged), |all, change| {
         put(&mut all.surroundings_mut().services, change.key.clone(), &change.new);

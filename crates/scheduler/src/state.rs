@@ -23,7 +23,7 @@ pub enum Outcome {
 
 /// The queue, the snapshot, and what goes on from one cycle to the next.
 pub struct State {
-    profiles: Arc<[Profile]>,
+    pub(crate) profiles: Arc<[Profile]>,
     pub(crate) queue: Queue,
     pub(crate) snapshot: Snapshot,
     pub(crate) search: Search,
@@ -47,12 +47,14 @@ impl State {
         now: Instant,
     ) {
         change(&mut self.snapshot);
-        if let Some(event) = event {
-            self.happened(event, now);
+        match event {
+            Some(Event::GroupsChanged) => self.groups_changed(now),
+            Some(event) => self.happened(event, now),
+            None => {}
         }
     }
 
-    fn happened(&mut self, event: &Event<'_>, now: Instant) {
+    pub(crate) fn happened(&mut self, event: &Event<'_>, now: Instant) {
         let Self { profiles, queue, snapshot, .. } = self;
         queue.on_event(|scheduler| find(profiles, scheduler), event, now);
         if let Event::PodLeft(left) = event {
@@ -73,6 +75,7 @@ impl State {
             let made_room = self.snapshot.nomination(&old.reference).is_some();
             self.queue.remove(&old.reference);
             self.snapshot.remove_pod(&old.reference);
+            self.snapshot.set_member(old, false);
             if made_room && !old.is_placed() {
                 self.happened(&Event::PodLeft(old), now);
             }
@@ -82,10 +85,17 @@ impl State {
                 self.snapshot.withdraw(&new.reference);
             }
             self.snapshot.set_pod(new);
+            let is_news = self.snapshot.set_member(new, new.is_placed() || new.waits());
             match find(&self.profiles, &new.scheduler).filter(|_| new.waits()) {
                 Some(_) if self.snapshot.is_assumed(&new.reference) => {}
-                Some(profile) => self.queue.set(profile, new.clone(), now),
+                Some(profile) => {
+                    let gated = profile.gate(new, self.snapshot.surroundings()).is_some();
+                    self.queue.set(new.clone(), gated, now);
+                }
                 None => self.queue.remove(&new.reference),
+            }
+            if is_news {
+                self.groups_changed(now);
             }
         }
         let new = new.map(|new| &**new);
@@ -122,13 +132,17 @@ impl State {
         self.queue.pop(now)
     }
 
-    /// Chooses a node, and assumes the pod there; `None` if no profile is for the pod.
-    pub fn decide(&mut self, pod: &SharedPod, now: Instant) -> Option<Outcome> {
+    /// Chooses a node, and assumes the pod there. Of a gang, all that wait are decided about together; if no profile is
+    /// for the pod, nothing is.
+    pub fn decide(&mut self, pod: &SharedPod, now: Instant) -> Vec<(SharedPod, Outcome)> {
         let profiles = self.profiles.clone();
-        let profile = find(&profiles, &pod.scheduler)?;
+        let Some(profile) = find(&profiles, &pod.scheduler) else { return Vec::new() };
+        if let Some(least) = self.gang(profile, pod) {
+            return self.decide_together(profile, pod, least, now);
+        }
         self.prepare(profile, pod);
         let found = self.search.schedule(profile, pod, &self.snapshot);
-        Some(self.settle(profile, pod, found, now))
+        vec![(pod.clone(), self.settle(profile, pod, found, now))]
     }
 
     /// Has counted what the plugins will ask about the pod.

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod default_preemption;
+pub(crate) mod gang_scheduling;
 mod image_locality;
 mod inter_pod_affinity;
 mod node_affinity;
@@ -22,8 +23,9 @@ use self::args::Args;
 use crate::framework::{Enabled, Plugin, Profile};
 
 /// All plugins with the weight that they have by default, in the order in which they are asked.
-pub const DEFAULTS: [(&str, i64); 18] = [
+pub const DEFAULTS: [(&str, i64); 19] = [
     ("SchedulingGates", 0),
+    ("GangScheduling", 0),
     ("PrioritySort", 0),
     ("NodeUnschedulable", 0),
     ("NodeName", 0),
@@ -47,6 +49,7 @@ pub const DEFAULTS: [(&str, i64); 18] = [
 pub fn make(name: &str, args: &Args) -> Option<Box<dyn Plugin>> {
     Some(match name {
         "SchedulingGates" => Box::new(queueing::SchedulingGates),
+        "GangScheduling" => Box::new(gang_scheduling::GangScheduling),
         "PrioritySort" => Box::new(queueing::PrioritySort),
         "DefaultBinder" => Box::new(queueing::DefaultBinder),
         "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable),

@@ -7,7 +7,7 @@ use crate::{
     cycle::{Found, Search},
     framework::Score,
     pod::PodInfo,
-    snapshot::{NodeFacts, NodeInfo, Snapshot},
+    snapshot::{NodeFacts, NodeInfo, Snapshot, Surroundings},
 };
 
 pub(super) fn node_named(name: &str, change: impl Fn(&mut Value)) -> NodeFacts {
@@ -188,8 +188,11 @@ fn pods_on_the_node_take_room_and_ports() {
 #[test]
 fn gates_hold_a_pod_back() {
     let gated = pod(json!({"schedulingGates": [{"name": "a"}, {"name": "b"}]}));
-    assert_eq!(default_profile("s").gate(&gated).as_deref(), Some("waiting for scheduling gates: [a b]"));
-    assert_eq!(default_profile("s").gate(&pod(json!({}))), None);
+    assert_eq!(
+        default_profile("s").gate(&gated, &Surroundings::default()).as_deref(),
+        Some("waiting for scheduling gates: [a b]")
+    );
+    assert_eq!(default_profile("s").gate(&pod(json!({})), &Surroundings::default()), None);
 }
 
 fn nodes(nodes: &[(&str, Value)]) -> Snapshot {

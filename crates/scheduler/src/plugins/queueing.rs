@@ -3,6 +3,7 @@
 use crate::{
     framework::{Plugin, Point},
     pod::PodInfo,
+    snapshot::Surroundings,
 };
 
 /// A pod with scheduling gates waits until they have all been removed (KEP-3521).
@@ -15,7 +16,7 @@ impl Plugin for SchedulingGates {
     fn points(&self) -> &'static [Point] {
         &[Point::PreEnqueue]
     }
-    fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), String> {
+    fn pre_enqueue(&self, pod: &PodInfo, _: &Surroundings) -> Result<(), String> {
         if pod.gates.is_empty() {
             return Ok(());
         }

@@ -35,12 +35,31 @@ pub struct Budget {
     pub going: BTreeSet<Box<str>>,
 }
 
+/// A PodGroup, and who belongs to it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Group {
+    /// Its policy, once it exists.
+    pub policy: Option<Arc<Policy>>,
+    /// Pods that wait or have a node.
+    pub members: BTreeSet<ObjectRef>,
+}
+
+/// How the pods of a PodGroup are placed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Policy {
+    /// None is, unless as many are; `None`: each by itself.
+    pub gang: Option<usize>,
+    /// Status and message of its condition `PodGroupInitiallyScheduled`.
+    pub told: Option<(bool, Box<str>)>,
+}
+
 /// Everything but nodes and pods.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     pub namespaces: Namespaces,
     pub storage: Storage,
     pub budgets: BTreeMap<ObjectKey, Arc<Budget>>,
+    pub groups: BTreeMap<ObjectKey, Group>,
     /// What Services select.
     pub services: BTreeMap<ObjectKey, Arc<Selector>>,
     /// What owners select, by kind.
@@ -376,6 +395,36 @@ impl Snapshot {
         let Some(id) = self.nominations.remove(pod) else { return };
         self.change(id).nominated.retain(|p| p.reference != *pod);
         self.tidy_unnamed(id);
+    }
+
+    /// Whether the pod is counted on a node.
+    pub fn is_placed(&self, pod: &ObjectRef) -> bool {
+        self.places.contains_key(pod)
+    }
+
+    /// Knows the pod as one of its group, or no longer; whether that is news.
+    pub(crate) fn set_member(&mut self, pod: &PodInfo, belongs: bool) -> bool {
+        let Some(key) = &pod.group else { return false };
+        let groups = &mut self.surroundings.groups;
+        if belongs {
+            return groups.entry(key.clone()).or_default().members.insert(pod.reference.clone());
+        }
+        let Some(group) = groups.get_mut(key) else { return false };
+        let was = group.members.remove(&pod.reference);
+        if group.members.is_empty() && group.policy.is_none() {
+            groups.remove(key);
+        }
+        was
+    }
+
+    /// What is known of a PodGroup; `None` if it does not exist.
+    pub(crate) fn set_group(&mut self, key: &ObjectKey, policy: Option<Arc<Policy>>) {
+        let groups = &mut self.surroundings.groups;
+        let group = groups.entry(key.clone()).or_default();
+        group.policy = policy;
+        if group.members.is_empty() && group.policy.is_none() {
+            groups.remove(key);
+        }
     }
 
     /// Where room is made for the pod.
