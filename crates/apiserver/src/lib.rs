@@ -37,6 +37,7 @@ pub mod stored;
 #[cfg(test)]
 mod testing;
 pub mod trace;
+mod usage;
 mod why;
 
 pub use server::{ApiServer, Config};

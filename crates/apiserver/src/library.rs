@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
 use tiphys_api::kind::Kinds;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    aggregation::Descriptions,
+    aggregation::{Descriptions, merge::Server},
     discovery::{self, Document},
     openapi,
     per_row::PerRow,
@@ -50,9 +51,28 @@ struct Shelf {
     /// What other servers say, in OpenAPI v2.
     others: Descriptions,
     made: HashMap<Name, Document>,
+    merged: HashMap<Name, Merged>,
     discovered: PerRow<Arc<str>>,
     described: openapi::Pieces,
     asked: Option<Instant>,
+}
+
+/// A document with what other servers serve, and what it was made of.
+struct Merged {
+    etag: String,
+    servers: Vec<Server>,
+    document: Document,
+}
+
+impl Merged {
+    fn is_of(&self, document: &Document, servers: &[Server]) -> bool {
+        let same = |(a, found_a): &Server, (b, found_b): &Server| {
+            let found = found_a.as_ref().map(Arc::as_ptr) == found_b.as_ref().map(Arc::as_ptr);
+            found && Arc::ptr_eq(a, b)
+        };
+        let servers_are = self.servers.len() == servers.len();
+        servers_are && self.servers.iter().zip(servers).all(|(a, b)| same(a, b)) && self.etag == document.etag
+    }
 }
 
 #[derive(Clone, Default)]
@@ -96,6 +116,32 @@ impl Library {
             Ok::<_, serde_json::Error>(made)
         });
         Ok(made.await??)
+    }
+
+    /// A document that was [got](Self::get), with what `add` adds to it of other servers.
+    ///
+    /// # Errors
+    /// It is no JSON, which is a bug.
+    pub(crate) async fn merged(
+        &self,
+        name: Name,
+        document: Document,
+        servers: &[Server],
+        add: fn(&mut Value, &[Server]),
+    ) -> Result<Document, Error> {
+        let mut shelf = self.0.lock().await;
+        if let Some(merged) = shelf.merged.get(&name)
+            && merged.is_of(&document, servers)
+        {
+            return Ok(merged.document.clone());
+        }
+        let mut value = serde_json::from_slice(&document.body)?;
+        add(&mut value, servers);
+        let merged =
+            Merged { etag: document.etag, servers: servers.to_vec(), document: Document::of(&value) };
+        let made = merged.document.clone();
+        shelf.merged.insert(name, merged);
+        Ok(made)
     }
 }
 

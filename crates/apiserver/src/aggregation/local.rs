@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tiphys_api::kind::{Kind, Kinds};
 use tiphys_api::status::{Reason, Status};
 
-use super::{GROUP, RESOURCE};
+use super::{GROUP, RESOURCE, own};
 use crate::audit::Annotations;
 use crate::identity::Component;
 use crate::registry::{Call, DeleteOptions, Registry, Warnings};
 use crate::source::Source;
 
 /// Marks what is made here: `onstart` for groups that every cluster has, `true` for what comes and goes.
-const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+pub(super) const AUTOMANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
 /// What has failed is tried again after this.
 const LATER: Duration = Duration::from_secs(10);
@@ -86,6 +86,7 @@ fn wanted(kinds: &Kinds) -> BTreeMap<String, Value> {
             wanted.insert(name, object);
         }
     }
+    wanted.insert(own::NAME.to_owned(), own::service());
     wanted
 }
 

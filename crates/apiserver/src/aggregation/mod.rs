@@ -9,6 +9,7 @@ mod availability;
 mod described;
 pub(crate) mod local;
 pub(crate) mod merge;
+pub(crate) mod own;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -63,6 +64,8 @@ struct Table {
     /// All APIServices by name; `None` for one of this server itself.
     read: HashMap<String, (Revision, Option<Arc<Backend>>)>,
     backends: Vec<Arc<Backend>>,
+    /// No other server answers what this one does only while nobody else does.
+    own: bool,
 }
 
 /// The way to other API servers.
@@ -122,12 +125,27 @@ impl Aggregation {
         }
         let mut backends: Vec<Arc<Backend>> = read.values().filter_map(|(_, b)| b.clone()).collect();
         backends.sort_by(|a, b| merge::order(a).cmp(&merge::order(b)));
-        Table { version, read, backends }
+        let own = read.get(own::NAME).is_some_and(|(_, backend)| backend.is_none());
+        Table { version, read, backends, own }
     }
 
     /// All servers that answer a part of the API, those of high priority first.
     pub(crate) fn backends(&self) -> Vec<Arc<Backend>> {
         self.table().backends.clone()
+    }
+
+    /// All servers with what they serve, and [`own`] among them while it is this server's.
+    pub(crate) fn servers(&self) -> Vec<merge::Server> {
+        let table = self.table();
+        let others = table.backends.iter().map(|b| (Arc::clone(b), self.found(b)));
+        let mut servers: Vec<_> = others.chain(table.own.then(own::server)).collect();
+        servers.sort_by(|(a, _), (b, _)| merge::order(a).cmp(&merge::order(b)));
+        servers
+    }
+
+    /// Whether this server itself answers what has no rows.
+    pub(crate) fn is_own(&self, group: &str, version: &str) -> bool {
+        (group, version) == (own::METRICS, own::VERSION) && self.table().own
     }
 
     /// The server that answers a group and version.

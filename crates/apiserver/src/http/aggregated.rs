@@ -12,7 +12,7 @@ use tiphys_api::status::{Reason, Status};
 use super::body::{Body, RequestBody};
 use super::record::Remote;
 use super::{Asked, Handler, not_here, respond};
-use crate::aggregation::vouch;
+use crate::aggregation::{own, vouch};
 use crate::node_proxy;
 
 /// The head of an answer is there by then.
@@ -28,6 +28,9 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts.as_slice() {
+            ["apis", group, version] if self.aggregation.is_own(group, version) => {
+                Ok(respond::json(StatusCode::OK, own::resources()))
+            }
             ["apis", group, version] | ["openapi", "v3", "apis", group, version] => {
                 self.aggregated(group, version, asked, body).await
             }

@@ -38,7 +38,8 @@ impl Handler {
             others: self.aggregation.descriptions(),
         };
         let found = find(&shelves, path, address, headers, asked.query.get("hash")).await?;
-        let Some(found) = with_servers(found, path, &self.servers())? else { return Ok(None) };
+        let found = self.with_servers(found, path).await?;
+        let Some(found) = found else { return Ok(None) };
         Ok(Some(match found {
             Found::Plain(value) => respond::json(StatusCode::OK, &value),
             Found::Tagged(media_type, document) => tagged(media_type, document, "public", headers),
@@ -54,39 +55,37 @@ impl Handler {
         }))
     }
 
-    /// The servers of the other parts of the API.
-    fn servers(&self) -> Vec<Server> {
-        let backends = self.aggregation.backends().into_iter();
-        backends.map(|b| (Arc::clone(&b), self.aggregation.found(&b))).collect()
-    }
-}
-
-/// What was found, with what other servers serve.
-fn with_servers(found: Option<Found>, path: &str, servers: &[Server]) -> Result<Option<Found>, Status> {
-    if servers.is_empty() {
-        return Ok(found);
-    }
-    let retagged = |media_type, document: Document, add: fn(&mut Value, &[Server])| {
-        let mut value = serde_json::from_slice(&document.body).map_err(Status::internal)?;
-        add(&mut value, servers);
-        Ok(Some(Found::Tagged(media_type, Document::of(&value))))
-    };
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (parts.as_slice(), found) {
-        (["apis"], Some(Found::Plain(mut list))) => {
-            merge::groups(&mut list, servers);
-            Ok(Some(Found::Plain(list)))
+    /// What was found, with what other servers serve, and this one without rows of its own.
+    async fn with_servers(&self, found: Option<Found>, path: &str) -> Result<Option<Found>, Status> {
+        let servers = self.aggregation.servers();
+        if servers.is_empty() {
+            return Ok(found);
         }
-        (["apis"], Some(Found::Tagged(ty, document))) => retagged(ty, document, merge::aggregated),
-        (["openapi", "v3"], Some(Found::Tagged(ty, document))) => retagged(ty, document, merge::openapi),
-        (["apis", group], found) => {
-            let own = match found {
-                Some(Found::Plain(own)) => Some(own),
-                _ => None,
-            };
-            Ok(merge::group(own, group, servers).map(Found::Plain))
+        let retagged = async |media_type, document: Document, name, add: fn(&mut Value, &[Server])| {
+            let merged = self.library.merged(name, document, &servers, add).await;
+            Ok(Some(Found::Tagged(media_type, merged.map_err(|e| Status::internal(e.to_string()))?)))
+        };
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match (parts.as_slice(), found) {
+            (["apis"], Some(Found::Plain(mut list))) => {
+                merge::groups(&mut list, &servers);
+                Ok(Some(Found::Plain(list)))
+            }
+            (["apis"], Some(Found::Tagged(ty, document))) => {
+                retagged(ty, document, Name::Discovery { core: false }, merge::aggregated).await
+            }
+            (["openapi", "v3"], Some(Found::Tagged(ty, document))) => {
+                retagged(ty, document, Name::V3Index, merge::openapi).await
+            }
+            (["apis", group], found) => {
+                let own = match found {
+                    Some(Found::Plain(own)) => Some(own),
+                    _ => None,
+                };
+                Ok(merge::group(own, group, &servers).map(Found::Plain))
+            }
+            (_, found) => Ok(found),
         }
-        (_, found) => Ok(found),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::node_proxy::Nodes;
 use crate::registry::{Registry, Warnings};
 use crate::security::Security;
 use crate::trace::{self, Tracer};
+use crate::usage::Usage;
 
 mod aggregated;
 mod attend;
@@ -54,6 +55,7 @@ mod respond;
 mod scale;
 mod selection;
 mod stream;
+mod usage;
 mod websocket;
 mod why;
 
@@ -72,6 +74,7 @@ pub struct Handler {
     security: Arc<Security>,
     nodes: Arc<Nodes>,
     aggregation: Arc<Aggregation>,
+    usage: Arc<Usage>,
     metrics: Arc<Metrics>,
     auditor: Arc<Auditor>,
     tracer: Tracer,
@@ -110,9 +113,23 @@ impl Handler {
         fairness: Arc<Fairness>,
         stop: CancellationToken,
     ) -> Self {
+        let usage = Arc::new(Usage::new(Arc::clone(&nodes), Arc::clone(registry.cache())));
+        usage.run(&stop);
         let metrics = Metrics::new();
         let library = Library::default();
-        Self { registry, security, nodes, aggregation, metrics, auditor, tracer, fairness, library, stop }
+        Self {
+            registry,
+            security,
+            nodes,
+            aggregation,
+            usage,
+            metrics,
+            auditor,
+            tracer,
+            fairness,
+            library,
+            stop,
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {

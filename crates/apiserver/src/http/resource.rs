@@ -77,6 +77,9 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let kinds = self.registry.kinds();
         let Some(kind) = kinds.resource(&r.group, &r.version, &r.resource) else {
+            if self.aggregation.is_own(&r.group, &r.version) {
+                return Box::pin(self.usage(&r, &asked)).await;
+            }
             return Box::pin(self.aggregated(&r.group, &r.version, asked, body)).await;
         };
         if let Some(version) = kind.version(&r.version)

@@ -105,6 +105,7 @@ pub(super) const TABLE: &[(&str, &str, &[Row])] = &[
             on(WRITE, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
         ],
     ),
+    ("system:aggregated-metrics-reader", "view", &[on(READ, "metrics.k8s.io", "nodes pods")]),
     (
         "system:aggregate-to-view",
         "view",
