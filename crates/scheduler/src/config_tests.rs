@@ -140,3 +140,15 @@ fn what_is_wrong_is_named() {
         assert!(error.contains(said), "{what}: {error}");
     }
 }
+
+#[test]
+fn volumes_have_the_time_that_a_profile_gives_them() {
+    let binding = |args: &str| {
+        let config = read(&format!("profiles: [{{pluginConfig: [{{name: VolumeBinding, args: {args}}}]}}]"))?;
+        Ok::<_, ConfigError>(config.profiles[0].binding.as_secs())
+    };
+    assert_eq!(binding("{}").expect("a configuration"), 600);
+    assert_eq!(binding("{bindTimeoutSeconds: 30}").expect("a configuration"), 30);
+    assert!(binding("{bindTimeoutSeconds: -1}").is_err());
+    assert_eq!(read("").expect("a configuration").profiles[0].binding.as_secs(), 600);
+}

@@ -1,7 +1,5 @@
 //! What the scheduler writes: bindings and what goes before them, refusals, and the end of those that make room.
 
-use std::time::Duration;
-
 use k8s_openapi::api::{
     core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as FullPod},
     scheduling::v1beta1::PodGroup,
@@ -28,9 +26,6 @@ use crate::{
     runner::Shared,
     snapshot::claims,
 };
-
-/// How long the volumes of a pod may take to be bound or made.
-const BINDING: Duration = Duration::from_secs(600);
 
 /// Why a pod that had a node did not get there.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +81,9 @@ impl Shared {
             for errand in errands {
                 self.run(errand).await.map_err(Failed::Volumes)?;
             }
-            let bound = tokio::time::timeout(BINDING, self.until_bound(pod));
+            // Only pods of a profile come here.
+            let time = self.profile(&pod.scheduler).map(|profile| profile.binding).unwrap_or_default();
+            let bound = tokio::time::timeout(time, self.until_bound(pod));
             bound.await.map_err(|_| Failed::Late)?;
         }
         if let Some(extender) = self.extenders.iter().find(|e| e.binds() && e.minds(pod)) {

@@ -4,7 +4,7 @@
 //! they are asked with is all that they know. PreFilter and PreScore are asked once a cycle and answer with what is
 //! then asked of each node.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use tiphys_client::ObjectKey;
 
@@ -213,6 +213,8 @@ pub struct Profile {
     pub plugins: Vec<Enabled>,
     /// Of how many percent of the nodes it is enough to know that they fit; 0: fewer, the more there are.
     pub percentage: usize,
+    /// How long the volumes of a pod may take to be bound or made.
+    pub binding: Duration,
 }
 
 impl Profile {

@@ -1,6 +1,6 @@
 //! What plugins can be told (`pluginConfig`), with upstream's names, defaults and bounds.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{self, TopologySpreadConstraint};
 use serde::Deserialize;
@@ -15,6 +15,7 @@ pub struct Args {
     pub spread: SpreadArgs,
     pub affinity: AffinityArgs,
     pub preemption: PreemptionArgs,
+    pub volumes: VolumeBindingArgs,
 }
 
 /// How much a resource counts in scoring.
@@ -151,12 +152,24 @@ struct NodeAffinityArgs {
     added_affinity: Option<v1::NodeAffinity>,
 }
 
-/// `VolumeBindingArgs`; how long a binding may take is decided by whoever binds.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// `VolumeBindingArgs`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
-struct VolumeBindingArgs {
-    #[serde(rename = "bindTimeoutSeconds")]
-    _bind_timeout_seconds: Option<i64>,
+pub struct VolumeBindingArgs {
+    /// How long the volumes of a pod may take to be bound or made.
+    pub bind_timeout_seconds: i64,
+}
+
+impl Default for VolumeBindingArgs {
+    fn default() -> Self {
+        Self { bind_timeout_seconds: 600 }
+    }
+}
+
+impl VolumeBindingArgs {
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.bind_timeout_seconds.unsigned_abs())
+    }
 }
 
 impl Args {
@@ -208,7 +221,10 @@ impl Args {
                 self.preemption = args;
             }
             "VolumeBinding" => {
-                read::<VolumeBindingArgs>(args)?;
+                self.volumes = read(args)?;
+                if self.volumes.bind_timeout_seconds < 0 {
+                    return Err("bindTimeoutSeconds: should not be a negative value".to_owned());
+                }
             }
             _ => return Err(format!("the plugin {plugin} takes no arguments")),
         }

@@ -80,7 +80,8 @@ pub fn default_profile(scheduler: &str) -> Profile {
         let at = plugin.points().to_vec();
         Some(Enabled { plugin, weight: *weight, at })
     });
-    Profile { scheduler: scheduler.into(), plugins: plugins.collect(), percentage: 0 }
+    let binding = Args::default().volumes.timeout();
+    Profile { scheduler: scheduler.into(), plugins: plugins.collect(), percentage: 0, binding }
 }
 
 #[cfg(test)]
