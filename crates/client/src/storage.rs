@@ -1,5 +1,7 @@
 //! By what the binder, the scheduler, provisioners and nodes tell each other of claims and volumes.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
 /// On a claim: both sides are bound.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// On either side: its user did not choose the other.
@@ -20,6 +22,11 @@ pub const DEFAULT_CLASS: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 /// The provisioner of classes whose volumes somebody makes by hand.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+
+/// The class that a claim or a volume names, in its field or as of old; `Some("")`: none at all.
+pub fn class_of<'a>(meta: &'a ObjectMeta, field: Option<&'a str>) -> Option<&'a str> {
+    meta.annotations.as_ref().and_then(|all| all.get(OLD_CLASS)).map(String::as_str).or(field)
+}
 
 /// The name of the claim that is made for a pod's ephemeral volume (KEP-1698).
 pub fn ephemeral_claim(pod: &str, volume: &str) -> String {

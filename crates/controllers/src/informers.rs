@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     resource::v1::{ResourceClaim, ResourceClaimTemplate},
-    storage::v1::{CSIDriver, StorageClass, VolumeAttachment},
+    storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass},
     storagemigration::v1::StorageVersionMigration,
 };
 use kube::{Api, Client, runtime::watcher};
@@ -39,6 +39,8 @@ pub(crate) const BY_CLAIM: &str = "claim";
 pub(crate) const BY_RESOURCE_CLAIM: &str = "resource claim";
 /// Pods by the templates of such claims, as `namespace/name`.
 pub(crate) const BY_RESOURCE_TEMPLATE: &str = "resource claim template";
+/// Claims and volumes by the VolumeAttributesClasses that they name.
+pub(crate) const BY_ATTRIBUTES: &str = "attributes class";
 /// Claims that are not bound; all in the group of no name.
 pub(crate) const UNBOUND: &str = "unbound";
 /// Attachments of volumes by the PersistentVolume that they attach.
@@ -65,6 +67,7 @@ pub(crate) struct Informers {
     pub(crate) volumes: Kept<PersistentVolume>,
     pub(crate) storage_classes: Kept<StorageClass>,
     pub(crate) csi_drivers: Kept<CSIDriver>,
+    pub(crate) attributes_classes: Kept<VolumeAttributesClass>,
     pub(crate) attachments: Kept<VolumeAttachment>,
     pub(crate) disruption_budgets: Kept<PodDisruptionBudget>,
     pub(crate) services: Kept<Service>,
@@ -110,10 +113,15 @@ impl Informers {
             stateful_sets: all(client, slim),
             daemon_sets: all(client, slim),
             revisions: owned(client, slim),
-            volume_claims: all(client, slim).index(UNBOUND, volumes::unbound),
-            volumes: all(client, slim).index(BY_CLAIM, volumes::claim_named),
+            volume_claims: all(client, slim)
+                .index(UNBOUND, volumes::unbound)
+                .index(BY_ATTRIBUTES, volumes::attributes_of_claim),
+            volumes: all(client, slim)
+                .index(BY_CLAIM, volumes::claim_named)
+                .index(BY_ATTRIBUTES, volumes::attributes_of_volume),
             storage_classes: all(client, slim),
             csi_drivers: all(client, slim),
+            attributes_classes: all(client, slim),
             attachments: all(client, slim)
                 .index(BY_NODE, attach_detach::by_node)
                 .index(BY_VOLUME, attach_detach::by_volume),
@@ -179,6 +187,7 @@ impl Informers {
         tasks.spawn(self.volumes.run());
         tasks.spawn(self.storage_classes.run());
         tasks.spawn(self.csi_drivers.run());
+        tasks.spawn(self.attributes_classes.run());
         tasks.spawn(self.attachments.run());
         tasks.spawn(self.disruption_budgets.run());
         tasks.spawn(self.services.run());

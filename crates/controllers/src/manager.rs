@@ -32,7 +32,7 @@ use crate::{
     service_account::{RootCa, ServiceAccounts},
     stateful_set::StatefulSets,
     storage_version::StorageVersionMigrations,
-    volumes::{Binder, ClaimProtection, EphemeralVolumes, VolumeProtection},
+    volumes::{AttributesProtection, Binder, ClaimProtection, EphemeralVolumes, Expansion, VolumeProtection},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,8 @@ impl ControllerManager {
         start.controller(ClaimProtection::new);
         start.controller(VolumeProtection::new);
         start.controller(EphemeralVolumes::new);
+        start.controller(Expansion::new);
+        start.controller(AttributesProtection::new);
         start.controller(AttachDetach::new);
         start.controller(StorageVersionMigrations::new);
         start.controller(ResourceClaims::new);

@@ -2,7 +2,8 @@
 //!
 //! Each claim of the class gets a directory and a volume that is tied to the node which the scheduler chose for the
 //! claim's first pod. When the claim goes, so do they, unless the class says `Retain`. A directory is made before its
-//! volume and removed before it, so whatever is cut short is done by the next look. Capacity is not enforced.
+//! volume and removed before it, so whatever is cut short is done by the next look. Capacity is not enforced, so a volume
+//! grows when its claim asks: the volume first, then what the claim says that it has.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{DeleteParams, Patch, PostParams, Preconditions};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
-use tiphys_client::storage::{self, DEFAULT_CLASS, PROVISIONED_BY, SELECTED_NODE};
+use tiphys_client::placement::units;
+use tiphys_client::storage::{self, DEFAULT_CLASS, PROVISIONED_BY, SELECTED_NODE, class_of};
 use tiphys_client::{Informer, ObjectKey, Queue, Reader, Recorder, Verdict};
 
 /// The service account that the provisioner works as.
@@ -118,6 +121,7 @@ impl Provisioner {
             "provisioner": PROVISIONER,
             "volumeBindingMode": "WaitForFirstConsumer",
             "reclaimPolicy": "Delete",
+            "allowVolumeExpansion": true,
         });
         let Ok(class) = serde_json::from_value::<StorageClass>(class) else { return };
         let classes: Api<StorageClass> = Api::all(self.client.clone());
@@ -137,15 +141,42 @@ impl Provisioner {
                 self.clear(&volume).await?;
             }
         } else if let Some(claim) = self.claims.get(key) {
-            let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
-            let class = class.and_then(|name| self.classes.get(&ObjectKey::new("", &name)));
+            let spec = claim.spec.as_ref();
+            let class = class_of(&claim.metadata, spec.and_then(|spec| spec.storage_class_name.as_deref()));
+            let class = class.and_then(|name| self.classes.get(&ObjectKey::new("", name)));
             if let Some(class) = class
                 && is_ours(&claim, &class, &self.node)
             {
                 self.provide(&claim, &class).await?;
             }
+            let volume = spec.and_then(|spec| spec.volume_name.as_deref());
+            if let Some(volume) = volume.and_then(|name| self.volumes.get(&ObjectKey::new("", name)))
+                && let Some(size) = growth(&claim, &volume, &self.node)
+            {
+                self.grow(&claim, &volume, size).await?;
+            }
         }
         Ok(Verdict::Done)
+    }
+
+    /// Tells volume and claim their new size.
+    async fn grow(
+        &self,
+        claim: &PersistentVolumeClaim,
+        volume: &PersistentVolume,
+        size: &Quantity,
+    ) -> Result<(), Error> {
+        let capacity = json!({"storage": size});
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let change = Patch::Merge(json!({"metadata": {"uid": volume.uid()}, "spec": {"capacity": capacity}}));
+        volumes.patch(&volume.name_any(), &Default::default(), &change).await?;
+        let namespace = claim.namespace().unwrap_or_default();
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &namespace);
+        let status = json!({"capacity": capacity, "allocatedResources": capacity});
+        let change = Patch::Merge(json!({"metadata": {"uid": claim.uid()}, "status": status}));
+        claims.patch_status(&claim.name_any(), &Default::default(), &change).await?;
+        self.events.normal(&reference(claim), "VolumeResizeSuccessful", "Resize volume succeeded");
+        Ok(())
     }
 
     async fn provide(&self, claim: &PersistentVolumeClaim, class: &StorageClass) -> Result<(), Error> {
@@ -235,6 +266,20 @@ fn is_ours(claim: &PersistentVolumeClaim, class: &StorageClass, node: &str) -> b
         && claim.metadata.deletion_timestamp.is_none()
 }
 
+/// The size that a claim asks for and does not have yet, of a volume that this node has made for it.
+fn growth<'a>(
+    claim: &'a PersistentVolumeClaim,
+    volume: &PersistentVolume,
+    node: &str,
+) -> Option<&'a Quantity> {
+    let status = claim.status.as_ref().filter(|status| status.phase.as_deref() == Some("Bound"))?;
+    let claimed_by = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    let asks = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?.get("storage")?;
+    let has = status.capacity.as_ref()?.get("storage")?;
+    let is_its = is_made_by_us(volume, node) && claimed_by.uid.is_some() && claimed_by.uid == claim.uid();
+    (is_its && units(asks)? > units(has)?).then_some(asks)
+}
+
 /// The volume for a claim, or why there can be none.
 fn volume(
     claim: &PersistentVolumeClaim,
@@ -300,18 +345,22 @@ enum End {
     Alone,
 }
 
+/// Whether a volume is a directory of this node that this provisioner has made.
+fn is_made_by_us(volume: &PersistentVolume, node: &str) -> bool {
+    let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
+    let affinity = volume.spec.as_ref().and_then(|spec| spec.node_affinity.as_ref());
+    let required = affinity.and_then(|affinity| affinity.required.as_ref());
+    let terms = required.into_iter().flat_map(|required| &required.node_selector_terms);
+    let mut wants = terms.flat_map(|term| term.match_expressions.iter().flatten());
+    ours && wants.any(|want| want.key == HOSTNAME && want.values.iter().flatten().any(|name| name == node))
+}
+
 /// Whether it is for this node to end a volume.
 fn end_of(volume: &PersistentVolume, node: &str) -> Option<End> {
-    let spec = volume.spec.as_ref()?;
-    let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|by| by == PROVISIONER);
-    let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
-    let mut terms = required.into_iter().flat_map(|required| &required.node_selector_terms);
-    let mut wants = terms.by_ref().flat_map(|term| term.match_expressions.iter().flatten());
-    let here =
-        wants.any(|want| want.key == HOSTNAME && want.values.iter().flatten().any(|name| name == node));
-    if !ours || !here {
+    if !is_made_by_us(volume, node) {
         return None;
     }
+    let spec = volume.spec.as_ref()?;
     let phase = volume.status.as_ref().and_then(|status| status.phase.as_deref());
     let deletes = spec.persistent_volume_reclaim_policy.as_deref() == Some("Delete");
     let going = volume.metadata.deletion_timestamp.is_some();

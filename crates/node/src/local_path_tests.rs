@@ -104,6 +104,25 @@ fn a_volume_ends_when_nobody_claims_it() {
     assert_eq!(end_of(&read(foreign), "argo"), None);
 }
 
+#[test]
+fn a_volume_grows_as_its_claim_asks() {
+    let made = volume(&claim(json!({})), &class(json!({})), "argo", Path::new("/v")).expect("a volume");
+    let of = |asks: &str, has: &str, more: Value| {
+        let bound = json!({"spec": {"resources": {"requests": {"storage": asks}}},
+            "status": {"phase": "Bound", "capacity": {"storage": has}}});
+        let claim = claim(merged(bound, &more));
+        growth(&claim, &made, "argo").map(|size| size.0.clone())
+    };
+    assert_eq!(of("2Gi", "1Gi", json!({})), Some("2Gi".to_owned()));
+    assert_eq!(of("1024Mi", "1Gi", json!({})), None);
+    assert_eq!(of("1Gi", "2Gi", json!({})), None);
+    assert_eq!(of("2Gi", "1Gi", json!({"status": {"phase": "Lost"}})), None);
+    assert_eq!(of("2Gi", "1Gi", json!({"metadata": {"uid": "another"}})), None);
+    let grown = claim(json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}}));
+    assert_eq!(growth(&grown, &made, "other"), None);
+}
+
 #[tokio::test]
 async fn directories_come_open_and_go_whole() {
     use std::os::unix::fs::PermissionsExt;

@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_millis(10);
 const REPORT: Duration = Duration::from_secs(300);
 /// The most images that the status lists.
 const MAX_IMAGES: usize = 50;
+/// On the node: the control plane attaches its volumes.
+const MANAGED_ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 /// Below that many bytes of memory, and that share of inodes in percent, the node is under pressure.
 const MEMORY_FLOOR: i64 = 100 * 1024 * 1024;
 const INODE_FLOOR: u64 = 5;
@@ -83,6 +85,7 @@ impl Registrar {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 labels: Some(self.labels()),
+                annotations: Some(BTreeMap::from([(MANAGED_ATTACH.to_owned(), "true".to_owned())])),
                 ..ObjectMeta::default()
             },
             spec: Some(NodeSpec {
@@ -100,7 +103,8 @@ impl Registrar {
             }
             Ok(made) => made,
             Err(kube::Error::Api(answer)) if answer.code == 409 => {
-                let labels = json!({"metadata": {"labels": self.labels()}});
+                let annotations = json!({MANAGED_ATTACH: "true"});
+                let labels = json!({"metadata": {"labels": self.labels(), "annotations": annotations}});
                 api.patch(name, &PatchParams::default(), &Patch::Strategic(labels)).await?
             }
             Err(error) => return Err(error),

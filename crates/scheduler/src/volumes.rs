@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 };
 use tiphys_client::{
     ObjectKey, placement,
-    storage::{BIND_COMPLETED, NO_PROVISIONER, ephemeral_claim},
+    storage::{BIND_COMPLETED, NO_PROVISIONER, class_of, ephemeral_claim},
 };
 
 use crate::selector::{Labels, Selector};
@@ -92,6 +92,7 @@ impl Claim {
         let metadata = claim.metadata;
         let completed = metadata.annotations.iter().flatten().any(|(k, _)| k == BIND_COMPLETED);
         let volume = spec.volume_name.as_deref().unwrap_or_default();
+        let class = class_of(&metadata, spec.storage_class_name.as_deref()).unwrap_or_default().to_owned();
         let requests = spec.resources.and_then(|r| r.requests);
         Self {
             uid: metadata.uid.unwrap_or_default().into(),
@@ -99,7 +100,7 @@ impl Claim {
             volume: volume.into(),
             is_lost: claim.status.and_then(|s| s.phase).as_deref() == Some("Lost"),
             going: metadata.deletion_timestamp.is_some(),
-            class: spec.storage_class_name.as_deref().unwrap_or_default().into(),
+            class: class.into(),
             modes: spec.access_modes.into_iter().flatten().map(Into::into).collect(),
             is_block: spec.volume_mode.as_deref() == Some("Block"),
             selector: spec.selector.as_ref().map_or_else(Selector::default, |s| Selector::of(Some(s))),
@@ -147,10 +148,10 @@ impl Volume {
         });
         let phase = volume.status.and_then(|s| s.phase);
         Self {
+            class: class_of(&volume.metadata, spec.storage_class_name.as_deref()).unwrap_or_default().into(),
             name: volume.metadata.name.unwrap_or_default().into(),
             labels: volume.metadata.labels.unwrap_or_default(),
             affinity: spec.node_affinity.and_then(|a| a.required),
-            class: spec.storage_class_name.unwrap_or_default().into(),
             modes: spec.access_modes.into_iter().flatten().map(Into::into).collect(),
             is_block: spec.volume_mode.as_deref() == Some("Block"),
             bytes: spec

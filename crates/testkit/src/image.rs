@@ -101,9 +101,9 @@ fn layer() -> Result<Vec<u8>> {
         b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
     let applets = [
-        "bc", "cat", "date", "dd", "echo", "env", "false", "head", "hostname", "httpd", "id", "kill", "ls",
-        "mkdir", "nc", "nslookup", "ps", "rm", "sh", "sleep", "sync", "tail", "tar", "test", "touch", "true",
-        "wc", "wget",
+        "bc", "cat", "date", "dd", "echo", "env", "false", "find", "head", "hostname", "httpd", "id", "kill",
+        "ls", "mkdir", "nc", "nslookup", "ps", "rm", "sh", "sleep", "sync", "tail", "tar", "test", "touch",
+        "true", "wc", "wget",
     ];
     for applet in applets {
         let mut header = header(EntryType::Symlink, 0o777, 0);

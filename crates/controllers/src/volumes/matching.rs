@@ -7,20 +7,19 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 use kube::core::{Selector, SelectorExt};
-use tiphys_client::{placement, storage::OLD_CLASS};
+use tiphys_client::{placement, storage::class_of};
 
 use crate::object::Object;
 
 /// The class that a claim wants; `Some("")`: none at all, `None`: the default one.
 pub(super) fn class_of_claim(claim: &PersistentVolumeClaim) -> Option<&str> {
-    let named = || claim.spec.as_ref()?.storage_class_name.as_deref();
-    claim.annotation(OLD_CLASS).or_else(named)
+    class_of(&claim.metadata, claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()))
 }
 
 /// The class of a volume; empty: none.
 pub(super) fn class_of_volume(volume: &PersistentVolume) -> &str {
-    let named = || volume.spec.as_ref()?.storage_class_name.as_deref();
-    volume.annotation(OLD_CLASS).or_else(named).unwrap_or_default()
+    let named = volume.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
+    class_of(&volume.metadata, named).unwrap_or_default()
 }
 
 /// Whether a volume names a claim as its own; one that it names without a UID is any that comes by that name.
@@ -40,7 +39,12 @@ pub(super) fn capacity(volume: &PersistentVolume) -> i64 {
     storage(volume.spec.as_ref().and_then(|spec| spec.capacity.as_ref()))
 }
 
-fn requested(claim: &PersistentVolumeClaim) -> i64 {
+/// The bytes that a claim has been told that it has.
+pub(super) fn has(claim: &PersistentVolumeClaim) -> i64 {
+    storage(claim.status.as_ref().and_then(|status| status.capacity.as_ref()))
+}
+
+pub(super) fn requested(claim: &PersistentVolumeClaim) -> i64 {
     let resources = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref());
     storage(resources.and_then(|resources| resources.requests.as_ref()))
 }

@@ -4,9 +4,11 @@
 //! when each names the other. The volume is written first, under the version that was seen, so of two claims only one
 //! gets it; whatever is left half done by a crash is the same look's next step.
 
+mod attributes;
 mod binder;
 mod binding;
 mod ephemeral;
+mod expand;
 mod matching;
 mod protection;
 mod recycle;
@@ -18,8 +20,10 @@ use tiphys_client::storage::BIND_COMPLETED;
 use crate::object::Object;
 
 pub(crate) use self::{
+    attributes::AttributesProtection,
     binder::Binder,
     ephemeral::EphemeralVolumes,
+    expand::Expansion,
     protection::{ClaimProtection, VolumeProtection},
 };
 
@@ -29,6 +33,16 @@ pub(crate) fn unbound(claim: &PersistentVolumeClaim) -> Vec<String> {
         Some(_) => Vec::new(),
         None => vec![String::new()],
     }
+}
+
+/// The groups of a claim in the index by VolumeAttributesClass.
+pub(crate) fn attributes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
+    attributes::of_claim(claim)
+}
+
+/// The group of a volume in the index by VolumeAttributesClass.
+pub(crate) fn attributes_of_volume(volume: &PersistentVolume) -> Vec<String> {
+    attributes::of_volume(volume)
 }
 
 /// The group of a volume in the index by claim.

@@ -21,7 +21,7 @@ const CLAIM: &str = "kubernetes.io/pvc-protection";
 const VOLUME: &str = "kubernetes.io/pv-protection";
 
 /// What is to become of an object's finalizers; `None`: nothing.
-fn finalizers(object: &impl Object, ours: &str, in_use: bool) -> Option<Vec<String>> {
+pub(super) fn finalizers(object: &impl Object, ours: &str, in_use: bool) -> Option<Vec<String>> {
     let mut all = object.meta().finalizers.clone().unwrap_or_default();
     let has = all.iter().any(|name| name == ours);
     match (object.is_going(), has) {
@@ -33,7 +33,7 @@ fn finalizers(object: &impl Object, ours: &str, in_use: bool) -> Option<Vec<Stri
 }
 
 /// A change of finalizers that fails where somebody else was faster.
-fn change(object: &impl Object, finalizers: &[String]) -> Patch<serde_json::Value> {
+pub(super) fn change(object: &impl Object, finalizers: &[String]) -> Patch<serde_json::Value> {
     let version = &object.meta().resource_version;
     Patch::Merge(json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}}))
 }

@@ -18,7 +18,8 @@ const NAMESPACE: &str = "default";
 const PREFIX: &str = "recycler-for-";
 /// Any image with a shell and `find` does.
 const IMAGE: &str = "registry.k8s.io/build-image/debian-base:bookworm-v1.0.2";
-const EMPTIES: &str = "test -e /scrub && find /scrub -mindepth 1 -delete && test -z \"$(ls -A /scrub)\"";
+const EMPTIES: &str = "test -e /scrub && find /scrub -mindepth 1 -maxdepth 1 -exec rm -rf {} + && \
+                       test -z \"$(ls -A /scrub)\"";
 /// Seconds that each GiB of a volume may take.
 const EACH: i64 = 30;
 const GIB: i64 = 1 << 30;

@@ -99,6 +99,9 @@ fn pods_go_where_their_volumes_are_or_can_be() {
     claim(&mut all, "waits", class("waits"));
     claim(&mut all, "now", class("now"));
     claim(&mut all, "by-hand", class("by-hand"));
+    claim(&mut all, "as-of-old", |c| {
+        c["metadata"]["annotations"] = json!({"volume.beta.kubernetes.io/storage-class": "by-hand"});
+    });
     claim(&mut all, "large", |c| {
         class("by-hand")(c);
         c["spec"]["resources"]["requests"]["storage"] = json!("11Gi");
@@ -113,6 +116,7 @@ fn pods_go_where_their_volumes_are_or_can_be() {
         ("in-zone", "ac"),
         ("waits", "abc"),
         ("by-hand", "a"),
+        ("as-of-old", "a"),
         ("large", "0/3 nodes are available: 3 node(s) didn't find available persistent volumes to bind."),
         (
             "nowhere",

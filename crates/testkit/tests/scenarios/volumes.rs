@@ -25,6 +25,16 @@ fn claims_outlive_pods_and_volumes_go_with_claims() -> Result<()> {
     let path = cluster.kubectl(["get", "pv", &volume, &field(".spec.local.path")])?;
     ensure!(std::fs::read_to_string(format!("{path}/file"))? == "kept\n");
 
+    // A claim that asks for more gets it.
+    let more = r#"{"spec": {"resources": {"requests": {"storage": "32Mi"}}}}"#;
+    cluster.kubectl(["patch", "pvc", "data", "-p", more])?;
+    cluster.kubectl([
+        "wait",
+        "--for=jsonpath={.status.capacity.storage}=32Mi",
+        "pvc/data",
+        "--timeout=60s",
+    ])?;
+
     // A pod that is there keeps its claim, however often somebody deletes it.
     cluster.apply(&pod("reader", "cat /data/file; sleep 600"))?;
     cluster.ready(&["pod/reader"])?;
@@ -60,6 +70,18 @@ fn volumes_made_by_hand_are_found_and_retained() -> Result<()> {
         r#"[{"op":"remove","path":"/spec/claimRef"}]"#,
     ])?;
     cluster.kubectl(["wait", "--for=jsonpath={.status.phase}=Available", "pv/small", "--timeout=60s"])?;
+
+    // One that is to be recycled is emptied, and free again.
+    let scrubber = "registry.k8s.io/build-image/debian-base:bookworm-v1.0.2";
+    cluster.import(&Image::busybox(&[scrubber], &["sh"]))?;
+    let full = dir.path().join("full");
+    std::fs::create_dir_all(full.join("a/b"))?;
+    std::fs::write(full.join("a/.hidden"), "old")?;
+    cluster.apply(&RECYCLED.replace("PATH", &full.to_string_lossy()))?;
+    cluster.kubectl(["wait", "--for=jsonpath={.status.phase}=Bound", "pvc/again", "--timeout=60s"])?;
+    cluster.kubectl(["delete", "pvc", "again"])?;
+    cluster.kubectl(["wait", "--for=jsonpath={.status.phase}=Available", "pv/full", "--timeout=60s"])?;
+    ensure!(std::fs::read_dir(&full)?.next().is_none(), "it is empty");
     Ok(())
 }
 
@@ -106,4 +128,21 @@ apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: found}
 spec: {storageClassName: hand, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+";
+
+const RECYCLED: &str = "
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: full}
+spec:
+  storageClassName: recycled
+  persistentVolumeReclaimPolicy: Recycle
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  hostPath: {path: PATH}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: again}
+spec: {storageClassName: recycled, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 ";

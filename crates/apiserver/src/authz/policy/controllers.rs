@@ -266,6 +266,7 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         &[
             on("create delete get list update watch", "core", "persistentvolumes"),
             on(READ, "core", "persistentvolumeclaims"),
+            on("update", "core", "persistentvolumeclaims/status"),
             on("create get list watch", "storage.k8s.io", "storageclasses"),
             EVENTS,
         ],
