@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod aggregation;
 pub mod alloc;
+mod apart;
 pub mod at_rest;
 pub mod audit;
 pub mod authn;

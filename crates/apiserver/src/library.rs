@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     aggregation::{Descriptions, merge::Server},
+    apart::apart,
     discovery::{self, Document},
     openapi,
     per_row::PerRow,
@@ -108,7 +109,7 @@ impl Library {
             return Ok(Some(document.clone()));
         }
         let kinds = Arc::clone(kinds);
-        let made = tokio::task::spawn_blocking(move || {
+        let made = apart(move || {
             let made = shelf.make(&kinds, &name)?;
             if let Some(document) = &made {
                 shelf.made.insert(name, document.clone());

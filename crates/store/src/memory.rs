@@ -14,6 +14,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{
     Error, Events, History, Key, Outcome, Page, Range, Record, Records, Retention, Revision, Store, Write,
     engine::{Engine, Medium, Progress, Recovered, Useless, View},
+    index::Index,
     log::Entry,
     watch,
 };
@@ -56,6 +57,18 @@ impl Memory {
     #[cfg(test)]
     pub(crate) fn entries(&self) -> usize {
         self.engine.medium().map_or(0, |log| log.view().log.len())
+    }
+
+    /// A store over what this one has made durable, and with its clock: what a crash leaves. This one is closed. `None`
+    /// if it was closed before. Must be called in a tokio runtime.
+    pub fn reopen(&self) -> Option<Self> {
+        let log = self.engine.close()?.entries();
+        self.bell.notify_one();
+        let recovered = log.recover();
+        let engine = Engine::new(Log { entries: Mutex::new(log) }, recovered);
+        let bell = Arc::new(Notify::new());
+        tokio::spawn(expire(Arc::downgrade(&engine), self.clock, Arc::clone(&bell)));
+        Some(Self { engine, clock: self.clock, bell, history: self.history })
     }
 
     /// Ends all watches; nothing can be read or written any more.
@@ -160,6 +173,20 @@ impl Store for Memory {
 struct Entries {
     log: BTreeMap<(Revision, Key), Entry>,
     graves: BTreeSet<(Key, Revision)>,
+    /// Entries may have gone, even the newest; what has happened stays.
+    newest: Revision,
+    floor: Revision,
+    progress: Progress,
+}
+
+impl Entries {
+    /// What these entries say, and nothing else.
+    fn recover(&self) -> Recovered {
+        let mut index = Index::default();
+        self.log.values().for_each(|entry| index.apply(entry));
+        index.reached(self.newest);
+        Recovered { index, floor: self.floor, progress: self.progress }
+    }
 }
 
 /// The log as a map; shared, because views must not see later changes.
@@ -169,6 +196,10 @@ struct Log {
 }
 
 impl Log {
+    fn entries(&self) -> Arc<Entries> {
+        Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn change(&self, change: impl FnOnce(&mut Entries)) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         change(Arc::make_mut(&mut entries));
@@ -181,6 +212,7 @@ impl Medium for Log {
 
     fn append(&self, entries: &[Entry]) -> Result<(), Error> {
         self.change(|all| {
+            all.newest = entries.last().map_or(all.newest, |entry| entry.revision);
             all.log.extend(entries.iter().map(|e| ((e.revision, e.key.clone()), e.clone())));
             let graves = entries.iter().filter(|e| e.is_grave());
             all.graves.extend(graves.map(|e| (e.key.clone(), e.revision)));
@@ -189,15 +221,17 @@ impl Medium for Log {
     }
 
     fn view(&self) -> Arc<Entries> {
-        Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+        self.entries()
     }
 
-    fn raise_floor(&self, _: Revision) -> Result<(), Error> {
+    fn raise_floor(&self, floor: Revision) -> Result<(), Error> {
+        self.change(|all| all.floor = floor);
         Ok(())
     }
 
-    fn forget(&self, entries: &[Useless], _: Progress) -> Result<(), Error> {
+    fn forget(&self, entries: &[Useless], progress: Progress) -> Result<(), Error> {
         self.change(|all| {
+            all.progress = progress;
             for Useless { revision, key, .. } in entries {
                 all.log.remove(&(*revision, key.clone()));
                 all.graves.remove(&(key.clone(), *revision));
@@ -224,3 +258,7 @@ impl View for Arc<Entries> {
         Ok(self.graves.range(all).rev().map(|(_, revision)| *revision).collect())
     }
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
 use super::{Aggregation, Backend, GROUP, REMOTE, RESOURCE};
+use crate::apart::apart;
 use crate::openapi::{Foreign, Unreadable};
 use crate::outgoing;
 
@@ -171,7 +172,7 @@ async fn fetch(backend: &Arc<Backend>, before: Option<Said>) -> Result<Option<Sa
         (StatusCode::NOT_MODIFIED, Some(Said { etag: Some(_), .. })) => Ok(None),
         (StatusCode::OK, before) => {
             let backend = Arc::clone(backend);
-            tokio::task::spawn_blocking(move || read(&backend, &answer, before.as_ref())).await?
+            apart(move || read(&backend, &answer, before.as_ref())).await?
         }
         (code, _) => Err(Failure::Code(code)),
     }

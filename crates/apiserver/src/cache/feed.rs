@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     At, Collection, Error, Limits, Object, Spec, collection::Incoming, projection::Projection, state::Root,
 };
+use crate::apart::apart;
 
 /// What every key of the API starts with.
 const REGISTRY: &str = "/registry/";
@@ -201,14 +202,12 @@ impl Feed {
             async move {
                 let piece = piece?;
                 // A thread of its own for each piece: there may be many, and nothing else goes on.
-                tokio::task::spawn_blocking(move || {
-                    piece.iter().filter_map(|record| placed(&places, record)).collect::<Vec<_>>()
-                })
-                .await
-                .map_err(|source| tiphys_store::Error::Engine {
-                    step: "reading objects",
-                    source: Arc::new(source),
-                })
+                apart(move || piece.iter().filter_map(|record| placed(&places, record)).collect::<Vec<_>>())
+                    .await
+                    .map_err(|source| tiphys_store::Error::Engine {
+                        step: "reading objects",
+                        source: Arc::new(source),
+                    })
             }
         });
         let objects = objects.buffered(AHEAD);
