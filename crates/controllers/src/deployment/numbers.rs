@@ -79,9 +79,11 @@ pub(super) fn shrink(
     let mut spare = available(new) + total(old, available) - bounds.fewest();
     for (i, _) in oldest_first.iter().enumerate() {
         let size = sizes.entry(i).or_default();
-        let by = (*size).min(spare).max(0);
+        // What a set tells of its pods may be older than its size: then some of them are about to go.
+        let by = (*size).min(spare).min(room).max(0);
         *size -= by;
         spare -= by;
+        room -= by;
     }
     sizes
         .into_iter()

@@ -69,6 +69,8 @@ fn a_rollout_goes_step_by_step_within_its_bounds() {
         (&[set("v1", 1, 1, 1, 4), set("v2", 4, 4, 2, 4)], &["revision 2", "v1 1->0"]),
         // Old pods that serve nobody go first, though few new ones are available.
         (&[set("v1", 4, 1, 1, 4), set("v2", 1, 0, 2, 4)], &["revision 2", "v1 4->3"]),
+        // The old set has just shrunk, and tells still of a pod more than it keeps.
+        (&[set("v1", 3, 4, 1, 4), set("v2", 2, 2, 2, 4)], &["revision 2", "v1 3->1"]),
     ];
     for (sets, want) in steps {
         assert_eq!(
