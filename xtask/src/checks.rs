@@ -7,18 +7,19 @@ use anyhow::{Context, Result, bail};
 use crate::{
     binary, clients,
     command::{cargo, output, root, run},
-    fuzz, host, machine,
+    fuzz, host, machine, simulate,
 };
 
 type Step = (&'static str, &'static str, fn() -> Result<()>);
 
 /// In the order they run: the quick ones first.
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     ("format", "rustfmt has nothing to change", format),
     ("dependencies", "licences, sources and bans of dependencies are as deny.toml says", dependencies),
     ("lint", "clippy has nothing to say", lint),
     ("unit", "unit, property and integration tests of every crate", unit),
     ("fuzz", "what reads clients' input, with what libFuzzer thinks of", fuzz::gate),
+    ("simulation", "the whole control plane, played from seeds", simulate::gate),
     ("binary", "the release binary builds and is static", || binary::build().map(drop)),
     ("scenario", "the binary, real kubectl, real containers", scenario),
     ("vm", "loss of power, and a host with another kernel and cgroup v2", vm),

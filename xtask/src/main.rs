@@ -17,6 +17,7 @@ mod machine;
 mod protobuf;
 mod removed;
 mod schema;
+mod simulate;
 
 #[derive(Parser)]
 #[command(about)]
@@ -63,6 +64,12 @@ enum Task {
     /// Let libFuzzer look for inputs that break what reads clients' input.
     Fuzz {
         /// Names of targets (all of them, if there is none), `seconds=N` for each, and `input=FILE` to try only that.
+        words: Vec<String>,
+    },
+    /// Play seeds of the simulated control plane: those that a change must pass, if nothing else is said.
+    Simulate {
+        /// `seeds FIRST COUNT`, `trace SEED`, or `planted [NUMBER…]`: whether planted bugs are found.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
     /// Distil the structure of all kinds into the artefact that `tiphys-api` embeds.
@@ -114,6 +121,7 @@ fn main() -> anyhow::Result<()> {
         Task::Bench { groups } => bench::table(&groups),
         Task::Conformance { focus } => conformance::run_suite(&focus),
         Task::Fuzz { words } => fuzz::fuzz(&words),
+        Task::Simulate { words } => simulate::simulate(&words),
         Task::Differential { focus } => differential::compare(&focus),
         Task::Schema { definitions, go_api, go_apimachinery, out } => {
             schema::distil(&definitions, &go_api, &go_apimachinery, &out)

@@ -1,0 +1,282 @@
+//! What must hold at every moment, judged by every transaction that the store commits and every container that starts.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tiphys_store::{Change as Put, Key, Memory, Revision, Store, Write};
+
+use crate::{network::Network, seams, trace::Trace};
+
+mod common;
+mod jobs;
+mod settled;
+pub(crate) use settled::TIGHT;
+mod workloads;
+
+/// What a controller does may still follow from what was wanted this long ago.
+const MEMORY: Duration = Duration::from_secs(120);
+
+/// An object in the store.
+struct Stored {
+    revision: Revision,
+    value: Value,
+    /// It may go by itself.
+    expires: bool,
+}
+
+/// A change of one object, by whom.
+struct Change<'a> {
+    kind: &'a str,
+    namespace: &'a str,
+    old: Option<&'a Value>,
+    new: Option<&'a Value>,
+    user: &'a str,
+    subresource: &'a str,
+}
+
+/// Everything that is stored, by key, and what has to be remembered of the past.
+#[derive(Default)]
+struct World {
+    objects: BTreeMap<String, Stored>,
+    /// Keys by UID.
+    uids: BTreeMap<String, String>,
+    /// What a workload was told to be, since when: its least and most pods.
+    wanted: BTreeMap<String, Vec<(Duration, i64, i64)>>,
+    /// When a pod of this owner last went, or became unready, by nobody's plan.
+    upset: BTreeMap<String, Duration>,
+    /// The pods of a Job that have ended, by how, and those that it has listed.
+    ended: BTreeMap<String, jobs::Ended>,
+    /// Who runs under a pod's name: UID, machine, and whether no two may.
+    running: BTreeMap<String, BTreeMap<String, (String, bool)>>,
+}
+
+pub(crate) struct Laws {
+    trace: Arc<Trace>,
+    network: OnceLock<Weak<Network>>,
+    world: Mutex<World>,
+}
+
+/// Broken: why.
+type Verdict = Result<(), String>;
+
+fn at<'a>(value: &'a Value, path: &str) -> &'a str {
+    value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(value: &Value, path: &str) -> i64 {
+    value.pointer(path).and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn is_going(object: &Value) -> bool {
+    !at(object, "/metadata/deletionTimestamp").is_empty()
+}
+
+fn uid(object: &Value) -> &str {
+    at(object, "/metadata/uid")
+}
+
+/// Its controller: kind and UID.
+fn owner(object: &Value) -> Option<(&str, &str)> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+    Some((at(owner, "/kind"), at(owner, "/uid")))
+}
+
+/// Whether a pod has ended.
+fn is_finished(pod: &Value) -> bool {
+    matches!(at(pod, "/status/phase"), "Succeeded" | "Failed")
+}
+
+/// Whether a pod counts as one of its owner's.
+fn is_active(pod: &Value) -> bool {
+    !is_going(pod) && !is_finished(pod)
+}
+
+fn condition(object: &Value, kind: &str) -> bool {
+    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|c| c["type"] == kind && c["status"] == "True")
+}
+
+fn is_ready(pod: &Value) -> bool {
+    !is_finished(pod) && condition(pod, "Ready")
+}
+
+impl World {
+    /// All objects of a kind, such as `core/pods`, in a namespace, or in all.
+    fn all<'a>(&'a self, kind: &str, namespace: &str) -> impl Iterator<Item = &'a Value> {
+        let prefix = match namespace {
+            "" => format!("/registry/{kind}/"),
+            namespace => format!("/registry/{kind}/{namespace}/"),
+        };
+        let from = self.objects.range(prefix.clone()..);
+        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, stored)| &stored.value)
+    }
+
+    fn by_uid(&self, uid: &str) -> Option<&Value> {
+        self.uids.get(uid).and_then(|key| self.objects.get(key)).map(|stored| &stored.value)
+    }
+
+    /// The pods that `uid` controls.
+    fn pods_of<'a>(&'a self, namespace: &str, uid: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.all("core/pods", namespace).filter(move |pod| owner(pod).is_some_and(|(_, of)| of == uid))
+    }
+
+    /// The least and the most of what was wanted of this lately, and whether that has changed.
+    fn bounds(&self, uid: &str) -> Option<(i64, i64, bool)> {
+        let all = self.wanted.get(uid)?;
+        let begin = seams::elapsed().saturating_sub(MEMORY);
+        let first = all.iter().rposition(|(since, ..)| *since <= begin).unwrap_or(0);
+        let lately = &all[first..];
+        let least = lately.iter().map(|(_, least, _)| *least).min()?;
+        let most = lately.iter().map(|(.., most)| *most).max()?;
+        Some((least, most, lately.len() > 1))
+    }
+
+    fn was_upset(&self, uid: &str) -> bool {
+        self.upset.get(uid).is_some_and(|when| seams::elapsed().saturating_sub(*when) < MEMORY)
+    }
+}
+
+impl Laws {
+    pub(crate) fn new(trace: Arc<Trace>) -> Arc<Self> {
+        Arc::new(Self { trace, network: OnceLock::new(), world: Mutex::default() })
+    }
+
+    /// Whose losses are to be allowed for.
+    pub(crate) fn know(&self, network: &Arc<Network>) {
+        self.network.get_or_init(|| Arc::downgrade(network));
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many pods of a namespace there may be that nobody could know of.
+    fn untold(&self, namespace: &str) -> i64 {
+        let untold =
+            self.network.get().and_then(Weak::upgrade).map_or(0, |network| network.untold(namespace));
+        i64::try_from(untold).unwrap_or(i64::MAX)
+    }
+
+    /// The store has made this durable, and is about to say so.
+    pub(crate) fn committed(&self, revision: Revision, writes: Vec<Write>) {
+        let mut world = self.world();
+        for Write { key, change, note, .. } in writes {
+            let Some((kind, namespace)) = parts(key.as_str()) else { continue };
+            let (value, expires) = match &change {
+                Put::Put { value, ttl } => match serde_json::from_slice::<Value>(value) {
+                    Ok(value) => (Some(value), ttl.is_some()),
+                    // Sealed.
+                    Err(_) => continue,
+                },
+                Put::Delete => (None, false),
+            };
+            let author = note.and_then(|note| serde_json::from_slice::<Value>(note.text()).ok());
+            let author = author.unwrap_or_default();
+            let old = world.objects.remove(key.as_str());
+            if let Some(old) = &old {
+                world.uids.remove(uid(&old.value));
+            }
+            if let Some(value) = &value {
+                world.uids.insert(uid(value).to_owned(), key.as_str().to_owned());
+                let stored = Stored { revision, value: value.clone(), expires };
+                world.objects.insert(key.as_str().to_owned(), stored);
+            }
+            let change = Change {
+                kind,
+                namespace,
+                old: old.as_ref().map(|old| &old.value),
+                new: value.as_ref(),
+                user: at(&author, "/u").rsplit(':').next().unwrap_or_default(),
+                subresource: at(&author, "/s"),
+            };
+            world.remember(&change);
+            for (law, judge) in LAWS {
+                if let Err(why) = judge(self, &world, &change) {
+                    self.trace.fail(format!("{law}: {} (by {}): {why}", key, change.user));
+                }
+            }
+        }
+    }
+
+    /// What was once acknowledged is still there.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn reopened(&self, memory: &Memory) -> Result<(), tiphys_store::Error> {
+        let known: Vec<_> = {
+            let world = self.world();
+            let lasting = world.objects.iter().filter(|(_, stored)| !stored.expires);
+            lasting.map(|(key, stored)| (key.clone(), stored.revision)).collect()
+        };
+        for (key, revision) in known {
+            let found = memory.get(&Key::new(key.as_str())).await?.map(|record| record.revision);
+            if found != Some(revision) {
+                self.trace
+                    .fail(format!("durability: {key} was written at {revision}, and is there at {found:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A pod's containers start on a machine.
+    pub(crate) fn starts(&self, name: &str, uid: &str, machine: &str, alone: bool) {
+        let mut world = self.world();
+        let running = world.running.entry(name.to_owned()).or_default();
+        if alone && let Some((other, (place, _))) = running.iter().find(|(other, _)| *other != uid) {
+            let why =
+                format!("identity: {name} starts as {uid} on {machine} while it runs as {other} on {place}");
+            self.trace.fail(why);
+        }
+        running.insert(uid.to_owned(), (machine.to_owned(), alone));
+    }
+
+    pub(crate) fn stops(&self, name: &str, uid: &str) {
+        if let Some(running) = self.world().running.get_mut(name) {
+            running.remove(uid);
+        }
+    }
+
+    /// What is not yet as it is to be in the end, faults having stopped.
+    pub(crate) fn unsettled(&self) -> Vec<String> {
+        settled::complaints(&self.world())
+    }
+
+    /// How many objects there are.
+    pub(crate) fn count(&self) -> usize {
+        self.world().objects.len()
+    }
+}
+
+type Law = fn(&Laws, &World, &Change<'_>) -> Verdict;
+
+const LAWS: &[(&str, Law)] = &[
+    ("replicas", workloads::replicas),
+    ("surge", workloads::surge),
+    ("availability", workloads::availability),
+    ("order", workloads::order),
+    ("daemons", workloads::daemons),
+    ("jobs", jobs::counts),
+    ("parallelism", jobs::parallelism),
+    ("finalizers", jobs::finalizers),
+    ("quota", common::quota),
+    ("room", common::room),
+    ("placement", common::placement),
+    ("garbage", common::garbage),
+    ("budget", common::budget),
+];
+
+/// Kind and namespace of a key; `None` for what no law looks at.
+fn parts(key: &str) -> Option<(&str, &str)> {
+    let rest = key.strip_prefix("/registry/")?;
+    let kind = rest.match_indices('/').nth(1).map(|(at, _)| &rest[..at])?;
+    if matches!(kind, "core/events" | "events.k8s.io/events" | "core/secrets") {
+        return None;
+    }
+    let place = &rest[kind.len() + 1..];
+    Some((kind, place.split_once('/').map_or("", |(namespace, _)| namespace)))
+}

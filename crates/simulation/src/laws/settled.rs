@@ -1,0 +1,171 @@
+//! What holds in the end: everything is as it is wanted, and nothing is left behind.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{World, at, condition, is_active, is_finished, is_going, is_ready, number, owner, uid};
+
+/// A namespace whose quota leaves less room than is asked for.
+pub(crate) const TIGHT: &str = "tight";
+
+pub(super) fn complaints(world: &World) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, stored) in &world.objects {
+        let object = &stored.value;
+        let mut say = |why: String| all.push(format!("{key}: {why}"));
+        if is_going(object) {
+            say("is still going".to_owned());
+        }
+        let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+        for owner in owners.into_iter().flatten() {
+            if world.by_uid(at(owner, "/uid")).is_none() {
+                say(format!("its owner {} {} is gone", owner["kind"], owner["name"]));
+            }
+        }
+        if let Some((kind, namespace)) = super::parts(key) {
+            complain(world, kind, namespace, object, &mut say);
+        }
+    }
+    all
+}
+
+fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mut dyn FnMut(String)) {
+    let status = |field: &str| number(object, &format!("/status/{field}"));
+    let wanted = number(object, "/spec/replicas");
+    let mut expect = |what: &str, found: i64, wanted: i64| {
+        if found != wanted {
+            say(format!("{what} is {found}, not {wanted}"));
+        }
+    };
+    let active = || {
+        let pods = world.pods_of(namespace, uid(object)).filter(|pod| is_active(pod)).count();
+        i64::try_from(pods).unwrap_or(i64::MAX)
+    };
+    let generation = number(object, "/metadata/generation");
+    match kind {
+        "apps/deployments" => {
+            expect("observedGeneration", status("observedGeneration"), generation);
+            if object["spec"]["paused"] == true {
+                return;
+            }
+            if namespace != TIGHT {
+                for field in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
+                    expect(field, status(field), wanted);
+                }
+            }
+        }
+        "apps/replicasets" => {
+            expect("observedGeneration", status("observedGeneration"), generation);
+            expect("status.replicas", status("replicas"), active());
+            if namespace != TIGHT {
+                expect("pods", active(), wanted);
+            }
+            let above = owner(object).and_then(|(_, of)| world.by_uid(of)).filter(|_| wanted > 0);
+            if above.is_some_and(|above| image(above, "/spec/template") != image(object, "/spec/template")) {
+                say("is not of its Deployment's template".to_owned());
+            }
+        }
+        "apps/statefulsets" => {
+            expect("observedGeneration", status("observedGeneration"), generation);
+            for field in
+                ["replicas", "readyReplicas", "availableReplicas", "updatedReplicas", "currentReplicas"]
+            {
+                expect(field, status(field), wanted);
+            }
+            expect("pods", active(), wanted);
+            if at(object, "/status/currentRevision") != at(object, "/status/updateRevision") {
+                say("two revisions".to_owned());
+            }
+        }
+        "apps/daemonsets" => {
+            let nodes = i64::try_from(world.all("core/nodes", "").count()).unwrap_or(i64::MAX);
+            expect("observedGeneration", status("observedGeneration"), generation);
+            for field in
+                ["desiredNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable"]
+            {
+                expect(field, status(field), nodes);
+            }
+            expect("numberMisscheduled", status("numberMisscheduled"), 0);
+            expect("pods", active(), nodes);
+        }
+        "batch/jobs" => {
+            let ended = condition(object, "Complete") || condition(object, "Failed");
+            expect("active", status("active"), 0);
+            expect("pods", active(), 0);
+            if !ended && object["spec"]["suspend"] != true {
+                say("has not ended".to_owned());
+            }
+            if object.pointer("/status/uncountedTerminatedPods").is_some() {
+                say("has pods to count".to_owned());
+            }
+        }
+        "batch/cronjobs" => {
+            let listed = object.pointer("/status/active").and_then(Value::as_array).map_or(0, Vec::len);
+            expect("active", i64::try_from(listed).unwrap_or(i64::MAX), 0);
+        }
+        "core/pods" => {
+            if is_finished(object) {
+                let tracked = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+                if tracked.is_some_and(|all| !all.is_empty()) {
+                    say("has ended and is held".to_owned());
+                }
+            } else if !is_ready(object) {
+                say("is not ready".to_owned());
+            }
+            let Some((_, of)) = owner(object) else { return say("nobody owns it".to_owned()) };
+            let template = world.by_uid(of).map(|owner| image(owner, "/spec/template"));
+            let has_template = template.filter(|image| !image.is_empty() && !is_finished(object));
+            if has_template.is_some_and(|wanted| wanted != image(object, "")) {
+                say("is not of its owner's template".to_owned());
+            }
+        }
+        "core/nodes" if !condition(object, "Ready") || object.pointer("/spec/taints").is_some() => {
+            say("is not ready, or tainted".to_owned());
+        }
+        "core/services" => {
+            if let Some(app) = object.pointer("/spec/selector/app").and_then(Value::as_str) {
+                endpoints(world, namespace, at(object, "/metadata/name"), app, say);
+            }
+        }
+        "core/resourcequotas" => {
+            let used = at(object, "/status/used/pods").parse().unwrap_or(-1);
+            let there = world.all("core/pods", namespace).filter(|pod| !is_finished(pod)).count();
+            let there = i64::try_from(there).unwrap_or(i64::MAX);
+            expect("used", used, there);
+            let hard = at(object, "/spec/hard/pods").parse().unwrap_or(0);
+            let asked: i64 =
+                world.all("apps/deployments", namespace).map(|d| number(d, "/spec/replicas")).sum();
+            expect("pods", there, asked.min(hard));
+        }
+        "policy/poddisruptionbudgets" => {
+            let app = at(object, "/spec/selector/matchLabels/app");
+            let healthy = world.all("core/pods", namespace);
+            let healthy =
+                healthy.filter(|p| at(p, "/metadata/labels/app") == app && is_active(p) && is_ready(p));
+            expect("currentHealthy", status("currentHealthy"), i64::try_from(healthy.count()).unwrap_or(-1));
+            expect("observedGeneration", status("observedGeneration"), generation);
+        }
+        _ => {}
+    }
+}
+
+/// A Service leads to the pods that are ready, and to no others.
+fn endpoints(world: &World, namespace: &str, name: &str, app: &str, say: &mut dyn FnMut(String)) {
+    let ready = world.all("core/pods", namespace);
+    let ready = ready.filter(|p| at(p, "/metadata/labels/app") == app && is_active(p) && is_ready(p));
+    let wanted: BTreeSet<_> = ready.map(|pod| at(pod, "/status/podIP")).collect();
+    let slices = world.all("discovery.k8s.io/endpointslices", namespace);
+    let slices = slices.filter(|slice| at(slice, "/metadata/labels/kubernetes.io~1service-name") == name);
+    let all = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let found: BTreeSet<_> =
+        all.filter(|e| e["conditions"]["ready"] == true).map(|e| at(e, "/addresses/0")).collect();
+    if wanted != found {
+        say(format!("its slices lead to {found:?}, not to {wanted:?}"));
+    }
+}
+
+/// The image of a pod, or of a template at `path`.
+fn image<'a>(object: &'a Value, path: &str) -> &'a str {
+    at(object, &format!("{path}/spec/containers/0/image"))
+}
