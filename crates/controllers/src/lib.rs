@@ -20,8 +20,10 @@ mod garbage;
 mod history;
 mod informers;
 mod job;
+mod load_balancer;
 mod manager;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
 mod object;
 mod pod;
@@ -41,5 +43,10 @@ mod storage_version;
 mod testing;
 mod volumes;
 
+pub use load_balancer::{
+    Settings as LoadBalancerSettings,
+    pool::{Pool as LoadBalancerPool, PoolError, Range},
+};
 pub use manager::{Config, ControllerManager, Error};
+pub use node_ipam::{Parted, RangeError, Settings as NodeIpamSettings};
 pub use node_lifecycle::Settings as NodeLifecycleSettings;

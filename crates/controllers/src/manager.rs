@@ -21,7 +21,9 @@ use crate::{
     garbage,
     informers::Informers,
     job::{Jobs, OrphanedPods, TtlAfterFinished},
+    load_balancer::{self, LoadBalancers},
     namespace::Namespaces,
+    node_ipam::{self, NodeIpam},
     node_lifecycle::{self, NodeLifecycle, TaintEviction},
     pod_gc::PodGc,
     policy_status::PolicyStatus,
@@ -56,6 +58,10 @@ pub struct Config {
     pub authority: Arc<Authority>,
     /// When nodes are given up, and how fast.
     pub node_lifecycle: node_lifecycle::Settings,
+    /// Where nodes' ranges of addresses for pods come from; `None` leaves them to somebody else.
+    pub node_ipam: Option<node_ipam::Settings>,
+    /// What services of type LoadBalancer get; `None` leaves them to somebody else.
+    pub load_balancer: Option<load_balancer::Settings>,
 }
 
 impl ControllerManager {
@@ -81,6 +87,12 @@ impl ControllerManager {
         start.controller(|tools, informers| RootCa::new(tools, informers, config.root_ca));
         start.controller(|tools, informers| NodeLifecycle::new(tools, informers, config.node_lifecycle));
         start.controller(TaintEviction::new);
+        if let Some(settings) = config.node_ipam {
+            start.controller(|tools, informers| NodeIpam::new(tools, informers, settings));
+        }
+        if let Some(settings) = config.load_balancer {
+            start.controller(|tools, informers| LoadBalancers::new(tools, informers, settings));
+        }
         start.controller(PodGc::new);
         start.controller(Namespaces::new);
         start.controller(ResourceQuotas::new);

@@ -37,7 +37,7 @@ fn endpoints(service: u32, count: u32, first: u32) -> Vec<SocketAddrV4> {
 
 fn update(service: u32, count: u32, first: u32) -> Update {
     let endpoints = endpoints(service, count, first);
-    let route = Route::Endpoints { endpoints, affinity: None, masquerade: false };
+    let route = Route::Endpoints { endpoints, affinity: None, masquerade: false, sources: None };
     (ObjectKey::new("bench", &format!("s{service}")), BTreeMap::from([(frontend(service), route)]))
 }
 

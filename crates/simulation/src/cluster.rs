@@ -112,6 +112,8 @@ impl Cluster {
             root_ca: authority.pem().to_owned(),
             authority: Arc::clone(authority),
             node_lifecycle: Default::default(),
+            node_ipam: None,
+            load_balancer: None,
         };
         let (network, host) = (Arc::clone(&self.network), Arc::from("controllers"));
         let reads = network.client(&host, Component::ControllerManager, &life);

@@ -16,7 +16,7 @@ use tiphys_apiserver::{
     node_proxy::{NodeDialer, Stream},
 };
 use tiphys_client::metrics::Counted;
-use tiphys_controllers::{ControllerManager, NodeLifecycleSettings};
+use tiphys_controllers::ControllerManager;
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
@@ -124,7 +124,7 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        cluster.start_control_plane(&pki.cluster, scheduler, settings.nodes.lifecycle());
+        cluster.start_control_plane(&pki.cluster, scheduler, settings);
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
             cluster.stop().await;
@@ -173,7 +173,7 @@ impl Cluster {
         &mut self,
         authority: &Arc<Authority>,
         scheduler: tiphys_scheduler::Config,
-        node_lifecycle: NodeLifecycleSettings,
+        settings: &Settings,
     ) {
         let scheduler = Scheduler::new(self.client(&Component::Scheduler), scheduler);
         self.spawn(async move {
@@ -182,7 +182,13 @@ impl Cluster {
         });
         let (server, host) = (self.server.clone(), Arc::clone(&self.host));
         let (root_ca, authority) = (authority.pem().to_owned(), Arc::clone(authority));
-        let config = tiphys_controllers::Config { root_ca, authority, node_lifecycle };
+        let config = tiphys_controllers::Config {
+            root_ca,
+            authority,
+            node_lifecycle: settings.nodes.lifecycle(),
+            node_ipam: settings.node_ipam(),
+            load_balancer: settings.nodes.load_balancer(&[settings.secure_port, settings.kubelet_port]),
+        };
         let reads = self.client(&Component::ControllerManager);
         let controllers = ControllerManager::start(config, &reads, move |name| {
             connect(&server, &host, &Component::Controller(name))

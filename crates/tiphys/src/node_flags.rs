@@ -1,8 +1,8 @@
-//! The flags that say when nodes are given up.
+//! The flags that say when nodes are given up, and what they lend to services.
 
 use std::time::Duration;
 
-use tiphys_controllers::NodeLifecycleSettings;
+use tiphys_controllers::{LoadBalancerPool, LoadBalancerSettings, NodeLifecycleSettings};
 
 /// When nodes that are silent are given up, and how fast. Names and defaults are those of kube-controller-manager.
 #[derive(Clone, Debug, clap::Args)]
@@ -26,6 +26,25 @@ pub(crate) struct NodeFlags {
     /// The share of dead nodes, of 1, from which on something else may be at fault.
     #[arg(long, default_value_t = 0.55)]
     pub(crate) unhealthy_zone_threshold: f64,
+    /// Whether nodes that bring no range of addresses for their pods get a part of the pods' range.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) allocate_node_cidrs: bool,
+    /// The addresses of services of type LoadBalancer: `nodes` for the nodes' own, ranges such as
+    /// `192.0.2.16/28,192.0.2.40-192.0.2.49` that are routed here, or `none` to leave such services to others.
+    #[arg(long, default_value = "nodes", value_parser = pool)]
+    pub(crate) load_balancer_addresses: Balancing,
+}
+
+/// Who gives load balancers their addresses.
+#[derive(Clone, Debug)]
+pub(crate) enum Balancing {
+    Ours(LoadBalancerPool),
+    /// A controller that somebody installs.
+    Theirs,
+}
+
+fn pool(text: &str) -> Result<Balancing, tiphys_controllers::PoolError> {
+    if text == "none" { Ok(Balancing::Theirs) } else { text.parse().map(Balancing::Ours) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -42,6 +61,18 @@ impl NodeFlags {
             secondary_eviction_rate: self.secondary_node_eviction_rate,
             large_cluster_threshold: self.large_cluster_size_threshold,
             unhealthy_zone_threshold: self.unhealthy_zone_threshold,
+        }
+    }
+}
+
+impl NodeFlags {
+    /// `reserved` are the ports that nodes listen on themselves.
+    pub(crate) fn load_balancer(&self, reserved: &[u16]) -> Option<LoadBalancerSettings> {
+        match &self.load_balancer_addresses {
+            Balancing::Theirs => None,
+            Balancing::Ours(pool) => {
+                Some(LoadBalancerSettings { pool: pool.clone(), reserved: reserved.to_vec() })
+            }
         }
     }
 }
@@ -64,6 +95,8 @@ impl Default for NodeFlags {
             secondary_node_eviction_rate: secondary_eviction_rate,
             large_cluster_size_threshold: large_cluster_threshold,
             unhealthy_zone_threshold,
+            allocate_node_cidrs: true,
+            load_balancer_addresses: Balancing::Ours(LoadBalancerPool::Nodes),
         }
     }
 }
@@ -88,5 +121,17 @@ mod tests {
         let lifecycle = Line::parse_from(some).nodes.lifecycle();
         assert_eq!((lifecycle.monitor_grace.as_secs(), lifecycle.eviction_rate), (100, 2.0));
         assert!(Line::try_parse_from(["up", "--node-startup-grace-period=-1s"]).is_err());
+    }
+
+    #[test]
+    fn load_balancers_may_be_left_to_others() {
+        let of = |value: &str| {
+            let line = Line::try_parse_from(["up", &format!("--load-balancer-addresses={value}")]);
+            line.map(|line| line.nodes.load_balancer(&[6443]).map(|settings| settings.pool)).ok()
+        };
+        assert_eq!(of("nodes"), Some(Some(LoadBalancerPool::Nodes)));
+        assert_eq!(of("none"), Some(None));
+        assert!(matches!(of("192.0.2.0/28"), Some(Some(LoadBalancerPool::Ranges(_)))));
+        assert_eq!(of("some"), None);
     }
 }

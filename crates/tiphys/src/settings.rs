@@ -14,6 +14,7 @@ use tiphys_apiserver::{
     audit::{self, Policy},
     trace,
 };
+use tiphys_controllers::{NodeIpamSettings, Parted};
 
 use crate::{
     data_dir, node_flags::NodeFlags, permission_flags::PermissionFlags, storage::StorageFlags,
@@ -263,6 +264,16 @@ impl Settings {
                 Ok(host.to_string_lossy().to_lowercase())
             }
         }
+    }
+
+    /// What other nodes than this one get of the pods' range; nothing where nodes are to bring theirs.
+    pub(crate) fn node_ipam(&self) -> Option<NodeIpamSettings> {
+        let own = self.node_pod_cidr();
+        if !self.nodes.allocate_node_cidrs {
+            return None;
+        }
+        let range = Parted::new(self.pod_cidr.into(), own.prefix_len()).ok()?;
+        Some(NodeIpamSettings { ranges: vec![range], taken: vec![own.into(), self.service_cidr.into()] })
     }
 
     /// The part of the pods' range that this node has: its first /24.

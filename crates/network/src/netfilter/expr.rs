@@ -168,6 +168,22 @@ pub(crate) fn address(to: Reg, value: Ipv4Addr) -> Expr {
     })
 }
 
+/// Puts a number of this host's byte order into a register.
+pub(crate) fn number(to: Reg, value: u32) -> Expr {
+    Expr::new("immediate", move |a| {
+        a.u32(1, BASE + to);
+        a.nest(2, |a| a.bytes(1, &value.to_ne_bytes()));
+    })
+}
+
+/// Lets the packet pass this hook of the table.
+pub(crate) fn accept() -> Expr {
+    Expr::new("immediate", |a| {
+        a.u32(1, VERDICT);
+        a.nest(2, |a| a.nest(2, |a| a.u32(1, 1)));
+    })
+}
+
 /// Goes on in the chain, for good.
 pub(crate) fn goto_chain(chain: &'static str) -> Expr {
     Expr::new("immediate", move |a| {

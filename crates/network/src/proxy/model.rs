@@ -1,7 +1,8 @@
 //! What the proxy keeps of Services and EndpointSlices.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
+use ipnet::Ipv4Net;
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 use tiphys_client::ObjectKey;
 
@@ -12,8 +13,12 @@ use crate::bridge::Protocol;
 pub struct Service {
     /// Empty for headless and ExternalName services, which have no address of their own.
     pub cluster_ips: Vec<Ipv4Addr>,
-    /// `externalIPs`, and the load balancer's addresses unless it delivers to node ports itself (`ipMode: Proxy`).
+    /// `externalIPs`
     pub external_ips: Vec<Ipv4Addr>,
+    /// The load balancer's addresses, unless it delivers to node ports itself (`ipMode: Proxy`).
+    pub balanced: Vec<Ipv4Addr>,
+    /// `loadBalancerSourceRanges`: who may come by the load balancer's addresses, if not everybody.
+    pub sources: Option<Arc<[Ipv4Net]>>,
     pub ports: Vec<ServicePort>,
     /// `sessionAffinity: ClientIP`, with its timeout in seconds.
     pub affinity: Option<u32>,
@@ -96,10 +101,16 @@ impl Service {
             return Service::default();
         }
 
-        let mut external_ips = addresses(spec.external_ips.iter().flatten());
+        let external_ips = addresses(spec.external_ips.iter().flatten());
         let ingress = object.status.and_then(|s| s.load_balancer).and_then(|b| b.ingress).unwrap_or_default();
         let delivered = ingress.iter().filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
-        external_ips.extend(addresses(delivered.filter_map(|i| i.ip.as_ref())));
+        let balanced = addresses(delivered.filter_map(|i| i.ip.as_ref()));
+        let ranges = spec.load_balancer_source_ranges.filter(|ranges| !ranges.is_empty());
+        // Ranges of another family let nobody in here.
+        let sources = ranges.map(|all| {
+            let nets: Vec<Ipv4Net> = all.iter().filter_map(|r| r.trim().parse().ok()).collect();
+            Ipv4Net::aggregate(&nets).into()
+        });
         let by_node = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"));
         let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|p| {
             Some(ServicePort {
@@ -114,6 +125,8 @@ impl Service {
         Service {
             cluster_ips,
             external_ips,
+            balanced,
+            sources,
             ports: ports.collect(),
             affinity: sticky.then(|| timeout.and_then(|t| u32::try_from(t).ok()).unwrap_or(10_800).max(1)),
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),

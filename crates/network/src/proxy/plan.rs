@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
 };
+
+use ipnet::Ipv4Net;
 
 use super::model::{Condition, Endpoint, Service, Slice};
 use crate::bridge::Protocol;
@@ -28,6 +31,8 @@ pub enum Route {
         /// The endpoint sees the node's address instead of the client's, because its answer could take another way
         /// than through this node.
         masquerade: bool,
+        /// Who may come, if not everybody; nobody else is answered.
+        sources: Option<Arc<[Ipv4Net]>>,
     },
     /// Nobody is there: the client is told at once.
     Reject,
@@ -41,6 +46,13 @@ impl Route {
             Route::Endpoints { endpoints, .. } => endpoints,
             Route::Reject | Route::Drop => &[],
         }
+    }
+
+    fn only_from(mut self, from: Option<Arc<[Ipv4Net]>>) -> Route {
+        if let Route::Endpoints { sources, .. } = &mut self {
+            *sources = from;
+        }
+        self
     }
 }
 
@@ -66,6 +78,10 @@ pub fn routes(service: &Service, slices: &[impl AsRef<Slice>], node: &str) -> BT
         // With the Local policy a client's connection never leaves the node, and its address is kept.
         let external =
             route(service, &candidates, service.external_local.then_some(node), !service.external_local);
+        let guarded = external.clone().only_from(service.sources.clone());
+        for address in &service.balanced {
+            routes.entry(frontend(*address, port.port)).or_insert_with(|| guarded.clone());
+        }
         for address in &service.external_ips {
             routes.entry(frontend(*address, port.port)).or_insert_with(|| external.clone());
         }
@@ -98,7 +114,9 @@ fn route(
         with(Condition::Ready).or_else(|| with(Condition::ServingTerminating))
     };
     match pick(node) {
-        Some(endpoints) => Route::Endpoints { endpoints, affinity: service.affinity, masquerade },
+        Some(endpoints) => {
+            Route::Endpoints { endpoints, affinity: service.affinity, masquerade, sources: None }
+        }
         None if node.is_some() && pick(None).is_some() => Route::Drop,
         None => Route::Reject,
     }

@@ -109,6 +109,25 @@ fn affinity_is_passed_on() {
     assert!(planned.values().all(|r| matches!(r, Route::Endpoints { affinity: Some(60), .. })));
 }
 
+#[test]
+fn only_the_load_balancer_s_addresses_have_guards() {
+    let nets: Arc<[Ipv4Net]> = vec![Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24)].into();
+    let balanced = vec![Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(192, 0, 2, 7)];
+    let guarded = Service { balanced, sources: Some(nets.clone()), ..service() };
+    let planned = routes(&guarded, &[slice("web", 80, &[(2, Ready, NODE)])], NODE);
+    let guards: BTreeMap<String, bool> = planned
+        .into_iter()
+        .filter_map(|(frontend, route)| match route {
+            Route::Endpoints { sources, .. } => {
+                Some((frontend.address.to_string(), sources == Some(nets.clone())))
+            }
+            _ => None,
+        })
+        .collect();
+    let want = [("0.0.0.0", false), ("10.96.0.7", false), ("192.0.2.7", true), ("198.51.100.1", true)];
+    assert_eq!(guards, want.map(|(address, guarded)| (address.to_owned(), guarded)).into());
+}
+
 mod projection {
     use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
     use serde_json::json;
@@ -131,7 +150,8 @@ mod projection {
             "ports": [{"port": 80, "nodePort": 30080, "name": "web"}, {"port": 53, "protocol": "UDP"}],
         }));
         assert_eq!(full.cluster_ips, [Ipv4Addr::new(10, 96, 0, 7)]);
-        assert_eq!(full.external_ips, [Ipv4Addr::new(192, 0, 2, 7), Ipv4Addr::new(198, 51, 100, 1)]);
+        assert_eq!(full.external_ips, [Ipv4Addr::new(192, 0, 2, 7)]);
+        assert_eq!((full.balanced, full.sources), (vec![Ipv4Addr::new(198, 51, 100, 1)], None));
         assert_eq!((full.affinity, full.external_local, full.internal_local), (Some(60), true, false));
         let port = |name: &str, protocol, port, node_port| ServicePort {
             name: name.into(),
@@ -143,6 +163,14 @@ mod projection {
             full.ports,
             [port("web", Protocol::Tcp, 80, Some(30_080)), port("", Protocol::Udp, 53, None)]
         );
+        let ranges = |ranges: serde_json::Value| {
+            let service = project(json!({"clusterIP": "10.96.0.7", "loadBalancerSourceRanges": ranges}));
+            service.sources.map(|nets| nets.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(ranges(json!([])), None);
+        let some = ranges(json!(["192.0.2.0/25", " 192.0.2.128/25", "10.1.2.3/8", "fd00::/8"]));
+        assert_eq!(some, Some(vec!["10.0.0.0/8".to_owned(), "192.0.2.0/24".to_owned()]));
+        assert_eq!(ranges(json!(["fd00::/8"])), Some(Vec::new()), "nobody of this family");
         let default = project(json!({"clusterIP": "10.96.0.7", "sessionAffinity": "ClientIP"}));
         assert_eq!(default.affinity, Some(10_800));
     }

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
+use ipnet::Ipv4Net;
 use tiphys_client::ObjectKey;
 
 use super::plan::{Frontend, Route};
@@ -37,6 +38,10 @@ pub enum Element {
     Identity(Frontend, u32, u32),
     Reject(Frontend),
     Drop(Frontend),
+    /// Only who is admitted may come by the frontend.
+    Guarded(Frontend),
+    /// Whose address lies in the network may come.
+    Admitted(Frontend, Ipv4Net),
     /// An endpoint that may be its own client.
     Hairpin(Ipv4Addr),
 }
@@ -157,7 +162,7 @@ impl State {
 }
 
 fn elements(frontend: Frontend, route: &Route) -> BTreeSet<Element> {
-    let Route::Endpoints { endpoints, affinity, masquerade } = route else {
+    let Route::Endpoints { endpoints, affinity, masquerade, sources } = route else {
         return BTreeSet::from([match route {
             Route::Drop => Element::Drop(frontend),
             _ => Element::Reject(frontend),
@@ -173,6 +178,10 @@ fn elements(frontend: Frontend, route: &Route) -> BTreeSet<Element> {
     let mut elements = BTreeSet::from([Element::Dispatch(frontend, picker)]);
     elements
         .extend((0..).zip(endpoints).map(|(index, endpoint)| Element::Endpoint(frontend, index, *endpoint)));
+    if let Some(sources) = sources {
+        elements.insert(Element::Guarded(frontend));
+        elements.extend(sources.iter().map(|net| Element::Admitted(frontend, net.trunc())));
+    }
     if affinity.is_some() {
         let mut last = 0;
         for (number, endpoint) in (0..).zip(endpoints) {

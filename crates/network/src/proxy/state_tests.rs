@@ -18,7 +18,7 @@ impl Kernel {
             Element::Endpoint(frontend, number, _) => format!("endpoint {frontend:?} {number}"),
             Element::Reject(frontend) | Element::Drop(frontend) => format!("refused {frontend:?}"),
             Element::Identity(frontend, number, _) => format!("identity {frontend:?} {number}"),
-            Element::Hairpin(_) => format!("{element:?}"),
+            Element::Guarded(_) | Element::Admitted(..) | Element::Hairpin(_) => format!("{element:?}"),
         }
     }
 
@@ -57,9 +57,16 @@ fn route() -> impl Strategy<Value = Route> {
         (1u8..5, 80u16..82).prop_map(|(last, port)| SocketAddrV4::new([10, 1, 0, last].into(), port));
     let endpoints =
         (proptest::collection::btree_set(endpoint, 1..4), proptest::option::of(60u32..62), any::<bool>());
+    let sources = prop_oneof![
+        2 => Just(None),
+        1 => proptest::collection::btree_set(0u8..3, 0..3).prop_map(|nets| {
+            let net = |n| Ipv4Net::new_assert(Ipv4Addr::new(192, 0, n, 0), 24);
+            Some(nets.into_iter().map(net).collect::<Vec<_>>().into())
+        }),
+    ];
     prop_oneof![
-        4 => endpoints.prop_map(|(endpoints, affinity, masquerade)| Route::Endpoints {
-            endpoints: endpoints.into_iter().collect(), affinity, masquerade }),
+        4 => (endpoints, sources).prop_map(|((endpoints, affinity, masquerade), sources)| Route::Endpoints {
+            endpoints: endpoints.into_iter().collect(), affinity, masquerade, sources }),
         1 => Just(Route::Reject),
         1 => Just(Route::Drop),
     ]
@@ -101,7 +108,10 @@ fn one_endpoint_more_touches_only_what_it_must() {
     let frontend = Frontend { address: [10, 96, 0, 1].into(), protocol: Protocol::Tcp, port: 80 };
     let routes = |count: u8| {
         let endpoints = (1..=count).map(|last| SocketAddrV4::new([10, 1, 0, last].into(), 80)).collect();
-        BTreeMap::from([(frontend, Route::Endpoints { endpoints, affinity: None, masquerade: false })])
+        BTreeMap::from([(
+            frontend,
+            Route::Endpoints { endpoints, affinity: None, masquerade: false, sources: None },
+        )])
     };
     let (service, neighbour) = (ObjectKey::new("n", "a"), ObjectKey::new("n", "b"));
     let mut state = State::default();
@@ -117,7 +127,12 @@ fn identities_are_unique_and_stay_when_numbers_shift() {
     let frontend = Frontend { address: [10, 96, 0, 1].into(), protocol: Protocol::Tcp, port: 80 };
     let endpoint = |last, port| SocketAddrV4::new([10, 1, 0, last].into(), port);
     let identities = |endpoints: &[SocketAddrV4]| -> BTreeMap<SocketAddrV4, u32> {
-        let route = Route::Endpoints { endpoints: endpoints.to_vec(), affinity: Some(1), masquerade: false };
+        let route = Route::Endpoints {
+            endpoints: endpoints.to_vec(),
+            affinity: Some(1),
+            masquerade: false,
+            sources: None,
+        };
         let elements = elements(frontend, &route);
         let by_number = elements.iter().filter_map(|e| match e {
             Element::Identity(_, number, identity) => Some((endpoints[*number as usize], *identity)),

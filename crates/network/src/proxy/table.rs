@@ -1,6 +1,7 @@
 //! The proxy's nftables table.
 //!
 //! ```text
+//!   filter prerouting, output, before that ──► guarded ──► admitted → accept, or else drop
 //!   nat prerouting, output ──► services        address . protocol . port → picker chain
 //!                          ──► node-ports                protocol . port → picker chain
 //!   picker chain (one for each number of endpoints, not one a service):
@@ -34,6 +35,9 @@ const IDENTITIES: &str = "identities";
 const REFUSED: &str = "refused";
 const REFUSED_NODE_PORTS: &str = "refused-node-ports";
 const HAIRPIN: &str = "hairpin";
+const GUARDED: &str = "guarded";
+const ADMITTED: &str = "admitted";
+const SOURCES: &str = "sources";
 const REJECT: &str = "reject";
 const DROP: &str = "drop";
 
@@ -63,6 +67,9 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
     set(ENDPOINTS, numbered, endpoint, None);
     set(IDENTITIES, numbered, identity, None);
     set(AFFINITY, client, identity, Some(AFFINITY_LIMIT));
+    set(GUARDED, frontend, Data::None, None);
+    let source = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT, ty::IPV4, ty::MARK]), 20);
+    set(ADMITTED, source, Data::None, None);
     set(HAIRPIN, (ty::concat(&[ty::IPV4, ty::IPV4]), 8), Data::None, None);
 
     let mut chain = |name, hook, rules: Vec<Vec<Expr>>| {
@@ -101,6 +108,22 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
         ],
     );
     chain(DROP, None, vec![vec![expr::drop_packet()]]);
+    // Networks are found by their length, as a set holds no ranges.
+    let admit = (0..=32u8).rev().map(|length| {
+        let mask = Ipv4Net::new(Ipv4Addr::UNSPECIFIED, length).map(|net| net.netmask().octets());
+        let source = [expr::saddr(3), expr::bitwise(3, mask.unwrap_or_default(), [0; 4])];
+        let frontend = [expr::daddr(0), expr::l4proto(1), expr::dport(2)];
+        let key = frontend.into_iter().chain(source).chain([expr::number(4, length.into())]);
+        key.chain([expr::contains(ADMITTED, 0), expr::accept()]).collect()
+    });
+    chain(SOURCES, None, admit.chain([vec![expr::goto_chain(DROP)]]).collect());
+    let guard = || {
+        let frontend = [expr::daddr(0), expr::l4proto(1), expr::dport(2)];
+        let guarded = frontend.into_iter().chain([expr::contains(GUARDED, 0), expr::goto_chain(SOURCES)]);
+        vec![expr::new_connection().into_iter().chain(guarded).collect()]
+    };
+    chain("guard-prerouting", Some(Hook::filter_prerouting(-110)), guard());
+    chain("guard-output", Some(Hook::filter_output(-110)), guard());
     chain("prerouting", Some(Hook::NAT_PREROUTING), dispatch(SERVICES, NODE_PORTS).into());
     chain("output", Some(Hook::NAT_OUTPUT), dispatch(SERVICES, NODE_PORTS).into());
     chain("refuse-prerouting", Some(Hook::filter_prerouting(-90)), refuse());
@@ -234,6 +257,8 @@ impl Encoded {
             }
             Element::Endpoint(..) => ENDPOINTS,
             Element::Identity(..) => IDENTITIES,
+            Element::Guarded(_) => GUARDED,
+            Element::Admitted(..) => ADMITTED,
             Element::Hairpin(_) => HAIRPIN,
         }
     }
@@ -249,6 +274,8 @@ impl Encoded {
             Element::Identity(frontend, number, identity) => {
                 (numbered_key(frontend, number), Payload::Identity(identity.to_ne_bytes()))
             }
+            Element::Guarded(frontend) => (frontend_key(frontend), Payload::Plain),
+            Element::Admitted(frontend, net) => (source_key(frontend, net), Payload::Plain),
             Element::Hairpin(address) => ([address.octets(); 2].concat(), Payload::Plain),
         };
         Encoded { set: Encoded::set_of(element), key, data }
@@ -275,6 +302,11 @@ fn dispatch_key(frontend: Frontend) -> Vec<u8> {
 
 fn numbered_key(frontend: Frontend, number: u32) -> Vec<u8> {
     [frontend_key(frontend).as_slice(), &number.to_ne_bytes()].concat()
+}
+
+fn source_key(frontend: Frontend, net: Ipv4Net) -> Vec<u8> {
+    let length = u32::from(net.prefix_len()).to_ne_bytes();
+    [frontend_key(frontend).as_slice(), &net.network().octets(), &length].concat()
 }
 
 fn endpoint_data(endpoint: SocketAddrV4) -> [u8; 8] {

@@ -46,17 +46,17 @@ fn udp(address: &str) -> Frontend {
 
 pub(crate) fn to(endpoints: &[&str]) -> Route {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-    Route::Endpoints { endpoints, affinity: None, masquerade: false }
+    Route::Endpoints { endpoints, affinity: None, masquerade: false, sources: None }
 }
 
 fn masqueraded(endpoints: &[&str]) -> Route {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-    Route::Endpoints { endpoints, affinity: None, masquerade: true }
+    Route::Endpoints { endpoints, affinity: None, masquerade: true, sources: None }
 }
 
 fn sticky(endpoints: &[&str], seconds: u32) -> Route {
     let endpoints = endpoints.iter().map(|e| e.parse().unwrap()).collect();
-    Route::Endpoints { endpoints, affinity: Some(seconds), masquerade: false }
+    Route::Endpoints { endpoints, affinity: Some(seconds), masquerade: false, sources: None }
 }
 
 pub(crate) fn service<const N: usize>(
@@ -153,6 +153,39 @@ fn node_ports_and_external_addresses_answer_everywhere() {
         }
         assert_eq!(host.ask("127.0.0.1:30080").unwrap().0, "a");
         assert_eq!(host.ask_udp("127.0.0.1:30080").unwrap().0, "a");
+    });
+}
+
+#[test]
+fn only_named_sources_come_by_a_guarded_address() {
+    on_a_host(|host| async move {
+        let world = outside();
+        let dir = tempfile::tempdir().unwrap();
+        let (_network, a, _b, client) = three_pods(dir.path()).await;
+        let mut proxy = proxy();
+        const GUARDED: &str = "198.51.100.1:80";
+        let from = |nets: &[&str]| {
+            let mut route = masqueraded(&[A]);
+            if let Route::Endpoints { sources, .. } = &mut route {
+                *sources = Some(nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>().into());
+            }
+            vec![service("web", [(tcp(GUARDED), route), (tcp("198.51.100.1:81"), masqueraded(&[A]))])]
+        };
+        world.run(|| ip("route add 198.51.100.1 via 192.0.2.1"));
+
+        proxy.replace(from(&["192.0.2.2/32", "10.244.0.0/24"])).await.unwrap();
+        assert_eq!(world.ask(GUARDED).unwrap().0, "a");
+        assert_eq!(client.ask(GUARDED).unwrap().0, "a");
+        proxy.update(from(&["192.0.2.128/25", "10.244.0.0/16"])).await.unwrap();
+        assert!(world.hears_nothing_from(GUARDED));
+        assert_eq!(world.ask("198.51.100.1:81").unwrap().0, "a", "another port");
+        assert_eq!(a.ask(GUARDED).unwrap().0, "a");
+        proxy.update(from(&[])).await.unwrap();
+        assert!(client.hears_nothing_from(GUARDED));
+        assert!(host.hears_nothing_from(GUARDED));
+        proxy.update(from(&["0.0.0.0/0"])).await.unwrap();
+        assert_eq!(world.ask(GUARDED).unwrap().0, "a");
+        assert_eq!(host.ask(GUARDED).unwrap().0, "a");
     });
 }
 

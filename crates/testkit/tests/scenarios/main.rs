@@ -1,6 +1,7 @@
 //! The binary, real kubectl, real containers. Run with `cargo xtask test --only scenario`.
 
 mod adoption;
+mod balancing;
 mod clients;
 mod custom;
 mod disk;
