@@ -33,6 +33,8 @@ pub(super) struct Backend {
     pub(super) terminating: bool,
     pub(super) hostname: Option<String>,
     pub(super) node: Option<String>,
+    /// The zone of its node.
+    pub(super) zone: Option<String>,
     pub(super) target: Option<ObjectReference>,
 }
 
@@ -93,6 +95,7 @@ pub(super) fn backends(service: &Service, pods: &[Arc<Pod>]) -> Vec<Backend> {
                 terminating,
                 hostname: named.filter(|_| in_this_domain),
                 node: pod_spec.node_name.clone().filter(|n| !n.is_empty()),
+                zone: None,
                 target: Some(ObjectReference {
                     kind: Some("Pod".to_owned()),
                     namespace: pod.metadata.namespace.clone(),

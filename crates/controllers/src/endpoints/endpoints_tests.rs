@@ -200,3 +200,75 @@ fn what_somebody_wrote_into_endpoints_is_mirrored() {
     });
     assert!(!mirror::is_mirrored(&own, &leader));
 }
+
+#[test]
+fn hints_tell_who_an_endpoint_is_meant_for() {
+    let unready = |p: &mut Value| p["status"]["conditions"][0]["status"] = json!("False");
+    let pods = [pod("a", "10.0.0.1", |_| {}), pod("b", "10.0.0.2", unready)];
+    let told = |distribution: Value, zone: Option<&str>| -> Vec<String> {
+        let service = service(|s| s["spec"]["trafficDistribution"] = distribution.clone());
+        let mut backends = backends(&service, &pods);
+        backends.iter_mut().for_each(|b| b.zone = zone.map(str::to_owned));
+        let plan = slices::plan(&Subject::of(&service), &backends, &[]);
+        let [slices::Action::Create(slice)] = &plan[..] else { panic!("one slice") };
+        let hints = slice.endpoints.iter().flatten().map(|e| {
+            assert_eq!(e.zone.as_deref(), zone);
+            let hints = e.hints.clone().unwrap_or_default();
+            let zones = hints.for_zones.into_iter().flatten().map(|z| z.name);
+            zones.chain(hints.for_nodes.into_iter().flatten().map(|n| n.name)).collect::<Vec<_>>().join("+")
+        });
+        hints.collect()
+    };
+    assert_eq!(told(json!(null), Some("z")), ["", ""]);
+    assert_eq!(told(json!("PreferClose"), Some("z")), ["z", ""]);
+    assert_eq!(told(json!("PreferSameZone"), Some("z")), ["z", ""]);
+    assert_eq!(told(json!("PreferSameZone"), None), ["", ""]);
+    assert_eq!(told(json!("PreferSameNode"), Some("z")), ["z+n1", ""]);
+    assert_eq!(told(json!("PreferSameNode"), None), ["n1", ""]);
+}
+
+#[test]
+fn endpoints_have_the_first_family_and_slices_have_both() {
+    let both = |p: &mut Value| p["status"]["podIPs"] = json!([{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]);
+    let pods = [pod("a", "10.0.0.1", both)];
+    let told = |families: Value| {
+        let service = service(|s| s["spec"]["ipFamilies"] = families.clone());
+        let slices: Vec<String> = made(&service, &pods)
+            .iter()
+            .map(|s| format!("{} {}", s.address_type, super::tests::told(s)))
+            .collect();
+        let legacy = legacy::plan(&service, &backends(&service, &pods), None).expect("something to write");
+        let subsets = legacy.subsets.into_iter().flatten();
+        let addresses: Vec<String> =
+            subsets.flat_map(|s| s.addresses.into_iter().flatten()).map(|a| a.ip).collect();
+        (slices.join(", "), addresses.join(" "))
+    };
+    let (four, six) = ("IPv4 8080: 10.0.0.1+", "IPv6 8080: fd00::1+");
+    assert_eq!(told(json!(["IPv4"])), (four.to_owned(), "10.0.0.1".to_owned()));
+    assert_eq!(told(json!(["IPv6", "IPv4"])), (format!("{four}, {six}"), "fd00::1".to_owned()));
+}
+
+#[test]
+fn more_than_fits_is_left_out() {
+    let s = service(|_| {});
+    let unready = |p: &mut Value| p["status"]["conditions"][0]["status"] = json!("False");
+    let pods: Vec<_> = (0..1001)
+        .map(|i| {
+            let ip = format!("10.0.{}.{}", i / 250, i % 250 + 1);
+            if i == 0 { pod("p0", &ip, unready) } else { pod(&format!("p{i}"), &ip, |_| {}) }
+        })
+        .collect();
+    let made = legacy::plan(&s, &backends(&s, &pods), None).expect("something to write");
+    let annotations = made.metadata.annotations.unwrap_or_default();
+    assert_eq!(annotations["endpoints.kubernetes.io/over-capacity"], "truncated");
+    let subset = &made.subsets.as_ref().expect("subsets")[0];
+    assert_eq!((subset.addresses.as_ref().map(Vec::len), &subset.not_ready_addresses), (Some(1000), &None));
+
+    let addresses: Vec<Value> =
+        (0..1001).map(|i| json!({"ip": format!("10.0.{}.{}", i / 250, i % 250 + 1)})).collect();
+    let own: Endpoints = serde_json::from_value(
+        json!({"metadata": {"name": "web"}, "subsets": [{"addresses": addresses}, {"addresses": [{"ip": "10.1.0.1"}]}]}),
+    )
+    .expect("endpoints");
+    assert_eq!(mirror::backends(&own).len(), 1001, "a thousand of the one subset, and the other's");
+}

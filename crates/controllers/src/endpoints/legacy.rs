@@ -7,7 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::backends::{Backend, Port, is_headless, labels_for};
+use super::{
+    backends::{Backend, Port, is_headless, labels_for},
+    slices::family,
+};
 
 pub(crate) const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
 pub(crate) const MANAGER: &str = "endpoint-controller";
@@ -23,12 +26,15 @@ pub(super) fn plan(
 ) -> Option<Endpoints> {
     type Sides = (Vec<EndpointAddress>, Vec<EndpointAddress>);
     let mut groups: BTreeMap<Vec<Port>, Sides> = BTreeMap::new();
+    // There is room for one family only.
+    let families = service.spec.as_ref().and_then(|s| s.ip_families.as_ref());
+    let primary = families.and_then(|f| f.first()).map_or("IPv4", String::as_str);
     let mut ordered: Vec<&Backend> = backends.iter().filter(|b| !b.terminating || b.ready).collect();
     // What is ready stays when there is no room for all.
     ordered.sort_by_key(|b| !b.ready);
     let truncated = ordered.len() > MOST_ADDRESSES;
     for backend in ordered.into_iter().take(MOST_ADDRESSES) {
-        let Some(ip) = backend.ips.first() else { continue };
+        let Some(ip) = backend.ips.iter().find(|ip| family(ip) == primary) else { continue };
         if backend.ports.is_empty() && !is_headless(service) {
             continue;
         }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, Endpoints, Servi
 
 use super::{
     backends::{Backend, HEADLESS, Port},
-    slices::{Subject, slice_labels},
+    slices::{Near, Subject, slice_labels},
 };
 use crate::object::Object;
 
@@ -13,6 +13,8 @@ use crate::object::Object;
 pub(super) const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 /// Endpoints with this label are not mirrored.
 pub(crate) const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
+/// So many addresses of one subset are mirrored at most.
+const MOST_OF_SUBSET: usize = 1000;
 /// Endpoints that serve to elect a leader lead nowhere.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 
@@ -34,6 +36,7 @@ pub(super) fn subject(endpoints: &Endpoints) -> Subject {
         labels: slice_labels(labels, endpoints.name(), MANAGER),
         families: vec!["IPv4", "IPv6"],
         empty_slices: false,
+        near: Near::Anywhere,
     }
 }
 
@@ -50,10 +53,12 @@ pub(super) fn backends(endpoints: &Endpoints) -> Vec<Backend> {
             terminating: false,
             hostname: address.hostname.clone().filter(|h| !h.is_empty()),
             node: address.node_name.clone(),
+            zone: None,
             target: address.target_ref.clone(),
         };
-        all.extend(subset.addresses.iter().flatten().map(|a| backend(a, true)));
-        all.extend(subset.not_ready_addresses.iter().flatten().map(|a| backend(a, false)));
+        let ready = subset.addresses.iter().flatten().map(|a| backend(a, true));
+        let unready = subset.not_ready_addresses.iter().flatten().map(|a| backend(a, false));
+        all.extend(ready.chain(unready).take(MOST_OF_SUBSET));
     }
     all
 }

@@ -10,7 +10,7 @@ mod slices;
 use std::sync::Arc;
 
 use k8s_openapi::api::{
-    core::v1::{Endpoints, Service},
+    core::v1::{Endpoints, Node, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -26,7 +26,7 @@ use self::{
 use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
-    informers::Informers,
+    informers::{BY_NODE, Informers},
     object::Object,
     pod::Pod,
 };
@@ -74,6 +74,18 @@ pub(crate) struct EndpointSlices {
     events: Recorder,
     watched: Watched,
     slices: Reader<EndpointSlice>,
+    nodes: Reader<Node>,
+}
+
+/// The zone of a node, by its label.
+fn zone_of(node: Option<&Node>) -> Option<String> {
+    node?
+        .metadata
+        .labels
+        .as_ref()?
+        .get("topology.kubernetes.io/zone")
+        .filter(|zone| !zone.is_empty())
+        .cloned()
 }
 
 impl EndpointSlices {
@@ -90,7 +102,22 @@ impl EndpointSlices {
                 }
             }
         });
-        Self { client, events, watched, slices: informers.endpoint_slices.reader() }
+        informers.nodes.on_change({
+            let (queue, services) = (watched.queue.clone(), watched.services.clone());
+            let pods = watched.pods.clone();
+            move |change| {
+                if zone_of(change.old.as_deref()) == zone_of(change.new.as_deref()) {
+                    return;
+                }
+                for pod in pods.indexed(BY_NODE, &change.key.name) {
+                    let of = services.list_in(pod.namespace());
+                    let chosen = of.iter().filter(|s| selects(s, pod.metadata.labels.as_ref()));
+                    chosen.for_each(|s| queue.add(s.key()));
+                }
+            }
+        });
+        let (slices, nodes) = (informers.endpoint_slices.reader(), informers.nodes.reader());
+        Self { client, events, watched, slices, nodes }
     }
 }
 
@@ -105,6 +132,7 @@ impl Controller for EndpointSlices {
     async fn synced(&self) {
         self.watched.synced().await;
         self.slices.synced().await;
+        self.nodes.synced().await;
     }
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
@@ -115,7 +143,12 @@ impl Controller for EndpointSlices {
         };
         let pods = self.watched.pods.list_in(&key.namespace);
         let present = slices_of(&self.slices, key, slices::MANAGER);
-        let plan = slices::plan(&Subject::of(&service), &backends(&service, &pods), &present);
+        let mut backends = backends(&service, &pods);
+        for backend in &mut backends {
+            let node = backend.node.as_ref().and_then(|name| self.nodes.get(&ObjectKey::new("", name)));
+            backend.zone = zone_of(node.as_deref());
+        }
+        let plan = slices::plan(&Subject::of(&service), &backends, &present);
         perform(&api, plan).await.inspect_err(|error| {
             let message = format!("Error updating Endpoint Slices for Service {key}: {error}");
             self.events.warning(&service.as_reference(), "FailedToUpdateEndpointSlices", message);

@@ -8,7 +8,9 @@ use std::{
 use k8s_openapi::{
     api::{
         core::v1::Service,
-        discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
+        discovery::v1::{
+            Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
+        },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -34,7 +36,7 @@ pub(super) enum Action {
 /// Slices hold endpoints of one family that share all their ports.
 type Group = (&'static str, Vec<Port>);
 
-fn family(ip: &str) -> &'static str {
+pub(super) fn family(ip: &str) -> &'static str {
     if ip.contains(':') { "IPv6" } else { "IPv4" }
 }
 
@@ -49,6 +51,35 @@ pub(super) struct Subject {
     pub(super) families: Vec<&'static str>,
     /// Whether a family without endpoints still has a slice that says so.
     pub(super) empty_slices: bool,
+    pub(super) near: Near,
+}
+
+/// Whom endpoints are meant for, as hints tell those who send traffic (KEP-4444, KEP-3015).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Near {
+    Anywhere,
+    SameZone,
+    /// Rather on the same node, and else in the same zone.
+    SameNode,
+}
+
+impl Near {
+    fn of(distribution: Option<&str>) -> Self {
+        match distribution {
+            Some("PreferClose" | "PreferSameZone") => Self::SameZone,
+            Some("PreferSameNode") => Self::SameNode,
+            _ => Self::Anywhere,
+        }
+    }
+
+    fn hints(self, backend: &Backend) -> Option<EndpointHints> {
+        let zone = backend.zone.clone().filter(|_| self != Self::Anywhere);
+        let node = backend.node.clone().filter(|_| self == Self::SameNode);
+        (backend.ready && (zone.is_some() || node.is_some())).then(|| EndpointHints {
+            for_zones: zone.map(|name| vec![ForZone { name }]),
+            for_nodes: node.map(|name| vec![ForNode { name }]),
+        })
+    }
 }
 
 impl Subject {
@@ -64,6 +95,7 @@ impl Subject {
             labels: slice_labels(labels_for(service), service.name(), MANAGER),
             families,
             empty_slices: true,
+            near: Near::of(service.spec.as_ref().and_then(|s| s.traffic_distribution.as_deref())),
         }
     }
 }
@@ -79,7 +111,7 @@ pub(super) fn slice_labels(
     labels
 }
 
-fn endpoint(backend: &Backend, ip: &str) -> Endpoint {
+fn endpoint(backend: &Backend, ip: &str, near: Near) -> Endpoint {
     Endpoint {
         addresses: vec![ip.to_owned()],
         conditions: Some(EndpointConditions {
@@ -90,6 +122,8 @@ fn endpoint(backend: &Backend, ip: &str) -> Endpoint {
         hostname: backend.hostname.clone(),
         node_name: backend.node.clone(),
         target_ref: backend.target.clone(),
+        zone: backend.zone.clone(),
+        hints: near.hints(backend),
         ..Default::default()
     }
 }
@@ -128,7 +162,10 @@ pub(super) fn plan(subject: &Subject, backends: &[Backend], present: &[Arc<Endpo
             let Some(ip) = backend.ips.iter().find(|ip| family(ip) == wanted_family) else { continue };
             let mut key = backend.ports.clone();
             key.sort();
-            wanted.entry((wanted_family, key)).or_default().insert(ip.clone(), endpoint(backend, ip));
+            wanted
+                .entry((wanted_family, key))
+                .or_default()
+                .insert(ip.clone(), endpoint(backend, ip, subject.near));
         }
         if subject.empty_slices && !wanted.keys().any(|(f, _)| *f == wanted_family) {
             wanted.insert((wanted_family, Vec::new()), BTreeMap::new());
