@@ -271,3 +271,7 @@ impl Controller for Autoscalers {
         Ok(Verdict::After(PERIOD.unsigned_abs()))
     }
 }
+
+#[cfg(test)]
+#[path = "autoscaler_tests.rs"]
+mod tests;
