@@ -151,7 +151,8 @@ fn name(key: &ObjectKey) -> Box<str> {
 fn policy(group: PodGroup) -> Policy {
     let gang = group.spec.scheduling_policy.gang.map(|gang| usize::try_from(gang.min_count).unwrap_or(0));
     let conditions = group.status.and_then(|status| status.conditions).into_iter().flatten();
-    let mut told = conditions.filter(|c| c.type_ == SCHEDULED).map(|c| (c.status == "True", c.message.into()));
+    let mut told =
+        conditions.filter(|c| c.type_ == SCHEDULED).map(|c| (c.status == "True", c.message.into()));
     Policy { gang, told: told.next() }
 }
 
