@@ -127,8 +127,8 @@ async fn what_nobody_asks_for_is_let_go() {
     assert_eq!(made(), 0);
 }
 
-/// On a runtime of one thread, which the making of a document would otherwise hold.
-#[tokio::test]
+/// On a runtime whose one thread the making of a document would otherwise hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn others_are_served_while_a_document_is_made() {
     let (library, kinds) = (Library::default(), Arc::new(Kinds::builtin()));
     let mut making = Box::pin(read(&library, &kinds, &Name::V2));
