@@ -22,6 +22,7 @@ mod shared;
 mod streams;
 mod tables;
 mod traffic;
+mod usage;
 mod volumes;
 
 /// Prints one field of the objects that a selection gives.
