@@ -5,16 +5,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 use tiphys_pki::detached_signature;
 
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
@@ -73,10 +70,7 @@ impl Controller for TokenCleaner {
             }
             Some(_) => {
                 let api: Api<Secret> = Api::namespaced(self.client.clone(), token.namespace());
-                let preconditions =
-                    Preconditions { uid: Some(token.uid().to_owned()), resource_version: None };
-                let params = DeleteParams { preconditions: Some(preconditions), ..Default::default() };
-                gone_is_fine(api.delete(token.name(), &params).await)?;
+                gone_is_fine(api.delete(token.name(), &only(token.uid())).await)?;
                 Ok(Verdict::Done)
             }
         }

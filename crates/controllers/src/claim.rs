@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::{Api, api::Patch, core::Selector, core::SelectorExt};
+use kube::{
+    Api,
+    api::{DeleteParams, Patch, Preconditions},
+    core::{Selector, SelectorExt},
+};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tiphys_client::{Reader, key::controller_of};
@@ -120,6 +124,12 @@ pub(crate) fn said(error: &kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }
+}
+
+/// Deletes this very object, and none that has got its name since.
+pub(crate) fn only(uid: &str) -> DeleteParams {
+    let this = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    DeleteParams { preconditions: Some(this), ..DeleteParams::default() }
 }
 
 /// An object that went or was replaced meanwhile needs nothing more.

@@ -12,13 +12,13 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, PostParams, Preconditions},
+    api::{Patch, PostParams},
 };
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, key::controller_of};
 
 use crate::{
-    claim::{self, claim, exists, gone_is_fine},
+    claim::{self, claim, exists, gone_is_fine, only},
     informers::Kept,
     object::{Object, safe_encode},
     pod_control::{RunsPods, owns},
@@ -251,9 +251,7 @@ impl History {
         let is_live = |r: &ControllerRevision| r.uid() == past.newest.uid() || live.contains(r.name());
         let revisions = self.api(owner);
         for revision in surplus(&past.all, is_live, owner.history_limit()) {
-            let precondition = Preconditions { uid: Some(revision.uid().to_owned()), resource_version: None };
-            let params = DeleteParams { preconditions: Some(precondition), ..Default::default() };
-            gone_is_fine(revisions.delete(revision.name(), &params).await)?;
+            gone_is_fine(revisions.delete(revision.name(), &only(revision.uid())).await)?;
         }
         Ok(())
     }

@@ -12,17 +12,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{
-    Api, Client, Resource,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use kube::{Api, Client, Resource, api::PostParams};
 use serde::de::DeserializeOwned;
 use tiphys_client::{
     Change, Expectations, Informer, ObjectKey, Queue, Reader, events::Recorder, key::controller_of,
 };
 
 use crate::{
-    claim::{self, Owns, claim, exists, namespace_goes, said},
+    claim::{self, Owns, claim, exists, namespace_goes, only, said},
     controller::Tools,
     informers::Kept,
     object::Object,
@@ -191,11 +188,7 @@ impl<O: RunsPods> PodControl<O> {
         self.expectations.expect_deletions(&key, doomed.iter().map(|p| p.uid().to_owned()));
         let deletions = doomed.iter().map(|pod| {
             let pods = &pods;
-            async move {
-                let precondition = Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None };
-                let params = DeleteParams { preconditions: Some(precondition), ..Default::default() };
-                (pod, pods.delete(pod.name(), &params).await)
-            }
+            async move { (pod, pods.delete(pod.name(), &only(pod.uid())).await) }
         });
         let mut failed = None;
         for (pod, result) in join_all(deletions).await {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -11,23 +11,24 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
+    api::{DeleteParams, Patch},
 };
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 use tokio::time::Instant;
 
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::Informers,
+    lock::lock,
     object::Object,
     pod::Pod,
-    pods::{disrupted, phase},
+    pods::{disrupted, is_finished},
 };
 
 /// The taint by which somebody vouches that nothing on the node runs any more (KEP-2268).
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 /// Upstream's `--terminated-pod-gc-threshold`.
 const MOST_FINISHED: usize = 12_500;
@@ -64,11 +65,7 @@ impl PodGc {
         informers.pods.on_change({
             let queue = queue.clone();
             move |change| {
-                if change
-                    .new
-                    .as_ref()
-                    .is_some_and(|p| p.is_going() || matches!(phase(p), "Succeeded" | "Failed"))
-                {
+                if change.new.as_ref().is_some_and(|p| p.is_going() || is_finished(p)) {
                     queue.add_after(all(), PERIOD);
                 }
             }
@@ -80,7 +77,7 @@ impl PodGc {
 
     /// How it stands with a node that a pod names.
     fn standing(&self, name: &str, now: Instant) -> Standing {
-        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut missed = lock(&self.missed);
         match self.nodes.get(&ObjectKey::new("", name)) {
             Some(node) => {
                 missed.remove(name);
@@ -118,7 +115,7 @@ fn node_of(pod: &Pod) -> &str {
 
 /// The pods to delete at once, by how it stands with their nodes.
 fn doomed(pods: &[Arc<Pod>], standing: impl Fn(&str) -> Standing) -> Vec<Arc<Pod>> {
-    let finished = |p: &&Arc<Pod>| matches!(phase(p), "Succeeded" | "Failed") && !p.is_going();
+    let finished = |p: &&Arc<Pod>| is_finished(p) && !p.is_going();
     let mut old: Vec<_> = pods.iter().filter(finished).cloned().collect();
     let excess = old.len().saturating_sub(MOST_FINISHED);
     old.sort_by_key(|p| p.metadata.creation_timestamp.as_ref().map(|t| t.0));
@@ -154,21 +151,16 @@ impl Controller for PodGc {
         let standings: BTreeMap<&str, Standing> =
             names.into_iter().map(|name| (name, self.standing(name, now))).collect();
         let standing = |name: &str| standings.get(name).copied().unwrap_or(Standing::Serves);
-        self.missed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|name, _| standings.contains_key(&**name));
+        lock(&self.missed).retain(|name, _| standings.contains_key(&**name));
         for pod in doomed(&pods, standing) {
             let node = node_of(&pod);
             // The informer may only be late to show a new node.
-            if standing(node) == Standing::Gone
-                && !matches!(phase(&pod), "Succeeded" | "Failed")
-                && nodes.get_opt(node).await?.is_some()
+            if standing(node) == Standing::Gone && !is_finished(&pod) && nodes.get_opt(node).await?.is_some()
             {
                 continue;
             }
             let pods: Api<Pod> = Api::namespaced(self.client.clone(), pod.namespace());
-            if !matches!(phase(&pod), "Succeeded" | "Failed") {
+            if !is_finished(&pod) {
                 let mut patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Failed"}});
                 if standing(node) == Standing::Gone {
                     let why = "PodGC: node no longer exists";
@@ -178,15 +170,8 @@ impl Controller for PodGc {
                 let patch = Patch::Strategic(patch);
                 gone_is_fine(pods.patch_status(pod.name(), &Default::default(), &patch).await)?;
             }
-            let params = DeleteParams {
-                grace_period_seconds: Some(0),
-                preconditions: Some(Preconditions {
-                    uid: Some(pod.uid().to_owned()),
-                    resource_version: None,
-                }),
-                ..Default::default()
-            };
-            gone_is_fine(pods.delete(pod.name(), &params).await)?;
+            let at_once = DeleteParams { grace_period_seconds: Some(0), ..only(pod.uid()) };
+            gone_is_fine(pods.delete(pod.name(), &at_once).await)?;
         }
         let next = standings.values().filter_map(|s| match s {
             Standing::Missed(left) => Some(*left),

@@ -4,7 +4,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -12,19 +12,17 @@ use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSIDriver, VolumeAttachment},
 };
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 use tokio::{sync::Notify, time::Instant};
 
 use self::plan::{Action, Attached, Says, Seen, Volume, Wanted};
 use crate::{
-    claim::{exists, gone_is_fine},
+    claim::{exists, gone_is_fine, only},
     controller::{Controller, Tools},
     informers::{BY_CLAIM, BY_NODE, BY_VOLUME, Informers},
+    lock::lock,
     object::Object,
     pod::Pod,
 };
@@ -158,7 +156,7 @@ impl AttachDetach {
 
     fn memory(&self) -> MutexGuard<'_, BTreeMap<String, Memory>> {
         // It is whole between any two statements.
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.memory)
     }
 
     /// The volume behind a claim that is bound, if a driver has to attach it.
@@ -263,9 +261,7 @@ impl AttachDetach {
                 }
             }
             Action::Detach(attachment) => {
-                let this = Preconditions { uid: attachment.metadata.uid.clone(), resource_version: None };
-                let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-                gone_is_fine(attachments.delete(attachment.name(), &params).await)?;
+                gone_is_fine(attachments.delete(attachment.name(), &only(attachment.uid())).await)?;
             }
             Action::Tell { pod, says, message } => match says {
                 Says::Succeeded => self.events.normal(&pod.as_reference(), "SuccessfulAttachVolume", message),

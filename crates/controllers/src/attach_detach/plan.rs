@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::{object::Object, pod::Pod, pods::phase};
+use crate::{object::Object, pod::Pod, pod_gc::OUT_OF_SERVICE, pods::is_finished};
 
 /// A node that does not answer may still write; only so much later its volumes are taken away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(360);
@@ -20,8 +20,6 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(360);
 pub(super) const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 /// On a node: pods that have ended keep their volumes.
 const KEEPS: &str = "volumes.kubernetes.io/keep-terminated-pod-volumes";
-/// Whoever sets this taint vouches that the node is down.
-const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// How long the names of our attachments are: a prefix and a hash.
 const NAME_LENGTH: usize = PREFIX.len() + 64;
 const PREFIX: &str = "csi-";
@@ -144,7 +142,7 @@ pub(super) struct Seen<'a> {
 pub(super) fn has_volumes(pod: &Pod, node: &Node) -> bool {
     let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
     let stopped = statuses.iter().all(|c| c.state.as_ref().is_some_and(|state| state.terminated.is_some()));
-    let over = matches!(phase(pod), "Succeeded" | "Failed") || pod.is_going() && stopped;
+    let over = is_finished(pod) || pod.is_going() && stopped;
     !over || node.annotation(KEEPS) == Some("true")
 }
 

@@ -11,7 +11,7 @@ mod sources;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,6 +32,7 @@ use crate::{
     claim::{gone_is_fine, said},
     controller::{Controller, Tools},
     informers::Informers,
+    lock::lock,
     object::Object,
     pod::Pod,
     scale::{Collection, find, path},
@@ -90,12 +91,12 @@ impl Autoscalers {
 
     /// Works on what is known of an autoscaler, unless there is nothing (any more).
     fn with<T>(&self, key: &ObjectKey, work: impl FnOnce(&mut Known) -> T) -> Option<T> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key).map(work)
+        lock(&self.known).get_mut(key).map(work)
     }
 
     /// How long until an autoscaler is to be looked at; if that is now, it is.
     fn rest(&self, autoscaler: &HorizontalPodAutoscaler, now: Timestamp) -> Option<SignedDuration> {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.known);
         let known = all.entry(autoscaler.key()).or_default();
         if known.uid != autoscaler.uid() {
             *known = Known { uid: autoscaler.uid().to_owned(), ..Known::default() };
@@ -159,7 +160,7 @@ impl Autoscalers {
 
     /// The first two autoscalers of a namespace whose targets select some of the pods.
     fn rivals(&self, namespace: &str, pods: &[Arc<Pod>]) -> Vec<ObjectKey> {
-        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lock(&self.known);
         let of_namespace =
             all.range(ObjectKey::new(namespace, "")..).take_while(|(k, _)| *k.namespace == *namespace);
         let selecting = of_namespace.filter(|(_, known)| {
@@ -250,7 +251,7 @@ impl Controller for Autoscalers {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(autoscaler) = self.autoscalers.get(key) else {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+            lock(&self.known).remove(key);
             return Ok(Verdict::Done);
         };
         let now = Timestamp::now();

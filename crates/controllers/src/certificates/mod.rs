@@ -17,17 +17,14 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
-use kube::{
-    Api, Client,
-    api::{DeleteParams, PostParams, Preconditions},
-};
+use kube::{Api, Client, api::PostParams};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 use tiphys_pki::{Authority, SigningRequest};
 use tracing::warn;
 
 use self::plan::{Step, step};
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
@@ -122,10 +119,7 @@ impl Controller for Certificates {
         match step(&request, asked.as_ref().ok(), now) {
             Step::Delete => {
                 let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-                let preconditions =
-                    Preconditions { uid: Some(request.uid().to_owned()), resource_version: None };
-                let params = DeleteParams { preconditions: Some(preconditions), ..Default::default() };
-                gone_is_fine(api.delete(request.name(), &params).await)?;
+                gone_is_fine(api.delete(request.name(), &only(request.uid())).await)?;
                 Ok(Verdict::Done)
             }
             Step::Ask(sorts) => {

@@ -4,7 +4,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -28,6 +28,7 @@ use crate::{
     claim::{exists, gone_is_fine, namespace_goes, said},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
+    lock::lock,
     object::Object,
 };
 
@@ -71,7 +72,7 @@ impl CronJobs {
 
     /// Whether the CronJob is still as it was before the last status was written.
     fn is_behind(&self, key: &ObjectKey, cron: Option<&CronJob>) -> bool {
-        let mut all = self.overwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.overwritten);
         let seen = cron.and_then(|c| c.metadata.resource_version.as_deref());
         let behind = seen.is_some() && all.get(key).map(String::as_str) == seen;
         if !behind {
@@ -97,7 +98,7 @@ impl CronJobs {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             result => {
                 result?;
-                let mut all = self.overwritten.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut all = lock(&self.overwritten);
                 all.insert(cron.key(), cron.metadata.resource_version.clone().unwrap_or_default());
                 Ok(())
             }

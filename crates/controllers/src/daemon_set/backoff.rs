@@ -2,11 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard},
     time::Duration,
 };
 
 use tokio::time::Instant;
+
+use crate::lock::lock;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -30,7 +32,7 @@ pub(super) struct Backoff(Mutex<BTreeMap<(String, String), Wait>>);
 
 impl Backoff {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Wait>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// How much longer a failed pod is kept; zero if it may go.

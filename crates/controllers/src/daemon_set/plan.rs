@@ -15,7 +15,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{Availability, availability, is_ready, phase, target_node},
+    pods::{Availability, availability, is_finished, is_ready, phase, target_node},
 };
 
 /// A daemon pod that came to an end, which none should.
@@ -59,7 +59,7 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
     for pod in seen.pods {
         // What has ended, and is kept by a finalizer alone, is as good as gone; without one it is so in a moment.
         let kept = pod.metadata.finalizers.as_ref().is_some_and(|f| !f.is_empty());
-        if kept && pod.is_going() && matches!(phase(pod), "Succeeded" | "Failed") {
+        if kept && pod.is_going() && is_finished(pod) {
             continue;
         }
         if let Some(node) = target_node(pod) {

@@ -23,7 +23,7 @@ use crate::{
     informers::{BY_CONTROLLER, Informers},
     object::Object,
     pod::Pod,
-    pods::phase,
+    pods::is_finished,
 };
 
 pub(crate) struct Deployments {
@@ -66,7 +66,7 @@ impl Deployments {
         informers.pods.on_change({
             let (queue, sets) = (queue.clone(), informers.replica_sets.reader());
             move |change| {
-                let stopped = change.new.as_ref().is_none_or(|p| matches!(phase(p), "Succeeded" | "Failed"));
+                let stopped = change.new.as_ref().is_none_or(|p| is_finished(p));
                 let Some(pod) = change.old.as_ref().filter(|_| stopped) else { return };
                 let set = controller_of(&pod.metadata).map(|o| ObjectKey::new(pod.namespace(), &o.name));
                 if let Some(owner) = set.and_then(|s| sets.get(&s)).and_then(|s| owner(&s)) {
@@ -132,7 +132,7 @@ impl Deployments {
     fn old_pods_run(&self, deployment: &Deployment, owned: &[Arc<ReplicaSet>]) -> bool {
         let (_, old) = sets::new_and_old(deployment, owned);
         let mut pods = old.iter().flat_map(|s| self.pods.indexed(BY_CONTROLLER, s.uid()));
-        pods.any(|p| !matches!(phase(&p), "Succeeded" | "Failed"))
+        pods.any(|p| !is_finished(&p))
     }
 
     async fn perform(

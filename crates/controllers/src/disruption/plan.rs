@@ -15,7 +15,7 @@ use crate::{
     amount::{Round, scaled},
     object::Object,
     pod::Pod,
-    pods::{condition, is_ready, phase},
+    pods::{condition, is_finished, is_ready},
 };
 
 /// A pod that was to be evicted is expected to go within this time.
@@ -134,7 +134,7 @@ fn conditions(
 /// Since when somebody other than its node means to end the pod.
 fn disruption(pod: &Pod) -> Option<Timestamp> {
     let told = condition(pod, "DisruptionTarget").filter(|c| c.status == "True")?;
-    let lives = !matches!(phase(pod), "Succeeded" | "Failed");
+    let lives = !is_finished(pod);
     let by_node = told.reason.as_deref() == Some("TerminationByKubelet");
     told.last_transition_time.as_ref().map(|t| t.0).filter(|_| lives && !by_node)
 }

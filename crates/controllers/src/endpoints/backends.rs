@@ -10,7 +10,7 @@ use k8s_openapi::{
 use crate::{
     object::Object,
     pod::Pod,
-    pods::{is_ready, phase},
+    pods::{is_finished, is_ready},
 };
 
 /// A Service's port as one pod has it: a named target may be another number on each pod.
@@ -81,7 +81,7 @@ pub(super) fn backends(service: &Service, pods: &[Arc<Pod>]) -> Vec<Backend> {
                 ips.extend(status.pod_ip.clone());
             }
             ips.retain(|ip| !ip.is_empty());
-            if ips.is_empty() || matches!(phase(pod), "Succeeded" | "Failed") {
+            if ips.is_empty() || is_finished(pod) {
                 return None;
             }
             let named = pod_spec.hostname.clone().filter(|h| !h.is_empty());

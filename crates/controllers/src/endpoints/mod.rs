@@ -5,7 +5,7 @@
 mod backends;
 pub(crate) mod legacy;
 pub(crate) mod mirror;
-mod slices;
+pub(crate) mod slices;
 
 use std::sync::Arc;
 

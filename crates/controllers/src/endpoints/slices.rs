@@ -19,7 +19,8 @@ use tiphys_client::ObjectKey;
 use super::backends::{Backend, Port, labels_for};
 use crate::object::Object;
 
-pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// On a slice: whose endpoints these are.
+pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// Who manages the slices of a Service with a selector.
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";

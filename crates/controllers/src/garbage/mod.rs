@@ -12,7 +12,7 @@ mod plan;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -39,6 +39,7 @@ use self::{
     metadata::Metadata,
     plan::{Known, Policy, Standing, Step, for_dependents, for_owners, known, standing},
 };
+use crate::lock::lock;
 use crate::{controller::Tools, discovery::discover};
 
 /// How long the first lists may take; a kind that cannot be listed must not keep all others from being
@@ -94,7 +95,7 @@ pub(crate) async fn run(tools: Tools) {
 impl Collector {
     fn graph(&self) -> MutexGuard<'_, Graph> {
         // Whatever a panic left half done, the next list of the kind makes good.
-        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.graph)
     }
 
     fn api(&self, kind: KindId, namespace: &str) -> Api<Metadata> {

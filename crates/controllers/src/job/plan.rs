@@ -24,7 +24,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{finished_at, is_active, is_ready, phase},
+    pods::{finished_at, is_active, is_finished, is_ready, phase},
 };
 
 pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -90,10 +90,6 @@ pub(super) struct Plan {
 const FAILING: &str = "FailureTarget";
 const SUCCEEDING: &str = "SuccessCriteriaMet";
 
-fn is_finished_pod(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
-}
-
 pub(super) fn is_tracked(pod: &Pod) -> bool {
     pod.metadata.finalizers.iter().flatten().any(|f| f == TRACKING)
 }
@@ -158,7 +154,7 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Pod>], caught_up: bool, now: Timestamp
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     let count = Count::take(&mut plan, &spec, pods, indexed);
     let active: Vec<Arc<Pod>> = pods.iter().filter(|p| is_active(p)).cloned().collect();
-    let terminating = pods.iter().filter(|p| !is_finished_pod(p) && p.is_going()).count();
+    let terminating = pods.iter().filter(|p| !is_finished(p) && p.is_going()).count();
     let suspended = spec.suspend == Some(true);
     if plan.status.start_time.is_none() && !suspended {
         plan.status.start_time = Some(Time(now));
@@ -452,7 +448,7 @@ impl Plan {
         let (keep, surplus) = choose(active, wanted, indexed.then_some(&open));
         self.delete.extend(surplus);
         // A pod that is still stopping is replaced only when it has stopped, where the Job says so.
-        let at_work = || pods.iter().filter(|p| !is_finished_pod(p) && !has_failed(spec, p));
+        let at_work = || pods.iter().filter(|p| !is_finished(p) && !has_failed(spec, p));
         let stopping = at_work().filter(|p| p.is_going()).count();
         let missing = wanted.saturating_sub(keep.len() + stopping).min(BURST);
         if missing == 0 {

@@ -7,7 +7,7 @@ pub(crate) mod pool;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use k8s_openapi::api::{
@@ -28,11 +28,11 @@ use self::{
 use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
+    endpoints::slices::SERVICE_NAME,
     informers::Informers,
+    lock::lock,
     object::Object,
 };
-
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What load balancers are made of.
 #[derive(Clone, Debug, Default)]
@@ -59,10 +59,6 @@ pub(crate) struct LoadBalancers {
     slices: Reader<EndpointSlice>,
     settings: Settings,
     given: Arc<Mutex<Given>>,
-}
-
-fn lock(given: &Mutex<Given>) -> MutexGuard<'_, Given> {
-    given.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn reached(node: &Option<Arc<Node>>) -> Vec<IpAddr> {

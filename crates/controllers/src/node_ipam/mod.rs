@@ -4,7 +4,7 @@ mod ranges;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use ipnet::IpNet;
@@ -22,6 +22,7 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::Informers,
+    lock::lock,
     object::Object,
 };
 
@@ -46,10 +47,6 @@ pub(crate) struct NodeIpam {
     queue: Queue<ObjectKey>,
     nodes: Reader<Node>,
     state: Arc<Mutex<State>>,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The ranges that a node has; what is no network is left out.

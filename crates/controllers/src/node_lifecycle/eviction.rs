@@ -3,26 +3,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, placement::tolerates};
 
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers},
+    lock::lock,
     object::Object,
     pod::Pod,
-    pods::{condition, disrupted, phase},
+    pods::{condition, disrupted, is_finished},
 };
 
 /// Since when nodes have had those of their taints that do not say so themselves, by key and value.
@@ -99,7 +97,7 @@ impl TaintEviction {
             move |change| {
                 let taints = driving(change.new.as_deref());
                 if driving(change.old.as_deref()) != taints {
-                    let mut since = since.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut since = lock(&since);
                     note(&mut since, &change.key, &taints, Timestamp::now());
                     pods.indexed(BY_NODE, &change.key.name).iter().for_each(|p| queue.add(p.key()));
                 }
@@ -125,10 +123,10 @@ impl TaintEviction {
     fn stay(&self, pod: &Pod) -> Option<Duration> {
         let key = ObjectKey::new("", pod.spec.as_ref()?.node_name.as_deref()?);
         let taints = driving(self.nodes.get(&key).as_deref());
-        if taints.is_empty() || pod.is_going() || matches!(phase(pod), "Succeeded" | "Failed") {
+        if taints.is_empty() || pod.is_going() || is_finished(pod) {
             return None;
         }
-        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = lock(&self.since);
         let noted = since.get(&key);
         let came = |t: &Taint| match &t.time_added {
             Some(time) => Some(time.0),
@@ -139,7 +137,7 @@ impl TaintEviction {
 
     /// Notes whether the pod's time runs, and tells whether it did.
     fn condemn(&self, key: &ObjectKey, condemned: bool) -> bool {
-        let mut all = self.condemned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.condemned);
         if condemned { !all.insert(key.clone()) } else { all.remove(key) }
     }
 }
@@ -178,15 +176,13 @@ impl Controller for TaintEviction {
             Some(_) => {
                 let message = format!("Marking for deletion Pod {key}");
                 self.events.normal(&pod.as_reference(), "TaintManagerEviction", message);
-                let precondition = Preconditions { uid: Some(pod.uid().to_owned()), resource_version: None };
-                let params = DeleteParams { preconditions: Some(precondition), ..Default::default() };
                 let pods: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
                 let why = "Taint manager: deleting due to NoExecute taint";
                 let condition = disrupted("DeletionByTaintManager", why, Timestamp::now());
                 let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
                 let told = pods.patch_status(&key.name, &Default::default(), &Patch::Strategic(patch)).await;
                 gone_is_fine(told)?;
-                gone_is_fine(pods.delete(&key.name, &params).await)?;
+                gone_is_fine(pods.delete(&key.name, &only(pod.uid())).await)?;
                 self.condemn(key, false);
                 Ok(Verdict::Done)
             }

@@ -6,7 +6,7 @@ mod zones;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -32,6 +32,7 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers},
+    lock::lock,
     object::Object,
     pod::Pod,
     pods,
@@ -85,10 +86,6 @@ pub(crate) struct NodeLifecycle {
     pods: Reader<Pod>,
     settings: Settings,
     known: Arc<Mutex<Known>>,
-}
-
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// When the node itself last told how it is, by its own clock.

@@ -12,7 +12,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{Availability, availability, first_to_go, is_active, is_ready, phase},
+    pods::{Availability, availability, first_to_go, is_active, is_finished, is_ready},
 };
 
 #[derive(Debug, PartialEq)]
@@ -68,8 +68,7 @@ pub(super) fn plan(
             Availability::NotReady => {}
         }
     }
-    let terminating =
-        pods.iter().filter(|p| p.is_going() && !matches!(phase(p), "Succeeded" | "Failed")).count();
+    let terminating = pods.iter().filter(|p| p.is_going() && !is_finished(p)).count();
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     let old = set.status.clone().unwrap_or_default();
     let status = ReplicaSetStatus {

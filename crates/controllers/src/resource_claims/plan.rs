@@ -11,7 +11,7 @@ use tiphys_client::key::controller_of;
 use crate::{
     object::{Object, hash, safe_encode},
     pod::Pod,
-    pods::phase,
+    pods::is_finished,
 };
 
 /// On a claim that was made for a pod: which of the pod's claims it is.
@@ -89,7 +89,7 @@ pub(super) fn templates(pod: &Pod) -> impl Iterator<Item = &str> {
 /// Neither runs nor will run any more.
 pub(super) fn is_done(pod: &Pod) -> bool {
     let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    matches!(phase(pod), "Succeeded" | "Failed") || pod.is_going() && !placed
+    is_finished(pod) || pod.is_going() && !placed
 }
 
 fn is_for(claim: &ResourceClaim, pod: &Pod) -> bool {

@@ -1,16 +1,13 @@
 //! Lets go of claims whose users are gone, and of the devices that they held.
 
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimConsumerReference};
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 
 use super::plan::{self, Use};
 use crate::{
-    claim::gone_is_fine,
+    claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
@@ -103,9 +100,7 @@ impl Controller for UnusedResourceClaims {
             gone_is_fine(api.patch(claim.name(), &Default::default(), &patch).await)?;
         }
         if tidy.delete {
-            let this = Preconditions { uid: claim.metadata.uid.clone(), resource_version: None };
-            let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-            gone_is_fine(api.delete(claim.name(), &params).await)?;
+            gone_is_fine(api.delete(claim.name(), &only(claim.uid())).await)?;
         }
         Ok(Verdict::Done)
     }

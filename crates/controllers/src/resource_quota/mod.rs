@@ -6,10 +6,7 @@
 
 mod watches;
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Mutex, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ResourceQuota, Service};
@@ -31,9 +28,10 @@ use crate::{
     controller::{Controller, Tools},
     discovery::discover,
     informers::Informers,
+    lock::lock,
     object::Object,
     pod::Pod,
-    pods::phase,
+    pods::is_finished,
 };
 
 /// Of many objects that go one after the other, not each is worth a recount.
@@ -82,7 +80,7 @@ fn bounds(quota: &ResourceQuota) -> impl Iterator<Item = &str> {
 /// Whether the pod uses less than before, or may: it is gone, has ended, is about to, or was resized.
 fn frees(change: &Change<Pod>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return change.new.is_none() };
-    let is_over = |pod| matches!(phase(pod), "Succeeded" | "Failed");
+    let is_over = |pod| is_finished(pod);
     is_over(new) != is_over(old)
         || new.is_going() != old.is_going()
         || new.metadata.generation != old.metadata.generation
@@ -139,7 +137,7 @@ impl ResourceQuotas {
         let find = |all: &[ApiResource]| {
             all.iter().find(|known| known.group == group && known.plural == resource).cloned()
         };
-        let known = find(&self.served.lock().unwrap_or_else(PoisonError::into_inner));
+        let known = find(&lock(&self.served));
         if known.is_some() {
             return Ok(known);
         }
@@ -147,7 +145,7 @@ impl ResourceQuotas {
         let found = found.filter(|served| served.namespaced && served.can(&["list", "watch"]));
         let found: Vec<ApiResource> = found.map(|served| served.resource).collect();
         let answer = find(&found);
-        *self.served.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        *lock(&self.served) = found;
         Ok(answer)
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use futures::{StreamExt, pin_mut};
@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tracing::debug;
 
 use super::{Replenish, bounds};
+use crate::lock::lock;
 
 /// A group and a resource.
 type Name = (String, String);
@@ -45,7 +46,7 @@ impl Watches {
     }
 
     fn retain(&self, keep: impl Fn(&Name) -> bool) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         running.retain(|name, task| {
             let keep = keep(name);
             if !keep {
@@ -70,7 +71,7 @@ impl Watches {
             return;
         }
         let name = (resource.group.clone(), resource.plural.clone());
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = lock(&self.running);
         running.entry(name).or_insert_with(|| {
             let watch = watch(self.client.clone(), resource.clone(), self.replenish.clone());
             tokio::spawn(watch).abort_handle()

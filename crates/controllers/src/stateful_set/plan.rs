@@ -21,7 +21,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{Availability, availability, is_ready, phase},
+    pods::{Availability, availability, is_finished, is_ready, phase},
 };
 
 /// A pod that a node refuses is made anew after this long at the earliest.
@@ -236,7 +236,7 @@ impl<'a> Planner<'a> {
             }
             return Then::Wait;
         };
-        if matches!(phase(pod), "Succeeded" | "Failed") {
+        if is_finished(pod) {
             // However it ended: it is to run. It is made anew when it has gone.
             let made = pod.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |t| t.0);
             let age = Duration::try_from(self.now.duration_since(made)).unwrap_or_default();

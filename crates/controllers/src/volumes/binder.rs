@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -10,10 +10,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolume, PersistentVolumeClaim, Pod as WholePod},
     storage::v1::StorageClass,
 };
-use kube::{
-    Api, Client,
-    api::{DeleteParams, Patch, Preconditions},
-};
+use kube::{Api, Client, api::Patch};
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::BIND_COMPLETED};
 use tokio::time::Instant;
@@ -23,12 +20,13 @@ use super::{
     recycle::{self, Step},
 };
 use crate::{
-    claim::{gone_is_fine, said},
+    claim::{gone_is_fine, only, said},
     controller::{Controller, Tools},
     informers::{BY_CLAIM, Informers, UNBOUND},
+    lock::lock,
     object::Object,
     pod::Pod,
-    pods::phase,
+    pods::is_finished,
 };
 
 /// Binds claims and volumes. A key without a namespace is a volume's, any other a claim's.
@@ -88,7 +86,7 @@ impl Binder {
             move |change| {
                 recycle::scrubbed(&change.key).into_iter().for_each(|volume| queue.add(volume));
                 // A volume may wait for its last user.
-                let ended = change.new.as_deref().is_none_or(is_over);
+                let ended = change.new.as_deref().is_none_or(is_finished);
                 let claims = change.old.iter().filter(|_| ended).flat_map(|pod| pod.claim_keys());
                 for claim in claims {
                     volumes.indexed(BY_CLAIM, &claim).iter().for_each(|volume| queue.add(volume.key()));
@@ -184,7 +182,7 @@ impl Binder {
 
     fn recycling(&self) -> MutexGuard<'_, BTreeMap<String, Recycling>> {
         // It is whole between any two statements.
-        self.recycling.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.recycling)
     }
 
     async fn recycle(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {
@@ -194,7 +192,7 @@ impl Binder {
         let claim = named(volume).filter(|claim| self.claims.get(claim).is_none());
         let users = claim.map(|claim| self.pods.indexed(BY_CLAIM, &claim.to_string())).unwrap_or_default();
         let users: Vec<_> =
-            users.iter().filter(|pod| !is_over(pod)).map(|pod| pod.key().to_string()).collect();
+            users.iter().filter(|pod| !is_finished(pod)).map(|pod| pod.key().to_string()).collect();
         let pod = self.pods.get(&key);
         let seen = recycle::Seen {
             pod: pod.as_deref(),
@@ -229,9 +227,7 @@ impl Binder {
                     Err(error) => return Err(error),
                 },
                 Step::End(uid) => {
-                    let this = Preconditions { uid: Some(uid), resource_version: None };
-                    let params = DeleteParams { preconditions: Some(this), ..DeleteParams::default() };
-                    gone_is_fine(pods.delete(&key.name, &params).await)?;
+                    gone_is_fine(pods.delete(&key.name, &only(&uid)).await)?;
                 }
                 Step::Rest => {
                     let mut recycling = self.recycling();
@@ -246,11 +242,6 @@ impl Binder {
         }
         Ok(verdict)
     }
-}
-
-/// A pod that has ended uses nothing any more.
-fn is_over(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 /// The claim that a volume names.
