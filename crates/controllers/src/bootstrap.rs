@@ -51,6 +51,7 @@ impl TokenCleaner {
 
 impl Controller for TokenCleaner {
     const NAME: &'static str = "token-cleaner";
+    const SWITCH: &'static str = "token-cleaner-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {
@@ -135,6 +136,7 @@ fn changes(info: &ConfigMap, tokens: &[Arc<Secret>], now: Timestamp) -> BTreeMap
 
 impl Controller for BootstrapSigner {
     const NAME: &'static str = "bootstrap-signer";
+    const SWITCH: &'static str = "bootstrap-signer-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {

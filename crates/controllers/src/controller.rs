@@ -15,6 +15,8 @@ pub(crate) struct Tools {
 pub(crate) trait Controller: Sized + Send + Sync + 'static {
     /// The source of its events.
     const NAME: &'static str;
+    /// What upstream calls it where single controllers are switched on and off.
+    const SWITCH: &'static str = Self::NAME;
     /// The service account that it works as.
     const ACCOUNT: &'static str = Self::NAME;
     const WORKERS: usize = 2;

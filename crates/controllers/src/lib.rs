@@ -37,6 +37,7 @@ mod resource_claims;
 mod resource_quota;
 mod role_aggregation;
 mod scale;
+mod selection;
 mod service_account;
 mod stateful_set;
 mod storage_version;
@@ -51,3 +52,4 @@ pub use load_balancer::{
 pub use manager::{Config, ControllerManager, Error};
 pub use node_ipam::{Parted, RangeError, Settings as NodeIpamSettings};
 pub use node_lifecycle::Settings as NodeLifecycleSettings;
+pub use selection::{Selection, Unknown};

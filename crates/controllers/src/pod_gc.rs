@@ -133,6 +133,7 @@ fn doomed(pods: &[Arc<Pod>], standing: impl Fn(&str) -> Standing) -> Vec<Arc<Pod
 
 impl Controller for PodGc {
     const NAME: &'static str = "pod-garbage-collector";
+    const SWITCH: &'static str = "pod-garbage-collector-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {

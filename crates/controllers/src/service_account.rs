@@ -63,6 +63,7 @@ impl ServiceAccounts {
 
 impl Controller for ServiceAccounts {
     const NAME: &'static str = "service-account-controller";
+    const SWITCH: &'static str = "serviceaccount-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()
@@ -117,6 +118,7 @@ impl RootCa {
 
 impl Controller for RootCa {
     const NAME: &'static str = "root-ca-cert-publisher";
+    const SWITCH: &'static str = "root-ca-certificate-publisher-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()

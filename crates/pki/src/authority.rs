@@ -17,6 +17,7 @@ use rustls::{
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::{
+    der,
     error::{Error, Result},
     file,
     leaf::{Leaf, Usage},
@@ -98,6 +99,46 @@ impl Authority {
         Ok(Self { issuer, key: own, certificate, pem })
     }
 
+    /// Reads an authority that somebody else keeps, such as the cluster's in a process of its own: its certificate, and
+    /// its key in PKCS#8 or, an RSA one, in PKCS#1, both in PEM.
+    ///
+    /// # Errors
+    /// Names the file, and what is wrong with it.
+    pub fn load(certificate: &Path, key: &Path, now: SystemTime) -> Result<Self> {
+        let given = |path: &Path, what: &'static str| {
+            let path = path.to_owned();
+            move |why: String| Error::Given { path, what, why }
+        };
+        let text = |path: &Path| {
+            let failed = |source| Error::File { step: "read", path: path.to_owned(), source };
+            std::fs::read_to_string(path).map_err(failed)
+        };
+        let unreadable = given(key, "a private key in PEM (PKCS#8, or PKCS#1 of RSA)");
+        let (key_pem, pem) = (text(key)?, text(certificate)?);
+        let read = || -> std::result::Result<[KeyPair; 2], String> {
+            let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| e.to_string())?;
+            let key = match key {
+                PrivateKeyDer::Pkcs1(key) => rsa_pkcs8(key.secret_pkcs1_der()),
+                PrivateKeyDer::Pkcs8(key) => key,
+                _ => return Err("its form is another".to_owned()),
+            };
+            let pair = || KeyPair::try_from(&key).map_err(|e| e.to_string());
+            Ok([pair()?, pair()?])
+        };
+        let [key, own] = read().map_err(unreadable)?;
+        let unfit = || given(certificate, "an authority's certificate");
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| unfit()(e.to_string()))?;
+        check(certificate, &der, &key, now).map_err(|error| match error {
+            Error::Corrupt { why, .. } => unfit()(why),
+            Error::OutsideValidity { not_before, not_after, .. } => {
+                unfit()(format!("it is only valid from {not_before} to {not_after}"))
+            }
+            other => other,
+        })?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|e| unfit()(e.to_string()))?;
+        Ok(Self { issuer, key: own, certificate: der, pem })
+    }
+
     /// The authority's certificate.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
@@ -151,6 +192,15 @@ impl Credential {
             .map_err(|source| Error::Tls { step: "load a certificate's key", source })?;
         Ok(Arc::new(CertifiedKey::new(vec![self.certificate.clone()], key)))
     }
+}
+
+/// RFC 5958's form of RFC 8017's.
+fn rsa_pkcs8(pkcs1: &[u8]) -> PrivatePkcs8KeyDer<'static> {
+    /// `rsaEncryption`
+    const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    let algorithm = der::sequence(&[&der::tagged(der::OID, &[RSA]), der::NULL]);
+    let key = der::tagged(der::OCTETS, &[pkcs1]);
+    der::sequence(&[&der::tagged(der::INTEGER, &[&[0]]), &algorithm, &key]).into()
 }
 
 fn authority_params(common_name: &str, now: SystemTime) -> CertificateParams {

@@ -106,3 +106,60 @@ fn names_that_no_certificate_can_carry_are_an_error() {
     let leaf = Leaf { names: vec!["bücher".to_owned()], ..Leaf::admin() };
     assert!(matches!(authority.issue(&leaf, day(0)), Err(Error::Issue { .. })));
 }
+
+#[test]
+fn one_that_somebody_else_keeps_is_read_and_never_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = open(dir.path(), day(0)).unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let load = |certificate: &str, key: &str, at| Authority::load(&file(certificate), &file(key), day(at));
+    let loaded = load("ca.crt", "ca.key", 0).unwrap();
+    assert_eq!(loaded.pem(), own.pem());
+    assert_eq!(loaded.key().public_key_raw(), own.key().public_key_raw());
+    fs::create_dir(file("other")).unwrap();
+    open(&file("other"), day(0)).unwrap();
+    for (certificate, key, at, named, why) in [
+        ("none.crt", "ca.key", 0, "none.crt", "No such file"),
+        ("ca.crt", "ca.crt", 0, "ca.crt", "a private key in PEM"),
+        ("ca.key", "ca.key", 0, "ca.key", "an authority's certificate"),
+        ("ca.crt", "other/ca.key", 0, "ca.crt", "it belongs to another key"),
+        ("ca.crt", "ca.key", 3651, "ca.crt", "is only valid from"),
+    ] {
+        let Err(error) = load(certificate, key, at) else { panic!("{certificate} {key}: accepted") };
+        let text = error.to_string();
+        assert!(text.contains(named) && text.contains(why), "{certificate} {key}: {text}");
+        assert!(!text.contains("remove"), "it is not ours: {text}");
+    }
+}
+
+#[test]
+fn an_authority_of_rsa_in_its_old_form_is_read_and_signs() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (key, certificate) = (file("rsa.key"), file("rsa.crt"));
+    let openssl = |arguments: &[&str]| std::process::Command::new("openssl").args(arguments).output();
+    if openssl(&["genrsa", "-traditional", "-out", &key, "2048"]).is_err() {
+        eprintln!("skipped: there is no openssl");
+        return;
+    }
+    let made = openssl(&[
+        "req",
+        "-x509",
+        "-new",
+        "-key",
+        &key,
+        "-subj",
+        "/CN=there",
+        "-days",
+        "9",
+        "-out",
+        &certificate,
+    ]);
+    assert!(made.unwrap().status.success());
+    assert!(fs::read_to_string(&key).unwrap().contains("RSA PRIVATE KEY"), "the form that kubeadm writes");
+    let authority = Authority::load(Path::new(&certificate), Path::new(&key), SystemTime::now()).unwrap();
+    let credential = authority.issue(&Leaf::scheduler(), SystemTime::now()).unwrap();
+    fs::write(file("leaf.crt"), credential.certificate_pem).unwrap();
+    let verified = openssl(&["verify", "-CAfile", &certificate, &file("leaf.crt")]).unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}

@@ -16,6 +16,9 @@ pub enum Error {
         path.display()
     )]
     Corrupt { path: PathBuf, what: &'static str, why: String },
+    /// A file that somebody named is not what it is to be.
+    #[error("{} does not hold {what}: {why}", path.display())]
+    Given { path: PathBuf, what: &'static str, why: String },
     /// A certificate's private key is gone.
     #[error(
         "{} is missing although {} exists; restore it from a backup, or remove both files to make a new \

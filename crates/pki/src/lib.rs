@@ -85,8 +85,14 @@ impl Pki {
 
     /// Writes the administrator's kubeconfig unless the file at `path` still serves; tells whether it wrote.
     pub fn admin_kubeconfig(&self, path: &Path, cluster: &str, server: &str) -> Result<bool, Error> {
-        let config = Kubeconfig { cluster, user: "kubernetes-admin", server };
-        config.ensure(path, &self.cluster, &Leaf::admin(), (self.clock)())
+        self.kubeconfig(path, cluster, server, Leaf::admin())
+    }
+
+    /// The same for a component that runs elsewhere, whose certificate `leaf` describes; it is good for a year.
+    pub fn kubeconfig(&self, path: &Path, cluster: &str, server: &str, leaf: Leaf) -> Result<bool, Error> {
+        let leaf = Leaf { lifetime: leaf::LONG, ..leaf };
+        let config = Kubeconfig { cluster, user: &leaf.common_name, server };
+        config.ensure(path, &self.cluster, &leaf, (self.clock)())
     }
 }
 

@@ -109,11 +109,9 @@ impl Cluster {
         let life = CancellationToken::new();
         let authority = &self.pki.cluster;
         let config = tiphys_controllers::Config {
-            root_ca: authority.pem().to_owned(),
-            authority: Arc::clone(authority),
-            node_lifecycle: Default::default(),
-            node_ipam: None,
-            load_balancer: None,
+            root_ca: Some(authority.pem().to_owned()),
+            authority: Some(Arc::clone(authority)),
+            ..Default::default()
         };
         let (network, host) = (Arc::clone(&self.network), Arc::from("controllers"));
         let reads = network.client(&host, Component::ControllerManager, &life);

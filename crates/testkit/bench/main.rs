@@ -40,10 +40,10 @@ fn main() -> Result<()> {
     let only = take(&mut wanted, "only=").unwrap_or_default();
     let pods = take(&mut wanted, "pods=").map_or(Ok(100_000), |pods| pods.parse()).context("pods=")?;
     let nodes = take(&mut wanted, "nodes=").map_or(Ok(5_000), |nodes| nodes.parse()).context("nodes=")?;
+    let server = take(&mut wanted, "pid=").map(|pid| pid.parse()).transpose().context("pid=")?;
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
     }
-    let server = take(&mut wanted, "pid=").map(|pid| pid.parse()).transpose().context("pid=")?;
     if wanted.is_empty() {
         // Thousands of nodes are measured only when somebody asks for it.
         wanted.extend(GROUPS[..6].iter().map(|group| (*group).to_owned()));

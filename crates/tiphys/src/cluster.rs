@@ -15,8 +15,10 @@ use tiphys_apiserver::{
     identity::Component,
     node_proxy::{NodeDialer, Stream},
 };
-use tiphys_client::metrics::Counted;
-use tiphys_controllers::ControllerManager;
+use tiphys_client::{
+    election::{self, Election, Tenure, Timing},
+    metrics::Counted,
+};
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
@@ -24,12 +26,17 @@ use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
 use tiphys_node::{Kubelet, local_path, names::ClusterDns};
 use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
-use tiphys_scheduler::Scheduler;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    data_dir::DataDir, follow::follow, image, pod_network::BuiltIn, settings::Settings, storage::Storage,
+    data_dir::DataDir,
+    follow::follow,
+    image,
+    loops::{self, Connect, Scheduling},
+    pod_network::BuiltIn,
+    settings::Settings,
+    storage::Storage,
 };
 
 /// The release whose API is served.
@@ -107,10 +114,23 @@ impl Cluster {
             trace: settings.trace()?,
             shared: !settings.storage.etcd_servers.is_empty(),
         };
-        let scheduler = settings.scheduler()?;
+        let scheduling = Scheduling::read(settings.scheduler_config.as_ref())?;
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;
         pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
             .context("writing the administrator's kubeconfig")?;
+        let elsewhere = [
+            (
+                rooms == Rooms::Api || settings.disable_controller_manager,
+                "controller-manager",
+                Leaf::controller_manager(),
+            ),
+            (rooms == Rooms::Api || settings.disable_scheduler, "scheduler", Leaf::scheduler()),
+        ];
+        for (_, component, leaf) in elsewhere.into_iter().filter(|(elsewhere, ..)| *elsewhere) {
+            let file = data.join(&format!("{component}.kubeconfig"));
+            pki.kubeconfig(&file, "tiphys", &format!("https://127.0.0.1:{port}"), leaf)
+                .with_context(|| format!("writing the kubeconfig of the {component}"))?;
+        }
         server.metrics().add(Arc::new(tiphys_client::metrics::expose));
         let stop = CancellationToken::new();
         let tasks = JoinSet::new();
@@ -124,7 +144,7 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        cluster.start_control_plane(&pki.cluster, scheduler, settings);
+        cluster.start_control_plane(settings, data, &pki.cluster, scheduling).await;
         if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
             // In order, so that no room tells how it lost another one.
             cluster.stop().await;
@@ -169,31 +189,56 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    fn start_control_plane(
+    /// Starts the control loops and the scheduler, or leaves them to other processes.
+    async fn start_control_plane(
         &mut self,
-        authority: &Arc<Authority>,
-        scheduler: tiphys_scheduler::Config,
         settings: &Settings,
+        data: &DataDir,
+        authority: &Arc<Authority>,
+        scheduling: Scheduling,
     ) {
-        let scheduler = Scheduler::new(self.client(&Component::Scheduler), scheduler);
-        self.spawn(async move {
-            scheduler.run().await;
-            Ok(())
-        });
         let (server, host) = (self.server.clone(), Arc::clone(&self.host));
-        let (root_ca, authority) = (authority.pem().to_owned(), Arc::clone(authority));
-        let config = tiphys_controllers::Config {
-            root_ca,
-            authority,
-            node_lifecycle: settings.nodes.lifecycle(),
-            node_ipam: settings.node_ipam(),
-            load_balancer: settings.nodes.load_balancer(&[settings.secure_port, settings.kubelet_port]),
-        };
-        let reads = self.client(&Component::ControllerManager);
-        let controllers = ControllerManager::start(config, &reads, move |name| {
-            connect(&server, &host, &Component::Controller(name))
+        let connect: Connect = Arc::new(move |component, fence| {
+            let service = Counted::new(server.connector(component), Arc::clone(&host));
+            Client::new(fence.guard(service), "default")
         });
-        self.spawn(async move { controllers.wait().await.context("running controllers") });
+        // Who keeps the store has the loops for good, and writes that down once: nothing is renewed while the cluster
+        // idles, and others know that they need not wait. Of those who share a store one has them, until it is missed.
+        // Nodes that are one cluster's have each their own name, and a data directory has one process.
+        let shared = !settings.storage.etcd_servers.is_empty();
+        let (identity, tenure) = match shared {
+            true => (format!("{}_{}", self.node, data.instance()), Tenure::Renewed(Timing::default())),
+            false => ("tiphys".to_owned(), Tenure::Standing),
+        };
+        let election = |name: &str, component| Election {
+            client: self.client(component),
+            namespace: election::NAMESPACE.to_owned(),
+            name: name.to_owned(),
+            identity: identity.clone(),
+            tenure,
+        };
+        let controllers = election(loops::CONTROLLERS, &Component::ControllerManager);
+        let scheduler = election(loops::SCHEDULER, &Component::Scheduler);
+        if settings.disable_controller_manager {
+            leave(controllers).await;
+        } else {
+            let config = tiphys_controllers::Config {
+                root_ca: Some(authority.pem().to_owned()),
+                authority: Some(Arc::clone(authority)),
+                node_lifecycle: settings.nodes.lifecycle(),
+                node_ipam: settings.node_ipam(),
+                load_balancer: settings.nodes.load_balancer(&[settings.secure_port, settings.kubelet_port]),
+                selection: Default::default(),
+            };
+            let stop = self.stop.clone().cancelled_owned();
+            self.tasks.spawn(loops::controllers(Some(controllers), Arc::clone(&connect), config, stop));
+        }
+        if settings.disable_scheduler {
+            leave(scheduler).await;
+        } else {
+            let stop = self.stop.clone().cancelled_owned();
+            self.tasks.spawn(loops::scheduler(Some(scheduler), connect, scheduling, stop));
+        }
     }
 
     /// Runs a room that knows no end of its own until the cluster stops.
@@ -341,6 +386,14 @@ impl Cluster {
         }
         self.tasks.shutdown().await;
         self.storage.close().await;
+    }
+}
+
+/// Lets go of what an earlier run of this cluster had for good.
+async fn leave(election: Election) {
+    let lease = election.name.clone();
+    if let Err(error) = election.leave().await {
+        tracing::warn!(lease, %error, "the lease could not be left to others");
     }
 }
 

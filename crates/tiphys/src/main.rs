@@ -2,19 +2,23 @@
 
 mod allocator;
 mod cluster;
+mod component;
 mod control;
 mod data_dir;
 mod demo;
 mod down;
+mod election_flags;
 mod follow;
 mod image;
 mod initialize;
 mod kernel;
 mod log;
+mod loops;
 mod node_flags;
 mod permission_flags;
 mod pod_network;
 mod quickstart;
+mod remote;
 mod settings;
 mod storage;
 mod token_flags;
@@ -44,6 +48,10 @@ enum Command {
     Up(Box<settings::Settings>),
     /// Run the API server alone: another one over the etcd of a cluster, whose `pki` it shares, or one without nodes.
     Apiserver(Box<settings::Settings>),
+    /// Run the control loops alone, for the API that a kubeconfig leads to. Several elect which of them works.
+    ControllerManager(Box<component::ControllerManagerFlags>),
+    /// Run the scheduler alone. Several elect which of them works.
+    Scheduler(Box<component::SchedulerFlags>),
     /// Stop the cluster and remove everything that it made, except its data: also after a crash.
     Down(data_dir::Flag),
     /// Start a cluster, run an example application on it, show both, and clean up.
@@ -72,6 +80,8 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Up(settings) => up::run(*settings, cluster::Rooms::All),
         Command::Apiserver(settings) => up::run(*settings, cluster::Rooms::Api),
+        Command::ControllerManager(flags) => component::controller_manager(*flags),
+        Command::Scheduler(flags) => component::scheduler(*flags),
         Command::Down(flag) => down::run(&flag),
         Command::Quickstart(arguments) => quickstart::run(arguments),
         Command::Demo(command) => demo::run(command),

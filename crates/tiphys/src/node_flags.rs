@@ -47,7 +47,8 @@ fn pool(text: &str) -> Result<Balancing, tiphys_controllers::PoolError> {
     if text == "none" { Ok(Balancing::Theirs) } else { text.parse().map(Balancing::Ours) }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// As Go and upstream write durations: `15s`, `1m30s`, `500ms`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
 }

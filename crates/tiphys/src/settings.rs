@@ -68,6 +68,12 @@ pub(crate) struct Settings {
     pub(crate) scheduler_config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) nodes: NodeFlags,
+    /// Leave the control loops to `tiphys controller-manager`; its kubeconfig is written to the data directory.
+    #[arg(long)]
+    pub(crate) disable_controller_manager: bool,
+    /// Leave the scheduler to `tiphys scheduler`; its kubeconfig is written to the data directory.
+    #[arg(long)]
+    pub(crate) disable_scheduler: bool,
 }
 
 /// What is recorded of requests to the API, and where.
@@ -192,6 +198,8 @@ impl Settings {
             tracing_config_file: None,
             scheduler_config: None,
             nodes: NodeFlags::default(),
+            disable_controller_manager: false,
+            disable_scheduler: false,
         }
     }
 
@@ -222,14 +230,6 @@ impl Settings {
             self.service_cidr
         );
         Ok(())
-    }
-
-    /// How pods are scheduled.
-    pub(crate) fn scheduler(&self) -> Result<tiphys_scheduler::Config> {
-        let Some(file) = &self.scheduler_config else { return Ok(tiphys_scheduler::Config::default()) };
-        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        tiphys_scheduler::Config::read(&text)
-            .with_context(|| format!("the scheduler's configuration {}", file.display()))
     }
 
     /// What plug-ins of admission are told. Files that the configuration names are looked for beside it.

@@ -312,6 +312,7 @@ fn add_node_of(queue: &Queue<ObjectKey>, pod: &Pod) {
 
 impl Controller for AttachDetach {
     const NAME: &'static str = "attachdetach-controller";
+    const SWITCH: &'static str = "persistentvolume-attach-detach-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {

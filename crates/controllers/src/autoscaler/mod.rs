@@ -237,6 +237,7 @@ fn covers(selector: &LabelSelector, pod: &Pod) -> bool {
 
 impl Controller for Autoscalers {
     const NAME: &'static str = "horizontal-pod-autoscaler";
+    const SWITCH: &'static str = "horizontal-pod-autoscaler-controller";
     // An adapter that hangs holds up one of them.
     const WORKERS: usize = 5;
 

@@ -30,21 +30,40 @@ use crate::{
     object::Object,
 };
 
+/// What upstream calls the parts of the work where controllers are switched on and off.
+pub(crate) const APPROVING: &str = "certificatesigningrequest-approving-controller";
+pub(crate) const SIGNING: &str = "certificatesigningrequest-signing-controller";
+pub(crate) const CLEANING: &str = "certificatesigningrequest-cleaner-controller";
+
+/// Which parts of the work are done here.
+pub(crate) struct Duties {
+    pub(crate) approves: bool,
+    /// By whom.
+    pub(crate) signs: Option<Arc<Authority>>,
+    pub(crate) cleans: bool,
+}
+
+impl Duties {
+    pub(crate) fn any(&self) -> bool {
+        self.approves || self.signs.is_some() || self.cleans
+    }
+}
+
 pub(crate) struct Certificates {
     client: Client,
     queue: Queue<ObjectKey>,
     requests: Reader<CertificateSigningRequest>,
-    authority: Arc<Authority>,
+    duties: Duties,
 }
 
 impl Certificates {
-    pub(crate) fn new(tools: Tools, informers: &mut Informers, authority: Arc<Authority>) -> Self {
+    pub(crate) fn new(tools: Tools, informers: &mut Informers, duties: Duties) -> Self {
         let queue = Queue::new();
         informers.signing_requests.on_change({
             let queue = queue.clone();
             move |change| queue.add(change.key.clone())
         });
-        Self { client: tools.client, queue, requests: informers.signing_requests.reader(), authority }
+        Self { client: tools.client, queue, requests: informers.signing_requests.reader(), duties }
     }
 
     /// Whether the sender of the request may have one of this sort.
@@ -117,6 +136,9 @@ impl Controller for Certificates {
         let asked = SigningRequest::parse(&request.spec.request.0);
         let now = Timestamp::now();
         match step(&request, asked.as_ref().ok(), now) {
+            Step::Delete if !self.duties.cleans => Ok(Verdict::Done),
+            Step::Ask(_) if !self.duties.approves => Ok(plan::again(&request, now)),
+            Step::Fail(_) if self.duties.signs.is_none() => Ok(plan::again(&request, now)),
             Step::Delete => {
                 let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
                 gone_is_fine(api.delete(request.name(), &only(request.uid())).await)?;
@@ -139,8 +161,10 @@ impl Controller for Certificates {
                 Ok(Verdict::Done)
             }
             Step::Sign { usages, life } => {
-                let Ok(asked) = asked else { return Ok(Verdict::Done) };
-                let signed = match self.authority.sign(&asked, &usages, life, SystemTime::now()) {
+                let (Ok(asked), Some(authority)) = (asked, &self.duties.signs) else {
+                    return Ok(plan::again(&request, now));
+                };
+                let signed = match authority.sign(&asked, &usages, life, SystemTime::now()) {
                     Ok(signed) => signed,
                     Err(error) => {
                         warn!(request = request.name(), %error, "cannot sign a certificate");

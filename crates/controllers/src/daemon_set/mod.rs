@@ -92,6 +92,7 @@ impl DaemonSets {
 
 impl Controller for DaemonSets {
     const NAME: &'static str = "daemon-set-controller";
+    const SWITCH: &'static str = "daemonset-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.pods.queue.clone()

@@ -76,6 +76,7 @@ impl Disruption {
 
 impl Controller for Disruption {
     const NAME: &'static str = "controllermanager";
+    const SWITCH: &'static str = "disruption-controller";
     const ACCOUNT: &'static str = "disruption-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {

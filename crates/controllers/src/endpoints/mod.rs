@@ -235,6 +235,7 @@ impl EndpointSliceMirroring {
 
 impl Controller for EndpointSliceMirroring {
     const NAME: &'static str = "endpointslicemirroring-controller";
+    const SWITCH: &'static str = "endpointslice-mirroring-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()
@@ -277,6 +278,7 @@ impl LegacyEndpoints {
 
 impl Controller for LegacyEndpoints {
     const NAME: &'static str = "endpoint-controller";
+    const SWITCH: &'static str = "endpoints-controller";
     const WORKERS: usize = 4;
 
     fn queue(&self) -> Queue<ObjectKey> {

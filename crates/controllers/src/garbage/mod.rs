@@ -52,6 +52,8 @@ const PARALLEL: usize = 8;
 const WORKERS: usize = 8;
 /// The name of the service account, and the source of the events.
 pub(crate) const NAME: &str = "generic-garbage-collector";
+/// What upstream calls it where controllers are switched on and off.
+pub(crate) const SWITCH: &str = "garbage-collector-controller";
 
 struct Collector {
     client: Client,

@@ -192,6 +192,7 @@ impl LoadBalancers {
 
 impl Controller for LoadBalancers {
     const NAME: &'static str = "service-controller";
+    const SWITCH: &'static str = "service-lb-controller";
     // Addresses are given one after the other.
     const WORKERS: usize = 1;
 

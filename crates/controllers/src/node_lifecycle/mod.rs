@@ -188,6 +188,7 @@ fn told(node: &Node, what: &str, how: &str) -> String {
 
 impl Controller for NodeLifecycle {
     const NAME: &'static str = "node-controller";
+    const SWITCH: &'static str = "node-lifecycle-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()

@@ -29,6 +29,7 @@ use crate::{
 /// What keeps a number of pods running.
 pub(crate) trait Replicates: RunsPods {
     const NAME: &'static str;
+    const SWITCH: &'static str = Self::NAME;
     /// Its informer, and that of all pods.
     fn informers(all: &mut Informers) -> (&mut Kept<Self>, &mut Kept<Pod>);
     /// What a ReplicaSet would be that asks for the same.
@@ -83,6 +84,7 @@ impl<O: Replicates> Replicas<O> {
 
 impl<O: Replicates> Controller for Replicas<O> {
     const NAME: &'static str = O::NAME;
+    const SWITCH: &'static str = O::SWITCH;
     const WORKERS: usize = 8;
 
     fn queue(&self) -> Queue<ObjectKey> {

@@ -16,6 +16,7 @@ use crate::{
 
 impl Replicates for ReplicationController {
     const NAME: &'static str = "replication-controller";
+    const SWITCH: &'static str = "replicationcontroller-controller";
 
     fn informers(all: &mut Informers) -> (&mut Kept<Self>, &mut Kept<Pod>) {
         (&mut all.replication_controllers, &mut all.pods)

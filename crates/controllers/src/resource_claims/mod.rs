@@ -151,6 +151,7 @@ impl ResourceClaims {
 
 impl Controller for ResourceClaims {
     const NAME: &'static str = "resource-claim-controller";
+    const SWITCH: &'static str = "resourceclaim-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {
         self.queue.clone()

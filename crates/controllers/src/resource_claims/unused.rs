@@ -63,6 +63,7 @@ impl UnusedResourceClaims {
 
 impl Controller for UnusedResourceClaims {
     const NAME: &'static str = "resource-claim-cleaner";
+    const SWITCH: &'static str = "resourceclaim-controller";
     const ACCOUNT: &'static str = "resource-claim-controller";
 
     fn queue(&self) -> Queue<ObjectKey> {

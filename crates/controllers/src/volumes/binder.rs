@@ -258,6 +258,7 @@ fn as_seen(object: &impl Object, mut change: Value) -> Value {
 
 impl Controller for Binder {
     const NAME: &'static str = "persistentvolume-controller";
+    const SWITCH: &'static str = "persistentvolume-binder-controller";
     const ACCOUNT: &'static str = "persistent-volume-binder";
     /// Two claims looked at together would choose the same volume, and one of them in vain.
     const WORKERS: usize = 1;

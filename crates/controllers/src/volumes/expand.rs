@@ -47,6 +47,7 @@ impl Expansion {
 
 impl Controller for Expansion {
     const NAME: &'static str = "volume_expand";
+    const SWITCH: &'static str = "persistentvolume-expander-controller";
     const ACCOUNT: &'static str = "expand-controller";
     const WORKERS: usize = 1;
 

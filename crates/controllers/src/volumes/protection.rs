@@ -88,6 +88,7 @@ impl ClaimProtection {
 
 impl Controller for ClaimProtection {
     const NAME: &'static str = "pvc-protection-controller";
+    const SWITCH: &'static str = "persistentvolumeclaim-protection-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {
@@ -130,6 +131,7 @@ impl VolumeProtection {
 
 impl Controller for VolumeProtection {
     const NAME: &'static str = "pv-protection-controller";
+    const SWITCH: &'static str = "persistentvolume-protection-controller";
     const WORKERS: usize = 1;
 
     fn queue(&self) -> Queue<ObjectKey> {

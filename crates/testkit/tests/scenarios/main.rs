@@ -5,6 +5,7 @@ mod balancing;
 mod clients;
 mod custom;
 mod disk;
+mod election;
 mod input;
 mod logs;
 mod loops;
