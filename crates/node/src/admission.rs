@@ -6,18 +6,21 @@ use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tiphys_client::placement::{self, HostPort};
 
+use crate::features::Features;
 use crate::pod;
 use crate::qos;
+use crate::security;
 use crate::status::Verdict;
 
 /// Decides on a pod, given the others that run here. `None` admits it.
 ///
-/// Reasons are upstream's: `OutOfcpu`, `OutOfpods`, `NodeAffinity`, `NodePorts`, `Taint`, …
+/// Reasons are upstream's: `OutOfcpu`, `OutOfpods`, `NodeAffinity`, `NodePorts`, `Taint`, `PodOSNotSupported`, …
 pub fn reject(
     candidate: &Pod,
     others: &[&Pod],
     node: Option<&Node>,
     allocatable: &BTreeMap<String, Quantity>,
+    features: &Features,
 ) -> Option<Verdict> {
     let verdict = |reason: String, message: String| {
         Some(Verdict { reason, message: format!("Pod was rejected: {message}") })
@@ -66,6 +69,27 @@ pub fn reject(
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return verdict("NodePorts".into(), message.into());
     }
+    let (reason, message) = unable(candidate, features)?;
+    verdict(reason.into(), message.into())
+}
+
+/// What a pod asks for that this node cannot do at all: reason and message.
+fn unable(candidate: &Pod, features: &Features) -> Option<(&'static str, &'static str)> {
+    let spec = pod::spec(candidate);
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        return Some(("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS"));
+    }
+    let context = spec.security_context.as_ref();
+    let strict = context.and_then(|c| c.supplemental_groups_policy.as_deref()) == Some("Strict");
+    if strict && !features.supplemental_groups_policy {
+        let message = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Some(("SupplementalGroupsPolicyNotSupported", message));
+    }
+    if !features.app_armor
+        && pod::all_containers(candidate).any(|c| security::is_confined(candidate, &c.spec))
+    {
+        return Some(("AppArmor", "Cannot enforce AppArmor: AppArmor is not enabled on the host"));
+    }
     None
 }
 
@@ -106,8 +130,13 @@ mod tests {
             ("memory".to_owned(), Quantity("1Gi".into())),
             ("pods".to_owned(), Quantity("3".into())),
         ]);
-        let verdict =
-            reject(&tolerant(candidate), &others.iter().collect::<Vec<_>>(), Some(&node), &allocatable);
+        let verdict = reject(
+            &tolerant(candidate),
+            &others.iter().collect::<Vec<_>>(),
+            Some(&node),
+            &allocatable,
+            &Features::all(true),
+        );
         verdict.map(|v| format!("{}: {}", v.reason, v.message))
     }
 
@@ -146,6 +175,31 @@ mod tests {
         assert_eq!(with(affinity(json!({"key": "none", "operator": "Exists"}))), no);
         assert_eq!(with(json!({"tolerations": []})), Some("Taint".to_owned()));
         assert_eq!(with(json!({"tolerations": [{"key": "k", "value": "v"}]})), None);
+    }
+
+    #[test]
+    fn what_the_node_cannot_do_it_refuses() {
+        let refused = |able: bool, spec: Value| {
+            let candidate = pod_from(json!({"spec": spec}));
+            let verdict = reject(&candidate, &[], None, &BTreeMap::new(), &Features::all(able));
+            verdict.map(|v| format!("{}: {}", v.reason, v.message))
+        };
+        let windows = json!({"os": {"name": "windows"}, "containers": []});
+        let text =
+            "PodOSNotSupported: Pod was rejected: Failed to admit pod as the OS field doesn't match node OS";
+        assert_eq!(refused(true, windows).as_deref(), Some(text));
+        assert_eq!(refused(true, json!({"os": {"name": "linux"}, "containers": []})), None);
+        let strict = json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}, "containers": []});
+        assert_eq!(refused(true, strict.clone()), None);
+        assert!(refused(false, strict).unwrap().starts_with("SupplementalGroupsPolicyNotSupported: "));
+        let profile = |kind: &str| json!({"appArmorProfile": {"type": kind}});
+        let confined = json!({"securityContext": profile("Unconfined"),
+            "containers": [{"name": "c", "securityContext": profile("RuntimeDefault")}]});
+        assert_eq!(refused(true, confined.clone()), None);
+        assert!(refused(false, confined).unwrap().starts_with("AppArmor: "));
+        let free = json!({"securityContext": profile("RuntimeDefault"),
+            "containers": [{"name": "c", "securityContext": profile("Unconfined")}]});
+        assert_eq!(refused(false, free), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::content::ContentStore;
+use crate::features::Features;
 use crate::images::Images;
 use crate::key::PodKey;
 use crate::machine::Machine;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) cri: tiphys_cri::Client,
     /// The runtime's name, the scheme of container ids.
     pub(crate) runtime: String,
+    /// What runtime and kernel can do.
+    pub(crate) features: Features,
     pub(crate) events: Recorder,
     pub(crate) contents: ContentStore,
     pub(crate) images: Images,

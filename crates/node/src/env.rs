@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, FileKeySelector, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::content::{ContentId, Contents, Kind};
+use crate::env_file::{self, SyntaxError};
 use crate::expand::expand;
 use crate::fields::{self, Addresses, FieldError};
 use crate::pod;
@@ -28,6 +29,27 @@ pub enum EnvError {
     /// A reference to the pod itself has no value.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// A file of variables is missing, or not one that may be read.
+    #[error("couldn't read env file {path:?} of volume {volume:?}: {problem}")]
+    File {
+        /// The volume that it should be in.
+        volume: String,
+        /// Its path there.
+        path: String,
+        /// What happened.
+        problem: String,
+    },
+    /// A file of variables is written in another way.
+    #[error("couldn't parse env file: {0}")]
+    Syntax(#[from] SyntaxError),
+    /// A file of variables does not have the one that is asked for.
+    #[error("environment variable key {key:?} not found in file {path:?}")]
+    NoFileKey {
+        /// The variable's name in the file.
+        key: String,
+        /// The file.
+        path: String,
+    },
     /// A source of a kind that is not built.
     #[error("environment variable {0:?} has a source that this node does not support")]
     Source(String),
@@ -40,11 +62,16 @@ fn camel(kind: Kind) -> &'static str {
     }
 }
 
+/// Files of variables, by volume and path: their text, `None` for one that is not there, or why it can't be read.
+pub type EnvFiles = BTreeMap<(String, String), Result<Option<String>, String>>;
+
 /// What an environment is made from beside the pod.
 #[derive(Clone, Copy, Debug)]
 pub struct Surroundings<'a> {
     /// ConfigMaps and Secrets.
     pub contents: &'a Contents,
+    /// The files that the container's variables come from.
+    pub files: &'a EnvFiles,
     /// Services of the pod's namespace and the API's own.
     pub services: &'a [ServiceFacts],
     /// Addresses of pod and node.
@@ -122,6 +149,8 @@ pub fn environment(
                     keyed(with.contents, content_id(pod, Kind::ConfigMap, &r.name), &r.key, r.optional)?
                 } else if let Some(r) = &source.secret_key_ref {
                     keyed(with.contents, content_id(pod, Kind::Secret, &r.name), &r.key, r.optional)?
+                } else if let Some(selector) = &source.file_key_ref {
+                    from_file(with.files, selector)?
                 } else {
                     return Err(EnvError::Source(var.name.clone()));
                 }
@@ -165,6 +194,27 @@ fn keyed(
         },
         _ if optional => Ok(None),
         _ => Err(EnvError::NoObject(id)),
+    }
+}
+
+/// The value of a `fileKeyRef`. As upstream has it, an empty value is none.
+fn from_file(files: &EnvFiles, selector: &FileKeySelector) -> Result<Option<String>, EnvError> {
+    let FileKeySelector { volume_name: volume, path, key, optional } = selector;
+    let failed = |problem: &str| EnvError::File {
+        volume: volume.clone(),
+        path: path.clone(),
+        problem: problem.to_owned(),
+    };
+    let optional = optional.unwrap_or(false);
+    let text = match files.get(&(volume.clone(), path.clone())) {
+        Some(Ok(Some(text))) => text,
+        Some(Ok(None)) | None if optional => return Ok(None),
+        Some(Ok(None)) | None => return Err(failed("there is no such file")),
+        Some(Err(problem)) => return Err(failed(problem)),
+    };
+    match env_file::value(text, key)?.filter(|value| !value.is_empty()) {
+        None if !optional => Err(EnvError::NoFileKey { key: key.clone(), path: path.clone() }),
+        value => Ok(value),
     }
 }
 

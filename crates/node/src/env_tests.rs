@@ -20,6 +20,16 @@ fn contents() -> Contents {
     ])
 }
 
+fn files() -> EnvFiles {
+    let at = |path: &str| ("work".to_owned(), path.to_owned());
+    EnvFiles::from([
+        (at("good"), Ok(Some("A='1'\nE=''\n".to_owned()))),
+        (at("bad"), Ok(Some("A=1\n".to_owned()))),
+        (at("absent"), Ok(None)),
+        (at("odd"), Err("is a directory".to_owned())),
+    ])
+}
+
 fn api_service() -> ServiceFacts {
     ServiceFacts {
         namespace: "default".into(),
@@ -40,6 +50,7 @@ fn make(container: Value, links: bool) -> Result<Environment, EnvError> {
     };
     let with = Surroundings {
         contents: &contents(),
+        files: &files(),
         services: &[api_service(), own],
         addresses: Addresses::default(),
         allocatable: &BTreeMap::new(),
@@ -104,4 +115,28 @@ fn commands_are_expanded_from_the_environment() {
     let env = make(serde_json::to_value(&container).unwrap(), false).unwrap();
     let (command, args) = command(&container, &env);
     assert_eq!((command, args), (vec!["1".into(), "$(A)".into()], vec!["$(NONE)".to_owned(), "x1".into()]));
+}
+
+#[test]
+fn variables_come_from_files() {
+    let from = |path: &str, key: &str, optional: bool| {
+        let source =
+            json!({"fileKeyRef": {"volumeName": "work", "path": path, "key": key, "optional": optional}});
+        let env = make(json!({"name": "c", "env": [{"name": "V", "valueFrom": source}]}), false);
+        env.map(|env| env.get("V").map(str::to_owned)).map_err(|error| error.to_string())
+    };
+    let failed = |text: &str| Err(text.to_owned());
+    assert_eq!(from("good", "A", false), Ok(Some("1".to_owned())));
+    for key in ["B", "E"] {
+        assert_eq!(from("good", key, true), Ok(None));
+        let text = format!("environment variable key {key:?} not found in file \"good\"");
+        assert_eq!(from("good", key, false), Err(text));
+    }
+    assert_eq!(from("absent", "A", true), Ok(None));
+    let missing = "couldn't read env file \"absent\" of volume \"work\": there is no such file";
+    assert_eq!(from("absent", "A", false), failed(missing));
+    let quotes = "couldn't parse env file: line 1: the value is not enclosed in single quotes";
+    assert_eq!(from("bad", "A", true), failed(quotes));
+    let odd = "couldn't read env file \"odd\" of volume \"work\": is a directory";
+    assert_eq!(from("odd", "A", true), failed(odd));
 }

@@ -21,6 +21,7 @@ use crate::cgroups::{CgroupError, Cgroups};
 use crate::config::Config;
 use crate::content::ContentStore;
 use crate::context::Context;
+use crate::features::Features;
 use crate::images::Images;
 use crate::key::PodKey;
 use crate::machine::Machine;
@@ -104,6 +105,7 @@ impl Kubelet {
         cgroups.prepare(milli, memory)?;
         let cgroups = inner.cgroups.get_or_init(|| cgroups).clone();
         let version = self.runtime_version().await;
+        let features = self.features().await;
 
         let registrar = Registrar {
             config: config.clone(),
@@ -111,6 +113,7 @@ impl Kubelet {
             kube: inner.kube.clone(),
             cri: inner.cri.clone(),
             runtime: format!("{}://{}", version.runtime_name, version.runtime_version),
+            features: features.clone(),
         };
         let registered = registrar.register().await;
         let node = registered.node.clone();
@@ -140,6 +143,7 @@ impl Kubelet {
             kube: inner.kube.clone(),
             cri: inner.cri.clone(),
             runtime: version.runtime_name,
+            features,
             images: Images::new(inner.cri.clone(), events.clone()),
             events,
             contents: ContentStore::new(inner.kube.clone(), notify),
@@ -184,6 +188,17 @@ impl Kubelet {
             path: pods,
             source,
         })
+    }
+
+    /// What the runtime, which answers by now, can do.
+    async fn features(&self) -> Features {
+        match self.inner.cri.runtime().status(v1::StatusRequest { verbose: false }).await {
+            Ok(response) => Features::of(response.into_inner()),
+            Err(status) => {
+                tracing::warn!(error = status.message(), "the runtime did not say what it can do");
+                Features::default()
+            }
+        }
     }
 
     /// Asks until the runtime answers.

@@ -26,7 +26,23 @@ pub fn log_dir(root: &Path, key: &PodKey) -> PathBuf {
     root.join(format!("{}_{}_{}", key.namespace, key.name, key.uid))
 }
 
+/// A host name is longer than the kernel takes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({MAX_HOST_NAME} characters is the max, {} characters requested)",
+    name.len()
+)]
+pub struct LongName {
+    name: String,
+}
+
+/// The most bytes that the kernel's host name has.
+const MAX_HOST_NAME: usize = 64;
+
 /// Configures a sandbox.
+///
+/// # Errors
+/// Where the pod asks for a host name that the kernel does not take.
 pub fn sandbox(
     config: &Config,
     key: &PodKey,
@@ -34,21 +50,21 @@ pub fn sandbox(
     attempt: u32,
     cgroup_parent: String,
     host: &Resolver,
-) -> v1::PodSandboxConfig {
+) -> Result<v1::PodSandboxConfig, LongName> {
     let spec = pod::spec(pod);
     let mut own_labels: HashMap<String, String> =
         pod.metadata.labels.clone().unwrap_or_default().into_iter().collect();
     own_labels.extend(identity(key));
     let annotations = pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect();
     let sysctls = spec.security_context.as_ref().and_then(|c| c.sysctls.as_ref());
-    v1::PodSandboxConfig {
+    Ok(v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: key.name.clone(),
             uid: key.uid.to_string(),
             namespace: key.namespace.clone(),
             attempt,
         }),
-        hostname: hostname(config, pod),
+        hostname: hostname(config, pod)?,
         log_directory: log_dir(&config.log_dir, key).to_string_lossy().into_owned(),
         dns_config: Some(names::resolver(pod, &config.dns, host).into()),
         port_mappings: if pod::host_network(pod) {
@@ -65,19 +81,20 @@ pub fn sandbox(
             overhead: Some(v1::LinuxContainerResources::default()),
             resources: Some(pod_resources(pod)),
         }),
-    }
+    })
 }
 
 /// What the pod calls its host: its own name, its full name where it asks for that, the host's in its network.
-pub fn hostname(config: &Config, pod: &Pod) -> String {
+pub fn hostname(config: &Config, pod: &Pod) -> Result<String, LongName> {
     if pod::host_network(pod) && pod::spec(pod).hostname_override.is_none() {
-        return config.hostname.clone();
+        return Ok(config.hostname.clone());
     }
     let (host, domain) = pod::hostname_and_domain(pod, &config.dns.domain);
-    if pod::spec(pod).set_hostname_as_fqdn.unwrap_or(false) && !domain.is_empty() {
-        return format!("{host}.{domain}");
+    if !pod::spec(pod).set_hostname_as_fqdn.unwrap_or(false) || domain.is_empty() {
+        return Ok(host);
     }
-    host
+    let full = format!("{host}.{domain}");
+    if full.len() > MAX_HOST_NAME { Err(LongName { name: full }) } else { Ok(full) }
 }
 
 fn identity(key: &PodKey) -> [(String, String); 3] {
@@ -187,12 +204,22 @@ pub fn container(key: &PodKey, pod: &Pod, c: &ContainerSpec<'_>, parts: Parts) -
         stdin: spec.stdin.unwrap_or(false),
         stdin_once: spec.stdin_once.unwrap_or(false),
         tty: spec.tty.unwrap_or(false),
+        stop_signal: stop_signal(spec) as i32,
         linux: Some(v1::LinuxContainerConfig {
             resources: Some(resources(pod, c, parts.node_memory)),
             security_context: Some(security::of_container(pod, spec, parts.target, &parts.seccomp_dir)),
         }),
         ..v1::ContainerConfig::default()
     }
+}
+
+/// The signal that ends the container; its image's where the spec names none (KEP-4960).
+fn stop_signal(spec: &Container) -> v1::Signal {
+    let name = spec.lifecycle.as_ref().and_then(|lifecycle| lifecycle.stop_signal.as_deref());
+    let number = name.and_then(|name| {
+        v1::Signal::from_str_name(&format!("SIGNAL_{}", name.replace('+', "PLUS").replace('-', "MINUS")))
+    });
+    number.unwrap_or(v1::Signal::RuntimeDefault)
 }
 
 fn termination_path(spec: &Container) -> &str {
@@ -210,6 +237,8 @@ pub struct MountInputs<'a> {
     pub domain: &'a str,
     /// The container's number.
     pub attempt: u32,
+    /// Whether the runtime can make mounts read-only with all below them.
+    pub recursive_read_only: bool,
 }
 
 /// Makes what a container mounts beyond the volumes themselves, and lists its mounts. Does file operations.
@@ -222,7 +251,7 @@ pub fn mounts(
     let mut mounts = Vec::new();
     let declared = spec.volume_mounts.as_deref().unwrap_or_default();
     for (index, mount) in declared.iter().enumerate() {
-        mounts.push(volume_mount(pod, spec, environment, with.dir, index, mount)?);
+        mounts.push(volume_mount(pod, spec, environment, with, index, mount)?);
     }
     let taken = |path: &str| declared.iter().any(|m| m.mount_path.trim_end_matches('/') == path);
     if !taken("/etc/hosts") && (pod::host_network(pod) || !with.ips.is_empty()) {
@@ -255,10 +284,11 @@ fn volume_mount(
     pod: &Pod,
     spec: &Container,
     environment: &Environment,
-    dir: &PodDir,
+    with: &MountInputs<'_>,
     index: usize,
     mount: &VolumeMount,
 ) -> Result<v1::Mount, VolumeError> {
+    let dir = with.dir;
     let volume = pod::spec(pod).volumes.iter().flatten().find(|v| v.name == mount.name);
     let unsupported = || VolumeError::Unsupported(mount.name.clone());
     let volume = volume.ok_or_else(unsupported)?;
@@ -297,9 +327,20 @@ fn volume_mount(
         host_path: path.to_string_lossy().into_owned(),
         readonly: read_only,
         propagation: propagation as i32,
-        recursive_read_only: read_only && mount.recursive_read_only.as_deref() == Some("Enabled"),
+        recursive_read_only: recursive_read_only(mount, with.recursive_read_only)
+            .ok_or_else(|| VolumeError::RecursiveReadOnly(mount.name.clone()))?,
         ..v1::Mount::default()
     })
+}
+
+/// Whether what is mounted below a mount becomes read-only with it (KEP-3857); `None` where that is asked for and the
+/// runtime can't.
+pub fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Option<bool> {
+    match mount.recursive_read_only.as_deref().filter(|_| mount.read_only.unwrap_or(false)) {
+        Some("Enabled") => supported.then_some(true),
+        Some("IfPossible") => Some(supported),
+        _ => Some(false),
+    }
 }
 
 fn absolute(path: &str) -> String {

@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::key::PodUid;
@@ -21,7 +21,7 @@ fn a_sandbox_carries_what_the_node_finds_it_by() {
             "securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}]},
             "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "protocol": "UDP", "hostIP": "127.0.0.1"}, {"containerPort": 81}]}]}}),
     );
-    let made = sandbox(&config(), &key(), &pod, 2, "/k/podu".into(), &Resolver::default());
+    let made = sandbox(&config(), &key(), &pod, 2, "/k/podu".into(), &Resolver::default()).unwrap();
     assert_eq!(made.hostname, "h.s.ns.svc.cluster.local");
     assert_eq!(made.log_directory, "/var/lib/x/pod-logs/ns_p_u");
     assert_eq!(made.labels["io.kubernetes.pod.name"], "p", "a pod's own labels can't forge the node's");
@@ -31,15 +31,42 @@ fn a_sandbox_carries_what_the_node_finds_it_by() {
     assert_eq!((port.host_port, port.container_port, port.protocol), (8080, 80, v1::Protocol::Udp as i32));
     assert_eq!(made.linux.unwrap().sysctls["net.core.somaxconn"], "1");
     let on_host = pod_from(json!({"spec": {"hostNetwork": true, "containers": []}}));
-    let made = sandbox(&config(), &key(), &on_host, 0, String::new(), &Resolver::default());
+    let made = sandbox(&config(), &key(), &on_host, 0, String::new(), &Resolver::default()).unwrap();
     assert_eq!(made.hostname, "host");
 }
 
 #[test]
+fn a_pod_is_called_what_it_asks_for_or_not_made() {
+    let name = |spec: Value| {
+        let mut pod = json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": []}});
+        pod["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        hostname(&config(), &pod_from(pod)).map_err(|error| error.to_string())
+    };
+    let long = "a".repeat(50);
+    for (spec, want) in [
+        (json!({}), Ok("p".to_owned())),
+        (json!({"hostname": "h", "subdomain": "s"}), Ok("h".to_owned())),
+        (json!({"subdomain": "s", "setHostnameAsFQDN": true}), Ok("p.s.ns.svc.cluster.local".to_owned())),
+        (json!({"setHostnameAsFQDN": true}), Ok("p".to_owned())),
+        (json!({"hostnameOverride": "my.own.name", "subdomain": "s"}), Ok("my.own.name".to_owned())),
+        (
+            json!({"hostname": long, "subdomain": "s", "setHostnameAsFQDN": true}),
+            Err(format!(
+                "failed to construct FQDN from pod hostname and cluster domain, FQDN {long}.s.ns.svc.cluster.local \
+                 is too long (64 characters is the max, 73 characters requested)"
+            )),
+        ),
+    ] {
+        assert_eq!(name(spec.clone()), want, "{spec}");
+    }
+}
+
+#[test]
 fn a_container_gets_its_share() {
-    let pod =
-        pod_from(json!({"spec": {"containers": [{"name": "c", "image": "i", "tty": true, "workingDir": "/w",
-        "resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}]}}));
+    let pod = pod_from(
+        json!({"spec": {"containers": [{"name": "c", "image": "i", "tty": true, "workingDir": "/w", "lifecycle": {"stopSignal": "SIGRTMIN+3"},
+        "resources": {"requests": {"cpu": "250m"}, "limits": {"cpu": "500m", "memory": "64Mi"}}}]}}),
+    );
     let c = main_containers(&pod).next().unwrap();
     let parts = Parts {
         attempt: 4,
@@ -55,6 +82,7 @@ fn a_container_gets_its_share() {
     assert_eq!(made.annotations[labels::RESTART_COUNT], "4");
     assert_eq!(made.annotations[labels::CONTAINER_HASH], config_hash::of(&c.spec));
     assert!(made.tty && !made.stdin);
+    assert_eq!(made.stop_signal(), v1::Signal::Sigrtminplus3);
     let r = made.linux.unwrap().resources.unwrap();
     assert_eq!((r.cpu_shares, r.cpu_quota, r.cpu_period), (256, 50_000, 100_000));
     assert_eq!((r.memory_limit_in_bytes, r.oom_score_adj), (64 * 1024 * 1024, 500));
@@ -72,7 +100,13 @@ fn mounts_are_made_for_volumes_hosts_and_last_words() {
             {"name": "d", "volumeMounts": [{"name": "nfs", "mountPath": "/x"}]},
             {"name": "e", "volumeMounts": [{"name": "h", "mountPath": "/h", "subPathExpr": "$(NONE)"}]},
             {"name": "f", "volumeMounts": [{"name": "none", "mountPath": "/x"}]}]}}));
-    let with = MountInputs { dir: &dir, ips: &["10.0.0.1".into()], domain: "cluster.local", attempt: 0 };
+    let with = MountInputs {
+        dir: &dir,
+        ips: &["10.0.0.1".into()],
+        domain: "cluster.local",
+        attempt: 0,
+        recursive_read_only: true,
+    };
     let make =
         |i: usize| mounts(&pod, &pod.spec.as_ref().unwrap().containers[i], &Environment::default(), &with);
     let made = make(0).unwrap();
@@ -85,4 +119,22 @@ fn mounts_are_made_for_volumes_hosts_and_last_words() {
     assert!(matches!(make(1), Err(VolumeError::Unsupported(_))));
     assert!(matches!(make(2), Err(VolumeError::SubPath { .. })));
     assert!(matches!(make(3), Err(VolumeError::Unsupported(_))));
+}
+
+#[test]
+fn what_is_mounted_below_a_mount_is_read_only_where_that_can_be_had() {
+    for (mount, supported, want) in [
+        (json!({"readOnly": true}), true, Some(false)),
+        (json!({"readOnly": true, "recursiveReadOnly": "Disabled"}), true, Some(false)),
+        (json!({"readOnly": true, "recursiveReadOnly": "IfPossible"}), true, Some(true)),
+        (json!({"readOnly": true, "recursiveReadOnly": "IfPossible"}), false, Some(false)),
+        (json!({"readOnly": true, "recursiveReadOnly": "Enabled"}), true, Some(true)),
+        (json!({"readOnly": true, "recursiveReadOnly": "Enabled"}), false, None),
+        (json!({"recursiveReadOnly": "IfPossible"}), true, Some(false)),
+    ] {
+        let mut whole = json!({"name": "v", "mountPath": "/v"});
+        whole.as_object_mut().unwrap().extend(mount.as_object().unwrap().clone());
+        let whole: VolumeMount = serde_json::from_value(whole).unwrap();
+        assert_eq!(recursive_read_only(&whole, supported), want, "{mount} {supported}");
+    }
 }

@@ -129,6 +129,73 @@ fn a_pod_that_fails_for_good_is_failed() {
 }
 
 #[test]
+fn a_rule_restarts_a_container_that_its_policy_would_not() {
+    isolated(|| async {
+        let world = World::start();
+        let restart = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+        let path = world.create(
+            "rule",
+            json!({"restartPolicy": "Never", "containers": [{"name": "m", "restartPolicy": "Never", "restartPolicyRules": restart}]}),
+        );
+        world.ready(&path).await;
+        world.runtime.exit("m", 42);
+        let again = |p: Option<&Value>| p.is_some_and(|p| container(p, "m")["restartCount"] == 1);
+        let pod = world.until(&path, "restarted", again).await;
+        assert_eq!(pod["status"]["phase"], "Running");
+        world.ready(&path).await;
+        world.runtime.exit("m", 1);
+        world.phase(&path, "Failed").await;
+    });
+}
+
+#[test]
+fn variables_come_from_what_an_init_container_wrote() {
+    isolated(|| async {
+        let world = World::start();
+        let source = json!({"fileKeyRef": {"volumeName": "work", "path": "vars/env", "key": "A"}});
+        let path = world.create(
+            "files",
+            json!({"os": {"name": "linux"}, "volumes": [{"name": "work", "emptyDir": {}}],
+                "initContainers": [{"name": "i", "volumeMounts": [{"name": "work", "mountPath": "/work"}]}],
+                "containers": [{"name": "m", "lifecycle": {"stopSignal": "SIGUSR1"}, "env": [{"name": "V", "valueFrom": source}]}]}),
+        );
+        let writes = |p: Option<&Value>| p.is_some_and(|p| container(p, "i")["state"]["running"].is_object());
+        world.until(&path, "initializing", writes).await;
+        let volume = world.config.data_dir.join("pods/uid-files/volumes/kubernetes.io~empty-dir/work/vars");
+        std::fs::create_dir_all(&volume).unwrap();
+        std::fs::write(volume.join("env"), "A='two\nlines'\n").unwrap();
+        world.runtime.exit("i", 0);
+        let pod = world.ready(&path).await;
+        let envs = world.runtime.config("m").envs;
+        assert!(envs.iter().any(|e| e.key == "V" && e.value == b"two\nlines".as_slice()), "{envs:?}");
+        assert_eq!(container(&pod, "m")["stopSignal"], "SIGUSR1");
+    });
+}
+
+#[test]
+fn what_the_runtime_cannot_do_is_said() {
+    isolated(|| async {
+        let world = World::start();
+        for (name, spec, text) in [
+            (
+                "userns",
+                json!({"hostUsers": false, "containers": [{"name": "m"}]}),
+                "can't set `spec.hostUsers: false`, runtime does not support user namespaces",
+            ),
+            (
+                "class",
+                json!({"runtimeClassName": "none", "containers": [{"name": "m"}]}),
+                "RuntimeClass \"none\" not found",
+            ),
+        ] {
+            world.create(name, spec);
+            let failed = world.api.event(name, "FailedCreatePodSandBox").await;
+            assert_eq!(failed, format!("Failed to create pod sandbox: {text}"));
+        }
+    });
+}
+
+#[test]
 fn a_crashing_container_is_restarted_once_and_then_waits() {
     isolated(|| async {
         let world = World::start();

@@ -41,6 +41,8 @@ pub struct Sandbox {
     pub created_at: Timestamp,
     /// Its addresses, the primary first; empty in the host's network.
     pub ips: Vec<String>,
+    /// The runtime's handler that made it; empty for the default one.
+    pub handler: String,
 }
 
 /// Where a container is in its life.
@@ -105,6 +107,8 @@ pub struct Container {
     pub user: Option<(i64, i64, Vec<i64>)>,
     /// Absolute path of its log.
     pub log_path: String,
+    /// The signal that ends it, as the API names it; empty where the runtime does not tell.
+    pub stop_signal: String,
 }
 
 impl Container {
@@ -185,6 +189,7 @@ impl Sandbox {
             ready: status.state == v1::PodSandboxState::SandboxReady as i32,
             created_at: time(status.created_at).unwrap_or(Timestamp::UNIX_EPOCH),
             ips: primary.chain(others).filter(|ip| !ip.is_empty()).collect(),
+            handler: status.runtime_handler.clone(),
         }
     }
 }
@@ -230,6 +235,16 @@ impl Container {
             grace_seconds: note(labels::POD_GRACE).parse().ok(),
             user: user.map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
             log_path: status.log_path.clone(),
+            stop_signal: signal_name(status.stop_signal()),
+        }
+    }
+}
+
+fn signal_name(signal: v1::Signal) -> String {
+    match signal {
+        v1::Signal::RuntimeDefault => String::new(),
+        signal => {
+            signal.as_str_name().trim_start_matches("SIGNAL_").replace("PLUS", "+").replace("MINUS", "-")
         }
     }
 }

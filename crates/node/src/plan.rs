@@ -11,8 +11,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use crate::backoff::Backoff;
 use crate::config_hash;
-use crate::observed::{Container, ContainerId, Exit, Observed, Sandbox, SandboxId, State};
-use crate::pod::{self, ContainerSpec, RestartPolicy, Role};
+use crate::observed::{Container, ContainerId, Observed, Sandbox, SandboxId, State};
+use crate::pod::{self, ContainerSpec, Role};
 
 /// Shortest time between SIGTERM and SIGKILL that a container gets, whatever the pod asks for.
 pub const MINIMUM_GRACE: Duration = Duration::from_secs(2);
@@ -204,20 +204,11 @@ pub fn plan(view: &View<'_>) -> Plan {
     plan
 }
 
-/// Whether a container that ended is to run again.
-pub fn restarts(policy: RestartPolicy, exit: &Exit) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => exit.code != 0,
-        RestartPolicy::Never => false,
-    }
-}
-
 /// Whether every main container, or an init container that may not be repeated, has come to its end.
 pub fn is_done(pod: &Pod, observed: &Observed) -> bool {
     let finished = |c: &ContainerSpec<'_>| {
         let exit = observed.newest(c.name()).and_then(Container::exit);
-        exit.is_some_and(|exit| !restarts(pod::restart_policy_of(pod, c), exit))
+        exit.is_some_and(|exit| !pod::restarts(pod, c, exit.code))
     };
     pod::main_containers(pod).all(|c| finished(&c)) || init_failed(pod, observed)
 }
@@ -226,7 +217,7 @@ pub fn is_done(pod: &Pod, observed: &Observed) -> bool {
 pub fn init_failed(pod: &Pod, observed: &Observed) -> bool {
     pod::init_containers(pod).filter(|c| c.role == Role::Init).any(|c| {
         let exit = observed.newest(c.name()).and_then(Container::exit);
-        exit.is_some_and(|exit| exit.code != 0 && !restarts(pod::restart_policy_of(pod, &c), exit))
+        exit.is_some_and(|exit| exit.code != 0 && !pod::restarts(pod, &c, exit.code))
     })
 }
 
@@ -346,7 +337,6 @@ fn keep_running(
     };
     match &instance.state {
         State::Running { .. } => {
-            let policy = pod::restart_policy_of(view.pod, c);
             let health = view.health.get(&instance.id).and_then(|h| h.unhealthy.as_ref());
             let changed = !instance.hash.is_empty() && instance.hash != config_hash::of(&c.spec);
             let (mut message, grace, again) = if changed && c.role != Role::Init {
@@ -356,7 +346,7 @@ fn keep_running(
                     "postStart" => "FailedPostStartHook".to_owned(),
                     probe => format!("Container {} failed {probe} probe", c.name()),
                 };
-                (message, unhealthy.grace_seconds, policy != RestartPolicy::Never)
+                (message, unhealthy.grace_seconds, pod::may_restart(view.pod, c))
             } else {
                 return;
             };
@@ -366,7 +356,7 @@ fn keep_running(
             let grace = seconds(grace.unwrap_or_else(|| pod::grace_seconds(view.pod)));
             kill(view, plan, instance, grace, message);
         }
-        State::Exited(exit) if !restarts(pod::restart_policy_of(view.pod, c), exit) => {}
+        State::Exited(exit) if !pod::restarts(view.pod, c, exit.code) => {}
         State::Exited(_) | State::Created | State::Unknown => start(view, sandbox, c, Some(instance), plan),
     }
 }

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::observed::Exit;
 use crate::testing::{instance, pod_from};
 
 fn at(seconds: i64) -> Timestamp {
@@ -18,6 +19,7 @@ fn sandbox(id: &str, attempt: u32, ready: bool) -> Sandbox {
         ready,
         created_at: at(i64::from(attempt) + 1),
         ips: vec!["10.0.0.1".into()],
+        handler: String::new(),
     }
 }
 

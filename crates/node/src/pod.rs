@@ -1,6 +1,6 @@
 //! Questions that the node asks of a pod's spec, each answered in one place.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec, SecurityContext};
 
 use crate::labels;
 
@@ -19,13 +19,32 @@ pub enum Role {
 
 /// When a container that ended is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RestartPolicy {
+enum RestartPolicy {
     /// Whatever its exit code.
     Always,
     /// After an exit code other than zero.
     OnFailure,
     /// Not at all.
     Never,
+}
+
+impl RestartPolicy {
+    fn parse(name: &str) -> Option<Self> {
+        match name {
+            "Always" => Some(Self::Always),
+            "OnFailure" => Some(Self::OnFailure),
+            "Never" => Some(Self::Never),
+            _ => None,
+        }
+    }
+
+    fn restarts(self, code: i32) -> bool {
+        match self {
+            Self::Always => true,
+            Self::OnFailure => code != 0,
+            Self::Never => false,
+        }
+    }
 }
 
 /// A container of a pod and what it is for.
@@ -111,32 +130,51 @@ pub fn find_container<'a>(pod: &'a Pod, name: &str) -> Option<ContainerSpec<'a>>
     all_containers(pod).find(|c| c.name() == name)
 }
 
-/// The pod's restart policy.
-pub fn restart_policy(pod: &Pod) -> RestartPolicy {
-    match spec(pod).restart_policy.as_deref() {
-        Some("Never") => RestartPolicy::Never,
-        Some("OnFailure") => RestartPolicy::OnFailure,
-        _ => RestartPolicy::Always,
+/// A container's own restart policy, or else the pod's.
+fn restart_policy(pod: &Pod, container: &Container) -> RestartPolicy {
+    let own = container.restart_policy.as_deref().and_then(RestartPolicy::parse);
+    let of_pod = || spec(pod).restart_policy.as_deref().and_then(RestartPolicy::parse);
+    own.or_else(of_pod).unwrap_or(RestartPolicy::Always)
+}
+
+/// The rules by which a container restarts whatever its policy says; they go with a policy of its own (KEP-5307).
+fn restart_rules(container: &Container) -> impl Iterator<Item = &ContainerRestartRule> {
+    let rules = container.restart_policy_rules.iter().flatten();
+    rules.filter(|rule| container.restart_policy.is_some() && rule.action == "Restart")
+}
+
+/// Whether a container that ended with `code` is started again: a sidecar always, an ephemeral one never, an init
+/// container only if it failed; otherwise the container's rules decide, then its policy or the pod's.
+pub fn restarts(pod: &Pod, container: &ContainerSpec<'_>, code: i32) -> bool {
+    let holds = |rule: &ContainerRestartRule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let listed = codes.values.iter().flatten().any(|value| *value == code);
+            match codes.operator.as_str() {
+                "In" => listed,
+                "NotIn" => !listed,
+                _ => false,
+            }
+        })
+    };
+    let decided =
+        || restart_rules(&container.spec).any(holds) || restart_policy(pod, &container.spec).restarts(code);
+    match container.role {
+        Role::Sidecar => true,
+        Role::Ephemeral => false,
+        Role::Init => code != 0 && decided(),
+        Role::Main => decided(),
     }
 }
 
-/// The policy that holds for one container: sidecars always, ephemeral never, init containers of an `Always` pod
-/// on failure, others as their own policy or the pod's says (KEP-5307 lets a container carry its own).
-pub fn restart_policy_of(pod: &Pod, container: &ContainerSpec<'_>) -> RestartPolicy {
-    let own = match container.spec.restart_policy.as_deref() {
-        Some("Always") => Some(RestartPolicy::Always),
-        Some("OnFailure") => Some(RestartPolicy::OnFailure),
-        Some("Never") => Some(RestartPolicy::Never),
-        _ => None,
-    };
+/// Whether there is an exit code after which a container is started again.
+pub fn may_restart(pod: &Pod, container: &ContainerSpec<'_>) -> bool {
     match container.role {
-        Role::Sidecar => RestartPolicy::Always,
-        Role::Ephemeral => RestartPolicy::Never,
-        Role::Init => match own.unwrap_or_else(|| restart_policy(pod)) {
-            RestartPolicy::Never => RestartPolicy::Never,
-            RestartPolicy::Always | RestartPolicy::OnFailure => RestartPolicy::OnFailure,
-        },
-        Role::Main => own.unwrap_or_else(|| restart_policy(pod)),
+        Role::Sidecar => true,
+        Role::Ephemeral => false,
+        Role::Init | Role::Main => {
+            let never = restart_policy(pod, &container.spec) == RestartPolicy::Never;
+            !never || restart_rules(&container.spec).next().is_some()
+        }
     }
 }
 
@@ -178,16 +216,19 @@ pub fn security(container: &Container) -> SecurityContext {
 
 /// The pod's host name and its domain (empty without a subdomain).
 ///
-/// `spec.hostname` or the pod's name, cut to 63 characters as the kernel and DNS demand.
+/// `spec.hostnameOverride` and no domain (KEP-4762), else `spec.hostname` or the pod's name; cut to 63 characters as the
+/// kernel and DNS demand.
 pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) {
     let spec = spec(pod);
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    if let Some(full) = spec.hostname_override.as_deref().filter(|h| !h.is_empty()) {
-        return (full.to_owned(), String::new());
+    let cut = |wanted: &str| {
+        let short: String = wanted.chars().take(63).collect();
+        short.trim_end_matches(['-', '.']).to_owned()
+    };
+    if let Some(whole) = spec.hostname_override.as_deref().filter(|h| !h.is_empty()) {
+        return (cut(whole), String::new());
     }
-    let wanted = spec.hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name);
-    let cut: String = wanted.chars().take(63).collect();
-    let host = cut.trim_end_matches(['-', '.']).to_owned();
+    let host = cut(spec.hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name));
     let domain = match spec.subdomain.as_deref().filter(|s| !s.is_empty()) {
         Some(sub) => {
             format!("{sub}.{}.svc.{cluster_domain}", pod.metadata.namespace.as_deref().unwrap_or("default"))
@@ -196,3 +237,7 @@ pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) 
     };
     (host, domain)
 }
+
+#[cfg(test)]
+#[path = "pod_tests.rs"]
+mod tests;

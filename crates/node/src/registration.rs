@@ -17,6 +17,7 @@ use tiphys_cri::v1;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::features::Features;
 use crate::machine::{self, Machine};
 use crate::status::whole_second;
 
@@ -42,6 +43,7 @@ pub(crate) struct Registrar {
     pub(crate) cri: tiphys_cri::Client,
     /// `name://version` of the runtime.
     pub(crate) runtime: String,
+    pub(crate) features: Features,
 }
 
 /// What the host says about itself at one moment.
@@ -233,6 +235,8 @@ impl Registrar {
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(config.port) }),
             }),
+            features: Some(self.features.of_node()),
+            runtime_handlers: self.features.of_handlers(),
             images: Some(pulse.images.clone()),
             node_info: Some(NodeSystemInfo {
                 architecture: architecture().to_owned(),

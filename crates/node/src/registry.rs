@@ -99,7 +99,7 @@ impl Registry {
             None
         } else {
             let others: Vec<&Pod> = entries.values().filter(|e| e.counts).map(|e| &*e.pod).collect();
-            admission::reject(&pod, &others, ctx.node.borrow().as_deref(), &ctx.allocatable)
+            admission::reject(&pod, &others, ctx.node.borrow().as_deref(), &ctx.allocatable, &ctx.features)
         };
         ctx.contents.set_references(&key, &content::references(&pod));
         let mailbox = Arc::new(Mailbox::default());

@@ -107,6 +107,29 @@ pub fn namespaces(pod: &Pod, target: Option<String>) -> v1::NamespaceOption {
     }
 }
 
+/// The AppArmor profile of a container, its own or the pod's; a privileged one has none.
+fn app_armor(pod: &Pod, container: &Container) -> Option<v1::SecurityProfile> {
+    use v1::security_profile::ProfileType;
+    let own = pod::security(container);
+    if own.privileged.unwrap_or(false) {
+        return None;
+    }
+    let of_pod = pod::spec(pod).security_context.as_ref().and_then(|c| c.app_armor_profile.clone());
+    let profile = own.app_armor_profile.or(of_pod)?;
+    let (kind, name) = match profile.type_.as_str() {
+        "RuntimeDefault" => (ProfileType::RuntimeDefault, None),
+        "Localhost" => (ProfileType::Localhost, profile.localhost_profile),
+        _ => (ProfileType::Unconfined, None),
+    };
+    Some(v1::SecurityProfile { profile_type: kind as i32, localhost_ref: name.unwrap_or_default() })
+}
+
+/// Whether a container is to run under an AppArmor profile.
+pub fn is_confined(pod: &Pod, container: &Container) -> bool {
+    let unconfined = v1::security_profile::ProfileType::Unconfined as i32;
+    app_armor(pod, container).is_some_and(|profile| profile.profile_type != unconfined)
+}
+
 fn id(value: Option<i64>) -> Option<v1::Int64Value> {
     value.map(|value| v1::Int64Value { value })
 }
@@ -208,6 +231,7 @@ pub fn of_container(
         supplemental_groups: supplemental_groups(pod),
         supplemental_groups_policy: groups_policy(pod),
         no_new_privs: own.allow_privilege_escalation == Some(false),
+        apparmor: app_armor(pod, container),
         masked_paths: paths(&MASKED),
         readonly_paths: paths(&READ_ONLY),
         seccomp: Some(seccomp(

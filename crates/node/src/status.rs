@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::features::Features;
+use crate::make;
 use crate::observed::{Container, ContainerId, Exit, Observed, State};
 use crate::plan::{self, Health, Waiting};
 use crate::pod::{self, ContainerSpec, Role};
@@ -44,6 +46,8 @@ pub struct Facts<'a> {
     pub host_ips: &'a [String],
     /// Scheme of container ids, the runtime's name.
     pub runtime: &'a str,
+    /// What runtime and kernel can do.
+    pub features: &'a Features,
     /// The time.
     pub now: Timestamp,
 }
@@ -155,18 +159,20 @@ fn container_status(facts: &Facts<'_>, old: &PodStatus, c: &ContainerSpec<'_>) -
     if c.role == Role::Ephemeral {
         status.started = None;
     }
-    status.volume_mounts = volume_mounts(c);
+    status.volume_mounts = volume_mounts(facts, c);
     status
 }
 
-fn volume_mounts(c: &ContainerSpec<'_>) -> Option<Vec<VolumeMountStatus>> {
+fn volume_mounts(facts: &Facts<'_>, c: &ContainerSpec<'_>) -> Option<Vec<VolumeMountStatus>> {
+    let handler = facts.observed.sandbox().map_or("", |sandbox| sandbox.handler.as_str());
+    let supported = facts.features.recursive_read_only(handler);
     let mounts = c.spec.volume_mounts.iter().flatten().map(|m| VolumeMountStatus {
         mount_path: m.mount_path.clone(),
         name: m.name.clone(),
         read_only: m.read_only.filter(|r| *r),
         recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
-            if matches!(m.recursive_read_only.as_deref(), Some("Enabled")) { "Enabled" } else { "Disabled" }
-                .to_owned()
+            let recursive = make::recursive_read_only(m, supported).unwrap_or(false);
+            if recursive { "Enabled" } else { "Disabled" }.to_owned()
         }),
         volume_status: None,
     });
@@ -223,6 +229,7 @@ fn from_instance(
     status.user = newest.user.clone().map(|(uid, gid, groups)| ContainerUser {
         linux: Some(LinuxContainerUser { gid, supplemental_groups: non_empty(groups), uid }),
     });
+    status.stop_signal = Some(newest.stop_signal.clone()).filter(|signal| !signal.is_empty());
     let health = facts.health.get(&newest.id);
     match &newest.state {
         State::Running { started_at } => {
@@ -322,14 +329,7 @@ fn phase(facts: &Facts<'_>, lists: &Lists) -> &'static str {
         .zip(&lists.main)
         .map(|(c, status)| {
             let end = is_terminated(status)?;
-            let exit = Exit {
-                started_at: None,
-                finished_at: facts.now,
-                code: end.exit_code,
-                reason: String::new(),
-                message: String::new(),
-            };
-            let over = facts.finished || !plan::restarts(pod::restart_policy_of(pod, &c), &exit);
+            let over = facts.finished || !pod::restarts(pod, &c, end.exit_code);
             over.then_some(end.exit_code == 0)
         })
         .collect();

@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::features::Features;
 use crate::observed::{Sandbox, SandboxId};
 use crate::testing::{self, pod_from};
 
@@ -56,6 +57,7 @@ impl Case {
             ready: !self.finished,
             created_at: at(1),
             ips: vec!["10.0.0.1".into(), "fd::1".into()],
+            handler: String::new(),
         };
         let health = Health { started: self.healthy, ready: self.healthy, unhealthy: None };
         compute(&Facts {
@@ -68,6 +70,7 @@ impl Case {
             finished: self.finished,
             host_ips: &["192.0.2.1".into()],
             runtime: "tiphys",
+            features: &Features::all(true),
             now: at(100),
         })
     }

@@ -172,7 +172,6 @@ impl Container {
             State::Exited(exit) => (record.started_at, Some(exit)),
         };
         let exit = exit.unwrap_or_default();
-        let linux = self.config.linux.as_ref();
         v1::ContainerStatus {
             id: self.id.clone(),
             metadata: Some(self.metadata()),
@@ -198,7 +197,7 @@ impl Container {
                     supplemental_groups: record.user.groups.iter().map(|group| i64::from(*group)).collect(),
                 }),
             }),
-            stop_signal: linux.map(|_| self.config.stop_signal).unwrap_or_default(),
+            stop_signal: spec::signal_of(record.stop_signal) as i32,
         }
     }
 

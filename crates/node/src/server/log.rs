@@ -12,7 +12,6 @@ use super::{Answer, Query, Refusal, stream};
 use crate::kubelet::Inner;
 use crate::logs::{self, Alive, Options};
 use crate::observed::{Container, ContainerId, Observed, State};
-use crate::plan;
 use crate::pod;
 use crate::runtime::{Lens, Words};
 use crate::volumes::PodDir;
@@ -93,11 +92,10 @@ pub(super) async fn serve(
     let Some(spec) = pod::find_container(&pod, container) else {
         return Err(Refusal::not_found(format!("container \"{container}\" not found in pod \"{name}\"")));
     };
-    let policy = pod::restart_policy_of(&pod, &spec);
     let previous = query.flag(&["previous"]);
-    let Some(instance) =
-        choose(&observed, container, previous, |c| c.exit().is_some_and(|exit| plan::restarts(policy, exit)))
-    else {
+    let Some(instance) = choose(&observed, container, previous, |c| {
+        c.exit().is_some_and(|exit| pod::restarts(&pod, &spec, exit.code))
+    }) else {
         let message = if previous {
             format!("previous terminated container \"{container}\" in pod \"{name}\" not found")
         } else {

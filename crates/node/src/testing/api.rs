@@ -72,6 +72,21 @@ impl Api {
         events.map(|(_, o)| (text(&o["reason"]), text(&o["message"]))).collect()
     }
 
+    /// Waits for an event about an object, and answers with its message.
+    pub(crate) async fn event(&self, name: &str, reason: &str) -> String {
+        let mut changes = self.changes();
+        let wait = async {
+            loop {
+                if let Some((_, message)) = self.events(name).into_iter().find(|(r, _)| r == reason) {
+                    return message;
+                }
+                changes.changed().await.expect("the API lives");
+            }
+        };
+        let found = tokio::time::timeout(std::time::Duration::from_secs(60), wait).await;
+        found.unwrap_or_else(|_| panic!("no event {reason} about {name}: {:?}", self.events(name)))
+    }
+
     pub(crate) fn put(&self, path: &str, mut object: Value) -> Value {
         let mut state = self.state.lock().unwrap();
         state.revision += 1;

@@ -38,6 +38,7 @@ pub(crate) fn instance(name: &str, attempt: u32, sandbox: &str, state: State) ->
         grace_seconds: None,
         user: None,
         log_path: String::new(),
+        stop_signal: String::new(),
     }
 }
 

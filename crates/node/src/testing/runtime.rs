@@ -281,6 +281,10 @@ impl RuntimeService for FakeRuntime {
             labels: config.labels.clone(),
             annotations: config.annotations.clone(),
             log_path: format!("{logs}/{}", config.log_path),
+            stop_signal: config.stop_signal,
+            resources: Some(v1::ContainerResources {
+                linux: config.linux.as_ref().and_then(|linux| linux.resources.clone()),
+            }),
             ..v1::ContainerStatus::default()
         };
         state.containers.insert(id.clone(), (request.pod_sandbox_id, status, config));

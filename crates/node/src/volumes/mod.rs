@@ -52,6 +52,11 @@ pub enum VolumeError {
     /// The content to be shown can't be had.
     #[error(transparent)]
     Projection(#[from] projection::ProjectionError),
+    /// What is below a mount can't be made read-only with it here.
+    #[error(
+        "failed to resolve recursive read-only mode: volume {0:?} requested recursive read-only mode, but it is not supported by the runtime"
+    )]
+    RecursiveReadOnly(String),
     /// A path inside a volume leads out of it, or is none.
     #[error("failed to prepare subPath for volumeMount {mount:?}: {source}")]
     SubPath {

@@ -4,7 +4,7 @@
 //! kernel with the volume as its root, and what was opened is bound to a place of ours; nobody resolves it again.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -29,6 +29,29 @@ pub fn bind(volume: &Path, sub: &str, target: &Path, may_create: bool) -> io::Re
     }
     mounts::bind(&through, target)?;
     Ok(target.to_owned())
+}
+
+/// The text of the file that `sub` names inside `volume`, no more than `most` bytes of it; `None` if there is none.
+///
+/// # Errors
+/// For what is no plain file, is longer, or is no UTF-8, beside the kernel's own.
+pub fn read(volume: &Path, sub: &str, most: u64) -> io::Result<Option<String>> {
+    let found = match resolve(volume, sub, false) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let through = PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()));
+    let metadata = fs::metadata(&through)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    if metadata.len() > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
+    }
+    let mut text = String::new();
+    fs::File::open(&through)?.take(most).read_to_string(&mut text)?;
+    Ok(Some(text))
 }
 
 /// Opens what `sub` names inside `root`, links included but never beyond `root`.
@@ -94,6 +117,10 @@ mod tests {
         assert!(read("escape").is_err());
         assert!(read("../secret").is_err());
         assert!(read("/in/f").is_err());
+        assert_eq!(super::read(&volume, "in/f", 6).unwrap().as_deref(), Some("inside"));
+        assert_eq!(super::read(&volume, "in/none", 6).unwrap(), None);
+        assert_eq!(super::read(&volume, "escape", 9).unwrap(), None);
+        assert!(super::read(&volume, "in", 9).is_err() && super::read(&volume, "in/f", 5).is_err());
         assert!(resolve(&volume, "new/deep", false).is_err());
         resolve(&volume, "new/deep", true).unwrap();
         assert!(volume.join("new/deep").is_dir());

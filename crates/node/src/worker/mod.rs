@@ -682,6 +682,7 @@ impl Worker {
             finished,
             host_ips: &host_ips,
             runtime: &self.ctx.runtime,
+            features: &self.ctx.features,
             now,
         });
         self.status = Some(status.clone());

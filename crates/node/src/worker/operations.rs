@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Pod, ServiceAccount};
+use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 use kube::api::PostParams;
 use tiphys_cri::v1;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::content::{self, Content, ContentId, Kind};
 use crate::context::{Context, about_container, about_pod};
-use crate::env::{self, Surroundings};
+use crate::env::{self, EnvFiles, Surroundings};
 use crate::fields::Addresses;
 use crate::images::ImageError;
 use crate::key::PodKey;
@@ -250,19 +251,23 @@ fn make_volumes(
 }
 
 /// The configuration of the pod's sandbox, the same each time it is asked for.
-fn sandbox_config(job: &Job, attempt: u32) -> v1::PodSandboxConfig {
+fn sandbox_config(job: &Job, attempt: u32) -> Result<v1::PodSandboxConfig, make::LongName> {
     let parent = job.ctx.cgroups.pod_path(&job.key.uid, qos::class(&job.pod));
     make::sandbox(&job.ctx.config, &job.key, &job.pod, attempt, parent, &job.ctx.resolver)
 }
 
 /// Makes a sandbox.
 pub(crate) async fn create_sandbox(job: Job, attempt: u32) -> Result<(), String> {
-    let config = sandbox_config(&job, attempt);
     let made = async {
+        let config = sandbox_config(&job, attempt).map_err(|e| e.to_string())?;
+        let handler = runtime_handler(&job).await?;
+        if pod::spec(&job.pod).host_users == Some(false) && !job.ctx.features.user_namespaces(&handler) {
+            return Err(without_user_namespaces(&handler));
+        }
         tokio::fs::create_dir_all(&config.log_directory)
             .await
             .map_err(|e| format!("{}: {e}", config.log_directory))?;
-        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: String::new() };
+        let request = v1::RunPodSandboxRequest { config: Some(config), runtime_handler: handler };
         let call = job.ctx.cri.runtime().run_pod_sandbox(request).await;
         call.map(drop).map_err(|status| status.message().to_owned())
     };
@@ -272,6 +277,25 @@ pub(crate) async fn create_sandbox(job: Job, attempt: u32) -> Result<(), String>
         job.ctx.events.warning(&about_pod(&job.pod), "FailedCreatePodSandBox", message);
     }
     result
+}
+
+/// The runtime's handler that the pod's RuntimeClass names; the default's name is empty.
+async fn runtime_handler(job: &Job) -> Result<String, String> {
+    let Some(class) = pod::spec(&job.pod).runtime_class_name.as_deref().filter(|name| !name.is_empty())
+    else {
+        return Ok(String::new());
+    };
+    match Api::<RuntimeClass>::all(job.ctx.kube.clone()).get_opt(class).await {
+        Ok(Some(found)) => Ok(found.handler),
+        Ok(None) => Err(format!("RuntimeClass {class:?} not found")),
+        Err(error) => Err(format!("failed to look up RuntimeClass {class:?}: {error}")),
+    }
+}
+
+fn without_user_namespaces(handler: &str) -> String {
+    let who =
+        if handler.is_empty() { "runtime".to_owned() } else { format!("RuntimeClass handler {handler:?}") };
+    format!("can't set `spec.hostUsers: false`, {who} does not support user namespaces")
 }
 
 /// Stops a sandbox and what is left in it.
@@ -294,11 +318,12 @@ pub(crate) async fn start(
     let spec = pod::find_container(&job.pod, &name).ok_or_else(|| {
         StartError::new("CreateContainerConfigError", format!("container {name} not found"))
     })?;
-    let config = sandbox_config(&job, sandbox.attempt);
     let failed = |error: StartError| {
         job.ctx.events.warning(&about, "Failed", format!("Error: {}", error.message));
         error
     };
+    let config_error = |e: &dyn std::fmt::Display| failed(StartError::new("CreateContainerConfigError", e));
+    let config = sandbox_config(&job, sandbox.attempt).map_err(|e| config_error(&e))?;
     let secrets = pull_secrets(&job).await;
     let ensure = job.ctx.images.ensure(&job.pod, &spec.spec, &secrets, &config, &about);
     let image = tokio::select! {
@@ -311,18 +336,24 @@ pub(crate) async fn start(
         StartError { reason: error.reason(), message: error.to_string(), image: pull }
     })?;
 
-    let config_error = |e: &dyn std::fmt::Display| failed(StartError::new("CreateContainerConfigError", e));
     security::check_non_root(&job.pod, &spec.spec, &image.image).map_err(|e| config_error(&e))?;
     let contents =
         job.ctx.contents.get(&content::references(&job.pod)).await.map_err(|e| config_error(&e))?;
     let host_ips = job.ctx.config.host_ips();
     let pod_ips = if pod::host_network(&job.pod) { host_ips.clone() } else { sandbox.ips.clone() };
     let services = job.ctx.services_for(&job.key.namespace);
+    let files = {
+        let (job, container) = (job.clone(), spec.spec.clone().into_owned());
+        tokio::task::spawn_blocking(move || env_files(&job, &container))
+            .await
+            .map_err(|e| config_error(&e))?
+    };
     let environment = env::environment(
         &job.pod,
         &spec.spec,
         &Surroundings {
             contents: &contents,
+            files: &files,
             services: &services,
             addresses: Addresses { pod: &pod_ips, host: &host_ips },
             allocatable: &job.ctx.allocatable,
@@ -333,10 +364,16 @@ pub(crate) async fn start(
         let (job, container, environment) =
             (job.clone(), spec.spec.clone().into_owned(), environment.clone());
         let ips = sandbox.ips.clone();
+        let recursive_read_only = job.ctx.features.recursive_read_only(&sandbox.handler);
         tokio::task::spawn_blocking(move || {
             let dir = job.ctx.pod_dir(&job.key);
-            let with =
-                make::MountInputs { dir: &dir, ips: &ips, domain: &job.ctx.config.dns.domain, attempt };
+            let with = make::MountInputs {
+                dir: &dir,
+                ips: &ips,
+                domain: &job.ctx.config.dns.domain,
+                attempt,
+                recursive_read_only,
+            };
             make::mounts(&job.pod, &container, &environment, &with)
         })
         .await
@@ -407,6 +444,31 @@ pub(crate) async fn start(
             Err(StartError::new("PostStartHookError", text))
         }
     }
+}
+
+/// The largest file of variables that is read.
+const MAX_ENV_FILE: u64 = 1024 * 1024;
+
+/// Reads the files that a container's variables come from (KEP-3721), out of the pod's own directories alone.
+fn env_files(job: &Job, container: &Container) -> EnvFiles {
+    let dir = job.ctx.pod_dir(&job.key);
+    let sources =
+        container.env.iter().flatten().filter_map(|var| var.value_from.as_ref()?.file_key_ref.as_ref());
+    let read = |volume: &str, path: &str| {
+        let found = pod::spec(&job.pod).volumes.iter().flatten().find(|v| v.name == volume);
+        let source = found.and_then(|v| Some((v, volumes::source(&job.pod, v)?)));
+        let Some((volume, source @ Source::EmptyDir(_))) = source else {
+            return Err("it is not an emptyDir of the pod".to_owned());
+        };
+        let root = volumes::host_path(&dir, volume, &source);
+        volumes::subpath::read(&root, path, MAX_ENV_FILE).map_err(|error| error.to_string())
+    };
+    let mut files = EnvFiles::new();
+    for source in sources {
+        let at = (source.volume_name.clone(), source.path.clone());
+        files.entry(at).or_insert_with(|| read(&source.volume_name, &source.path));
+    }
+    files
 }
 
 /// The secrets that the pod names for pulling; those that are missing are passed over.

@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tiphys_cri::v1;
 use tiphys_cri::v1::security_profile::ProfileType;
 use tiphys_cri::v1::{
     ContainerConfig, LinuxContainerResources, LinuxContainerSecurityContext, NamespaceMode, NamespaceOption,
@@ -72,6 +73,10 @@ pub(crate) fn build(from: &Blueprint<'_>) -> Result<Built> {
     let options = security.namespace_options.clone().unwrap_or_else(|| namespaces_of(from.sandbox));
     if options.userns_options.as_ref().is_some_and(|userns| userns.mode() == NamespaceMode::Pod) {
         return Err(Error::Invalid("user namespaces aren't supported by this runtime".into()));
+    }
+    let confined = security.apparmor.as_ref().is_some_and(|p| p.profile_type() != ProfileType::Unconfined);
+    if confined && !security.privileged {
+        return Err(Error::Invalid("AppArmor profiles aren't supported by this runtime".into()));
     }
     let rootfs = from.bundle.join("rootfs");
     let image_user = from.image.user.as_deref().unwrap_or_default();
@@ -176,6 +181,20 @@ pub(crate) fn stop_signal(name: &str) -> i32 {
         .or_else(|| real_time("SIGRTMAX", -1, libc::SIGRTMAX()))
         .filter(|number| (1..=64).contains(number))
         .unwrap_or(libc::SIGTERM)
+}
+
+/// CRI's word for a signal's number, the reverse of [`stop_signal`].
+pub(crate) fn signal_of(number: i32) -> v1::Signal {
+    use nix::libc;
+    let (first, last) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+    let name = match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) if number == first => "SIGRTMIN".to_owned(),
+        Err(_) if number == last => "SIGRTMAX".to_owned(),
+        Err(_) if number > first && number <= first + 15 => format!("SIGRTMINPLUS{}", number - first),
+        Err(_) => format!("SIGRTMAXMINUS{}", last - number),
+    };
+    v1::Signal::from_str_name(&format!("SIGNAL_{name}")).unwrap_or(v1::Signal::RuntimeDefault)
 }
 
 fn command(config: &ContainerConfig, image: &ImageConfig) -> Result<Vec<String>> {

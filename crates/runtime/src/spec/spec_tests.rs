@@ -1,7 +1,7 @@
 use serde_json::json;
 use tiphys_cri::v1::{ContainerConfig, HugepageLimit, LinuxContainerResources};
 
-use super::{command, exec_process, limits, stop_signal};
+use super::{command, exec_process, limits, signal_of, stop_signal};
 use crate::cgroup::Host;
 use crate::image::ImageConfig;
 
@@ -50,6 +50,26 @@ fn stop_signals_are_read_in_all_their_spellings() {
     ] {
         assert_eq!(stop_signal(name), number, "{name:?}");
     }
+}
+
+#[test]
+fn a_signal_is_told_as_it_was_asked_for() {
+    use tiphys_cri::v1::Signal;
+    let names = [
+        "SIGTERM",
+        "SIGUSR1",
+        "SIGRTMIN",
+        "SIGRTMIN+1",
+        "SIGRTMIN+15",
+        "SIGRTMAX-14",
+        "SIGRTMAX-1",
+        "SIGRTMAX",
+    ];
+    for name in names {
+        let word = format!("SIGNAL_{}", name.replace('+', "PLUS").replace('-', "MINUS"));
+        assert_eq!(signal_of(stop_signal(name)).as_str_name(), word, "{name}");
+    }
+    assert_eq!(signal_of(0), Signal::RuntimeDefault);
 }
 
 #[test]
