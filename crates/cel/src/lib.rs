@@ -20,6 +20,7 @@
 
 pub mod admission;
 mod check;
+pub mod device;
 mod duration;
 mod error;
 mod estimate;

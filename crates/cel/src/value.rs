@@ -62,6 +62,8 @@ pub enum List<'a> {
 pub enum Map<'a> {
     Json(&'a serde_json::Map<String, Json>, Shape),
     Made(Rc<BTreeMap<Key<'a>, Value<'a>>>),
+    /// Leads to an empty map from every key that it does not have.
+    Open(Rc<BTreeMap<Key<'a>, Value<'a>>>),
 }
 
 /// What a schema says of an object of a tree.
@@ -325,7 +327,7 @@ impl<'a> Value<'a> {
                 Json::Array(items.iter().map(Self::to_json).collect::<Option<_>>()?)
             }
             Self::Map(Map::Json(map, _)) => Json::Object((*map).clone()),
-            Self::Map(Map::Made(map)) => Json::Object(
+            Self::Map(Map::Made(map) | Map::Open(map)) => Json::Object(
                 map.iter()
                     .map(|(k, v)| match k {
                         Key::String(s) => Some(((**s).to_owned(), v.to_json()?)),
@@ -445,7 +447,7 @@ impl<'a> Map<'a> {
     pub fn len(&self) -> usize {
         match self {
             Self::Json(map, _) => map.len(),
-            Self::Made(map) => map.len(),
+            Self::Made(map) | Self::Open(map) => map.len(),
         }
     }
 
@@ -453,11 +455,19 @@ impl<'a> Map<'a> {
         self.len() == 0
     }
 
+    /// Whether a key is one of its own.
+    pub fn has(&self, key: &Key<'a>) -> bool {
+        match self {
+            Self::Open(map) => map.contains_key(key),
+            Self::Json(..) | Self::Made(_) => self.get(key).is_some(),
+        }
+    }
+
     /// The tree below a property, where this is part of one.
     fn json(&self, name: &str) -> Option<&'a Json> {
         match self {
             Self::Json(map, _) => map.get(name),
-            Self::Made(_) => None,
+            Self::Made(_) | Self::Open(_) => None,
         }
     }
 
@@ -465,6 +475,10 @@ impl<'a> Map<'a> {
     pub fn get(&self, key: &Key<'a>) -> Option<Value<'a>> {
         match (self, key) {
             (Self::Made(map), key) => map.get(key).cloned(),
+            (Self::Open(map), key) => {
+                let nothing = || Value::Map(Map::Made(Rc::default()));
+                Some(map.get(key).cloned().unwrap_or_else(nothing))
+            }
             (Self::Json(map, Shape::Unknown), Key::String(s)) => {
                 map.get(&**s).map(|json| Value::from_json(json, &Type::Dyn))
             }
@@ -482,7 +496,7 @@ impl<'a> Map<'a> {
     pub fn keys(&self) -> Vec<Key<'a>> {
         match self {
             Self::Json(map, _) => map.keys().map(|k| Key::String(Str::Borrowed(k))).collect(),
-            Self::Made(map) => map.keys().cloned().collect(),
+            Self::Made(map) | Self::Open(map) => map.keys().cloned().collect(),
         }
     }
 
@@ -497,7 +511,7 @@ impl<'a> Map<'a> {
         }
         self.len() == other.len()
             && self.keys().iter().all(|key| match (self.get(key), other.get(key)) {
-                (Some(a), Some(b)) => a.equals(&b),
+                (Some(a), Some(b)) => other.has(key) && a.equals(&b),
                 _ => false,
             })
     }

@@ -23,6 +23,7 @@ fn without_words_everything_is_as_by_default() {
             ("NodeResourcesFit", 1),
             ("PodTopologySpread", 2),
             ("InterPodAffinity", 2),
+            ("DynamicResources", 1),
             ("NodeResourcesBalancedAllocation", 1),
             ("ImageLocality", 1),
         ]
@@ -70,6 +71,7 @@ profiles:
             ("NodeAffinity", 9),
             ("NodeResourcesFit", 1),
             ("InterPodAffinity", 2),
+            ("DynamicResources", 1),
             ("NodeResourcesBalancedAllocation", 1),
         ]
     );

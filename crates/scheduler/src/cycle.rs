@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tiphys_client::ObjectKey;
+
 use crate::{
     framework::{Filter, Point, PreFilter, Profile, Rejection, Score},
     memo::{FITS, Memo},
@@ -132,6 +134,8 @@ pub struct Refusal {
     pub plan: Option<Plan>,
     /// Without a plan: no room is being made, either.
     pub gives_up: bool,
+    /// A claim whose devices only keep the pod from others.
+    pub release: Option<ObjectKey>,
 }
 
 /// What goes on from one cycle to the next.
@@ -258,7 +262,7 @@ impl Search {
         let (shape, dice) = (self.memo.shape(pod, all), &mut self.dice);
         let mut attempt = Attempt { pod, all, filters, unfit: &unfit, shape, dice };
         let mut tried = Vec::new();
-        let (mut plan, mut gives_up) = (None, true);
+        let (mut plan, mut gives_up, mut release) = (None, true, None);
         for (plugin, _) in profile.at(Point::PostFilter) {
             match plugin.post_filter(&mut attempt) {
                 Some(Ok(found)) => {
@@ -268,6 +272,7 @@ impl Search {
                 Some(Err(why)) => {
                     tried.push(why.message);
                     gives_up &= !why.under_way;
+                    release = release.or(why.release);
                 }
                 None => {}
             }
@@ -277,7 +282,7 @@ impl Search {
         // Of a pod that room is being made for, nobody asks why it does not fit.
         let news = plan.is_none() && pod.told.as_deref() != Some(&*message);
         let report = news.then(|| unfit.report(&pod.reference.uid, &profile.scheduler, filters, all));
-        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up }))
+        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up, release }))
     }
 
     /// The weighted scores of nodes that fit.

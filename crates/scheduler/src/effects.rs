@@ -17,6 +17,7 @@ use tiphys_client::{
 use tracing::debug;
 
 use crate::{
+    claiming::ClaimingError,
     cycle::Refusal,
     extender::ExtenderError,
     framework::Errand,
@@ -34,6 +35,8 @@ enum Failed {
     Binding(#[source] kube::Error),
     #[error("preparing the volumes: {0}")]
     Volumes(#[source] kube::Error),
+    #[error(transparent)]
+    Claiming(#[from] ClaimingError),
     #[error(transparent)]
     Extender(#[from] ExtenderError),
     #[error("the volumes of the pod were not bound in time")]
@@ -60,7 +63,7 @@ impl Shared {
 
     /// PreBind and Bind.
     pub(crate) async fn bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) {
-        match self.try_bind(pod, node, errands).await {
+        match self.try_bind(pod, node, &errands).await {
             Ok(()) => {
                 let message = format!("Successfully assigned {} to {node}", pod.key());
                 self.say(pod, true, "Scheduled", message);
@@ -71,15 +74,16 @@ impl Shared {
                 if !gone {
                     self.say(pod, false, "FailedScheduling", format!("Binding rejected: {error}"));
                 }
+                self.return_devices(pod, &errands).await;
                 self.forget(pod, gone);
             }
         }
     }
 
-    async fn try_bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) -> Result<(), Failed> {
+    async fn try_bind(&self, pod: &SharedPod, node: &str, errands: &[Errand]) -> Result<(), Failed> {
         if !errands.is_empty() {
             for errand in errands {
-                self.run(errand).await.map_err(Failed::Volumes)?;
+                self.run(pod, errand).await?;
             }
             // Only pods of a profile come here.
             let time = self.profile(&pod.scheduler).map(|profile| profile.binding).unwrap_or_default();
@@ -109,31 +113,39 @@ impl Shared {
         written.map(drop).map_err(Failed::Binding)
     }
 
-    async fn run(&self, errand: Errand) -> kube::Result<()> {
+    async fn run(&self, pod: &PodInfo, errand: &Errand) -> Result<(), Failed> {
         match errand {
             Errand::BindVolume { volume, claim, uid } => {
-                let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-                let seen = volumes.get(&volume).await?;
-                if !is_free_for(&seen, &claim, &uid) {
-                    let taken = format!("volume {volume:?} already bound to a different claim.");
-                    return Err(kube::Error::Api(Status::failure(&taken, "Conflict").with_code(409).boxed()));
-                }
-                // Nobody else's claim may have got it meanwhile.
-                let patch = json!({
-                    "metadata": {"resourceVersion": seen.metadata.resource_version,
-                        "annotations": {BOUND_BY_CONTROLLER: "yes"}},
-                    "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-                        "namespace": &*claim.namespace, "name": &*claim.name, "uid": uid}},
-                });
-                volumes.patch(&volume, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+                self.bind_volume(volume, claim, uid).await.map_err(Failed::Volumes)
             }
             Errand::Provision { claim, node } => {
                 let patch = json!({"metadata": {"annotations": {SELECTED_NODE: node}}});
                 let claims: Api<PersistentVolumeClaim> =
                     Api::namespaced(self.client.clone(), &claim.namespace);
-                claims.patch(&claim.name, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
+                let told = claims.patch(&claim.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+                told.map(drop).map_err(Failed::Volumes)
+            }
+            Errand::UseDevices { claim, uid, allocation } => {
+                Ok(self.use_devices(pod, claim, uid, allocation.as_deref()).await?)
             }
         }
+    }
+
+    async fn bind_volume(&self, volume: &str, claim: &ObjectKey, uid: &str) -> kube::Result<()> {
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let seen = volumes.get(volume).await?;
+        if !is_free_for(&seen, claim, uid) {
+            let taken = format!("volume {volume:?} already bound to a different claim.");
+            return Err(kube::Error::Api(Status::failure(&taken, "Conflict").with_code(409).boxed()));
+        }
+        // Nobody else's claim may have got it meanwhile.
+        let patch = json!({
+            "metadata": {"resourceVersion": seen.metadata.resource_version,
+                "annotations": {BOUND_BY_CONTROLLER: "yes"}},
+            "spec": {"claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                "namespace": &*claim.namespace, "name": &*claim.name, "uid": uid}},
+        });
+        volumes.patch(volume, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop)
     }
 
     /// Waits until every claim of the pod is bound.
@@ -154,7 +166,7 @@ impl Shared {
 
     /// Says why the pod has no node, once for each new answer, and makes room if that is the plan.
     pub(crate) async fn refuse(&self, pod: &SharedPod, refusal: Refusal) {
-        let Refusal { message, plugins, report, plan, gives_up } = refusal;
+        let Refusal { message, plugins, report, plan, gives_up, release } = refusal;
         self.say(pod, false, "FailedScheduling", message.clone());
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
@@ -171,6 +183,9 @@ impl Shared {
         }
         if let Some(plan) = plan {
             self.make_room(pod, plan, plugins).await;
+        }
+        if let Some(claim) = release {
+            self.release_devices(pod, &claim).await;
         }
         let Some(report) = report else { return };
         let told: Result<Value, _> =

@@ -1,5 +1,7 @@
 //! What happens in the cluster and may make room for a pod that waits.
 
+use tiphys_client::ObjectKey;
+
 use crate::{pod::PodInfo, snapshot::NodeFacts};
 
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,14 @@ pub enum Event<'a> {
     NamespaceChanged,
     /// A claim, a volume, a class, what a node takes of volumes, or what is left of a class.
     StorageChanged,
+    /// What drivers offer, a DeviceClass, or a DeviceTaintRule.
+    DevicesChanged,
+    /// A claim to devices.
+    DeviceClaimChanged {
+        claim: &'a ObjectKey,
+        /// It has no devices any more.
+        frees: bool,
+    },
     /// A PodGroup, or who belongs to one.
     GroupsChanged,
     /// What Services or owners select.

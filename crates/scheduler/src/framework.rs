@@ -4,8 +4,9 @@
 //! they are asked with is all that they know. PreFilter and PreScore are asked once a cycle and answer with what is
 //! then asked of each node.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use k8s_openapi::api::resource::v1::AllocationResult;
 use tiphys_client::ObjectKey;
 
 use crate::{
@@ -146,12 +147,14 @@ pub trait Score {
 }
 
 /// What has to be written before a pod is bound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Errand {
     /// The volume is for the claim of this UID.
     BindVolume { volume: Box<str>, claim: ObjectKey, uid: Box<str> },
     /// A volume for the claim is wanted on the node.
     Provision { claim: ObjectKey, node: Box<str> },
+    /// The pod uses the claim to devices of this UID, which gets these first; `None`: which has some.
+    UseDevices { claim: ObjectKey, uid: Box<str>, allocation: Option<Arc<AllocationResult>> },
 }
 
 /// A plugin; what it does not implement it has no say in.

@@ -92,6 +92,7 @@ impl State {
                 report: None,
                 plan: None,
                 gives_up: true,
+                release: None,
             };
             (member, Box::new(refusal))
         });

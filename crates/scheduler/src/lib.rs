@@ -6,8 +6,10 @@
 //! to make room. What kept a pod from each node is kept as data ([`unfit`]) and decides which events are worth another
 //! try.
 
+mod claiming;
 mod config;
 pub mod cycle;
+pub mod devices;
 mod effects;
 pub mod event;
 mod extended;

@@ -5,7 +5,10 @@ use std::{borrow::Cow, sync::Arc};
 use jiff::Timestamp;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{self, NodeSelector, PodSpec, PreferredSchedulingTerm, Toleration},
+    api::core::v1::{
+        self, NodeSelector, PodResourceClaim, PodResourceClaimStatus, PodSpec, PreferredSchedulingTerm,
+        Toleration,
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::Resource;
@@ -13,6 +16,7 @@ use serde::Deserialize;
 use tiphys_client::{ObjectKey, ObjectRef, lean, placement::HostPort};
 
 use crate::{
+    devices::ClaimUse,
     resources::Resources,
     selector::Labels,
     terms::Terms,
@@ -35,6 +39,7 @@ struct PodStatus {
     start_time: Option<Time>,
     nominated_node_name: Option<String>,
     conditions: Option<Vec<PodCondition>>,
+    resource_claim_statuses: Option<Vec<PodResourceClaimStatus>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -102,6 +107,8 @@ pub struct PodInfo {
     /// By their full names.
     pub images: Vec<Box<str>>,
     pub volumes: Vec<VolumeUse>,
+    /// Its claims to devices.
+    pub devices: Vec<ClaimUse>,
     /// Kind and name of what manages the pod.
     pub owner: Option<(Box<str>, Box<str>)>,
     pub going: bool,
@@ -118,6 +125,25 @@ pub struct PodInfo {
 fn full_name(image: &str) -> Box<str> {
     let tagged = image.rfind(':').is_some_and(|colon| image.rfind('/').is_none_or(|slash| slash < colon));
     if tagged { image.into() } else { format!("{image}:latest").into() }
+}
+
+/// What a pod says of its claims to devices; those that it was found to do without are none.
+fn device_claims(
+    claims: Option<&[PodResourceClaim]>,
+    statuses: Option<&[PodResourceClaimStatus]>,
+) -> Vec<ClaimUse> {
+    let made = |claim: &PodResourceClaim| {
+        let status = statuses.into_iter().flatten().find(|status| status.name == claim.name);
+        match status {
+            None => Some(ClaimUse::NotYet(claim.name.as_str().into())),
+            Some(status) => status.resource_claim_name.as_deref().map(|name| ClaimUse::Made(name.into())),
+        }
+    };
+    let used = claims.into_iter().flatten().filter_map(|claim| match claim.resource_claim_name.as_deref() {
+        Some(name) => Some(ClaimUse::Named(name.into())),
+        None => made(claim),
+    });
+    used.collect()
 }
 
 impl PodInfo {
@@ -154,6 +180,10 @@ impl PodInfo {
             terms: Terms::of(&reference.key.namespace, &labels, &spec),
             images: containers.filter_map(|c| c.image.as_deref()).map(full_name).collect(),
             volumes: volumes::used(&reference.key.name, &spec),
+            devices: device_claims(
+                spec.resource_claims.as_deref(),
+                status.resource_claim_statuses.as_deref(),
+            ),
             owner: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
             tolerations: lean::alike(spec.tolerations.unwrap_or_default()),
             host_ports,
@@ -182,6 +212,7 @@ impl PodInfo {
             && self.tolerations == other.tolerations
             && self.host_ports == other.host_ports
             && self.gates == other.gates
+            && self.devices == other.devices
             && self.priority == other.priority
     }
 

@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, sync::Arc};
 
 use jiff::Timestamp;
+use tiphys_client::ObjectKey;
 
 use crate::{
     cycle::{Dice, Filters},
@@ -40,6 +41,8 @@ pub struct NoPlan {
     pub message: String,
     /// Room is being made already.
     pub under_way: bool,
+    /// Devices of this claim are of no use to the pod where they are, and to nobody else.
+    pub release: Option<ObjectKey>,
 }
 
 /// What making room on one node would cost.

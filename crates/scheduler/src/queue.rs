@@ -101,7 +101,8 @@ fn rank(pod: &SharedPod) -> Rank {
 fn is_deaf(plugin: &str) -> bool {
     matches!(
         plugin,
-        "NodeResourcesFit"
+        "DynamicResources"
+            | "NodeResourcesFit"
             | "NodeAffinity"
             | "NodePorts"
             | "NodeName"

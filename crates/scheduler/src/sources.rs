@@ -7,6 +7,7 @@ use k8s_openapi::{
         apps::v1::{ReplicaSet, StatefulSet},
         core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ReplicationController, Service},
         policy::v1::PodDisruptionBudget,
+        resource::v1::{DeviceClass, DeviceTaintRule, ResourceClaim, ResourceSlice},
         scheduling::v1beta1::PodGroup,
         storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass},
     },
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tiphys_client::{Change, Informer, ObjectKey, lean};
 
 use crate::{
+    devices::kinds,
     event::Event,
     gang::SCHEDULED,
     selector::Selector,
@@ -113,12 +115,25 @@ impl<S: Sink> Sources<S> {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
         T: PartialEq + Send + Sync + 'static,
     {
+        self.add_telling(project, move |_| event, apply);
+    }
+
+    /// Like [`Sources::add`]; `event` tells what a change is to pods that wait.
+    fn add_telling<K, T>(
+        &mut self,
+        project: fn(K) -> T,
+        event: impl Fn(&Change<T>) -> Option<Event<'_>> + Send + Sync + 'static,
+        apply: impl Fn(&mut Snapshot, &Change<T>) + Send + Sync + 'static,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+        T: PartialEq + Send + Sync + 'static,
+    {
         let mut informer = Informer::new(Api::all(self.client.clone()), watcher::Config::default(), project);
         let sink = self.sink.clone();
         informer.on_change(move |change| {
             // Most updates change nothing that is read here.
             if change.old != change.new {
-                sink.take(event, &mut |all| apply(all, change));
+                sink.take(event(change), &mut |all| apply(all, change));
             }
         });
         let reader = informer.reader();
@@ -195,6 +210,27 @@ pub(crate) fn all<S: Sink>(client: Client, sink: Arc<S>) -> Vec<(Running, Synced
     sources.add(Capacity::new as fn(CSIStorageCapacity) -> _, storage, |all, change| {
         put(&mut all.storage().capacities, change.key.clone(), &change.new);
     });
+    let devices = Some(Event::DevicesChanged);
+    sources.add(kinds::Slice::new as fn(ResourceSlice) -> _, devices, |all, change| {
+        all.devices().set_slice(&change.key.name, change.old.as_deref(), change.new.as_ref());
+    });
+    sources.add(kinds::Class::new as fn(DeviceClass) -> _, devices, |all, change| {
+        put(&mut all.devices().classes, name(&change.key), &change.new);
+    });
+    sources.add(kinds::Rule::new as fn(DeviceTaintRule) -> _, devices, |all, change| {
+        put(&mut all.devices().rules, name(&change.key), &change.new);
+    });
+    sources.add_telling(
+        kinds::Claim::new as fn(ResourceClaim) -> _,
+        |change: &Change<kinds::Claim>| {
+            let has = |claim: &Option<Arc<kinds::Claim>>| {
+                claim.as_ref().is_some_and(|claim| claim.allocation.is_some())
+            };
+            let frees = has(&change.old) && !has(&change.new);
+            Some(Event::DeviceClaimChanged { claim: &change.key, frees })
+        },
+        |all, change| all.devices().set_claim(&change.key, change.new.clone()),
+    );
     sources.add(budget, None, |all, change| {
         put(&mut all.surroundings_mut().budgets, change.key.clone(), &change.new);
     });

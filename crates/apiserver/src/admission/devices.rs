@@ -2,14 +2,13 @@
 //! since when they are tainted.
 
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
 use tiphys_api::field::{Error, Errors, Path};
 use tiphys_api::{meta, status::Status};
-use tiphys_cel::{Declared, Environment, Program, Sizes, Type};
+use tiphys_cel::{Program, Sizes, Type, device};
 use tiphys_pki::Clock;
 
 use super::{Attributes, Operation, Plugin};
@@ -134,27 +133,13 @@ fn selectors(of: &Value, old: &Value, path: &Path, errors: &mut Errors) {
 }
 
 fn compile(source: &str) -> Result<Program, String> {
-    let program = Program::compile(source, &ENVIRONMENT).map_err(|e| format!("compilation failed: {e}"))?;
+    let program =
+        Program::compile(source, &device::ENVIRONMENT).map_err(|e| format!("compilation failed: {e}"))?;
     match program.result_type() {
         Type::Bool | Type::Dyn => Ok(program),
         other => Err(format!("must evaluate to bool or the unknown type, not {other}")),
     }
 }
-
-/// `device`: who drives it, and what is told of it by the domain and the name of what is told.
-static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| {
-    let told = |of: Type| Type::map(Type::String, Type::map(Type::String, of));
-    let device = Declared::plain(
-        "kubernetes.DRADevice",
-        [
-            ("driver", Type::String),
-            ("attributes", told(Type::Dyn)),
-            ("capacity", told(Type::Opaque("kubernetes.Quantity"))),
-            ("allowMultipleAllocations", Type::Bool),
-        ],
-    );
-    Environment::new().with("device", Type::Object(device)).with_bind()
-});
 
 /// How much is told of a device at most.
 struct Limits;

@@ -204,7 +204,7 @@ fn negate<'a>(_: &Regexes, args: &[Value<'a>]) -> Out<'a> {
 fn contains<'a>(_: &Regexes, args: &[Value<'a>]) -> Out<'a> {
     match &args[1] {
         Value::List(list) => Ok(Value::Bool(list.iter().any(|item| item.equals(&args[0])))),
-        Value::Map(map) => Ok(Value::Bool(Key::of(&args[0]).is_some_and(|key| map.get(&key).is_some()))),
+        Value::Map(map) => Ok(Value::Bool(Key::of(&args[0]).is_some_and(|key| map.has(&key)))),
         _ => Err(EvalError::no_overload()),
     }
 }

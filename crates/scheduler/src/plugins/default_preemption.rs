@@ -13,7 +13,11 @@ pub(super) struct DefaultPreemption(pub(super) PreemptionArgs);
 impl DefaultPreemption {
     /// Why the pod must not make others go.
     fn forbidden(attempt: &Attempt<'_, '_>) -> Option<NoPlan> {
-        let no = |message: &str, under_way| NoPlan { message: format!("preemption: {message}"), under_way };
+        let no = |message: &str, under_way| NoPlan {
+            message: format!("preemption: {message}"),
+            under_way,
+            release: None,
+        };
         let pod = attempt.pod;
         if pod.is_peaceful {
             return Some(no("not eligible due to preemptionPolicy=Never.", false));
@@ -59,6 +63,6 @@ impl Plugin for DefaultPreemption {
         let refused = refused.flat_map(|r| r.reasons.iter().map(|reason| (reason, 1)));
         let reasons = histogram(hopeless.chain(refused));
         let message = format!("preemption: 0/{total} nodes are available: {reasons}.");
-        Some(Err(NoPlan { message, under_way: false }))
+        Some(Err(NoPlan { message, under_way: false, release: None }))
     }
 }

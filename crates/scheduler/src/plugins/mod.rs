@@ -2,6 +2,7 @@
 
 pub mod args;
 mod default_preemption;
+mod dynamic_resources;
 pub(crate) mod gang_scheduling;
 mod image_locality;
 mod inter_pod_affinity;
@@ -23,7 +24,7 @@ use self::args::Args;
 use crate::framework::{Enabled, Plugin, Profile};
 
 /// All plugins with the weight that they have by default, in the order in which they are asked.
-pub const DEFAULTS: [(&str, i64); 19] = [
+pub const DEFAULTS: [(&str, i64); 20] = [
     ("SchedulingGates", 0),
     ("GangScheduling", 0),
     ("PrioritySort", 0),
@@ -39,6 +40,7 @@ pub const DEFAULTS: [(&str, i64); 19] = [
     ("VolumeZone", 0),
     ("PodTopologySpread", 2),
     ("InterPodAffinity", 2),
+    ("DynamicResources", 1),
     ("DefaultPreemption", 0),
     ("NodeResourcesBalancedAllocation", 1),
     ("ImageLocality", 1),
@@ -68,6 +70,7 @@ pub fn make(name: &str, args: &Args) -> Option<Box<dyn Plugin>> {
         "PodTopologySpread" => Box::new(pod_topology_spread::PodTopologySpread(args.spread.clone())),
         "InterPodAffinity" => Box::new(inter_pod_affinity::InterPodAffinity(args.affinity.clone())),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption(args.preemption.clone())),
+        "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
         "ImageLocality" => Box::new(image_locality::ImageLocality),
         _ => return None,
     })

@@ -19,6 +19,7 @@ pub use self::{
     node::{NodeFacts, NodeId, NodeInfo},
 };
 use crate::{
+    devices::Devices,
     pod::PodInfo,
     preemption::Plan,
     selector::{Labels, Selector},
@@ -58,6 +59,7 @@ pub struct Policy {
 pub struct Surroundings {
     pub namespaces: Namespaces,
     pub storage: Storage,
+    pub devices: Devices,
     pub budgets: BTreeMap<ObjectKey, Arc<Budget>>,
     pub groups: BTreeMap<ObjectKey, Group>,
     /// What Services select.
@@ -140,6 +142,10 @@ impl Snapshot {
 
     pub fn storage(&mut self) -> &mut Storage {
         &mut self.surroundings.storage
+    }
+
+    pub fn devices(&mut self) -> &mut Devices {
+        &mut self.surroundings.devices
     }
 
     /// What is neither node nor pod nor namespace.

@@ -224,7 +224,7 @@ pub(super) const TABLE: &[(&str, &str, &[Row])] = &[
             on(READ, "storage.k8s.io", "csinodes csidrivers csistoragecapacities volumeattachments"),
             on(READ, "scheduling.k8s.io", "priorityclasses podgroups"),
             on("patch update", "scheduling.k8s.io", "podgroups/status"),
-            on(READ, "resource.k8s.io", "resourceclaims deviceclasses resourceslices"),
+            on(READ, "resource.k8s.io", "resourceclaims deviceclasses resourceslices devicetaintrules"),
             on("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status"),
         ],
     ),

@@ -1,0 +1,85 @@
+use super::*;
+
+fn claim(change: impl Fn(&mut Value)) -> ResourceClaim {
+    let mut claim = json!({
+        "metadata": {"namespace": "ns", "name": "c", "uid": "u", "resourceVersion": "7"},
+        "spec": {}, "status": {},
+    });
+    change(&mut claim);
+    serde_json::from_value(claim).expect("a claim")
+}
+
+fn pod() -> PodInfo {
+    let pod = json!({"metadata": {"namespace": "ns", "name": "p", "uid": "pu"}, "spec": {"containers": []}});
+    PodInfo::new(serde_json::from_value(pod).expect("a pod"))
+}
+
+fn devices(name: &str) -> Value {
+    json!({"devices": {"results": [{"request": "r", "driver": "d", "pool": "p", "device": name}]}})
+}
+
+fn allocation(name: &str) -> AllocationResult {
+    serde_json::from_value(devices(name)).expect("an allocation")
+}
+
+fn user(uid: &str) -> Value {
+    json!({"resource": "pods", "name": uid, "uid": uid})
+}
+
+#[test]
+fn a_claim_is_protected_then_allocated_then_used() {
+    let own = json!({"resource": "pods", "name": "p", "uid": "pu"});
+    let (one, protected) = (allocation("one"), json!([FINALIZER]));
+    let wanted = Some(&one);
+    let bare = claim(|_| {});
+    let meta = json!({"metadata": {"resourceVersion": "7", "finalizers": [FINALIZER]}});
+    assert_eq!(next(&bare, &pod(), "u", wanted), Ok(Next::Protect(meta)));
+    let ready = claim(|c| c["metadata"]["finalizers"] = protected.clone());
+    let status = json!({"metadata": {"resourceVersion": "7"},
+        "status": {"allocation": devices("one"), "reservedFor": [own.clone()]}});
+    assert_eq!(next(&ready, &pod(), "u", wanted), Ok(Next::Use(status)));
+    let has = |users: Value| {
+        claim(move |c| c["status"] = json!({"allocation": devices("one"), "reservedFor": users.clone()}))
+    };
+    let joined =
+        json!({"metadata": {"resourceVersion": "7"}, "status": {"reservedFor": [user("o"), own.clone()]}});
+    assert_eq!(next(&has(json!([user("o")])), &pod(), "u", None), Ok(Next::Use(joined)));
+    assert_eq!(next(&has(json!([own])), &pod(), "u", wanted), Ok(Next::Done));
+}
+
+#[test]
+fn what_others_did_to_a_claim_meanwhile_is_found() {
+    let one = allocation("one");
+    let other = claim(|c| c["status"]["allocation"] = devices("other"));
+    for (claim, uid, wanted, why) in [
+        (&claim(|_| {}), "before", Some(&one), "got deleted in the meantime"),
+        (
+            &claim(|c| c["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z")),
+            "u",
+            Some(&one),
+            "got deleted in the meantime",
+        ),
+        (&claim(|_| {}), "u", None, "got deallocated elsewhere in the meantime"),
+        (&other, "u", Some(&one), "got allocated elsewhere in the meantime"),
+    ] {
+        assert_eq!(next(claim, &pod(), uid, wanted), Err(why));
+    }
+}
+
+#[test]
+fn devices_go_with_the_last_user() {
+    let used = |users: Value| {
+        claim(move |c| c["status"] = json!({"allocation": devices("one"), "reservedFor": users.clone()}))
+    };
+    let free = json!({"reservedFor": null, "allocation": null});
+    for (users, wanted) in [
+        (json!([user("pu")]), Some(free.clone())),
+        (json!([]), Some(free)),
+        (json!([user("o"), user("pu")]), Some(json!({"reservedFor": [user("o")]}))),
+        (json!([user("o")]), None),
+    ] {
+        let patch = release(&used(users.clone()), &pod());
+        assert_eq!(patch.map(|patch| patch["status"].clone()), wanted, "{users}");
+    }
+    assert_eq!(release(&claim(|_| {}), &pod()), None);
+}

@@ -1,0 +1,317 @@
+//! Which devices claims get on a node: a search, the same for the same input, in a bounded number of steps (KEP-4381).
+//!
+//! Claims are served in their order, their requests in theirs, each by the first of its ways that leads to an end; of
+//! devices, the first ones that do are taken. All claims get all that they ask for, or none gets anything.
+
+use std::collections::BTreeMap;
+
+use tiphys_client::ObjectKey;
+
+use super::kinds::{
+    Claim, Class, ConstraintRule, Count, Counters, Device, Request, Rule, Slice, Way, keeps_away,
+};
+
+/// How many devices one claim may have.
+const MOST_RESULTS: usize = 32;
+/// How many devices are tried for the claims of a pod on one node before it counts as one that does not do. A search
+/// that has to go back far enough to need more would hold up all other pods.
+pub const MOST_STEPS: usize = 20_000;
+
+/// What is known of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolState {
+    #[default]
+    Whole,
+    /// Its driver is writing it: not all slices are there.
+    Incomplete,
+    /// Two of its devices have one name.
+    Invalid,
+}
+
+/// A pool as it is from a node.
+#[derive(Clone, Debug)]
+pub struct Pool<'a> {
+    pub driver: &'a str,
+    pub name: &'a str,
+    pub state: PoolState,
+    /// What allocated devices leave of its counters.
+    pub left: Counters,
+}
+
+/// A device that can be used from a node.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer<'a> {
+    pub device: &'a Device,
+    pub slice: &'a Slice,
+    /// Its place in [`Room::pools`].
+    pub pool: usize,
+    /// Somebody has it.
+    pub is_taken: bool,
+}
+
+/// All that can be used from a node.
+#[derive(Clone, Debug, Default)]
+pub struct Room<'a> {
+    pub pools: Vec<Pool<'a>>,
+    pub offers: Vec<Offer<'a>>,
+    pub rules: Vec<&'a Rule>,
+}
+
+/// A claim without devices.
+#[derive(Clone, Debug)]
+pub struct Want<'a> {
+    pub key: ObjectKey,
+    pub claim: &'a Claim,
+}
+
+/// A device for a claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The place of the request in the claim, and of the way in the request.
+    pub request: usize,
+    pub way: usize,
+    pub offer: Offer<'a>,
+}
+
+/// Devices for each claim, in the order of the claims; `None` if they cannot all be served.
+///
+/// `class` finds a class by its name.
+///
+/// # Errors
+/// What is wrong with a claim, a class or a pool, so that nothing can be told.
+pub fn allocate<'a>(
+    room: &Room<'a>,
+    wants: &[Want<'a>],
+    class: impl Fn(&str) -> Option<&'a Class>,
+) -> Result<Option<Vec<Vec<Given<'a>>>>, String> {
+    let mut ways = Vec::with_capacity(wants.len());
+    for want in wants {
+        let mut of_claim = Vec::with_capacity(want.claim.requests.len());
+        for request in &want.claim.requests {
+            let wanted = request.ways.iter().map(|way| Wanted::new(room, want, way, &class));
+            of_claim.push(wanted.collect::<Result<Vec<_>, _>>()?);
+        }
+        ways.push(of_claim);
+    }
+    let given = vec![Vec::new(); wants.len()];
+    let mut search = Search { room, wants, ways, given, left: MOST_STEPS };
+    Ok(search.claims(0)?.then_some(search.given))
+}
+
+/// One way to serve a request, and which devices it is known to suit.
+struct Wanted<'a> {
+    class: &'a Class,
+    need: usize,
+    /// Those that `All` means.
+    all: Vec<usize>,
+    /// Whether a device suits, once that was asked.
+    suits: BTreeMap<usize, bool>,
+}
+
+impl<'a> Wanted<'a> {
+    fn new(
+        room: &Room<'a>,
+        want: &Want<'a>,
+        way: &Way,
+        class: impl Fn(&str) -> Option<&'a Class>,
+    ) -> Result<Self, String> {
+        let fault = |what: String| format!("claim {}, request {}: {what}", want.key, way.name);
+        let name = &way.class;
+        let class = class(name).ok_or_else(|| fault(format!("could not retrieve device class {name}")))?;
+        if way.asks_capacity {
+            return Err(fault("has capacity requests, and devices are not shared here".to_owned()));
+        }
+        if let Some(at) = want.claim.constraints.iter().position(|c| c.rule == ConstraintRule::Unknown) {
+            let claim = &want.key;
+            return Err(format!(
+                "claim {claim}, constraint #{at}: empty constraint (unsupported constraint type?)"
+            ));
+        }
+        let mut wanted = Self { class, need: 0, all: Vec::new(), suits: BTreeMap::new() };
+        match way.count {
+            Count::Exactly(count) => wanted.need = count,
+            Count::Unknown => return Err(fault("unsupported count mode".to_owned())),
+            Count::All => {
+                for pool in &room.pools {
+                    let why = match pool.state {
+                        PoolState::Whole => continue,
+                        PoolState::Incomplete => "being updated",
+                        PoolState::Invalid => "invalid",
+                    };
+                    let (driver, name) = (pool.driver, pool.name);
+                    return Err(fault(format!(
+                        "asks for all devices, but resource pool {driver}/{name} is currently {why}"
+                    )));
+                }
+                for at in 0..room.offers.len() {
+                    if wanted.suits(room, want, way, at)? {
+                        wanted.all.push(at);
+                    }
+                }
+                wanted.need = wanted.all.len();
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the device is of the class, and what the request selects.
+    fn suits(&mut self, room: &Room<'a>, want: &Want<'a>, way: &Way, at: usize) -> Result<bool, String> {
+        if let Some(known) = self.suits.get(&at) {
+            return Ok(*known);
+        }
+        let device = room.offers[at].device;
+        let of_class = self.class.selectors.iter().enumerate().map(|s| (Some(&way.class), s));
+        let of_claim = way.selectors.iter().enumerate().map(|s| (None, s));
+        let mut suits = !device.has_conditions;
+        for (class, (i, selector)) in of_class.chain(of_claim).take_while(|_| !device.has_conditions) {
+            let by = match class {
+                Some(class) => format!("class {class}: selector #{i}"),
+                None => format!("claim {}: selector #{i}", want.key),
+            };
+            let selector = selector
+                .as_ref()
+                .ok_or_else(|| format!("{by}: CEL expression empty (unsupported selector type?)"))?;
+            if !selector.selects(device).map_err(|why| format!("{by} on device {}: {why}", device.id))? {
+                suits = false;
+                break;
+            }
+        }
+        self.suits.insert(at, suits);
+        Ok(suits)
+    }
+}
+
+struct Search<'s, 'a> {
+    room: &'s Room<'a>,
+    wants: &'s [Want<'a>],
+    /// By claim, request and way.
+    ways: Vec<Vec<Vec<Wanted<'a>>>>,
+    /// By claim.
+    given: Vec<Vec<Given<'a>>>,
+    left: usize,
+}
+
+/// A way to serve a request of a claim, by their places.
+#[derive(Clone, Copy)]
+struct Place {
+    claim: usize,
+    request: usize,
+    way: usize,
+}
+
+impl<'a> Search<'_, 'a> {
+    fn claims(&mut self, claim: usize) -> Result<bool, String> {
+        if claim == self.wants.len() { Ok(true) } else { self.requests(claim, 0) }
+    }
+
+    fn requests(&mut self, claim: usize, request: usize) -> Result<bool, String> {
+        let Some(of) = self.wants[claim].claim.requests.get(request) else { return self.claims(claim + 1) };
+        for way in 0..of.ways.len() {
+            if self.devices(Place { claim, request, way }, 0, 0)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds the devices after the first `had` ones, from an offer on: which of them comes first makes no difference.
+    fn devices(&mut self, at: Place, had: usize, from: usize) -> Result<bool, String> {
+        let wanted = &self.ways[at.claim][at.request][at.way];
+        let (need, is_all) = (wanted.need, self.way(at).count == Count::All);
+        if is_all && need == 0 || self.given[at.claim].len() + need - had > MOST_RESULTS {
+            return Ok(false);
+        }
+        if had == need {
+            return self.requests(at.claim, at.request + 1);
+        }
+        if is_all {
+            let offer = wanted.all[had];
+            return self.attempt(at, had, offer);
+        }
+        for offer in from..self.room.offers.len() {
+            if self.room.pools[self.room.offers[offer].pool].state == PoolState::Whole
+                && self.attempt(at, had, offer)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Supposes that the claim gets the device, and goes on.
+    fn attempt(&mut self, at: Place, had: usize, offer: usize) -> Result<bool, String> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(false) };
+        self.left = left;
+        let way = self.way(at);
+        if !self.is_free(at, offer) {
+            return Ok(false);
+        }
+        let wanted = &mut self.ways[at.claim][at.request][at.way];
+        if !wanted.suits(self.room, &self.wants[at.claim], way, offer)? || !self.fits(at, offer) {
+            return Ok(false);
+        }
+        let given = Given { request: at.request, way: at.way, offer: self.room.offers[offer] };
+        self.given[at.claim].push(given);
+        if self.devices(at, had + 1, offer + 1)? {
+            return Ok(true);
+        }
+        self.given[at.claim].pop();
+        Ok(false)
+    }
+
+    fn request(&self, at: Place) -> &'a Request {
+        &self.wants[at.claim].claim.requests[at.request]
+    }
+
+    fn way(&self, at: Place) -> &'a Way {
+        &self.request(at).ways[at.way]
+    }
+
+    /// Whether nobody has the device. Who only looks at it does not mind others, but looks at it once.
+    fn is_free(&self, at: Place, offer: usize) -> bool {
+        let (offer, is_admin) = (&self.room.offers[offer], self.way(at).is_admin);
+        let minded = self.given.iter().enumerate().filter(|(claim, _)| !is_admin || *claim == at.claim);
+        let mut minded = minded.flat_map(|(_, given)| given);
+        (is_admin || !offer.is_taken) && !minded.any(|g| std::ptr::eq(g.offer.device, offer.device))
+    }
+
+    /// Whether taints, counters and constraints allow it.
+    fn fits(&self, at: Place, offer: usize) -> bool {
+        let (way, offer) = (self.way(at), &self.room.offers[offer]);
+        let device = offer.device;
+        let rules = self.room.rules.iter().filter(|rule| rule.covers(&device.id)).map(|rule| &rule.taint);
+        if device.taints.iter().chain(rules).any(|taint| keeps_away(taint, &way.tolerations)) {
+            return false;
+        }
+        let beside = || self.given.iter().flatten().filter(|g| g.offer.pool == offer.pool);
+        for (name, need) in &device.consumes {
+            let Some(left) = self.room.pools[offer.pool].left.get(name) else { return false };
+            let used = beside().filter_map(|g| g.offer.device.consumes.get(name)).copied();
+            if used.sum::<tiphys_api::quantity::Quantity>() + *need > *left {
+                return false;
+            }
+        }
+        self.keeps_constraints(at, device)
+    }
+
+    fn keeps_constraints(&self, at: Place, device: &Device) -> bool {
+        let claim = self.wants[at.claim].claim;
+        claim.constraints.iter().filter(|c| c.is_about(self.request(at), self.way(at))).all(|constraint| {
+            let (name, is_same) = match &constraint.rule {
+                ConstraintRule::Same(name) => (&**name, true),
+                ConstraintRule::Distinct(name) => (&**name, false),
+                ConstraintRule::Unknown => return false,
+            };
+            let Some(value) = device.attributes.get(name) else { return false };
+            self.given[at.claim].iter().all(|g| {
+                let request = &claim.requests[g.request];
+                !constraint.is_about(request, &request.ways[g.way])
+                    || g.offer.device.attributes.get(name).is_some_and(|other| (other == value) == is_same)
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "allocate_tests.rs"]
+pub(super) mod tests;

@@ -1,0 +1,239 @@
+//! Devices (dynamic resource allocation, KEP-4381): what drivers offer, what claims ask for, and who has what.
+
+pub mod allocate;
+pub mod kinds;
+mod result;
+mod selector;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::api::resource::v1::AllocationResult;
+use tiphys_client::ObjectKey;
+
+pub use self::result::allocation;
+use self::{
+    allocate::{Offer, Pool, PoolState, Room},
+    kinds::{Claim, Class, Counters, DeviceId, Reach, Rule, Slice},
+};
+use crate::snapshot::NodeFacts;
+
+/// Driver and name of a pool.
+type PoolId = (Box<str>, Box<str>);
+
+/// The slices of a pool.
+#[derive(Clone, Debug, Default)]
+struct Slices {
+    /// By their names.
+    all: BTreeMap<Box<str>, Arc<Slice>>,
+    /// Those of the newest generation, by their names.
+    newest: Vec<Arc<Slice>>,
+    state: PoolState,
+    counters: Counters,
+}
+
+impl Slices {
+    fn sort(&mut self) {
+        let newest = self.all.values().map(|slice| slice.generation).max();
+        self.newest = self.all.values().filter(|slice| Some(slice.generation) == newest).cloned().collect();
+        let mut names = BTreeSet::new();
+        let mut devices = self.newest.iter().flat_map(|slice| &slice.devices);
+        let is_invalid = devices.any(|device| !names.insert(&device.id.name));
+        let is_whole = self.newest.iter().all(|slice| slice.of == self.newest.len());
+        self.state = match (is_whole, is_invalid) {
+            (false, _) => PoolState::Incomplete,
+            (true, true) => PoolState::Invalid,
+            (true, false) => PoolState::Whole,
+        };
+        self.counters = self.newest.iter().flat_map(|slice| slice.counters.clone()).collect();
+    }
+}
+
+/// What a pod uses of devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClaimUse {
+    /// A claim that somebody made.
+    Named(Box<str>),
+    /// One that was made for the pod.
+    Made(Box<str>),
+    /// One that is yet to be made, for this of the pod's claims.
+    NotYet(Box<str>),
+}
+
+/// Devices that a claim is to have, before the API has said so.
+#[derive(Clone, Debug)]
+struct Promise {
+    claim: Box<str>,
+    allocation: Arc<AllocationResult>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default)]
+pub struct Devices {
+    claims: BTreeMap<ObjectKey, Arc<Claim>>,
+    pub classes: BTreeMap<Box<str>, Arc<Class>>,
+    pub rules: BTreeMap<Box<str>, Arc<Rule>>,
+    pools: BTreeMap<PoolId, Slices>,
+    /// Pools that can be used from a node alone, by its name.
+    of_node: BTreeMap<Box<str>, BTreeSet<PoolId>>,
+    /// All other pools.
+    shared: BTreeSet<PoolId>,
+    promised: BTreeMap<ObjectKey, Promise>,
+    /// For how many claims a device is allocated.
+    taken: BTreeMap<DeviceId, usize>,
+}
+
+/// The devices that an allocation takes from others.
+fn taken(allocation: &AllocationResult) -> impl Iterator<Item = DeviceId> {
+    let results = allocation.devices.iter().flat_map(|devices| devices.results.iter().flatten());
+    results.filter(|result| result.admin_access != Some(true)).map(|result| DeviceId {
+        driver: (&*result.driver).into(),
+        pool: (&*result.pool).into(),
+        name: (&*result.device).into(),
+    })
+}
+
+impl Devices {
+    pub fn claim(&self, key: &ObjectKey) -> Option<&Arc<Claim>> {
+        self.claims.get(key)
+    }
+
+    pub fn class(&self, name: &str) -> Option<&Class> {
+        self.classes.get(name).map(|class| &**class)
+    }
+
+    /// The API's word on a claim.
+    pub fn set_claim(&mut self, key: &ObjectKey, claim: Option<Arc<Claim>>) {
+        let is_kept = |promise: &Promise| {
+            claim.as_ref().is_some_and(|claim| claim.allocation.is_none() && claim.uid == promise.claim)
+        };
+        if self.promised.get(key).is_some_and(|promise| !is_kept(promise)) {
+            self.withdraw(key);
+        }
+        let old = match &claim {
+            Some(claim) => self.claims.insert(key.clone(), claim.clone()),
+            None => self.claims.remove(key),
+        };
+        for (claim, by) in [(claim, true), (old, false)] {
+            if let Some(allocation) = claim.and_then(|claim| claim.allocation.clone()) {
+                self.count(&allocation, by);
+            }
+        }
+    }
+
+    fn count(&mut self, allocation: &AllocationResult, is_more: bool) {
+        for device in taken(allocation) {
+            let count = self.taken.entry(device.clone()).or_default();
+            *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
+            if *count == 0 {
+                self.taken.remove(&device);
+            }
+        }
+    }
+
+    /// The claim, which has this UID and nothing yet, is to have these devices; nobody else gets them.
+    pub fn promise(&mut self, key: &ObjectKey, claim: Box<str>, allocation: Arc<AllocationResult>) {
+        self.withdraw(key);
+        self.count(&allocation, true);
+        self.promised.insert(key.clone(), Promise { claim, allocation });
+    }
+
+    pub fn is_promised(&self, key: &ObjectKey) -> bool {
+        self.promised.contains_key(key)
+    }
+
+    /// Nothing comes of a promise, if there was one.
+    pub fn withdraw(&mut self, key: &ObjectKey) {
+        if let Some(promise) = self.promised.remove(key) {
+            self.count(&promise.allocation, false);
+        }
+    }
+
+    /// The API's word on a slice.
+    pub fn set_slice(&mut self, name: &str, old: Option<&Slice>, new: Option<&Arc<Slice>>) {
+        let id = |slice: &Slice| (slice.driver.clone(), slice.pool.clone());
+        // A slice may come back under its name in another pool.
+        let (old, new_id) = (old.map(id), new.map(|slice| id(slice)));
+        if let Some(old) = &old {
+            self.change_pool(old, |slices| drop(slices.all.remove(name)));
+        }
+        if let (Some(id), Some(slice)) = (new_id, new) {
+            self.change_pool(&id, |slices| drop(slices.all.insert(name.into(), slice.clone())));
+        }
+    }
+
+    fn change_pool(&mut self, id: &PoolId, change: impl FnOnce(&mut Slices)) {
+        let pool = self.pools.entry(id.clone()).or_default();
+        for slice in &pool.newest {
+            if let Reach::Node(node) = &slice.reach
+                && let Some(pools) = self.of_node.get_mut(node)
+            {
+                pools.remove(id);
+                if pools.is_empty() {
+                    self.of_node.remove(node);
+                }
+            }
+        }
+        self.shared.remove(id);
+        change(pool);
+        pool.sort();
+        for slice in &pool.newest {
+            match &slice.reach {
+                Reach::Node(node) => drop(self.of_node.entry(node.clone()).or_default().insert(id.clone())),
+                _ => drop(self.shared.insert(id.clone())),
+            }
+        }
+        if pool.all.is_empty() {
+            self.pools.remove(id);
+        }
+    }
+
+    /// What can be used from the node.
+    pub fn room(&self, node: &NodeFacts) -> Room<'_> {
+        static NONE: BTreeSet<PoolId> = BTreeSet::new();
+        let own = self.of_node.get(&node.name).unwrap_or(&NONE);
+        let mut room = Room { rules: self.rules.values().map(|rule| &**rule).collect(), ..Room::default() };
+        for id in own.union(&self.shared) {
+            let Some(slices) = self.pools.get(id) else { continue };
+            let pool = room.pools.len();
+            let before = room.offers.len();
+            for slice in &slices.newest {
+                let offered = slice.devices.iter().filter(|device| slice.offers(device, node));
+                room.offers.extend(offered.map(|device| Offer {
+                    device,
+                    slice,
+                    pool,
+                    is_taken: self.taken.contains_key(&device.id),
+                }));
+            }
+            if room.offers.len() > before {
+                let left = self.left(slices);
+                room.pools.push(Pool { driver: &id.0, name: &id.1, state: slices.state, left });
+            }
+        }
+        room
+    }
+
+    /// What allocated devices leave of a pool's counters.
+    fn left(&self, pool: &Slices) -> Counters {
+        let mut left = pool.counters.clone();
+        if left.is_empty() {
+            return left;
+        }
+        let devices = pool.newest.iter().flat_map(|slice| &slice.devices);
+        for device in devices.filter(|device| self.taken.contains_key(&device.id)) {
+            for (name, amount) in &device.consumes {
+                if let Some(left) = left.get_mut(name) {
+                    *left = *left - *amount;
+                }
+            }
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+#[path = "devices_tests.rs"]
+mod tests;

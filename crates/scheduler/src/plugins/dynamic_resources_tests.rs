@@ -1,0 +1,253 @@
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    Config,
+    devices::kinds::{Class, Slice},
+    pod::SharedPod,
+    state::{Outcome, State},
+};
+
+/// Nodes a and b with two devices each, and a class of all devices.
+fn state() -> State {
+    let mut state = State::new(&Config::default());
+    for name in ["a", "b"] {
+        let node = json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "8", "pods": "9"}}});
+        let node = Arc::new(NodeFacts::new(serde_json::from_value(node).expect("a node")));
+        state.node_changed(None, Some(&node), Instant::now());
+        offer(&mut state, name, &["0", "1"]);
+    }
+    let class = json!({"metadata": {"name": "gpu"}, "spec": {}});
+    let class = Arc::new(Class::new(serde_json::from_value(class).expect("a class")));
+    let change = &mut |all: &mut Snapshot| drop(all.devices().classes.insert("gpu".into(), class.clone()));
+    state.take(Some(&Event::DevicesChanged), change, Instant::now());
+    state
+}
+
+fn offer(state: &mut State, node: &str, names: &[&str]) {
+    let devices: Vec<Value> = names.iter().map(|name| json!({"name": name})).collect();
+    let slice = json!({"metadata": {"name": node}, "spec": {"driver": "d.io", "nodeName": node, "devices": devices,
+        "pool": {"name": node, "generation": 1, "resourceSliceCount": 1}}});
+    let slice = Arc::new(Slice::new(serde_json::from_value(slice).expect("a slice")));
+    let change = &mut |all: &mut Snapshot| all.devices().set_slice(node, None, Some(&slice));
+    state.take(Some(&Event::DevicesChanged), change, Instant::now());
+}
+
+fn claim(name: &str, change: impl Fn(&mut Value)) -> Arc<Claim> {
+    let mut claim = json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": {"devices": {
+        "requests": [{"name": "r", "exactly": {"deviceClassName": "gpu"}}]}}});
+    change(&mut claim);
+    Arc::new(Claim::new(serde_json::from_value(claim).expect("a claim")))
+}
+
+/// The API's word on a claim.
+fn say(state: &mut State, name: &str, claim: Option<Arc<Claim>>) {
+    let key = ObjectKey::new("ns", name);
+    let had = state.snapshot.surroundings().devices.claim(&key).is_some_and(|c| c.allocation.is_some());
+    let frees = had && claim.as_ref().is_none_or(|claim| claim.allocation.is_none());
+    let event = Event::DeviceClaimChanged { claim: &key, frees };
+    let change = &mut |all: &mut Snapshot| all.devices().set_claim(&key, claim.clone());
+    state.take(Some(&event), change, Instant::now());
+}
+
+fn pod(name: &str, claims: &[&str]) -> SharedPod {
+    let claims: Vec<Value> = claims.iter().map(|c| json!({"name": c, "resourceClaimName": c})).collect();
+    let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": name},
+        "spec": {"containers": [{"name": "c"}], "resourceClaims": claims}});
+    Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod")))
+}
+
+fn come(state: &mut State, pod: &SharedPod) {
+    state.pod_changed(None, Some(pod), Instant::now());
+}
+
+/// The next pod's node and errands, or why it has none.
+fn turn(state: &mut State) -> Result<(String, Vec<Errand>), String> {
+    let pod = state.next(Instant::now()).ok_or("nobody's turn")?;
+    let (_, outcome) = state.decide(&pod, Instant::now()).remove(0);
+    match outcome {
+        Outcome::Bind(node, errands) => Ok((node.into(), errands)),
+        Outcome::Refuse(refusal) => Err(refusal.message),
+    }
+}
+
+/// The devices that the errands give away.
+fn given(errands: &[Errand]) -> Vec<String> {
+    let given = errands.iter().flat_map(|errand| match errand {
+        Errand::UseDevices { allocation: Some(allocation), .. } => {
+            let devices = allocation.devices.clone().expect("devices");
+            devices
+                .results
+                .expect("results")
+                .into_iter()
+                .map(|r| format!("{}/{}", r.pool, r.device))
+                .collect()
+        }
+        _ => Vec::new(),
+    });
+    given.collect()
+}
+
+const FULL: &str = "0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, \
+    preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.";
+
+#[test]
+fn pods_share_what_there_is_and_the_next_waits_for_what_comes_free() {
+    let mut state = state();
+    let mut had = Vec::new();
+    for name in ["p0", "p1", "p2", "p3"] {
+        say(&mut state, name, Some(claim(name, |_| {})));
+        come(&mut state, &pod(name, &[name]));
+        let (node, errands) = turn(&mut state).expect("a node");
+        let devices = given(&errands);
+        assert!(devices[0].starts_with(&node) && devices.len() == 1, "{devices:?} on {node}");
+        had.extend(devices);
+    }
+    had.sort();
+    assert_eq!(had, ["a/0", "a/1", "b/0", "b/1"]);
+    say(&mut state, "late", Some(claim("late", |_| {})));
+    come(&mut state, &pod("late", &["late"]));
+    assert_eq!(turn(&mut state).unwrap_err(), FULL);
+    // Another claim that has nothing is no news to it.
+    say(&mut state, "other", Some(claim("other", |_| {})));
+    assert!(state.next(Instant::now() + std::time::Duration::from_secs(20)).is_none());
+    // The first pod does not get there after all, and is gone.
+    state.forget(&pod("p0", &["p0"]), true, Instant::now());
+    let later = Instant::now() + std::time::Duration::from_secs(20);
+    let next = state.next(later).expect("the pod that waits");
+    assert_eq!(&*next.key().name, "late");
+    let (_, outcome) = state.decide(&next, later).remove(0);
+    assert!(matches!(outcome, Outcome::Bind(..)));
+}
+
+#[test]
+fn a_claim_with_devices_takes_pods_where_they_are() {
+    let held = |users: usize| {
+        claim("c", move |c| {
+            let users: Vec<Value> = (0..users)
+                .map(|i| json!({"resource": "pods", "name": "u", "uid": format!("u{i}")}))
+                .collect();
+            let nodes = json!({"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["b"]}]}]});
+            c["status"] = json!({"reservedFor": users, "allocation": {"nodeSelector": nodes, "devices": {"results": [
+                {"request": "r", "driver": "d.io", "pool": "b", "device": "0"}]}}});
+        })
+    };
+    let mut all = state();
+    say(&mut all, "c", Some(held(1)));
+    come(&mut all, &pod("p", &["c"]));
+    let (node, errands) = turn(&mut all).expect("a node");
+    assert_eq!(node, "b");
+    let uses = Errand::UseDevices { claim: ObjectKey::new("ns", "c"), uid: "c".into(), allocation: None };
+    assert_eq!(errands, [uses]);
+    let mut all = state();
+    say(&mut all, "c", Some(held(MOST_USERS)));
+    come(&mut all, &pod("p", &["c"]));
+    let told = turn(&mut all).unwrap_err();
+    assert!(told.starts_with("0/2 nodes are available: resourceclaim in use."), "{told}");
+}
+
+#[test]
+fn idle_devices_that_only_keep_a_pod_away_are_let_go_of() {
+    for (user, release) in [(None, true), (Some("p"), true), (Some("q"), false)] {
+        let mut all = state();
+        let held = claim("c", |c| {
+            let users: Vec<Value> =
+                user.iter().map(|uid| json!({"resource": "pods", "name": uid, "uid": uid})).collect();
+            let nodes = json!({"nodeSelectorTerms": [{"matchFields": [
+                {"key": "metadata.name", "operator": "In", "values": ["gone"]}]}]});
+            c["status"] = json!({"reservedFor": users, "allocation": {"nodeSelector": nodes}});
+        });
+        say(&mut all, "c", Some(held));
+        come(&mut all, &pod("p", &["c"]));
+        let next = all.next(Instant::now()).expect("the pod");
+        let (_, outcome) = all.decide(&next, Instant::now()).remove(0);
+        let Outcome::Refuse(refusal) = outcome else { panic!("it has no node") };
+        assert!(
+            refusal.message.contains("2 resourceclaim not available on the node."),
+            "{}",
+            refusal.message
+        );
+        assert_eq!(refusal.release, release.then(|| ObjectKey::new("ns", "c")), "{user:?}");
+    }
+}
+
+#[test]
+fn what_keeps_a_pod_from_every_node_is_told() {
+    let mut all = state();
+    say(
+        &mut all,
+        "going",
+        Some(claim("going", |c| c["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"))),
+    );
+    say(
+        &mut all,
+        "classless",
+        Some(claim("classless", |c| {
+            c["spec"]["devices"]["requests"][0]["exactly"]["deviceClassName"] = json!("none")
+        })),
+    );
+    say(&mut all, "shared", Some(claim("shared", |_| {})));
+    come(&mut all, &pod("first", &["shared"]));
+    turn(&mut all).expect("a node");
+    for (name, wanted) in [
+        ("none", "resourceclaim \"none\" not found"),
+        ("going", "resourceclaim \"going\" is being deleted"),
+        ("classless", "request r: device class none does not exist"),
+        ("shared", "resource claim ns/shared is in the process of being allocated"),
+    ] {
+        let pod = pod(name, &[name]);
+        come(&mut all, &pod);
+        let told = turn(&mut all).unwrap_err();
+        assert!(told.starts_with(&format!("0/2 nodes are available: {wanted}.")), "{told}");
+        state_forgets(&mut all, &pod);
+    }
+    let of_template = |status: Value| {
+        let pod = json!({"metadata": {"namespace": "ns", "name": "t", "uid": "t"}, "status": status,
+            "spec": {"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "x"}]}});
+        Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod")))
+    };
+    let waits = of_template(json!({}));
+    come(&mut all, &waits);
+    let told = turn(&mut all).unwrap_err();
+    assert!(told.contains("waiting for the resourceclaim of the pod's claim \"gpu\" to be made"), "{told}");
+    // It has been made, for another pod, then for this one.
+    let named =
+        of_template(json!({"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "t-gpu"}]}));
+    assert!(!waits.asks_like(&named), "so that it is tried again");
+    all.pod_changed(Some(&waits), Some(&named), Instant::now());
+    let made = |owner: &'static str| {
+        claim("t-gpu", move |c| {
+            let owner =
+                json!({"apiVersion": "v1", "kind": "Pod", "name": "t", "uid": owner, "controller": true});
+            c["metadata"]["ownerReferences"] = json!([owner]);
+        })
+    };
+    let later = Instant::now() + std::time::Duration::from_secs(60);
+    for (owner, wanted) in [("o", false), ("t", true)] {
+        say(&mut all, "t-gpu", Some(made(owner)));
+        let next = all.next(later).expect("the pod");
+        let (_, outcome) = all.decide(&next, later).remove(0);
+        assert_eq!(matches!(outcome, Outcome::Bind(..)), wanted, "{owner}");
+    }
+}
+
+fn state_forgets(state: &mut State, pod: &SharedPod) {
+    state.pod_changed(Some(pod), None, Instant::now());
+}
+
+#[test]
+fn nodes_that_serve_requests_in_better_ways_are_better() {
+    let mut all = state();
+    offer(&mut all, "b", &["0", "1", "2"]);
+    let choice = claim("c", |c| {
+        c["spec"]["devices"]["requests"] = json!([{"name": "r", "firstAvailable": [
+            {"name": "three", "deviceClassName": "gpu", "count": 3},
+            {"name": "one", "deviceClassName": "gpu", "count": 1}]}]);
+    });
+    say(&mut all, "c", Some(choice));
+    come(&mut all, &pod("p", &["c"]));
+    let (node, errands) = turn(&mut all).expect("a node");
+    assert_eq!((&*node, given(&errands)), ("b", vec!["b/0".to_owned(), "b/1".to_owned(), "b/2".to_owned()]));
+}
