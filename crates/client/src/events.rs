@@ -18,8 +18,8 @@ use tracing::debug;
 
 /// Occurrences that may wait to be written.
 const QUEUE: usize = 8192;
-/// Events that are being written at once.
-const AT_ONCE: usize = 8;
+/// Events that are being written at once: few, so that a burst of them does not slow down what it tells of.
+const AT_ONCE: usize = 2;
 /// Distinct events that are remembered for counting.
 const REMEMBERED: usize = 4096;
 /// How long an event may be silent and still be counted on.

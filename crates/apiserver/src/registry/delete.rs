@@ -61,7 +61,7 @@ const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
 /// Deletes in flight of one `deletecollection`.
-const PARALLEL: usize = 8;
+const PARALLEL: usize = 64;
 /// A writer that is overtaken this often gives in.
 const ATTEMPTS: usize = 64;
 

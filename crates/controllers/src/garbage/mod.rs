@@ -49,7 +49,8 @@ const FIRST_LISTS: Duration = Duration::from_secs(30);
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 /// Dependents of one object that are patched at once.
 const PARALLEL: usize = 8;
-const WORKERS: usize = 8;
+/// As many as upstream has.
+const WORKERS: usize = 20;
 /// The name of the service account, and the source of the events.
 pub(crate) const NAME: &str = "generic-garbage-collector";
 /// What upstream calls it where controllers are switched on and off.
