@@ -28,7 +28,7 @@ use crate::{
     endpoints::{legacy, mirror},
     object::Object,
     pod::Pod,
-    resource_claims, volumes,
+    resource_claims, token_secrets, volumes,
 };
 
 /// Objects by the UID of the owner that manages them.
@@ -47,6 +47,10 @@ pub(crate) const UNBOUND: &str = "unbound";
 pub(crate) const BY_VOLUME: &str = "volume";
 /// Pods, and attachments of volumes, by the name of their node.
 pub(crate) const BY_NODE: &str = "node";
+/// Secrets with tokens by the account that they are for, as `namespace/name`.
+pub(crate) const BY_ACCOUNT: &str = "account";
+/// Accounts by the Secrets that they name, as `namespace/name`.
+pub(crate) const BY_SECRET: &str = "secret";
 /// The namespace of the leases of nodes.
 pub(crate) const LEASES: &str = "kube-node-lease";
 /// Objects that nobody manages, by namespace.
@@ -83,6 +87,8 @@ pub(crate) struct Informers {
     pub(crate) namespaces: Kept<Namespace>,
     pub(crate) service_accounts: Kept<ServiceAccount>,
     pub(crate) resource_quotas: Kept<ResourceQuota>,
+    /// Secrets that hold the token of an account.
+    pub(crate) token_secrets: Kept<Secret>,
     /// Bootstrap tokens.
     pub(crate) bootstrap_tokens: Kept<Secret>,
     /// What whoever wants to join the cluster reads first: one ConfigMap.
@@ -148,8 +154,14 @@ impl Informers {
                 slim,
             ),
             namespaces: all(client, slim),
-            service_accounts: all(client, slim),
+            service_accounts: all(client, slim).index(BY_SECRET, token_secrets::by_secret),
             resource_quotas: all(client, slim),
+            token_secrets: Informer::new(
+                Api::all(client.clone()),
+                watcher::Config::default().fields("type=kubernetes.io/service-account-token"),
+                slim,
+            )
+            .index(BY_ACCOUNT, token_secrets::by_account),
             bootstrap_tokens: Informer::new(
                 Api::namespaced(client.clone(), "kube-system"),
                 watcher::Config::default().fields("type=bootstrap.kubernetes.io/token"),
@@ -201,6 +213,7 @@ impl Informers {
         tasks.spawn(self.namespaces.run());
         tasks.spawn(self.service_accounts.run());
         tasks.spawn(self.resource_quotas.run());
+        tasks.spawn(self.token_secrets.run());
         tasks.spawn(self.bootstrap_tokens.run());
         tasks.spawn(self.cluster_info.run());
         tasks.spawn(self.cluster_roles.run());

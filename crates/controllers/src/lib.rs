@@ -43,6 +43,7 @@ mod stateful_set;
 mod storage_version;
 #[cfg(test)]
 mod testing;
+mod token_secrets;
 mod volumes;
 
 pub use load_balancer::{

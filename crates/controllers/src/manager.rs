@@ -36,6 +36,7 @@ use crate::{
     service_account::{RootCa, ServiceAccounts},
     stateful_set::StatefulSets,
     storage_version::StorageVersionMigrations,
+    token_secrets::TokenSecrets,
     volumes::{AttributesProtection, Binder, ClaimProtection, EphemeralVolumes, Expansion, VolumeProtection},
 };
 
@@ -98,6 +99,8 @@ fn roll(start: &mut impl Roll, config: Config) {
     start.controller(OrphanedPods::new);
     start.controller(TtlAfterFinished::new);
     start.controller(ServiceAccounts::new);
+    let root_ca = config.root_ca.clone();
+    start.controller(|tools, informers| TokenSecrets::new(tools, informers, root_ca));
     match config.root_ca {
         Some(root_ca) => start.controller(|tools, informers| RootCa::new(tools, informers, root_ca)),
         None => start.absent(RootCa::SWITCH),
@@ -295,6 +298,7 @@ mod tests {
             "root-ca-certificate-publisher-controller",
             "service-lb-controller",
             "serviceaccount-controller",
+            "serviceaccount-token-controller",
             "statefulset-controller",
             "storage-version-migrator-controller",
             "taint-eviction-controller",

@@ -207,6 +207,15 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         &[on("list watch", "*", "*"), on("update", "core", "resourcequotas/status"), EVENTS],
     ),
     ("route-controller", &[on("list watch", "core", "nodes"), on("patch", "core", "nodes/status"), EVENTS]),
+    (
+        // Ours: upstream's does this with all permissions.
+        "tokens-controller",
+        &[
+            on("delete get list patch watch", "core", "secrets"),
+            on("get list patch watch", "core", "serviceaccounts"),
+            on("create", "core", "serviceaccounts/token"),
+        ],
+    ),
     ("service-account-controller", &[on("create", "core", "serviceaccounts"), EVENTS]),
     (
         "service-controller",
