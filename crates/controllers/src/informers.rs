@@ -14,7 +14,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
-    resource::v1::{ResourceClaim, ResourceClaimTemplate},
+    resource::v1::{Device, DeviceTaintRule, ResourceClaim, ResourceClaimTemplate, ResourceSlice},
     storage::v1::{CSIDriver, StorageClass, VolumeAttachment, VolumeAttributesClass},
     storagemigration::v1::StorageVersionMigration,
 };
@@ -24,7 +24,7 @@ use tiphys_client::{Informer, key::controller_of};
 use tokio::task::JoinSet;
 
 use crate::{
-    attach_detach,
+    attach_detach, device_eviction,
     endpoints::{legacy, mirror},
     object::Object,
     pod::Pod,
@@ -39,6 +39,8 @@ pub(crate) const BY_CLAIM: &str = "claim";
 pub(crate) const BY_RESOURCE_CLAIM: &str = "resource claim";
 /// Pods by the templates of such claims, as `namespace/name`.
 pub(crate) const BY_RESOURCE_TEMPLATE: &str = "resource claim template";
+/// Slices of devices, and claims to devices that have some, by pool: `driver/pool`.
+pub(crate) const BY_POOL: &str = "pool";
 /// Claims and volumes by the VolumeAttributesClasses that they name.
 pub(crate) const BY_ATTRIBUTES: &str = "attributes class";
 /// Claims that are not bound; all in the group of no name.
@@ -99,6 +101,8 @@ pub(crate) struct Informers {
     pub(crate) migrations: Kept<StorageVersionMigration>,
     pub(crate) resource_claims: Kept<ResourceClaim>,
     pub(crate) resource_templates: Kept<ResourceClaimTemplate>,
+    pub(crate) resource_slices: Kept<ResourceSlice>,
+    pub(crate) device_taint_rules: Kept<DeviceTaintRule>,
     /// The ConfigMaps that hold the root certificates, one in each namespace.
     pub(crate) root_cas: Kept<ConfigMap>,
 }
@@ -176,8 +180,10 @@ impl Informers {
             signing_requests: all(client, slim),
             validating_policies: all(client, slim),
             migrations: all(client, slim),
-            resource_claims: owned(client, slim),
+            resource_claims: owned(client, slim).index(BY_POOL, device_eviction::pools_of_claim),
             resource_templates: all(client, slim),
+            resource_slices: all(client, slim_slice).index(BY_POOL, device_eviction::pool_of_slice),
+            device_taint_rules: all(client, slim),
             root_cas: Informer::new(
                 Api::all(client.clone()),
                 watcher::Config::default().fields("metadata.name=kube-root-ca.crt"),
@@ -222,6 +228,8 @@ impl Informers {
         tasks.spawn(self.migrations.run());
         tasks.spawn(self.resource_claims.run());
         tasks.spawn(self.resource_templates.run());
+        tasks.spawn(self.resource_slices.run());
+        tasks.spawn(self.device_taint_rules.run());
         tasks.spawn(self.root_cas.run());
     }
 }
@@ -246,6 +254,17 @@ where
             None => object.meta().namespace.clone().into_iter().collect(),
             Some(_) => Vec::new(),
         })
+}
+
+/// Of devices, nothing but their names and taints.
+fn slim_slice(slice: ResourceSlice) -> ResourceSlice {
+    let mut slice = slim(slice);
+    slice.spec.shared_counters = None;
+    for device in slice.spec.devices.iter_mut().flatten() {
+        let (name, taints) = (std::mem::take(&mut device.name), device.taints.take());
+        *device = Device { name, taints, ..Device::default() };
+    }
+    slice
 }
 
 fn slim<K: Object>(mut object: K) -> K {

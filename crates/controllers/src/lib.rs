@@ -13,6 +13,7 @@ mod controller;
 mod cron_job;
 mod daemon_set;
 mod deployment;
+mod device_eviction;
 mod discovery;
 mod disruption;
 mod endpoints;

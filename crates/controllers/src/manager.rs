@@ -17,6 +17,7 @@ use crate::{
     cron_job::CronJobs,
     daemon_set::DaemonSets,
     deployment::Deployments,
+    device_eviction::DeviceTaintEviction,
     disruption::Disruption,
     endpoints::{EndpointSliceMirroring, EndpointSlices, LegacyEndpoints},
     garbage,
@@ -149,6 +150,7 @@ fn roll(start: &mut impl Roll, config: Config) {
     start.controller(StorageVersionMigrations::new);
     start.controller(ResourceClaims::new);
     start.controller(UnusedResourceClaims::new);
+    start.controller(DeviceTaintEviction::new);
     if start.wants(garbage::SWITCH) {
         start.task(garbage::NAME, garbage::NAME, |tools, _| garbage::run(tools));
     }
@@ -274,6 +276,7 @@ mod tests {
             "cronjob-controller",
             "daemonset-controller",
             "deployment-controller",
+            "device-taint-eviction-controller",
             "disruption-controller",
             "endpoints-controller",
             "endpointslice-controller",

@@ -125,8 +125,8 @@ impl TokenSecrets {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// A token that ends with the Secret.
-    async fn token(&self, secret: &Secret, account: &str) -> Result<ByteString, kube::Error> {
+    /// A token that ends with the Secret; `None` if the answer holds none.
+    async fn token(&self, secret: &Secret, account: &str) -> Result<Option<ByteString>, kube::Error> {
         let bound = BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Secret".to_owned()),
@@ -138,10 +138,11 @@ impl TokenSecrets {
             expiration_seconds: Some(LONGEST),
             ..TokenRequestSpec::default()
         };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
+        let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
         let accounts = self.accounts(secret.namespace());
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await?;
-        Ok(ByteString(answer.status.unwrap_or_default().token.into_bytes()))
+        let token = answer.status.and_then(|status| status.token).filter(|token| !token.is_empty());
+        Ok(token.map(|token| ByteString(token.into_bytes())))
     }
 
     /// Accounts name a Secret no longer that is gone.
@@ -196,7 +197,9 @@ impl Controller for TokenSecrets {
             }
             (Need::Fill { mut data, token }, Some(account)) => {
                 if token {
-                    data.insert(TOKEN, self.token(&secret, account.name()).await?);
+                    let token = self.token(&secret, account.name()).await?;
+                    let Some(token) = token else { return Ok(Verdict::Again) };
+                    data.insert(TOKEN, token);
                 }
                 let version = &secret.metadata.resource_version;
                 let meta = json!({"resourceVersion": version, "annotations": {ACCOUNT_UID: account.uid()}});

@@ -29,6 +29,11 @@ pub(crate) fn by_claim(pod: &Pod) -> Vec<String> {
     plan::names(pod).map(|name| format!("{}/{name}", pod.namespace())).collect()
 }
 
+/// The claims to devices that a pod names, or that were made for it.
+pub(crate) fn claim_keys(pod: &Pod) -> impl Iterator<Item = ObjectKey> {
+    plan::names(pod).map(|name| ObjectKey::new(pod.namespace(), name))
+}
+
 /// The groups of a pod in the index by template.
 pub(crate) fn by_template(pod: &Pod) -> Vec<String> {
     plan::templates(pod).map(|name| format!("{}/{name}", pod.namespace())).collect()

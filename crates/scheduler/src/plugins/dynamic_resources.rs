@@ -23,6 +23,8 @@ const ELSEWHERE: Rejection = Rejection::hopeless(NAME, "resourceclaim not availa
 const NOTHING: Rejection = Rejection::hopeless(NAME, "cannot allocate all claims");
 /// So many may use a claim at a time.
 const MOST_USERS: usize = 256;
+/// What is told of an expression that went wrong: it may be long, and others are told besides.
+const LONGEST_FAULT: usize = 400;
 /// So many ways to serve it a request may have.
 const MOST_WAYS: usize = 8;
 
@@ -106,7 +108,8 @@ impl<'a> Claims<'a> {
         }
         let found =
             allocate::allocate(&self.devices.room(node), &self.wants, |name| self.devices.class(name));
-        found.map_err(|why| Rejection::of(NAME, why))?.ok_or(NOTHING)
+        let brief = |why: String| why.chars().take(LONGEST_FAULT).collect();
+        found.map_err(|why| Rejection::of(NAME, brief(why)))?.ok_or(NOTHING)
     }
 }
 

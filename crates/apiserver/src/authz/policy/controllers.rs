@@ -55,6 +55,16 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         ],
     ),
     (
+        "device-taint-eviction-controller",
+        &[
+            on("delete get list watch", "core", "pods"),
+            on("patch", "core", "pods/status"),
+            on(READ, "resource.k8s.io", "resourceclaims resourceslices deviceclasses devicetaintrules"),
+            on("patch", "resource.k8s.io", "devicetaintrules/status"),
+            EVENTS,
+        ],
+    ),
+    (
         "disruption-controller",
         &[
             on(READ, APPS, "deployments replicasets"),
