@@ -46,22 +46,8 @@ pub fn reject(
             format!("Node didn't have enough resource: pods, requested: 1, used: {count}, capacity: {pods}");
         return verdict("OutOfpods".into(), message);
     }
-    for name in ["cpu", "memory", "ephemeral-storage"] {
-        let wanted = qos::total(candidate, name, false).unwrap_or(0);
-        let Some(have) = limit(name).filter(|_| wanted > 0) else { continue };
-        let used =
-            others.iter().map(|p| qos::total(p, name, false).unwrap_or(0)).fold(0, i64::saturating_add);
-        if wanted > have.saturating_sub(used) {
-            // CPU is told in thousandths, everything else in whole units.
-            let unit = if name == "cpu" { 1 } else { 1000 };
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
-                wanted / unit,
-                used / unit,
-                have / unit
-            );
-            return verdict(format!("OutOf{name}"), message);
-        }
+    if let Some((name, message)) = lacking(candidate, others, allocatable) {
+        return verdict(format!("OutOf{name}"), message);
     }
     let taken = others.iter().flat_map(|p| HostPort::of(pod::spec(p))).collect::<Vec<_>>();
     if HostPort::of(pod::spec(candidate)).any(|p| taken.iter().any(|t| t.clashes(&p))) {
@@ -71,6 +57,31 @@ pub fn reject(
     }
     let (reason, message) = unable(candidate, features)?;
     verdict(reason.into(), message.into())
+}
+
+/// The resource of which the others leave too little for a pod, and how much that is.
+pub fn lacking(
+    candidate: &Pod,
+    others: &[&Pod],
+    allocatable: &BTreeMap<String, Quantity>,
+) -> Option<(&'static str, String)> {
+    ["cpu", "memory", "ephemeral-storage"].into_iter().find_map(|name| {
+        let wanted = qos::total(candidate, name, false).unwrap_or(0);
+        let have = allocatable.get(name).and_then(placement::milli).filter(|_| wanted > 0)?;
+        let used =
+            others.iter().map(|p| qos::total(p, name, false).unwrap_or(0)).fold(0, i64::saturating_add);
+        // CPU is told in thousandths, everything else in whole units.
+        let unit = if name == "cpu" { 1 } else { 1000 };
+        let message = || {
+            format!(
+                "Node didn't have enough resource: {name}, requested: {}, used: {}, capacity: {}",
+                wanted / unit,
+                used / unit,
+                have / unit
+            )
+        };
+        (wanted > have.saturating_sub(used)).then(|| (name, message()))
+    })
 }
 
 /// What a pod asks for that this node cannot do at all: reason and message.

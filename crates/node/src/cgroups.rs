@@ -63,6 +63,11 @@ fn weight(shares: i64) -> i64 {
     1 + ((shares - MIN_SHARES) * 9999) / (MAX_SHARES - MIN_SHARES)
 }
 
+/// The millicores that such shares stand for.
+pub fn milli_of_shares(shares: i64) -> i64 {
+    (shares.saturating_mul(1000) + 1023) / 1024
+}
+
 /// CPU quota in microseconds a [`PERIOD`] for an amount of millicores; at least one millisecond.
 pub fn quota(milli: i64) -> i64 {
     (milli.saturating_mul(PERIOD) / 1000).max(1000)
@@ -122,26 +127,51 @@ impl Cgroups {
         self.set_shares(&format!("{}/burstable", self.root), shares(milli))
     }
 
-    /// Makes a pod's group with its limits. Safe to repeat.
-    pub fn make_pod(&self, pod: &Pod, uid: &PodUid) -> Result<String, CgroupError> {
+    /// Makes a pod's group with its limits. Safe to repeat. The limits of a group that is there are only widened, for
+    /// its containers may still have what they had; answers whether all limits are now as the pod asks for.
+    pub fn make_pod(&self, pod: &Pod, uid: &PodUid) -> Result<bool, CgroupError> {
         let class = qos::class(pod);
         let path = self.pod_path(uid, class);
+        let fresh = self.directories(&path).iter().all(|directory| !directory.exists());
         self.make(&path)?;
-        let sums: PodResources = qos::pod_resources(pod);
-        self.set_shares(
-            &path,
-            if class == QosClass::BestEffort { MIN_SHARES } else { shares(sums.cpu_request) },
-        )?;
-        if let Some(limit) = sums.cpu_limit {
-            self.set_quota(&path, quota(limit))?;
-        }
-        if let Some(limit) = sums.memory_limit.filter(|l| *l > 0) {
-            self.set(&path, "memory", "memory.limit_in_bytes", "memory.max", &limit.to_string())?;
-        }
         if let Some(limit) = self.pids_limit {
             self.set(&path, "pids", "pids.max", "pids.max", &limit.to_string())?;
         }
-        Ok(path)
+        self.limit(pod, &path, fresh)
+    }
+
+    /// Gives a pod's group the limits that the pod asks for, narrower ones too. What is in it must fit.
+    pub fn set_pod(&self, pod: &Pod, uid: &PodUid) -> Result<(), CgroupError> {
+        self.limit(pod, &self.pod_path(uid, qos::class(pod)), true).map(drop)
+    }
+
+    fn limit(&self, pod: &Pod, path: &str, narrow: bool) -> Result<bool, CgroupError> {
+        let sums: PodResources = qos::pod_resources(pod);
+        let best_effort = qos::class(pod) == QosClass::BestEffort;
+        self.set_shares(path, if best_effort { MIN_SHARES } else { shares(sums.cpu_request) })?;
+        let mut exact = true;
+        let mut allowed = |wanted: Option<i64>, now: Option<i64>| {
+            let narrower = wanted.is_some_and(|wanted| now.is_none_or(|now| wanted < now));
+            exact &= narrow || !narrower;
+            wanted.filter(|_| narrow || !narrower)
+        };
+        let now = self.limit_now(path, "cpu", "cpu.cfs_quota_us", "cpu.max");
+        if let Some(quota) = allowed(sums.cpu_limit.map(quota), now) {
+            self.set_quota(path, quota)?;
+        }
+        let now = self.limit_now(path, "memory", "memory.limit_in_bytes", "memory.max");
+        if let Some(limit) = allowed(sums.memory_limit.filter(|l| *l > 0), now) {
+            self.set(path, "memory", "memory.limit_in_bytes", "memory.max", &limit.to_string())?;
+        }
+        Ok(exact)
+    }
+
+    /// A limit that a group has; `None` for unlimited, which version 1 says as -1 or as nearly all 64 bits.
+    fn limit_now(&self, path: &str, controller: &str, v1: &str, v2: &str) -> Option<i64> {
+        let file = if self.is_v2() { v2 } else { v1 };
+        let text = fs::read_to_string(self.directory(path, controller)?.join(file)).ok()?;
+        let number: i64 = text.split_whitespace().next()?.parse().ok()?;
+        Some(number).filter(|number| (1..1 << 60).contains(number))
     }
 
     /// Removes a pod's group wherever it is, what the runtime left below it included. Processes that still live in

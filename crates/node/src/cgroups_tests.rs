@@ -44,16 +44,45 @@ fn a_pods_group_lies_by_its_class_and_has_its_limits() {
     let uid = PodUid::parse("u-1").unwrap();
     let pod = pod_from(json!({"spec": {"containers": [{"name": "c", "resources":
         {"requests": {"cpu": "250m", "memory": "1Mi"}, "limits": {"cpu": "500m", "memory": "2Mi"}}}]}}));
-    assert_eq!(cgroups.make_pod(&pod, &uid).unwrap(), "/kubepods-x/burstable/podu-1");
+    assert!(cgroups.make_pod(&pod, &uid).unwrap());
     let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap_or_default();
     assert_eq!(read("cpu/kubepods-x/burstable/podu-1/cpu.shares"), "256");
     assert_eq!(read("cpu/kubepods-x/burstable/podu-1/cpu.cfs_quota_us"), "50000");
     assert_eq!(read("memory/kubepods-x/burstable/podu-1/memory.limit_in_bytes"), "2097152");
     assert_eq!(cgroups.pods(), BTreeSet::from([uid.clone()]));
     let best_effort = pod_from(json!({"spec": {"containers": [{"name": "c"}]}}));
-    assert_eq!(cgroups.make_pod(&best_effort, &uid).unwrap(), "/kubepods-x/besteffort/podu-1");
+    assert!(cgroups.make_pod(&best_effort, &uid).unwrap());
     assert_eq!(read("cpu/kubepods-x/besteffort/podu-1/cpu.shares"), "2");
     assert_eq!(read("cpu/kubepods-x/besteffort/podu-1/cpu.cfs_quota_us"), "");
+}
+
+#[test]
+fn limits_are_widened_at_once_and_narrowed_last() {
+    let v1: fn(&Path) -> Layout = |root| Layout::V1 {
+        mounts: vec![(root.join("cpu"), vec!["cpu".into()]), (root.join("memory"), vec!["memory".into()])],
+    };
+    let (dir, cgroups) = pretend(v1);
+    let uid = PodUid::parse("u-1").unwrap();
+    let pod = |cpu: &str, memory: &str| {
+        let limits = json!({"cpu": cpu, "memory": memory});
+        pod_from(
+            json!({"spec": {"containers": [{"name": "c", "resources": {"limits": limits, "requests": limits}}]}}),
+        )
+    };
+    let limits = || {
+        let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+        let quota = read("cpu/kubepods-x/podu-1/cpu.cfs_quota_us");
+        (quota, read("memory/kubepods-x/podu-1/memory.limit_in_bytes"))
+    };
+    let at = |quota: i64, memory: i64| (quota.to_string(), memory.to_string());
+    assert!(cgroups.make_pod(&pod("1", "1Mi"), &uid).unwrap());
+    assert_eq!(limits(), at(100_000, 1 << 20));
+    let mixed = pod("500m", "2Mi");
+    assert!(!cgroups.make_pod(&mixed, &uid).unwrap(), "a narrower one is still to come");
+    assert_eq!(limits(), at(100_000, 2 << 20));
+    cgroups.set_pod(&mixed, &uid).unwrap();
+    assert_eq!(limits(), at(50_000, 2 << 20));
+    assert!(cgroups.make_pod(&mixed, &uid).unwrap());
 }
 
 #[test]

@@ -37,6 +37,7 @@ pub mod probes;
 pub mod qos;
 mod registration;
 mod registry;
+pub mod resize;
 pub mod runtime;
 pub mod security;
 mod server;

@@ -239,6 +239,8 @@ pub struct MountInputs<'a> {
     pub attempt: u32,
     /// Whether the runtime can make mounts read-only with all below them.
     pub recursive_read_only: bool,
+    /// The images that the container mounts, by the name of their volume.
+    pub images: &'a BTreeMap<String, v1::ImageSpec>,
 }
 
 /// Makes what a container mounts beyond the volumes themselves, and lists its mounts. Does file operations.
@@ -311,6 +313,15 @@ fn volume_mount(
         (Some(sub), _) if !sub.is_empty() => Some(sub.to_owned()),
         _ => None,
     };
+    if let Source::Image(_) = source {
+        return Ok(v1::Mount {
+            container_path: absolute(&mount.mount_path),
+            readonly: true,
+            image: Some(with.images.get(&mount.name).cloned().ok_or_else(unsupported)?),
+            image_sub_path: sub.unwrap_or_default(),
+            ..v1::Mount::default()
+        });
+    }
     if let Some(sub) = sub {
         let target = dir.subpath(&volume.name, &spec.name, index);
         path = volumes::subpath::bind(&path, &sub, &target, !shown && !claimed_to_read)

@@ -94,18 +94,22 @@ fn mounts_are_made_for_volumes_hosts_and_last_words() {
     let dir = PodDir::new(root.path(), &PodUid::parse("u").unwrap());
     std::fs::create_dir_all(dir.path()).unwrap();
     let pod = pod_from(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {
-        "volumes": [{"name": "h", "hostPath": {"path": "/srv"}}, {"name": "cm", "configMap": {"name": "x"}}, {"name": "nfs", "nfs": {"server": "x", "path": "/"}}],
+        "volumes": [{"name": "h", "hostPath": {"path": "/srv"}}, {"name": "cm", "configMap": {"name": "x"}}, {"name": "img", "image": {"reference": "i"}}, {"name": "nfs", "nfs": {"server": "x", "path": "/"}}],
         "containers": [{"name": "c", "terminationMessagePath": "/tmp/words", "volumeMounts": [
             {"name": "h", "mountPath": "/h", "mountPropagation": "Bidirectional"}, {"name": "cm", "mountPath": "cm"}]},
             {"name": "d", "volumeMounts": [{"name": "nfs", "mountPath": "/x"}]},
             {"name": "e", "volumeMounts": [{"name": "h", "mountPath": "/h", "subPathExpr": "$(NONE)"}]},
-            {"name": "f", "volumeMounts": [{"name": "none", "mountPath": "/x"}]}]}}));
+            {"name": "f", "volumeMounts": [{"name": "none", "mountPath": "/x"}]},
+            {"name": "g", "volumeMounts": [{"name": "img", "mountPath": "/i", "subPath": "a/b"}]}]}}));
+    let image = v1::ImageSpec { image: "sha256:1".into(), ..v1::ImageSpec::default() };
+    let images = BTreeMap::from([("img".to_owned(), image.clone())]);
     let with = MountInputs {
         dir: &dir,
         ips: &["10.0.0.1".into()],
         domain: "cluster.local",
         attempt: 0,
         recursive_read_only: true,
+        images: &images,
     };
     let make =
         |i: usize| mounts(&pod, &pod.spec.as_ref().unwrap().containers[i], &Environment::default(), &with);
@@ -119,6 +123,9 @@ fn mounts_are_made_for_volumes_hosts_and_last_words() {
     assert!(matches!(make(1), Err(VolumeError::Unsupported(_))));
     assert!(matches!(make(2), Err(VolumeError::SubPath { .. })));
     assert!(matches!(make(3), Err(VolumeError::Unsupported(_))));
+    let of_image = make(4).unwrap().remove(0);
+    assert_eq!((of_image.image, of_image.image_sub_path.as_str()), (Some(image), "a/b"));
+    assert!(of_image.readonly && of_image.host_path.is_empty());
 }
 
 #[test]

@@ -173,6 +173,84 @@ fn variables_come_from_what_an_init_container_wrote() {
 }
 
 #[test]
+fn a_running_pod_is_given_more_and_less() {
+    isolated(|| async {
+        let world = World::start();
+        let amounts = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu, "memory": "8Mi"}});
+        let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+        let containers = json!([{"name": "m", "resources": amounts("100m"), "resizePolicy": policy}]);
+        let path = world.create("big", json!({"containers": containers}));
+        world.ready(&path).await;
+        let ask = |cpu: &str, generation: i64| {
+            world.api.change(&path, |pod| {
+                pod["metadata"]["generation"] = json!(generation);
+                for list in ["requests", "limits"] {
+                    pod["spec"]["containers"][0]["resources"][list]["cpu"] = json!(cpu);
+                }
+            });
+        };
+        let has = |p: &Value, cpu: &str| {
+            let c = container(p, "m");
+            c["resources"]["limits"]["cpu"] == cpu && c["allocatedResources"]["cpu"] == cpu
+        };
+        ask("200m", 2);
+        let done = |p: Option<&Value>| {
+            p.is_some_and(|p| has(p, "200m") && condition(p, "PodResizeInProgress").is_empty())
+        };
+        let pod = world.until(&path, "larger", done).await;
+        assert_eq!(
+            (&container(&pod, "m")["restartCount"], &pod["status"]["observedGeneration"]),
+            (&json!(0), &json!(2))
+        );
+        assert!(world.runtime.calls().contains(&"resize m".to_owned()));
+        assert!(world.api.event("big", "ResizeCompleted").await.starts_with("Pod resize completed: {"));
+        // More than the node has: it stays as it is, and says why.
+        ask("1000", 3);
+        let refused = |p: Option<&Value>| p.is_some_and(|p| condition(p, "PodResizePending") == "True");
+        let pod = world.until(&path, "refused", refused).await;
+        assert!(has(&pod, "200m"));
+        let world = world.restart(|_, _| {}).await;
+        let pod = world.until(&path, "still refused", refused).await;
+        assert!(has(&pod, "200m"), "what was given outlives the node");
+        world.api.change(&path, |pod| {
+            pod["metadata"]["generation"] = json!(4);
+            pod["spec"]["containers"][0]["resources"] =
+                json!({"requests": {"cpu": "50m"}, "limits": {"cpu": "50m", "memory": "16Mi"}});
+        });
+        let anew = |p: Option<&Value>| {
+            p.is_some_and(|p| {
+                has(p, "50m")
+                    && container(p, "m")["restartCount"] == 1
+                    && condition(p, "PodResizePending").is_empty()
+            })
+        };
+        world.until(&path, "restarted with more memory", anew).await;
+    });
+}
+
+#[test]
+fn images_are_pulled_for_volumes_too() {
+    isolated(|| async {
+        let world = World::start();
+        let mount = json!([{"name": "v", "mountPath": "/v"}]);
+        let pod = |image: &str| {
+            json!({"volumes": [{"name": "v", "image": {"reference": image}}],
+                "containers": [{"name": "m", "volumeMounts": mount}]})
+        };
+        world.ready(&world.create("good", pod("data:1"))).await;
+        assert!(world.runtime.calls().contains(&"pull data:1".to_owned()));
+        let mounts = world.runtime.config("m").mounts;
+        let image = mounts.iter().find_map(|m| m.image.clone()).expect("a mount of an image");
+        assert_eq!(image.user_specified_image, "data:1");
+        let bad = world.create("bad", pod("missing/data:1"));
+        let waits = |p: Option<&Value>| {
+            p.is_some_and(|p| container(p, "m")["state"]["waiting"]["reason"] == "ErrImagePull")
+        };
+        world.until(&bad, "waiting for its volume's image", waits).await;
+    });
+}
+
+#[test]
 fn what_the_runtime_cannot_do_is_said() {
     isolated(|| async {
         let world = World::start();

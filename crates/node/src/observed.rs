@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tiphys_cri::v1;
 
 use crate::labels;
+use crate::resize::Actual;
 
 /// The runtime's name for a container.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +108,8 @@ pub struct Container {
     pub user: Option<(i64, i64, Vec<i64>)>,
     /// Absolute path of its log.
     pub log_path: String,
+    /// What the runtime has set for it, if it tells.
+    pub resources: Option<Actual>,
     /// The signal that ends it, as the API names it; empty where the runtime does not tell.
     pub stop_signal: String,
 }
@@ -235,6 +238,7 @@ impl Container {
             grace_seconds: note(labels::POD_GRACE).parse().ok(),
             user: user.map(|u| (u.uid, u.gid, u.supplemental_groups.clone())),
             log_path: status.log_path.clone(),
+            resources: status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(Actual::of),
             stop_signal: signal_name(status.stop_signal()),
         }
     }

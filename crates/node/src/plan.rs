@@ -13,6 +13,7 @@ use crate::backoff::Backoff;
 use crate::config_hash;
 use crate::observed::{Container, ContainerId, Observed, Sandbox, SandboxId, State};
 use crate::pod::{self, ContainerSpec, Role};
+use crate::resize::{self, Step};
 
 /// Shortest time between SIGTERM and SIGKILL that a container gets, whatever the pod asks for.
 pub const MINIMUM_GRACE: Duration = Duration::from_secs(2);
@@ -42,6 +43,8 @@ pub enum Busy {
     Start(String),
     /// The container of that name is being stopped.
     Kill(ContainerId),
+    /// Limits of running containers, and of the pod's group, are being changed.
+    Resize,
 }
 
 /// Why the last try to start a container came to nothing.
@@ -123,6 +126,10 @@ pub struct View<'a> {
     pub attempts: &'a BTreeMap<String, Attempts>,
     /// Verdicts on running containers.
     pub health: &'a BTreeMap<ContainerId, Health>,
+    /// Whether the pod's group has the limits that the pod asks for.
+    pub group_fits: bool,
+    /// Why the last try to change limits failed.
+    pub resize_failure: Option<&'a Failure>,
     /// The time.
     pub now: Timestamp,
 }
@@ -164,6 +171,11 @@ pub enum Action {
         /// What the event says.
         message: String,
     },
+    /// Change the limits of the pod's group and of these running containers.
+    Resize {
+        /// Their ids and names in the pod.
+        containers: Vec<(ContainerId, String)>,
+    },
     /// Nothing of a terminating pod runs any more.
     Finish,
 }
@@ -184,6 +196,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// Containers that wait for a reason of their own.
     pub waiting: BTreeMap<String, Waiting>,
+    /// Whether something has other limits than it was given.
+    pub resizing: bool,
     /// The next moment at which the plan changes by time alone.
     pub wake_at: Option<Timestamp>,
 }
@@ -289,6 +303,41 @@ fn containers(view: &View<'_>, sandbox: &Sandbox, plan: &mut Plan) {
         for c in pod::main_containers(pod) {
             keep_running(view, sandbox, &c, view.observed.newest(c.name()), plan);
         }
+    }
+    resize(view, sandbox, plan);
+}
+
+/// Leads the limits of running containers to what they were given. One whose policy asks for it starts anew; until that
+/// is done the others wait, so that limits of the group are narrowed last.
+fn resize(view: &View<'_>, sandbox: &Sandbox, plan: &mut Plan) {
+    let pod = view.pod;
+    let mut changes = Vec::new();
+    let mut ending = view.busy.keys().any(|busy| matches!(busy, Busy::Kill(_)));
+    for c in pod::init_containers(pod).filter(|c| c.role == Role::Sidecar).chain(pod::main_containers(pod)) {
+        let Some(instance) = newest_here(view, sandbox, c.name()).filter(|i| i.is_running()) else {
+            continue;
+        };
+        let Some(actual) = &instance.resources else { continue };
+        match resize::step(pod, &c, actual) {
+            Step::Keep => {}
+            Step::Change => changes.push((instance.id.clone(), instance.name.clone())),
+            Step::Restart => {
+                let planned = |a: &Action| matches!(a, Action::Kill { id, .. } if *id == instance.id);
+                if !plan.actions.iter().any(planned) {
+                    let message = format!("Container {} resize requires restart", c.name());
+                    kill(view, plan, instance, seconds(pod::grace_seconds(pod)), message);
+                }
+                (ending, plan.resizing) = (true, true);
+            }
+        }
+    }
+    plan.resizing |= !changes.is_empty() || !view.group_fits;
+    if !plan.resizing || ending || view.busy.contains_key(&Busy::Resize) {
+        return;
+    }
+    match view.resize_failure {
+        Some(failure) if view.now < failure.retry_at => plan.wake(failure.retry_at),
+        _ => plan.actions.push(Action::Resize { containers: changes }),
     }
 }
 

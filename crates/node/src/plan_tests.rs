@@ -47,6 +47,8 @@ struct Case {
     pod_failure: Option<Failure>,
     attempts: BTreeMap<String, Attempts>,
     health: BTreeMap<ContainerId, Health>,
+    group_fits: bool,
+    resize_failure: Option<Failure>,
     now: Timestamp,
 }
 
@@ -62,6 +64,8 @@ impl Case {
             busy: BTreeMap::new(),
             pod_failure: None,
             attempts: BTreeMap::new(),
+            group_fits: true,
+            resize_failure: None,
             now: at(100),
         }
     }
@@ -76,6 +80,8 @@ impl Case {
             pod_failure: self.pod_failure.as_ref(),
             attempts: &self.attempts,
             health: &self.health,
+            group_fits: self.group_fits,
+            resize_failure: self.resize_failure.as_ref(),
             now: self.now,
         })
     }
@@ -88,6 +94,10 @@ impl Case {
             Action::StopSandbox { id } => format!("stop {id}"),
             Action::Start { name, attempt, .. } => format!("start {name} {attempt}"),
             Action::Kill { id, grace, .. } => format!("kill {id} {}", grace.as_secs()),
+            Action::Resize { containers } => {
+                let names: Vec<&str> = containers.iter().map(|(_, name)| name.as_str()).collect();
+                format!("resize {}", names.join(" "))
+            }
             Action::Finish => "finish".into(),
         };
         self.plan().actions.iter().map(text).collect()
@@ -319,4 +329,42 @@ fn ephemeral_containers_start_once() {
     assert_eq!(case.steps(), ["start e 0"]);
     case.observed.containers.push(instance("e", 0, "s", exit(1, 99)));
     assert!(case.steps().is_empty());
+}
+
+#[test]
+fn limits_are_led_to_what_was_given() {
+    use crate::resize::Actual;
+    let resources = json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m", "memory": "1Mi"}});
+    let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let spec = json!({"containers": [{"name": "a", "image": "i", "resources": resources, "resizePolicy": policy},
+        {"name": "b", "image": "i", "resources": resources}, {"name": "c", "image": "i", "resources": resources}]});
+    let right = Actual { shares: 102, quota: Some(20_000), memory: Some(1 << 20) };
+    let case = |a: Actual, b: Actual| {
+        let with = |name: &str, actual| Container { resources: actual, ..instance(name, 0, "s", running()) };
+        // Of one whose runtime does not tell, nothing can be wanted.
+        Case::new(spec.clone(), vec![with("a", Some(a)), with("b", Some(b)), with("c", None)])
+    };
+    let quota = Actual { quota: None, ..right };
+    let memory = Actual { memory: Some(2 << 20), ..right };
+    for (a, b, want) in [
+        (right, right, &[][..]),
+        (quota, right, &["resize a"]),
+        (quota, memory, &["resize a b"]),
+        // A restart comes before all other changes.
+        (memory, memory, &["kill a0 30"]),
+    ] {
+        let case = case(a, b);
+        assert_eq!(case.steps(), want, "{a:?} {b:?}");
+        assert_eq!(case.plan().resizing, !want.is_empty());
+    }
+    let mut group = case(right, right);
+    group.group_fits = false;
+    assert_eq!(group.steps(), ["resize "]);
+    group.resize_failure =
+        Some(Failure { reason: "Error", message: "x".into(), later: None, at: at(95), retry_at: at(105) });
+    let plan = group.plan();
+    assert_eq!((plan.actions.len(), plan.resizing, plan.wake_at), (0, true, Some(at(105))));
+    group.resize_failure = None;
+    group.busy.insert(Busy::Resize, Timestamp::MAX);
+    assert!(group.steps().is_empty());
 }

@@ -12,12 +12,16 @@ use crate::context::Context;
 use crate::key::{PodKey, PodUid};
 use crate::pod;
 use crate::qos::{self, QosClass};
+use crate::resize;
 use crate::worker::Worker;
 use crate::worker::mailbox::Mailbox;
 
 struct Entry {
     mailbox: Arc<Mailbox>,
+    /// With the resources that it was given.
     pod: Arc<Pod>,
+    /// How its source has it, while it wants other resources.
+    wanted: Option<Arc<Pod>>,
     /// Whether it takes room on the node: not when it was refused, nor when it has ended.
     counts: bool,
 }
@@ -54,6 +58,9 @@ impl Registry {
     /// Says that every source has named its pods.
     pub(crate) fn settle(&self) {
         self.settled.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(ctx) = self.ctx.get() {
+            reconsider(ctx, &mut self.entries());
+        }
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodKey, Entry>> {
@@ -83,14 +90,11 @@ impl Registry {
         };
         let ended = pod::is_terminal_phase(pod.status.as_ref().and_then(|s| s.phase.as_deref()));
         let mut entries = self.entries();
-        if let Some(entry) = entries.get_mut(&key) {
+        if entries.contains_key(&key) {
             ctx.contents.set_references(&key, &content::references(&pod));
-            entry.counts &= !ended;
-            entry.pod = pod.clone();
-            entry.mailbox.put(|inbox| {
-                inbox.pod = Some(pod);
-                inbox.gone = false;
-            });
+            change(ctx, &mut entries, &key, pod, ended);
+            reconsider(ctx, &mut entries);
+            weigh(ctx, &entries);
             return;
         }
         // What the node has acknowledged before is not judged again.
@@ -111,10 +115,18 @@ impl Registry {
             let mirror = self.mirrors().get(&(key.namespace.clone(), key.name.clone())).cloned();
             mailbox.put(|inbox| inbox.mirror = mirror.map(Some));
         }
-        entries.insert(key.clone(), Entry { mailbox: mailbox.clone(), pod: pod.clone(), counts });
+        let adopted = !self.settled.load(std::sync::atomic::Ordering::Acquire);
+        // What it wants beyond what it had is looked at when all pods are known.
+        let given = resize::on_record(&pod).filter(|_| acknowledged).map(Arc::new);
+        let wanted = given.as_ref().map(|_| pod.clone());
+        let pod = given.unwrap_or(pod);
+        let entry = Entry { mailbox: mailbox.clone(), pod: pod.clone(), wanted, counts };
+        entries.insert(key.clone(), entry);
+        if !adopted {
+            reconsider(ctx, &mut entries);
+        }
         weigh(ctx, &entries);
         drop(entries);
-        let adopted = !self.settled.load(std::sync::atomic::Ordering::Acquire);
         tokio::spawn(self.clone().work(ctx.clone(), key, pod, mailbox, adopted));
     }
 
@@ -143,6 +155,7 @@ impl Registry {
                 }
                 _ => {
                     entries.remove(&key);
+                    reconsider(&ctx, &mut entries);
                     weigh(&ctx, &entries);
                     ctx.contents.set_references(&key, &Default::default());
                     return;
@@ -153,9 +166,11 @@ impl Registry {
 
     /// A source has no such pod any more. `last` is how it was when it went.
     pub(crate) fn gone(&self, key: &PodKey, last: Option<Arc<Pod>>) {
-        if let Some(entry) = self.entries().get_mut(key) {
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get_mut(key) {
             // Whoever forced its deletion has given its room away already.
             entry.counts = false;
+            entry.wanted = None;
             // The API lets a node read only what its pods refer to, and this one refers to nothing any more.
             if let Some(ctx) = self.ctx.get() {
                 ctx.contents.set_references(key, &Default::default());
@@ -164,6 +179,9 @@ impl Registry {
                 inbox.pod = last;
                 inbox.gone = true;
             });
+        }
+        if let Some(ctx) = self.ctx.get() {
+            reconsider(ctx, &mut entries);
         }
     }
 
@@ -214,6 +232,40 @@ impl Registry {
             entries.iter().filter(|(key, _)| key.namespace == namespace && key.name == name).collect();
         found.sort_by_key(|(_, entry)| entry.pod.metadata.deletion_timestamp.is_some());
         found.first().map(|(key, entry)| ((*key).clone(), entry.pod.clone()))
+    }
+}
+
+/// A known pod is as its source says now; its resources change only as far as there is room.
+fn change(ctx: &Context, entries: &mut BTreeMap<PodKey, Entry>, key: &PodKey, pod: Arc<Pod>, ended: bool) {
+    let others: Vec<Arc<Pod>> =
+        entries.iter().filter(|(k, e)| *k != key && e.counts).map(|(_, e)| e.pod.clone()).collect();
+    let others: Vec<&Pod> = others.iter().map(|pod| &**pod).collect();
+    let Some(entry) = entries.get_mut(key) else { return };
+    let (given, pending) = if pod::is_static(&pod) {
+        (pod.clone(), None)
+    } else {
+        resize::consider(&pod, &entry.pod, &others, &ctx.allocatable)
+    };
+    entry.counts &= !ended;
+    entry.wanted = pending.is_some().then_some(pod);
+    entry.pod = given.clone();
+    entry.mailbox.put(|inbox| {
+        inbox.pod = Some(given);
+        inbox.pending = pending;
+        inbox.gone = false;
+    });
+}
+
+/// Looks again at pods that were refused other resources, the most important first: others may need less by now.
+fn reconsider(ctx: &Context, entries: &mut BTreeMap<PodKey, Entry>) {
+    let priority = |entry: &Entry| std::cmp::Reverse(pod::spec(&entry.pod).priority.unwrap_or(0));
+    let mut waiting: Vec<_> = entries
+        .iter()
+        .filter_map(|(key, entry)| Some((priority(entry), key.clone(), entry.wanted.clone()?)))
+        .collect();
+    waiting.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+    for (_, key, wanted) in waiting {
+        change(ctx, entries, &key, wanted, false);
     }
 }
 

@@ -15,6 +15,7 @@ use crate::observed::{Container, ContainerId, Exit, Observed, State};
 use crate::plan::{self, Health, Waiting};
 use crate::pod::{self, ContainerSpec, Role};
 use crate::qos;
+use crate::resize::{self, Pending};
 
 /// Why a pod ended before its containers did, or never started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,17 @@ pub struct Verdict {
     pub reason: String,
     /// The message beside it.
     pub message: String,
+}
+
+/// How a change of a pod's resources goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resize<'a> {
+    /// Why the pod was not given what it wants.
+    pub pending: Option<&'a Pending>,
+    /// Whether something has other limits than it was given.
+    pub under_way: bool,
+    /// Why the last try to change limits failed.
+    pub error: Option<&'a str>,
 }
 
 /// What a status is computed from.
@@ -48,6 +60,8 @@ pub struct Facts<'a> {
     pub runtime: &'a str,
     /// What runtime and kernel can do.
     pub features: &'a Features,
+    /// How a change of its resources goes.
+    pub resize: Resize<'a>,
     /// The time.
     pub now: Timestamp,
 }
@@ -224,8 +238,7 @@ fn from_instance(
         status.image = newest.image.clone();
     }
     status.image_id = newest.image_ref.clone();
-    status.allocated_resources = c.spec.resources.as_ref().and_then(|r| r.requests.clone());
-    status.resources = c.spec.resources.clone().or(Some(Default::default()));
+    resize::tell(facts.pod, c, newest.is_running(), newest.resources.as_ref(), status);
     status.user = newest.user.clone().map(|(uid, gid, groups)| ContainerUser {
         linux: Some(LinuxContainerUser { gid, supplemental_groups: non_empty(groups), uid }),
     });
@@ -381,13 +394,16 @@ impl Condition {
 
 fn conditions(facts: &Facts<'_>, old: &PodStatus, phase: &str, lists: &Lists) -> Vec<PodCondition> {
     let containers = containers_ready(facts.pod, phase, lists);
-    let list = [
+    let mut list = vec![
         sandbox_condition(facts),
         initialized(facts.pod, phase, lists),
         ready(facts, old, phase, &containers),
         containers,
         Condition::is_true("PodScheduled"),
     ];
+    if !facts.finished {
+        list.extend(resize_conditions(&facts.resize));
+    }
     let before = old.conditions.as_deref().unwrap_or_default();
     let mut all: Vec<PodCondition> = list
         .into_iter()
@@ -408,14 +424,41 @@ fn conditions(facts: &Facts<'_>, old: &PodStatus, phase: &str, lists: &Lists) ->
         })
         .collect();
     let theirs =
-        before.iter().filter(|o| all.iter().all(|c| c.type_ != o.type_)).cloned().collect::<Vec<_>>();
+        before.iter().filter(|o| !OWN_CONDITIONS.contains(&o.type_.as_str())).cloned().collect::<Vec<_>>();
     all.extend(theirs);
     all
 }
 
 /// The types of conditions that the node owns; all others belong to somebody else.
-pub const OWN_CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+pub const OWN_CONDITIONS: [&str; 7] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    PENDING,
+    IN_PROGRESS,
+];
+/// The two that are there while a change of resources is.
+const PENDING: &str = "PodResizePending";
+const IN_PROGRESS: &str = "PodResizeInProgress";
+
+fn resize_conditions(resize: &Resize<'_>) -> Vec<Condition> {
+    let mut list = Vec::new();
+    if let Some(pending) = resize.pending {
+        let message = Some(pending.message.clone());
+        list.push(Condition { reason: Some(pending.reason), message, ..Condition::is_true(PENDING) });
+    }
+    if resize.under_way {
+        let message = resize.error.map(str::to_owned);
+        list.push(Condition {
+            reason: resize.error.map(|_| "Error"),
+            message,
+            ..Condition::is_true(IN_PROGRESS)
+        });
+    }
+    list
+}
 
 fn sandbox_condition(facts: &Facts<'_>) -> Condition {
     let up = facts

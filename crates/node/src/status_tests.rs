@@ -40,6 +40,7 @@ struct Case {
     verdict: Option<Verdict>,
     finished: bool,
     healthy: bool,
+    resize: Resize<'static>,
 }
 
 impl Case {
@@ -47,7 +48,15 @@ impl Case {
         let pod = pod_from(
             json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u", "generation": 3}, "spec": spec}),
         );
-        Self { pod, containers, waiting: BTreeMap::new(), verdict: None, finished: false, healthy: true }
+        Self {
+            pod,
+            containers,
+            waiting: BTreeMap::new(),
+            verdict: None,
+            finished: false,
+            healthy: true,
+            resize: Resize::default(),
+        }
     }
 
     fn compute(&self) -> PodStatus {
@@ -71,6 +80,7 @@ impl Case {
             host_ips: &["192.0.2.1".into()],
             runtime: "tiphys",
             features: &Features::all(true),
+            resize: self.resize,
             now: at(100),
         })
     }
@@ -267,4 +277,47 @@ fn a_transition_time_changes_with_the_status_alone() {
     let status = case.compute();
     assert_eq!(time(condition(&status, "Ready")), at(100));
     assert_eq!(time(condition(&status, "Initialized")), at(50));
+}
+
+#[test]
+fn a_change_of_resources_is_told_while_it_lasts() {
+    let resources = serde_json::json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}});
+    let spec = json!({"containers": [{"name": "a", "image": "image:1", "resources": resources}]});
+    let has = |quota| crate::resize::Actual { shares: 102, quota: Some(quota), memory: None };
+    let with = |quota| Container { resources: Some(has(quota)), ..instance("a", 0, running()) };
+    let shown = |status: &PodStatus| {
+        let list = status.conditions.as_ref().unwrap();
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        let ours = list.iter().filter(|c| c.type_.starts_with("PodResize"));
+        ours.map(|c| format!("{} {} {} {}", c.type_, c.status, text(&c.reason), text(&c.message)))
+            .collect::<Vec<_>>()
+    };
+    let mut case = Case::new(spec.clone(), vec![with(20_000)]);
+    let status = case.compute();
+    let c = &status.container_statuses.as_ref().unwrap()[0];
+    assert_eq!((json!(c.resources), json!(c.allocated_resources)), (resources, json!({"cpu": "100m"})));
+    assert!(shown(&status).is_empty());
+    // What an earlier status said of a change that is through is not taken for somebody else's.
+    case.pod.status = Some(PodStatus {
+        conditions: Some(vec![
+            PodCondition {
+                type_: "PodResizeInProgress".into(),
+                status: "True".into(),
+                ..PodCondition::default()
+            },
+            PodCondition { type_: "theirs".into(), status: "True".into(), ..PodCondition::default() },
+        ]),
+        ..PodStatus::default()
+    });
+    let status = case.compute();
+    assert!(shown(&status).is_empty() && condition(&status, "theirs").status == "True");
+    let pending = Box::leak(Box::new(Pending { reason: "Deferred", message: "later".into() }));
+    case = Case::new(spec, vec![with(10_000)]);
+    case.resize = Resize { pending: Some(pending), under_way: true, error: Some("no") };
+    let status = case.compute();
+    assert_eq!(shown(&status), ["PodResizePending True Deferred later", "PodResizeInProgress True Error no"]);
+    let c = &status.container_statuses.as_ref().unwrap()[0];
+    assert_eq!(json!(c.resources.as_ref().unwrap().limits), json!({"cpu": "100m"}));
+    case.containers[0].resources = None;
+    assert_eq!(case.compute().container_statuses.unwrap()[0].resources, None);
 }

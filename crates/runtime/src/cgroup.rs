@@ -253,7 +253,19 @@ pub(crate) fn apply(
                         }
                     }
                     "memory" if limits.memory_limit_in_bytes > 0 => {
-                        set("memory.limit_in_bytes", limits.memory_limit_in_bytes.to_string());
+                        let limit = limits.memory_limit_in_bytes.to_string();
+                        set("memory.limit_in_bytes", limit.clone());
+                        if swap_is_limited(host) {
+                            // What memory and swap are limited to together is never less than what memory is.
+                            let both = "memory.memsw.limit_in_bytes";
+                            let now = fs::read_to_string(dir.join(both)).ok();
+                            let now: i64 = now.and_then(|text| text.trim().parse().ok()).unwrap_or(i64::MAX);
+                            if limits.memory_limit_in_bytes > now {
+                                files.insert(files.len() - 1, (dir.join(both), limit));
+                            } else {
+                                files.push((dir.join(both), limit));
+                            }
+                        }
                     }
                     "cpuset" => {
                         for (file, value) in

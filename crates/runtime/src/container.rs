@@ -1,5 +1,6 @@
 //! Containers: from an image and a configuration to a process, its end, and its removal.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use tiphys_cri::v1::{
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
-use crate::image::{ImageRecord, Store, mount_overlay};
+use crate::image::{ImageRecord, Store, mount_overlay, mount_to_read};
 use crate::record::{ContainerRecord, new_id, read_message, write_message};
 use crate::runtime::{Inner, Runtime};
 use crate::sandbox::{Sandbox, blocking, remove_groups};
@@ -241,7 +242,7 @@ impl Container {
                 Ok(Some(record)) => record,
                 // A crash came before it existed, or a loss of power took the record.
                 Ok(None) | Err(Error::Parse { .. }) => {
-                    files::unmount(&dir.join("rootfs"))?;
+                    unmount_all(&dir)?;
                     files::remove_dir(&dir)?;
                     continue;
                 }
@@ -309,7 +310,7 @@ impl Runtime {
             Err(error) => {
                 let dir = sandbox.dir.join("c").join(&id);
                 blocking(move || {
-                    files::unmount(&dir.join("rootfs"))?;
+                    unmount_all(&dir)?;
                     files::remove_dir(&dir)
                 })
                 .await?;
@@ -335,6 +336,8 @@ impl Runtime {
             files::create_dir(dir)?;
         }
         mount_overlay(&inner.config.root, &image.layers, &upper, &work, &rootfs)?;
+        let mut layers = image.layers.clone();
+        let image_volumes = self.mount_images(&dir, &config, &mut layers)?;
         let group = format!("{}/{id}", sandbox.group(&inner.config.instance));
         let image_config = inner.images.config(image)?;
         let target = self.target_of(&config)?;
@@ -343,6 +346,7 @@ impl Runtime {
             config: &config,
             sandbox: &sandbox.config,
             image: &image_config,
+            image_volumes: &image_volumes,
             bundle: &dir,
             sandbox_dir: &sandbox.dir,
             pause: sandbox.pause(),
@@ -363,7 +367,7 @@ impl Runtime {
             started_at: 0,
             image: image.id.clone(),
             image_ref: image.digests.first().unwrap_or(&image.id).clone(),
-            layers: image.layers.clone(),
+            layers,
             user: built.user,
             stop_signal: spec::stop_signal(&built.stop_signal),
             cgroup: group,
@@ -379,6 +383,27 @@ impl Runtime {
             state: watch::Sender::new(State::Created),
             changing: tokio::sync::Mutex::new(()),
         })
+    }
+
+    /// Mounts the images that the container has as volumes (KEP-4639) below its directory, and answers where each lies, by
+    /// the mount's place in the configuration. Their layers are the container's as well.
+    fn mount_images(
+        &self,
+        dir: &Path,
+        config: &ContainerConfig,
+        layers: &mut Vec<String>,
+    ) -> Result<BTreeMap<usize, PathBuf>> {
+        let mut places = BTreeMap::new();
+        for (index, mount) in config.mounts.iter().enumerate() {
+            let Some(wanted) = mount.image.as_ref().filter(|image| !image.image.is_empty()) else { continue };
+            let image = self.inner.images.find(&wanted.image)?;
+            let place = dir.join(IMAGES).join(index.to_string());
+            files::create_dir(&place)?;
+            mount_to_read(&self.inner.config.root, &image.layers, &place)?;
+            places.insert(index, find_inside(&place, &mount.image_sub_path)?);
+            layers.extend(image.layers);
+        }
+        Ok(places)
     }
 
     /// The process whose process IDs the container shares, where it asks for another container's.
@@ -488,7 +513,7 @@ impl Runtime {
         remove_groups(inner.host.directories(&container.group())).await?;
         let dir = container.dir.clone();
         blocking(move || {
-            files::unmount(&dir.join("rootfs"))?;
+            unmount_all(&dir)?;
             // First what makes it exist, so that a crash from here on leaves nothing that counts.
             files::remove_file(&dir.join("container.json"))?;
             files::remove_dir(&dir)
@@ -581,6 +606,38 @@ fn merge(mut old: LinuxContainerResources, new: LinuxContainerResources) -> Linu
     }
     old.unified.extend(new.unified);
     old
+}
+
+/// Where the images that a container has as volumes are mounted, below its directory.
+const IMAGES: &str = "images";
+
+/// Detaches what is mounted below a container's directory.
+fn unmount_all(dir: &Path) -> Result<()> {
+    files::unmount(&dir.join("rootfs"))?;
+    let images = dir.join(IMAGES);
+    let entries = match fs::read_dir(&images) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::io("list", &images))?,
+    };
+    for entry in entries {
+        files::unmount(&entry.map_err(Error::io("list", &images))?.path())?;
+    }
+    Ok(())
+}
+
+/// What `path` names inside a mounted image: links lead nowhere else, and none is left in the answer.
+fn find_inside(root: &Path, path: &str) -> Result<PathBuf> {
+    if path.is_empty() {
+        return Ok(root.to_owned());
+    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let base = open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(Error::io("open", root))?;
+    let found = openat2(&base, path, how).map_err(Error::io("find in the image", Path::new(path)))?;
+    let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&found));
+    fs::read_link(&name).map_err(Error::io("look at", Path::new(&name)))
 }
 
 /// Makes the directory inside the container's root, whatever links the image has on the way.

@@ -279,6 +279,60 @@ async fn pods_outlive_the_server() {
 }
 
 #[tokio::test]
+async fn an_images_files_can_be_read_and_nothing_else() {
+    if unable() {
+        return;
+    }
+    let rig = Rig::new().await;
+    let with = |sub: &'static str| {
+        move |config: &mut ContainerConfig| {
+            config.mounts.push(Mount {
+                container_path: "/image".into(),
+                readonly: true,
+                image: Some(ImageSpec { image: common::BUSYBOX.into(), ..ImageSpec::default() }),
+                image_sub_path: sub.into(),
+                ..Mount::default()
+            });
+        }
+    };
+    let script =
+        "head -c 4 /image/etc/passwd; touch /image/x && echo wrote; /image/bin/busybox true && echo ran";
+    let (_, log) = rig.script(with(""), script).await;
+    assert!(log.contains("root") && !log.contains("wrote") && !log.contains("ran"), "{log}");
+    let (_, log) = rig.script(with("etc"), "ls /image").await;
+    assert!(log.contains("passwd") && !log.contains("bin"), "{log}");
+    let pod = rig.sandbox_config();
+    let sandbox = rig.sandbox(&pod).await;
+    for sub in ["none", "../../../../etc/shadow"] {
+        let mut config = rig.container_config("true");
+        with(sub)(&mut config);
+        rig.create(&sandbox, &pod, &config).await.expect_err("there is no such path in the image");
+    }
+    rig.remove_sandbox(&sandbox).await;
+}
+
+#[tokio::test]
+async fn a_container_is_ended_by_the_signal_that_it_names() {
+    if unable() {
+        return;
+    }
+    let (rig, pod, sandbox) = Rig::with_sandbox().await;
+    let mut config = rig.container_config("trap 'exit 5' USR1; echo ready; while :; do sleep 0.02; done");
+    config.stop_signal = Signal::Sigusr1 as i32;
+    let id = rig.run(&sandbox, &pod, &config).await;
+    while !log_of(&rig.status(&id).await).contains("ready") {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(rig.status(&id).await.stop_signal(), Signal::Sigusr1);
+    let stop = StopContainerRequest { container_id: id.clone(), timeout: 30 };
+    rig.client.runtime().stop_container(stop).await.expect("it stops");
+    assert_eq!(rig.ended(&id).await.exit_code, 5);
+    let plain = rig.run(&sandbox, &pod, &rig.container_config("sleep 1000")).await;
+    assert_eq!(rig.status(&plain).await.stop_signal(), Signal::Sigterm);
+    rig.remove_sandbox(&sandbox).await;
+}
+
+#[tokio::test]
 async fn a_lost_shim_takes_its_pod_along() {
     if unable() {
         return;

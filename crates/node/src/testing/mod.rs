@@ -39,6 +39,7 @@ pub(crate) fn instance(name: &str, attempt: u32, sandbox: &str, state: State) ->
         user: None,
         log_path: String::new(),
         stop_signal: String::new(),
+        resources: None,
     }
 }
 

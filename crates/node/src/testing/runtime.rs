@@ -337,6 +337,20 @@ impl RuntimeService for FakeRuntime {
         Ok(Response::new(Default::default()))
     }
 
+    async fn update_container_resources(
+        &self,
+        request: Request<v1::UpdateContainerResourcesRequest>,
+    ) -> Answer<v1::UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        let found = state.containers.get_mut(&request.container_id);
+        let (_, status, config) = found.ok_or_else(|| Status::not_found("container"))?;
+        status.resources = Some(v1::ContainerResources { linux: request.linux });
+        let text = format!("resize {}", config.metadata.clone().unwrap_or_default().name);
+        state.calls.push(text);
+        Ok(Response::new(Default::default()))
+    }
+
     async fn remove_container(
         &self,
         request: Request<v1::RemoveContainerRequest>,
@@ -458,13 +472,6 @@ impl RuntimeService for FakeRuntime {
             runtime_version: "1".into(),
             ..v1::VersionResponse::default()
         }))
-    }
-
-    async fn update_container_resources(
-        &self,
-        _: Request<v1::UpdateContainerResourcesRequest>,
-    ) -> Answer<v1::UpdateContainerResourcesResponse> {
-        Err(Status::unimplemented("update_container_resources"))
     }
 
     async fn reopen_container_log(

@@ -15,7 +15,9 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{
+    EmptyDirVolumeSource, HostPathVolumeSource, ImageVolumeSource, Pod, Volume,
+};
 use nix::unistd::{Gid, Uid};
 use tiphys_client::placement;
 
@@ -121,6 +123,8 @@ pub enum Source<'a> {
     Claim { read_only: bool },
     /// Files with content from the API.
     Projection(projection::Projection),
+    /// The files of an image, which the runtime mounts (KEP-4639).
+    Image(&'a ImageVolumeSource),
 }
 
 /// Sorts a volume; `None` for those of kinds that this node has no driver for.
@@ -129,6 +133,8 @@ pub fn source<'a>(pod: &Pod, volume: &'a Volume) -> Option<Source<'a>> {
         Some(Source::EmptyDir(source))
     } else if let Some(source) = &volume.host_path {
         Some(Source::HostPath(source))
+    } else if let Some(source) = &volume.image {
+        Some(Source::Image(source))
     } else if claims::claim_of(pod, volume).is_some() {
         let read_only = volume.persistent_volume_claim.as_ref().and_then(|claim| claim.read_only);
         Some(Source::Claim { read_only: read_only.unwrap_or(false) })
@@ -144,6 +150,7 @@ pub fn host_path(dir: &PodDir, volume: &Volume, source: &Source<'_>) -> PathBuf 
         Source::HostPath(source) => PathBuf::from(&source.path),
         Source::Claim { .. } => claims::place(dir, volume),
         Source::Projection(p) => dir.volume(p.plugin, &volume.name),
+        Source::Image(_) => dir.volume("image", &volume.name),
     }
 }
 

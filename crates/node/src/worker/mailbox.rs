@@ -8,13 +8,16 @@ use tokio::sync::Notify;
 
 use super::operations::Done;
 use crate::probes;
+use crate::resize::Pending;
 use crate::status::Verdict;
 
 /// All that has come in since the worker looked last.
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    /// A newer state of the pod.
+    /// A newer state of the pod, with the resources that it was given.
     pub(crate) pod: Option<Arc<Pod>>,
+    /// Why that is not what it wants; it goes with `pod`.
+    pub(crate) pending: Option<Pending>,
     /// The API's image of a static pod, `None` inside when there is none.
     pub(crate) mirror: Option<Option<Arc<Pod>>>,
     /// Its source has no such pod any more.

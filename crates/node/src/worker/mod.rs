@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -29,6 +29,8 @@ use crate::observed::{Container, ContainerId, Observed, SandboxId, State};
 use crate::plan::{self, Action, Attempts, Busy, Failure, Health, Plan, Stage, Unhealthy, View, Waiting};
 use crate::pod::{self, Role};
 use crate::probes::{self, Handler, Purpose, Schedule, Target};
+use crate::qos::{self, PodResources};
+use crate::resize::{self, Pending};
 use crate::runtime::{Lens, Words};
 use crate::status::{self, Facts, Verdict};
 use mailbox::{Inbox, Mailbox};
@@ -94,6 +96,13 @@ pub(crate) struct Worker {
     publishing: Option<PodStatus>,
     mirroring: bool,
 
+    /// Why the pod was not given the resources that it wants.
+    pending: Option<Pending>,
+    /// What its group is limited to, as far as that is known.
+    group: Option<PodResources>,
+    resizing: bool,
+    resize_failure: Option<Failure>,
+
     waiting: BTreeMap<String, Waiting>,
     status: Option<PodStatus>,
     published: Option<PodStatus>,
@@ -138,6 +147,10 @@ impl Worker {
             ending: false,
             publishing: None,
             mirroring: false,
+            pending: None,
+            group: None,
+            resizing: false,
+            resize_failure: None,
             waiting: BTreeMap::new(),
             status: None,
             retry_at: None,
@@ -188,6 +201,7 @@ impl Worker {
     fn receive(&mut self, inbox: Inbox) {
         if let Some(pod) = inbox.pod {
             self.refresh |= shown(&pod) != shown(&self.pod);
+            self.heed_resize(&pod, inbox.pending);
             if let (Some(published), Some(said)) = (&mut self.published, &pod.status) {
                 publish::heed(published, said);
             }
@@ -215,6 +229,30 @@ impl Worker {
         for done in inbox.done {
             self.finish(done);
         }
+    }
+
+    /// Takes note of other resources, given or refused.
+    fn heed_resize(&mut self, pod: &Pod, pending: Option<Pending>) {
+        if pod.spec != self.pod.spec {
+            self.resize_failure = None;
+        }
+        if let Some(new) = pending.as_ref().filter(|new| Some(*new) != self.pending.as_ref()) {
+            let reason = if new.reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
+            let message = format!("Pod resize {}: {}", new.reason, resize::summary(pod, Some(&new.message)));
+            self.ctx.events.warning(&about_pod(pod), reason, message);
+        }
+        self.pending = pending;
+    }
+
+    /// Says when a change of limits begins and when all have what they were given.
+    fn say_resizing(&mut self, resizing: bool) {
+        if resizing != self.resizing {
+            let (reason, what) =
+                if resizing { ("ResizeStarted", "started") } else { ("ResizeCompleted", "completed") };
+            let message = format!("Pod resize {what}: {}", resize::summary(&self.pod, None));
+            self.ctx.events.normal(&about_pod(&self.pod), reason, message);
+        }
+        self.resizing = resizing;
     }
 
     /// What was missing may be there now: no need to wait out the delay.
@@ -253,9 +291,10 @@ impl Worker {
             Done::Prepared(result) => {
                 self.busy.remove(&Busy::Prepare);
                 match result {
-                    Ok(due) => {
+                    Ok(prepared) => {
                         self.prepared = true;
-                        self.refresh_at = due;
+                        self.refresh_at = prepared.due;
+                        self.group = prepared.group;
                         self.pod_failure = None;
                     }
                     Err(message) => self.pod_failure = Some(failure("FailedMount", message, now)),
@@ -270,6 +309,16 @@ impl Worker {
                         self.refresh_at = now.checked_add(RETRY).ok();
                     }
                 }
+            }
+            Done::Resized(group, result) => {
+                self.busy.remove(&Busy::Resize);
+                self.looked = false;
+                self.group = result.is_ok().then_some(group);
+                self.resize_failure = result.err().map(|message| {
+                    let text = format!("Pod resize error: {}", resize::summary(&self.pod, Some(&message)));
+                    self.ctx.events.warning(&about_pod(&self.pod), "ResizeError", text);
+                    failure("Error", message, now)
+                });
             }
             Done::Sandbox(result) => {
                 self.busy.remove(&Busy::Sandbox);
@@ -540,7 +589,7 @@ impl Worker {
             Life::Stopping { deadline } => Stage::Terminating { deadline },
             _ => Stage::Running,
         };
-        let Plan { actions, waiting, wake_at } = plan::plan(&View {
+        let Plan { actions, waiting, resizing, wake_at } = plan::plan(&View {
             pod: &self.pod,
             observed: &self.observed,
             stage,
@@ -549,8 +598,11 @@ impl Worker {
             pod_failure: self.pod_failure.as_ref(),
             attempts: &self.attempts,
             health: &self.health,
+            group_fits: self.group == Some(qos::pod_resources(&self.pod)),
+            resize_failure: self.resize_failure.as_ref(),
             now,
         });
+        self.say_resizing(resizing);
         for (name, why) in &waiting {
             if self.waiting.get(name).is_none_or(|old| old.reason != why.reason) {
                 self.say_waiting(name, why);
@@ -634,6 +686,11 @@ impl Worker {
                 let work = operations::kill(job, id, name, grace, message, self.ip());
                 self.spawn(work, move |r| Done::Killed(which, r));
             }
+            Action::Resize { containers } => {
+                self.busy.insert(Busy::Resize, Timestamp::MAX);
+                let group = qos::pod_resources(&self.pod);
+                self.spawn(operations::resize(job, containers), move |r| Done::Resized(group, r));
+            }
             Action::Finish => self.life = Life::Cleaning,
         }
     }
@@ -662,7 +719,7 @@ impl Worker {
         self.refresh = false;
         self.refresh_at = None;
         self.refreshing = true;
-        self.spawn(operations::prepare(self.job(), self.ips()), Done::Refreshed);
+        self.spawn(operations::refresh(self.job(), self.ips()), Done::Refreshed);
     }
 
     /// Computes the status and has the API told when it has changed.
@@ -683,6 +740,11 @@ impl Worker {
             host_ips: &host_ips,
             runtime: &self.ctx.runtime,
             features: &self.ctx.features,
+            resize: status::Resize {
+                pending: self.pending.as_ref(),
+                under_way: self.resizing,
+                error: self.resize_failure.as_ref().map(|failure| failure.message.as_str()),
+            },
             now,
         });
         self.status = Some(status.clone());
@@ -773,9 +835,9 @@ impl Worker {
 
 type Entries = Option<BTreeMap<String, String>>;
 
-/// What a pod's volumes may show of it that can change: its labels and annotations.
-fn shown(pod: &Pod) -> (&Entries, &Entries) {
-    (&pod.metadata.labels, &pod.metadata.annotations)
+/// What a pod's volumes may show of it that can change: its labels, annotations and resources.
+fn shown(pod: &Pod) -> (&Entries, &Entries, &Option<PodSpec>) {
+    (&pod.metadata.labels, &pod.metadata.annotations, &pod.spec)
 }
 
 fn failure(reason: &'static str, message: String, now: Timestamp) -> Failure {

@@ -33,7 +33,8 @@ use crate::volumes::{self, Source, VolumeError, atomic, mounts};
 /// An operation that is through.
 #[derive(Debug)]
 pub(crate) enum Done {
-    Prepared(Result<Option<Timestamp>, String>),
+    Prepared(Result<Prepared, String>),
+    Resized(qos::PodResources, Result<(), String>),
     Refreshed(Result<Option<Timestamp>, String>),
     Sandbox(Result<(), String>),
     SandboxStopped(SandboxId, Result<(), String>),
@@ -44,6 +45,15 @@ pub(crate) enum Done {
     Deleted(Result<(), String>),
     Published(Result<(), super::publish::PublishError>),
     Mirrored(Result<(), String>),
+}
+
+/// A pod whose containers can be made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Prepared {
+    /// When its volumes are to be brought up to date.
+    pub(crate) due: Option<Timestamp>,
+    /// What its group has been limited to; none if that is wider than the pod asks for.
+    pub(crate) group: Option<qos::PodResources>,
 }
 
 /// What an operation works on.
@@ -148,27 +158,76 @@ enum PrepareError {
     Task(#[from] tokio::task::JoinError),
 }
 
-/// Makes directories, cgroup and volumes, or brings the content of volumes up to date. Answers when to do so again.
-pub(crate) async fn prepare(job: Job, ips: Vec<String>) -> Result<Option<Timestamp>, String> {
-    match try_prepare(&job, ips).await {
-        Ok(due) => Ok(due),
-        Err(error) => {
-            let reason = match &error {
-                PrepareError::Cgroup(..) => "FailedCreatePodContainer",
-                _ => "FailedMount",
-            };
-            job.ctx.events.warning(&about_pod(&job.pod), reason, error.to_string());
-            Err(error.to_string())
+/// Makes directories, cgroup and volumes.
+pub(crate) async fn prepare(job: Job, ips: Vec<String>) -> Result<Prepared, String> {
+    let made = async {
+        let (ctx, key, pod) = (job.ctx.clone(), job.key.clone(), job.pod.clone());
+        let work = move || ctx.cgroups.make_pod(&pod, &key.uid).map_err(|e| PrepareError::Cgroup(key, e));
+        let exact = tokio::task::spawn_blocking(work).await??;
+        let due = try_refresh(&job, ips).await?;
+        Ok(Prepared { due, group: exact.then(|| qos::pod_resources(&job.pod)) })
+    };
+    made.await.map_err(|error| say_unprepared(&job, &error))
+}
+
+/// Brings the content of volumes up to date. Answers when to do so again.
+pub(crate) async fn refresh(job: Job, ips: Vec<String>) -> Result<Option<Timestamp>, String> {
+    try_refresh(&job, ips).await.map_err(|error| say_unprepared(&job, &error))
+}
+
+fn say_unprepared(job: &Job, error: &PrepareError) -> String {
+    let reason = match error {
+        PrepareError::Cgroup(..) => "FailedCreatePodContainer",
+        _ => "FailedMount",
+    };
+    job.ctx.events.warning(&about_pod(&job.pod), reason, error.to_string());
+    error.to_string()
+}
+
+/// Changes the limits of a pod's group and of running containers in it: wider ones first around, narrower ones first
+/// within.
+pub(crate) async fn resize(job: Job, containers: Vec<(ContainerId, String)>) -> Result<(), String> {
+    let group = |narrow: bool| {
+        let (ctx, uid, pod) = (job.ctx.clone(), job.key.uid.clone(), job.pod.clone());
+        let work = move || {
+            if narrow { ctx.cgroups.set_pod(&pod, &uid) } else { ctx.cgroups.make_pod(&pod, &uid).map(drop) }
+        };
+        async {
+            tokio::task::spawn_blocking(work).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
         }
+    };
+    group(false).await?;
+    for (id, name) in containers {
+        let Some(spec) = pod::find_container(&job.pod, &name) else { continue };
+        let resources = make::resources(&job.pod, &spec, job.ctx.machine.memory);
+        check_memory(&job, &id, &name, resources.memory_limit_in_bytes).await?;
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.0,
+            linux: Some(resources),
+            ..v1::UpdateContainerResourcesRequest::default()
+        };
+        let answer = job.ctx.cri.runtime().update_container_resources(request).await;
+        answer.map_err(|status| RuntimeError { call: "UpdateContainerResources", status }.to_string())?;
+    }
+    group(true).await
+}
+
+/// A limit below what a container uses would have it killed.
+async fn check_memory(job: &Job, id: &ContainerId, name: &str, limit: i64) -> Result<(), String> {
+    let request = v1::ContainerStatsRequest { container_id: id.0.clone() };
+    // A runtime that does not tell leaves the decision to the kernel.
+    let Ok(answer) = job.ctx.cri.runtime().container_stats(request).await else { return Ok(()) };
+    let memory = answer.into_inner().stats.and_then(|stats| stats.memory);
+    let used = memory.and_then(|memory| memory.usage_bytes).map_or(0, |usage| usage.value);
+    match u64::try_from(limit) {
+        Ok(limit) if limit > 0 && used >= limit => Err(format!(
+            "attempting to set container {name:?} memory limit ({limit}) below current usage ({used})"
+        )),
+        _ => Ok(()),
     }
 }
 
-async fn try_prepare(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, PrepareError> {
-    let (ctx, key, pod) = (job.ctx.clone(), job.key.clone(), job.pod.clone());
-    tokio::task::spawn_blocking(move || {
-        ctx.cgroups.make_pod(&pod, &key.uid).map_err(|e| PrepareError::Cgroup(key, e))
-    })
-    .await??;
+async fn try_refresh(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, PrepareError> {
     let volumes = pod::spec(&job.pod).volumes.as_deref().unwrap_or_default();
     let mut ids: BTreeSet<ContentId> = BTreeSet::new();
     let mut tokens: BTreeSet<TokenKey> = BTreeSet::new();
@@ -233,6 +292,8 @@ fn make_volumes(
                 Source::Claim { .. } => {
                     claims.get(&volume.name).map_or(Ok(()), |source| volumes::claims::bind(source, &path))
                 }
+                // It is mounted with each container that asks for it.
+                Source::Image(_) => Ok(()),
                 Source::Projection(p) => {
                     std::fs::create_dir_all(&path).map_err(VolumeError::io("create", &path))?;
                     if p.in_memory && !mounts::is_mount_point(&path) {
@@ -330,11 +391,28 @@ pub(crate) async fn start(
         image = ensure => image,
         () = job.stop.cancelled() => return Err(StartError::new("ContainerCreating", "the pod is being stopped")),
     };
-    let image = image.map_err(|error| {
+    let unpulled = |error: ImageError, image: &str| {
         job.ctx.events.warning(&about, "Failed", format!("Error: {}", error.reason()));
-        let pull = matches!(error, ImageError::Pull { .. }).then(|| spec.image().to_owned());
+        let pull = matches!(error, ImageError::Pull { .. }).then(|| image.to_owned());
         StartError { reason: error.reason(), message: error.to_string(), image: pull }
-    })?;
+    };
+    let image = image.map_err(|error| unpulled(error, spec.image()))?;
+    let mut images = BTreeMap::new();
+    for (volume, wanted) in image_volumes(&job.pod, &spec.spec) {
+        let ensure = job.ctx.images.ensure(&job.pod, &wanted, &secrets, &config, &about);
+        let found = tokio::select! {
+            found = ensure => found,
+            () = job.stop.cancelled() => return Err(StartError::new("ContainerCreating", "the pod is being stopped")),
+        };
+        let written = wanted.image.clone().unwrap_or_default();
+        let found = found.map_err(|error| unpulled(error, &written))?;
+        let image = v1::ImageSpec {
+            image: found.reference,
+            user_specified_image: written,
+            ..v1::ImageSpec::default()
+        };
+        images.insert(volume, image);
+    }
 
     security::check_non_root(&job.pod, &spec.spec, &image.image).map_err(|e| config_error(&e))?;
     let contents =
@@ -373,6 +451,7 @@ pub(crate) async fn start(
                 domain: &job.ctx.config.dns.domain,
                 attempt,
                 recursive_read_only,
+                images: &images,
             };
             make::mounts(&job.pod, &container, &environment, &with)
         })
@@ -444,6 +523,22 @@ pub(crate) async fn start(
             Err(StartError::new("PostStartHookError", text))
         }
     }
+}
+
+/// The images that a container mounts as volumes, by volume, each in the form of a container that would run it.
+fn image_volumes(pod: &Pod, container: &Container) -> BTreeMap<String, Container> {
+    let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|mount| mount.name == name);
+    let volumes = pod::spec(pod).volumes.iter().flatten().filter(|volume| mounted(&volume.name));
+    let images = volumes.filter_map(|volume| {
+        let source = volume.image.as_ref()?;
+        let wanted = Container {
+            image: source.reference.clone(),
+            image_pull_policy: source.pull_policy.clone(),
+            ..Container::default()
+        };
+        Some((volume.name.clone(), wanted))
+    });
+    images.collect()
 }
 
 /// The largest file of variables that is read.

@@ -52,8 +52,12 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Value {
     for (name, value) in &new {
         match name.as_str() {
             "conditions" => {
-                let own = value.as_array().into_iter().flatten().filter(|c| is_own(c)).cloned();
-                status.insert(name.clone(), own.map(whole_condition).collect());
+                let list = || value.as_array().into_iter().flatten();
+                let is_gone = |c: &&Value| is_own(c) && !list().any(|now| now["type"] == c["type"]);
+                let before = old.get(name).and_then(Value::as_array).into_iter().flatten();
+                let dead = before.filter(is_gone).map(|c| json!({"$patch": "delete", "type": c["type"]}));
+                let own = list().filter(|c| is_own(c)).cloned().map(whole_condition);
+                status.insert(name.clone(), own.chain(dead).collect());
             }
             "podIPs" | "hostIPs" => {
                 let mut list: Vec<Value> = value.as_array().cloned().unwrap_or_default();
@@ -171,14 +175,16 @@ mod tests {
     #[test]
     fn a_patch_sends_what_changed_and_removes_what_is_no_more() {
         let old = status(json!({"phase": "Pending", "reason": "x", "hostIP": "1.1.1.1", "podIP": "10.0.0.1",
-            "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "False"}, {"type": "mine", "status": "True"}]}));
+            "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "Ready", "status": "False"}, {"type": "mine", "status": "True"},
+                {"type": "PodResizePending", "status": "True"}]}));
         let new = status(json!({"phase": "Running", "hostIP": "1.1.1.1", "podIP": "10.0.0.2",
             "podIPs": [{"ip": "10.0.0.2"}], "conditions": [{"type": "Ready", "status": "True"}, {"type": "mine", "status": "True"}]}));
         assert_eq!(
             patch("u", &old, &new),
             json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "reason": null, "podIP": "10.0.0.2",
                 "podIPs": [{"ip": "10.0.0.2"}, {"$patch": "delete", "ip": "10.0.0.1"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]}})
+                "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null},
+                    {"$patch": "delete", "type": "PodResizePending"}]}})
         );
     }
 

@@ -22,7 +22,7 @@ pub use archive::ImportProgress;
 pub use pack::SelfImage;
 pub use pull::{Credentials, Pull, PullProgress};
 
-pub(crate) use overlay::mount_overlay;
+pub(crate) use overlay::{mount_overlay, mount_to_read};
 pub use store::{ImageConfig, ImageRecord, Store};
 
 use oci_client::Reference;

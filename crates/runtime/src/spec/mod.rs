@@ -32,6 +32,8 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) config: &'a ContainerConfig,
     pub(crate) sandbox: &'a PodSandboxConfig,
     pub(crate) image: &'a ImageConfig,
+    /// Where the images lie that are mounted as volumes, by the mount's place in `config`.
+    pub(crate) image_volumes: &'a BTreeMap<usize, PathBuf>,
     /// The container's directory, with its root file system mounted on `rootfs`.
     pub(crate) bundle: &'a Path,
     /// Where the sandbox keeps the files that its containers share.

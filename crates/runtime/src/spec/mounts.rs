@@ -27,8 +27,12 @@ pub(super) fn all(
 ) -> Result<Mounts> {
     let asked = &from.config.mounts;
     let mut volumes = Vec::new();
-    for mount in asked {
-        volumes.push((clean(&mount.container_path)?, volume(mount)?));
+    for (index, mount) in asked.iter().enumerate() {
+        let volume = match from.image_volumes.get(&index) {
+            Some(place) => image_volume(mount, place)?,
+            None => volume(mount)?,
+        };
+        volumes.push((clean(&mount.container_path)?, volume));
     }
     let taken = |path: &str| volumes.iter().any(|(destination, _)| destination == Path::new(path));
     let mut mounts: Vec<(PathBuf, Value)> = Vec::new();
@@ -85,9 +89,6 @@ fn clean(path: &str) -> Result<PathBuf> {
 
 fn volume(mount: &Mount) -> Result<Value> {
     let source = Path::new(&mount.host_path);
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return Err(Error::Invalid("image volumes aren't supported by this runtime".into()));
-    }
     if !source.is_absolute() {
         return Err(Error::Invalid(format!("mount source {:?} isn't absolute", mount.host_path)));
     }
@@ -109,6 +110,16 @@ fn volume(mount: &Mount) -> Result<Value> {
     }
     let destination = clean(&mount.container_path)?;
     Ok(json!({ "destination": destination, "source": source, "type": "bind", "options": options }))
+}
+
+/// An image's files, mounted at `place`: to be read, and nothing else.
+fn image_volume(mount: &Mount, place: &Path) -> Result<Value> {
+    if !mount.host_path.is_empty() {
+        return Err(Error::Invalid("a mount can't be of an image and of the host".into()));
+    }
+    let options = ["rbind", "ro", "nosuid", "nodev", "noexec"];
+    let destination = clean(&mount.container_path)?;
+    Ok(json!({ "destination": destination, "source": place, "type": "bind", "options": options }))
 }
 
 fn kernel(security: &LinuxContainerSecurityContext, options: &NamespaceOption) -> Vec<(String, Value)> {

@@ -6,6 +6,7 @@ mod clients;
 mod custom;
 mod disk;
 mod election;
+mod fields;
 mod input;
 mod logs;
 mod loops;
