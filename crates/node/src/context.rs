@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tiphys_client::{Reader, Recorder};
 use tokio::sync::watch;
 
+use crate::bundles::Bundles;
 use crate::cgroups::Cgroups;
 use crate::config::Config;
 use crate::content::ContentStore;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) features: Features,
     pub(crate) events: Recorder,
     pub(crate) contents: ContentStore,
+    /// Trust anchors that volumes show.
+    pub(crate) bundles: Bundles,
     pub(crate) images: Images,
     pub(crate) services: Reader<ServiceFacts>,
     pub(crate) cgroups: Cgroups,

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundles::Bundles;
 use crate::cgroups::{CgroupError, Cgroups};
 use crate::config::Config;
 use crate::content::ContentStore;
@@ -136,6 +137,10 @@ impl Kubelet {
             let registry = registry.clone();
             Arc::new(move |key: &PodKey| registry.content_changed(key))
         };
+        let bundles_changed = {
+            let registry = registry.clone();
+            Arc::new(move || registry.bundles_changed())
+        };
         let ctx = Arc::new(Context {
             config: config.clone(),
             machine: inner.machine.clone(),
@@ -146,6 +151,7 @@ impl Kubelet {
             features,
             images: Images::new(inner.cri.clone(), events.clone()),
             events,
+            bundles: Bundles::new(inner.kube.clone(), bundles_changed),
             contents: ContentStore::new(inner.kube.clone(), notify),
             services: service_reader,
             cgroups,

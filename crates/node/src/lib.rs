@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod backoff;
+pub mod bundles;
 pub mod cgroups;
 mod changes;
 pub mod config;

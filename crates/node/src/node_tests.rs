@@ -251,6 +251,35 @@ fn images_are_pulled_for_volumes_too() {
 }
 
 #[test]
+fn trust_anchors_are_shown_and_followed() {
+    isolated(|| async {
+        let world = World::start();
+        let bundle = "/apis/certificates.k8s.io/v1/clustertrustbundles/anchors";
+        let object = |base64: &str| {
+            let text = format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n");
+            json!({"kind": "ClusterTrustBundle", "apiVersion": "certificates.k8s.io/v1",
+                "metadata": {"name": "anchors"}, "spec": {"trustBundle": text}})
+        };
+        world.api.put(bundle, object("AAAA"));
+        let sources = json!([{"clusterTrustBundle": {"name": "anchors", "path": "ca.crt"}}]);
+        let path = world.create(
+            "trust",
+            json!({"volumes": [{"name": "v", "projected": {"sources": sources}}], "containers": [{"name": "m"}]}),
+        );
+        world.ready(&path).await;
+        let file = world.config.data_dir.join("pods/uid-trust/volumes/kubernetes.io~projected/v/ca.crt");
+        assert!(std::fs::read_to_string(&file).unwrap().contains("\nAAAA\n"));
+        world.api.put(bundle, object("BBBB"));
+        let follows = async {
+            while !std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\nBBBB\n")) {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), follows).await.expect("the file follows");
+    });
+}
+
+#[test]
 fn what_the_runtime_cannot_do_is_said() {
     isolated(|| async {
         let world = World::start();

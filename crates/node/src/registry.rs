@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
+use crate::bundles;
 use crate::content;
 use crate::context::Context;
 use crate::key::{PodKey, PodUid};
@@ -211,6 +212,13 @@ impl Registry {
     /// Something that a pod refers to has changed.
     pub(crate) fn content_changed(&self, key: &PodKey) {
         if let Some(entry) = self.entries().get(key) {
+            entry.mailbox.put(|inbox| inbox.content = true);
+        }
+    }
+
+    /// A ClusterTrustBundle has changed.
+    pub(crate) fn bundles_changed(&self) {
+        for entry in self.entries().values().filter(|entry| bundles::volume_of(&entry.pod).is_some()) {
             entry.mailbox.put(|inbox| inbox.content = true);
         }
     }

@@ -217,7 +217,17 @@ impl Api {
 
     fn is_collection(&self, path: &str) -> bool {
         let resource = path.rsplit('/').next().unwrap_or_default();
-        matches!(resource, "pods" | "services" | "nodes" | "configmaps" | "secrets" | "leases" | "events")
+        matches!(
+            resource,
+            "pods"
+                | "services"
+                | "nodes"
+                | "configmaps"
+                | "secrets"
+                | "leases"
+                | "events"
+                | "clustertrustbundles"
+        )
     }
 
     fn list(&self, path: &str, fields: &[(String, String)]) -> Value {

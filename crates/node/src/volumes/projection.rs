@@ -1,14 +1,17 @@
 //! Volumes whose files show content from the API: configMap, secret, downwardAPI and projected, as one kind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{
-    Container, DownwardAPIVolumeFile, KeyToPath, Pod, ServiceAccountTokenProjection, Volume,
+    ClusterTrustBundleProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod,
+    ServiceAccountTokenProjection, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{FileContent, Files};
+use crate::bundles::{self, Bundle, BundleError};
 use crate::content::{ContentId, Contents, Kind};
 use crate::fields::{self, Addresses, FieldError};
 use crate::pod;
@@ -30,6 +33,9 @@ pub enum ProjectionError {
     /// A reference to the pod itself has no value.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// Trust anchors can't be had.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// No token could be had.
     #[error("failed to fetch token: {0}")]
     Token(String),
@@ -54,6 +60,8 @@ pub enum Source {
     Downward(Vec<DownwardAPIVolumeFile>),
     /// A token of the pod's service account.
     Token(ServiceAccountTokenProjection),
+    /// Trust anchors of ClusterTrustBundles.
+    Trust(ClusterTrustBundleProjection),
     /// Something that is not built.
     Unsupported,
 }
@@ -119,6 +127,8 @@ pub fn of(pod: &Pod, volume: &Volume) -> Option<Projection> {
             Source::Downward(d.items.clone().unwrap_or_default())
         } else if let Some(t) = &s.service_account_token {
             Source::Token(t.clone())
+        } else if let Some(trust) = &s.cluster_trust_bundle {
+            Source::Trust(trust.clone())
         } else {
             Source::Unsupported
         }
@@ -138,6 +148,8 @@ pub struct Surroundings<'a> {
     pub contents: &'a Contents,
     /// Tokens by (audience, lifetime in seconds).
     pub tokens: &'a BTreeMap<TokenKey, String>,
+    /// All ClusterTrustBundles, where one is asked for.
+    pub bundles: &'a [Arc<Bundle>],
     /// Addresses of pod and node.
     pub addresses: Addresses<'a>,
     /// What the node has for pods.
@@ -166,6 +178,10 @@ impl TokenKey {
 /// Makes the files of a projection.
 pub fn files(pod: &Pod, projection: &Projection, with: &Surroundings<'_>) -> Result<Files, ProjectionError> {
     let mut files = Files::new();
+    let owner = sole_user(pod);
+    let shared = owner.is_none() && super::fs_group(pod).is_none();
+    let private =
+        FileContent { data: Bytes::new(), mode: if shared { projection.default_mode } else { 0o600 }, owner };
     let mode_of =
         |own: Option<i32>| own.and_then(|m| u32::try_from(m).ok()).unwrap_or(projection.default_mode) & 0o777;
     for source in &projection.sources {
@@ -207,11 +223,12 @@ pub fn files(pod: &Pod, projection: &Projection, with: &Surroundings<'_>) -> Res
                 let key = TokenKey::of(token);
                 let value =
                     with.tokens.get(&key).ok_or_else(|| ProjectionError::Token("not requested".into()))?;
-                let owner = sole_user(pod);
-                let shared = owner.is_none() && super::fs_group(pod).is_none();
-                let mode = if shared { projection.default_mode } else { 0o600 };
-                let file = FileContent { data: Bytes::copy_from_slice(value.as_bytes()), mode, owner };
-                files.insert(normal(&token.path), file);
+                let data = Bytes::copy_from_slice(value.as_bytes());
+                files.insert(normal(&token.path), FileContent { data, ..private.clone() });
+            }
+            Source::Trust(trust) => {
+                let data = bundles::anchors(with.bundles, trust)?;
+                files.insert(normal(&trust.path), FileContent { data, ..private.clone() });
             }
             Source::Unsupported => return Err(ProjectionError::Unsupported),
         }

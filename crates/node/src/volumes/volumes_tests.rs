@@ -66,6 +66,7 @@ fn render(volume: Value) -> Result<Files, projection::ProjectionError> {
     let key = projection::TokenKey { audience: "aud".into(), seconds: 600 };
     let with = projection::Surroundings {
         contents: &contents,
+        bundles: &[],
         tokens: &BTreeMap::from([(key, "jwt".to_owned())]),
         addresses: Addresses::default(),
         allocatable: &BTreeMap::new(),

@@ -14,6 +14,7 @@ use tiphys_cri::v1;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use crate::bundles::{self, Bundle};
 use crate::content::{self, Content, ContentId, Kind};
 use crate::context::{Context, about_container, about_pod};
 use crate::env::{self, EnvFiles, Surroundings};
@@ -248,13 +249,21 @@ async fn try_refresh(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, P
         }
     }
     let contents = job.ctx.contents.get(&ids).await?;
+    let bundles = match bundles::volume_of(&job.pod) {
+        None => vec![],
+        Some(volume) => job.ctx.bundles.get().await.map_err(|error| PrepareError::Volume {
+            volume: volume.to_owned(),
+            source: projection::ProjectionError::from(error).into(),
+        })?,
+    };
     let claims = volumes::claims::resolve(&job.ctx.kube, &job.pod, &job.ctx.pod_dir(&job.key)).await;
     let claims = claims.map_err(|(volume, error)| PrepareError::Volume { volume, source: error.into() })?;
     let fetched = job.tokens.lock().await.fetch(job, &tokens).await;
     let (tokens, due) =
         fetched.map_err(|e| PrepareError::Volume { volume: token_volume, source: e.into() })?;
     let job = job.clone();
-    tokio::task::spawn_blocking(move || make_volumes(&job, &contents, &tokens, &claims, &ips)).await??;
+    tokio::task::spawn_blocking(move || make_volumes(&job, &contents, &tokens, &bundles, &claims, &ips))
+        .await??;
     Ok(due)
 }
 
@@ -262,6 +271,7 @@ fn make_volumes(
     job: &Job,
     contents: &content::Contents,
     tokens: &BTreeMap<TokenKey, String>,
+    bundles: &[Arc<Bundle>],
     claims: &volumes::claims::Resolved,
     ips: &[String],
 ) -> Result<(), PrepareError> {
@@ -272,6 +282,7 @@ fn make_volumes(
     let with = projection::Surroundings {
         contents,
         tokens,
+        bundles,
         addresses: Addresses { pod: ips, host: &host_ips },
         allocatable: &ctx.allocatable,
     };
