@@ -1,4 +1,4 @@
-//! Clients of other makes, for the tests. All of them are put below the target folder; nothing is installed.
+//! Programs of other makes, for the tests. All of them are put below the target folder; nothing is installed.
 
 use std::{
     path::{Path, PathBuf},
@@ -36,25 +36,52 @@ const STAGED: [&str; 4] = [
     "*/staging/src/k8s.io/client-go",
 ];
 
+/// A broker of AMQP, its clients, and what of theirs a host may lack.
+const BROKER: [&str; 18] = [
+    "rabbitmq-server",
+    "erlang-base",
+    "erlang-asn1",
+    "erlang-crypto",
+    "erlang-eldap",
+    "erlang-inets",
+    "erlang-mnesia",
+    "erlang-os-mon",
+    "erlang-parsetools",
+    "erlang-public-key",
+    "erlang-runtime-tools",
+    "erlang-ssl",
+    "erlang-syntax-tools",
+    "erlang-tools",
+    "erlang-xmerl",
+    "amqp-tools",
+    "librabbitmq4",
+    "libpopt0",
+];
+
 /// Tells a command of the scenarios where its clients are. What cannot be had fails the step.
 pub(crate) fn tell(command: &mut Command) -> Result<()> {
     command
         .env("KUBECTL_OLD", old_kubectl().context("installing kubectl 1.20")?)
         .env("PYTHON_CLIENT", python().context("installing the Python client")?)
-        .env("GO_CLIENT", go().context("building the client in Go")?);
+        .env("GO_CLIENT", go().context("building the client in Go")?)
+        .env("BROKER", unpacked("broker", &BROKER).context("unpacking RabbitMQ")?);
     Ok(())
 }
 
 /// kubectl 1.20 of Debian's package, beside the current one.
 fn old_kubectl() -> Result<PathBuf> {
-    let home = host::once("kubectl-old", "kubernetes-client 1.20", |home| {
+    Ok(unpacked("kubectl-old", &["kubernetes-client"])?.join("usr/bin/kubectl"))
+}
+
+/// A folder with the files of Debian's packages.
+fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
+    host::once(name, &packages.join(" "), |home| {
         run(Command::new("apt-get").args(["-qq", "update"]))?;
-        run(Command::new("apt-get").args(["-qq", "download", "kubernetes-client"]).current_dir(home))?;
+        run(Command::new("apt-get").args(["-qq", "download"]).args(packages).current_dir(home))?;
         extract_all(home, "deb", |archive| {
             run(Command::new("dpkg-deb").arg("--extract").arg(archive).arg(home))
         })
-    })?;
-    Ok(home.join("usr/bin/kubectl"))
+    })
 }
 
 /// The interpreter of an environment that has the client.

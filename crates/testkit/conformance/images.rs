@@ -1,14 +1,10 @@
 //! What upstream's tests run, made of Debian's packages: one file system under all the names that they ask for.
 
-use std::{collections::BTreeSet, fs::File, path::Path, process::Command};
+use std::{fs::File, path::Path};
 
 use anyhow::{Context, Result};
 use serde_json::json;
-use tar::{Builder, EntryType};
-use tiphys_testkit::{
-    image::{archive, file, header},
-    text,
-};
+use tiphys_testkit::image::{Layer, archive};
 
 const PATH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where the tests call them, and where Debian keeps them; busybox stands in for everything else.
@@ -79,62 +75,32 @@ const IMAGES: [Image; 9] = [
 /// Writes the archive; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images, and its sample server,
 /// are taken from where `found` says.
 pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf>) -> Result<()> {
-    let mut layer = Builder::new(Vec::new());
-    for (path, mode) in
-        [("tmp/", 0o1777), ("root/", 0o700), ("proc/", 0o555), ("sys/", 0o555), ("dev/", 0o755)]
-    {
-        append(&mut layer, EntryType::Directory, path, mode, "")?;
-    }
+    let mut layer = Layer::new()?;
     for (name, mode) in
         [("agnhost", 0o755), ("sample-apiserver", 0o755), ("localhost.crt", 0o644), ("localhost.key", 0o644)]
     {
-        copy(&mut layer, name, &found(name)?, mode)?;
+        layer.copy(name, &found(name)?, mode)?;
     }
-    append(&mut layer, EntryType::Symlink, "agnhost-2", 0o777, "agnhost")?;
-    copy(&mut layer, "bin/busybox", "/bin/busybox".as_ref(), 0o755)?;
-    let applets = text(Command::new("/bin/busybox").arg("--list"))?;
-    for applet in applets.lines().filter(|a| !["busybox", "bash", "sh"].contains(a)) {
-        append(&mut layer, EntryType::Symlink, &format!("bin/{applet}"), 0o777, "busybox")?;
+    layer.link("agnhost-2", "agnhost")?;
+    layer.busybox(&["bash", "sh"])?;
+    layer.link("bin/sh", "bash")?;
+    for (at, from) in PROGRAMS {
+        layer.copy(at, from.as_ref(), 0o755)?;
     }
-    append(&mut layer, EntryType::Symlink, "bin/sh", 0o777, "bash")?;
-    let mut libraries = BTreeSet::new();
     // The one that takes its owner's rights stands where nobody else looks for `id`.
-    let programs = PROGRAMS.iter().map(|(at, from)| (*at, *from, 0o755));
-    for (at, from, mode) in programs.chain([("setuid/id", "/usr/bin/id", 0o4755)]) {
-        copy(&mut layer, at, from.as_ref(), mode)?;
-        let needs = text(Command::new("ldd").arg(from))?;
-        libraries.extend(needs.split_whitespace().filter(|w| w.starts_with('/')).map(str::to_owned));
-    }
-    for library in libraries {
-        copy(&mut layer, library.trim_start_matches('/'), library.as_ref(), 0o755)?;
-    }
+    layer.copy("setuid/id", "/usr/bin/id".as_ref(), 0o4755)?;
     let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
-    file(&mut layer, "etc/passwd", 0o644, users.as_bytes())?;
-    file(&mut layer, "etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
+    layer.file("etc/passwd", 0o644, users.as_bytes())?;
+    layer.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
     // Tests take the page away to make a probe fail.
     let page = b"<html><body><h1>It works!</h1></body></html>\n";
-    file(&mut layer, "usr/local/apache2/htdocs/index.html", 0o644, page)?;
-    file(&mut layer, "usr/local/apache2/htdocs/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
-    let layer = layer.into_inner().context("ending the layer")?;
+    layer.file("usr/local/apache2/htdocs/index.html", 0o644, page)?;
+    layer.file("usr/local/apache2/htdocs/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
+    let layer = layer.finish(None)?;
     let images = IMAGES.map(|Image { names, entrypoint, command, user }| {
         let names = names.iter().map(|n| (*n).to_owned()).collect();
         (names, json!({"Entrypoint": entrypoint, "Cmd": command, "User": user, "Env": [PATH]}))
     });
     let out = File::create(to).with_context(|| format!("making {}", to.display()))?;
     archive(out, &layer, &images)
-}
-
-fn copy(layer: &mut Builder<Vec<u8>>, at: &str, from: &Path, mode: u32) -> Result<()> {
-    let content = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-    file(layer, at, mode, &content)
-}
-
-fn append(layer: &mut Builder<Vec<u8>>, kind: EntryType, at: &str, mode: u32, target: &str) -> Result<()> {
-    let mut header = header(kind, mode, 0);
-    if target.is_empty() {
-        layer.append_data(&mut header, at, std::io::empty())
-    } else {
-        layer.append_link(&mut header, at, target)
-    }
-    .with_context(|| format!("adding {at}"))
 }

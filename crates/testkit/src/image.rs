@@ -1,14 +1,19 @@
-//! Small images for tests, made of busybox.
+//! Small images for tests, made of busybox, and larger ones of the host's programs.
 
 use std::{
+    collections::BTreeMap,
     io::Write,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
+
+use crate::text;
 
 /// An image of one layer: a static busybox with links for its applets, or another static program.
 pub struct Image {
@@ -110,6 +115,105 @@ fn layer() -> Result<Vec<u8>> {
         layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
     }
     layer.into_inner().context("ending the layer")
+}
+
+/// A file system of programs that are linked to libraries. Their libraries come with them.
+pub struct Layer {
+    archive: Builder<Vec<u8>>,
+    /// What may be linked to libraries.
+    programs: Vec<PathBuf>,
+}
+
+impl Layer {
+    /// The directories that every container has.
+    pub fn new() -> Result<Self> {
+        let mut layer = Self { archive: Builder::new(Vec::new()), programs: Vec::new() };
+        for (at, mode) in
+            [("tmp/", 0o1777), ("root/", 0o700), ("proc/", 0o555), ("sys/", 0o555), ("dev/", 0o755)]
+        {
+            layer.entry(EntryType::Directory, at, mode, Path::new(""))?;
+        }
+        Ok(layer)
+    }
+
+    fn entry(&mut self, kind: EntryType, at: &str, mode: u32, target: &Path) -> Result<()> {
+        let mut header = header(kind, mode, 0);
+        match kind {
+            EntryType::Symlink => self.archive.append_link(&mut header, at, target),
+            _ => self.archive.append_data(&mut header, at, std::io::empty()),
+        }
+        .with_context(|| format!("adding {at}"))
+    }
+
+    pub fn link(&mut self, at: &str, target: &str) -> Result<()> {
+        self.entry(EntryType::Symlink, at, 0o777, target.as_ref())
+    }
+
+    pub fn file(&mut self, at: &str, mode: u32, content: &[u8]) -> Result<()> {
+        file(&mut self.archive, at, mode, content)
+    }
+
+    /// A file of the host. If it is a program that is linked to libraries, they come, too.
+    pub fn copy(&mut self, at: &str, from: &Path, mode: u32) -> Result<()> {
+        let content = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+        if content.starts_with(b"\x7fELF") {
+            self.programs.push(from.to_owned());
+        }
+        self.file(at, mode, &content)
+    }
+
+    /// A folder of the host with all that it holds.
+    pub fn tree(&mut self, at: &str, from: &Path) -> Result<()> {
+        let read = || format!("reading {}", from.display());
+        for entry in std::fs::read_dir(from).with_context(read)? {
+            let from = entry.with_context(read)?.path();
+            let name = from.file_name().and_then(|name| name.to_str()).context("a name that is no text")?;
+            let at = format!("{at}/{name}");
+            let about = from.symlink_metadata().with_context(|| format!("reading {}", from.display()))?;
+            if about.is_dir() {
+                self.tree(&at, &from)?;
+            } else if about.is_symlink() {
+                self.entry(EntryType::Symlink, &at, 0o777, &std::fs::read_link(&from)?)?;
+            } else {
+                self.copy(&at, &from, about.permissions().mode() & 0o7777)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Busybox under the names of its applets, but for those of other programs.
+    pub fn busybox(&mut self, others: &[&str]) -> Result<()> {
+        self.copy("bin/busybox", "/bin/busybox".as_ref(), 0o755)?;
+        let applets = text(Command::new("/bin/busybox").arg("--list"))?;
+        for applet in applets.lines().filter(|applet| *applet != "busybox" && !others.contains(applet)) {
+            self.link(&format!("bin/{applet}"), "busybox")?;
+        }
+        Ok(())
+    }
+
+    /// The layer's archive. Libraries are looked for in `folder` before they are where the host has them.
+    pub fn finish(mut self, folder: Option<&Path>) -> Result<Vec<u8>> {
+        let mut ldd = Command::new("ldd");
+        ldd.args(&self.programs).envs(folder.map(|folder| ("LD_LIBRARY_PATH", folder)));
+        // It fails if one of them needs no library.
+        let told = ldd.output().context("starting ldd")?;
+        let needs = String::from_utf8_lossy(&told.stdout);
+        ensure!(!needs.contains("not found"), "libraries are missing: {needs}");
+        // Headings, which name what is linked, end with a colon.
+        let paths = needs.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+        let libraries: BTreeMap<String, &Path> = paths
+            .map(Path::new)
+            .map(|path| match folder.and_then(|folder| path.strip_prefix(folder).ok()) {
+                Some(name) => (format!("usr/lib/{}", name.display()), path),
+                None => (path.to_string_lossy().trim_start_matches('/').to_owned(), path),
+            })
+            .collect();
+        for (at, from) in libraries {
+            let content = std::fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+            self.file(&at, 0o755, &content)?;
+        }
+        self.archive.into_inner().context("ending the layer")
+    }
 }
 
 /// The header of an entry that root owns.

@@ -16,6 +16,7 @@ mod old_kubectl;
 mod operator;
 mod past;
 mod policies;
+mod queues;
 mod quickstart;
 mod registry;
 mod removed;
