@@ -106,7 +106,9 @@ async fn measure(services: u32, count: u32) -> Result<(), Failure> {
     let mut proxy = Proxy::new(Config {
         instance: Instance::new(0xbe9c_0000),
         service_cidr: "10.96.0.0/12".parse()?,
+        pod_cidr: "10.244.0.0/16".parse()?,
         node: "bench".to_owned(),
+        announced: Vec::new(),
     })?;
     let updates: Vec<Update> = (0..services).map(|service| update(service, count, 0)).collect();
     let start = Instant::now();

@@ -1,9 +1,12 @@
 //! The pod network, the service proxy and DNS.
 //!
-//! [`bridge`] connects pods of this node ([`cni`] does instead where an administrator configured foreign plugins), [`proxy`] leads services' addresses to endpoints, [`dns`] answers for both
-//! and forwards the rest. The three are independent; the proxy and DNS are clients of the API and of nothing else.
+//! [`bridge`] connects pods of this node ([`cni`] does instead where an administrator configured foreign plugins),
+//! [`proxy`] leads services' addresses to endpoints (and answers in the node's links for those of load balancers),
+//! [`dns`] answers for both and forwards the rest. The three are independent; the proxy and DNS are clients of the API
+//! and of nothing else.
 //! What they make in the kernel carries the [`Instance`] in its name, and [`cleanup`] removes all of it.
 
+mod announce;
 pub mod bridge;
 pub mod cni;
 pub mod dns;

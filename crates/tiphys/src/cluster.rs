@@ -335,7 +335,13 @@ impl Cluster {
     }
 
     fn start_network(&mut self, settings: &Settings, instance: Instance, network: Arc<PodNetwork>) {
-        let config = proxy::Config { instance, service_cidr: settings.service_cidr, node: self.node.clone() };
+        let config = proxy::Config {
+            instance,
+            service_cidr: settings.service_cidr,
+            pod_cidr: settings.pod_cidr,
+            node: self.node.clone(),
+            announced: settings.nodes.announced(),
+        };
         let (client, stop) = (self.client(&Component::Proxy), self.stop.clone());
         self.tasks.spawn(async move {
             Proxy::run(client, config, stop.cancelled_owned()).await.context("running the service proxy")

@@ -1,6 +1,6 @@
 //! The flags that say when nodes are given up, and what they lend to services.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, ops::RangeInclusive, time::Duration};
 
 use tiphys_controllers::{LoadBalancerPool, LoadBalancerSettings, NodeLifecycleSettings};
 
@@ -30,7 +30,8 @@ pub(crate) struct NodeFlags {
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) allocate_node_cidrs: bool,
     /// The addresses of services of type LoadBalancer: `nodes` for the nodes' own, ranges such as
-    /// `192.0.2.16/28,192.0.2.40-192.0.2.49` that are routed here, or `none` to leave such services to others.
+    /// `192.0.2.16/28,192.0.2.40-192.0.2.49`, or `none` to leave such services to others. Of ranges, what is in a
+    /// node's own link is announced there by ARP; the rest has to be routed here.
     #[arg(long, default_value = "nodes", value_parser = pool)]
     pub(crate) load_balancer_addresses: Balancing,
 }
@@ -74,6 +75,16 @@ impl NodeFlags {
             Balancing::Ours(pool) => {
                 Some(LoadBalancerSettings { pool: pool.clone(), reserved: reserved.to_vec() })
             }
+        }
+    }
+}
+
+impl NodeFlags {
+    /// The addresses that are announced.
+    pub(crate) fn announced(&self) -> Vec<RangeInclusive<Ipv4Addr>> {
+        match &self.load_balancer_addresses {
+            Balancing::Theirs => Vec::new(),
+            Balancing::Ours(pool) => pool.ipv4(),
         }
     }
 }
@@ -134,5 +145,12 @@ mod tests {
         assert_eq!(of("none"), Some(None));
         assert!(matches!(of("192.0.2.0/28"), Some(Some(LoadBalancerPool::Ranges(_)))));
         assert_eq!(of("some"), None);
+        let announced = |value: &str| {
+            let line = Line::parse_from(["up", &format!("--load-balancer-addresses={value}")]);
+            line.nodes.announced()
+        };
+        let address = Ipv4Addr::new(192, 0, 2, 7);
+        assert_eq!(announced("192.0.2.7,2001:db8::/64"), [address..=address]);
+        assert_eq!((announced("nodes"), announced("none")), (vec![], vec![]));
     }
 }

@@ -1,6 +1,10 @@
 //! The addresses that load balancers are made of.
 
-use std::{net::IpAddr, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    ops::RangeInclusive,
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
@@ -12,7 +16,8 @@ pub enum Pool {
     /// The nodes' own addresses.
     #[default]
     Nodes,
-    /// These; that they lead to a node is their owner's to see to.
+    /// These. Those that are of a node's own link are announced there; that others lead to a node is their owner's to
+    /// see to.
     Ranges(Vec<Range>),
 }
 
@@ -30,6 +35,21 @@ pub enum PoolError {
     Malformed(String),
     #[error("{0:?} ends before it begins")]
     Backwards(String),
+}
+
+impl Pool {
+    /// Its own ranges of IPv4.
+    pub fn ipv4(&self) -> Vec<RangeInclusive<Ipv4Addr>> {
+        let ranges = match self {
+            Self::Nodes => &[],
+            Self::Ranges(ranges) => &ranges[..],
+        };
+        let ipv4 = |range: &Range| match (range.first, range.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => Some(first..=last),
+            _ => None,
+        };
+        ranges.iter().filter_map(ipv4).collect()
+    }
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -131,6 +151,14 @@ mod tests {
             let want = want.map(|all| all.into_iter().map(str::to_owned).collect::<Vec<_>>());
             assert_eq!(told(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn ranges_of_ipv4_are_told_for_themselves() {
+        let pool: Pool = "192.0.2.8/31,2001:db8::/126,192.0.2.20".parse().expect("a pool");
+        let address = |last| Ipv4Addr::new(192, 0, 2, last);
+        assert_eq!(pool.ipv4(), [address(8)..=address(9), address(20)..=address(20)]);
+        assert_eq!(Pool::Nodes.ipv4(), []);
     }
 
     #[test]

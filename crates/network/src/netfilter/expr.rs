@@ -88,6 +88,11 @@ pub(crate) fn set_mark(from: Reg) -> Expr {
     })
 }
 
+/// Continues if it is known by which interface the packet leaves: it is one that this host sends.
+pub(crate) fn is_own() -> [Expr; 2] {
+    [meta(5, 0), cmp(NEQ, 0, vec![0; 4])]
+}
+
 /// Continues if the packet came in by the interface of this name.
 pub(crate) fn iifname_is(name: &str) -> [Expr; 2] {
     [meta(6, 0), interface_cmp(EQ, name)]

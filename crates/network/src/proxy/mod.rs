@@ -8,13 +8,14 @@
 //!
 //! Promises: ClusterIP, NodePort (on every address of the node, 127.0.0.1 included with the built-in pod network),
 //! external and load balancer addresses; TCP, UDP, SCTP where the kernel has it; from pods, from the node, and from
-//! outside. Endpoints take turns. A service without endpoints is refused at once. IPv4 only.
+//! outside. Endpoints take turns, those that hints name ([`topology`]) before others. A service without endpoints is refused at once. IPv4 only.
 
 pub mod model;
 pub mod plan;
-mod run;
+pub(crate) mod run;
 pub mod state;
 mod table;
+pub mod topology;
 
 pub(crate) use run::cleanup;
 pub use run::{Config, Error, Proxy, Update};

@@ -58,6 +58,14 @@ pub struct Endpoint {
     pub address: Ipv4Addr,
     pub condition: Condition,
     pub node: Option<Box<str>>,
+    pub hints: Hints,
+}
+
+/// For whose clients an endpoint is meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    pub zones: Box<[Box<str>]>,
+    pub nodes: Box<[Box<str>]>,
 }
 
 /// What an endpoint is good for.
@@ -67,6 +75,36 @@ pub enum Condition {
     /// On its way out, but still serving: better than nothing.
     ServingTerminating,
     Unusable,
+}
+
+/// A Node, as far as the traffic of services is concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    pub name: Box<str>,
+    /// By its label.
+    pub zone: Option<Box<str>>,
+    /// Whether it is ready to take traffic from outside, and nobody has ruled that out.
+    pub in_service: bool,
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+/// A node with this label takes no part in load balancing, whatever its value.
+const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+
+impl Node {
+    /// Keeps of the object what the proxy reads.
+    pub fn project(object: v1::Node) -> Node {
+        let labels = object.metadata.labels.unwrap_or_default();
+        let status = object.status.unwrap_or_default();
+        let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+        Node {
+            name: object.metadata.name.unwrap_or_default().into(),
+            zone: labels.get(ZONE).filter(|zone| !zone.is_empty()).map(|zone| zone.as_str().into()),
+            in_service: ready && !labels.contains_key(EXCLUDED),
+            addresses: addresses(status.addresses.iter().flatten().map(|a| &a.address)),
+        }
+    }
 }
 
 fn protocol(name: Option<&str>) -> Option<Protocol> {
@@ -135,6 +173,14 @@ impl Service {
     }
 }
 
+impl Hints {
+    fn project(object: discovery::EndpointHints) -> Hints {
+        let zones = object.for_zones.into_iter().flatten().map(|zone| zone.name.into());
+        let nodes = object.for_nodes.into_iter().flatten().map(|node| node.name.into());
+        Hints { zones: zones.collect(), nodes: nodes.collect() }
+    }
+}
+
 impl Slice {
     /// Keeps of the object what the proxy reads.
     pub fn project(object: discovery::EndpointSlice) -> Slice {
@@ -165,6 +211,7 @@ impl Slice {
                     (false, false) => Condition::Unusable,
                 },
                 node: e.node_name.map(String::into_boxed_str),
+                hints: e.hints.map(Hints::project).unwrap_or_default(),
             })
         });
         Slice { service, ports: ports.collect(), endpoints: endpoints.collect() }

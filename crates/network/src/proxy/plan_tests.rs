@@ -1,7 +1,8 @@
 use super::*;
-use crate::proxy::model::{ServicePort, SlicePort};
+use crate::proxy::model::{Hints, Node, ServicePort, SlicePort};
 
 const NODE: &str = "here";
+const PLACE: Place<'_> = Place { node: NODE, zone: Some("z1") };
 
 fn service() -> Service {
     Service {
@@ -27,6 +28,7 @@ fn slice(name: &str, port: u16, endpoints: &[(u8, Condition, &str)]) -> Box<Slic
                 address: Ipv4Addr::new(10, 244, 0, *last),
                 condition: *condition,
                 node: Some((*node).into()),
+                hints: Hints::default(),
             })
             .collect(),
     })
@@ -38,16 +40,21 @@ const NODE_PORT: &str = "0.0.0.0:30080";
 
 /// The routes by their frontends' text, endpoints as their addresses' last numbers.
 fn planned(service: &Service, slices: &[Box<Slice>]) -> BTreeMap<String, String> {
-    routes(service, slices, NODE)
+    routes(service, slices, PLACE)
         .into_iter()
         .map(|(frontend, route)| {
+            let list = |endpoints: &[SocketAddrV4]| {
+                let list = endpoints.iter().map(|e| format!("{}:{}", e.ip().octets()[3], e.port()));
+                list.collect::<Vec<_>>().join(" ")
+            };
             let text = match route {
                 Route::Reject => "reject".to_owned(),
                 Route::Drop => "drop".to_owned(),
+                Route::Local { here, anywhere, .. } => {
+                    format!("{}; inside {}", list(&here), list(&anywhere))
+                }
                 Route::Endpoints { endpoints, masquerade, .. } => {
-                    let list: Vec<String> =
-                        endpoints.iter().map(|e| format!("{}:{}", e.ip().octets()[3], e.port())).collect();
-                    format!("{}{}", list.join(" "), if masquerade { " masqueraded" } else { "" })
+                    format!("{}{}", list(&endpoints), if masquerade { " masqueraded" } else { "" })
                 }
             };
             (format!("{}:{}", frontend.address, frontend.port), text)
@@ -94,8 +101,10 @@ fn local_policies_keep_to_this_node_and_are_silent_where_another_could_answer() 
     let elsewhere = [slice("web", 80, &[(2, Ready, "there")])];
     let both = [slice("web", 80, &[(2, Ready, "there"), (3, Ready, NODE)])];
     let external = Service { external_local: true, ..service() };
-    expect(&external, &both, [(VIP, "2:80 3:80"), (EXTERNAL, "3:80"), (NODE_PORT, "3:80")]);
-    expect(&external, &elsewhere, [(VIP, "2:80"), (EXTERNAL, "drop"), (NODE_PORT, "drop")]);
+    let (some, none) = ("3:80; inside 2:80 3:80", "; inside 2:80");
+    expect(&external, &both, [(VIP, "2:80 3:80"), (EXTERNAL, some), (NODE_PORT, some)]);
+    expect(&external, &elsewhere, [(VIP, "2:80"), (EXTERNAL, none), (NODE_PORT, none)]);
+    expect(&external, &[], [(VIP, "reject"), (EXTERNAL, "reject"), (NODE_PORT, "reject")]);
     let internal = Service { internal_local: true, ..service() };
     assert_eq!(planned(&internal, &both)[VIP], "3:80");
     assert_eq!(planned(&internal, &elsewhere)[VIP], "drop");
@@ -103,9 +112,32 @@ fn local_policies_keep_to_this_node_and_are_silent_where_another_could_answer() 
 }
 
 #[test]
+fn what_terminates_here_is_better_than_what_is_ready_elsewhere_where_the_policy_is_local() {
+    let slices =
+        [slice("web", 80, &[(2, Ready, "there"), (3, ServingTerminating, NODE), (4, Unusable, NODE)])];
+    let local = Service { external_local: true, internal_local: true, ..service() };
+    let (external, internal) = ("3:80; inside 2:80", "3:80");
+    expect(&local, &slices, [(VIP, internal), (EXTERNAL, external), (NODE_PORT, external)]);
+}
+
+#[test]
+fn hints_narrow_what_is_anywhere_and_nothing_else() {
+    let mut near = slice("web", 80, &[(2, Ready, "there"), (3, Ready, NODE), (4, Ready, "beside")]);
+    for (endpoint, zone) in near.endpoints.iter_mut().zip(["z2", "z2", "z1"]) {
+        endpoint.hints.zones = [zone.into()].into();
+    }
+    let slices = [near];
+    let outside = "4:80 masqueraded";
+    expect(&service(), &slices, [(VIP, "4:80"), (EXTERNAL, outside), (NODE_PORT, outside)]);
+    let local = Service { external_local: true, internal_local: true, ..service() };
+    let external = "3:80; inside 4:80";
+    expect(&local, &slices, [(VIP, "3:80"), (EXTERNAL, external), (NODE_PORT, external)]);
+}
+
+#[test]
 fn affinity_is_passed_on() {
     let sticky = Service { affinity: Some(60), ..service() };
-    let planned = routes(&sticky, &[slice("web", 80, &[(2, Ready, NODE)])], NODE);
+    let planned = routes(&sticky, &[slice("web", 80, &[(2, Ready, NODE)])], PLACE);
     assert!(planned.values().all(|r| matches!(r, Route::Endpoints { affinity: Some(60), .. })));
 }
 
@@ -114,7 +146,7 @@ fn only_the_load_balancer_s_addresses_have_guards() {
     let nets: Arc<[Ipv4Net]> = vec![Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24)].into();
     let balanced = vec![Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(192, 0, 2, 7)];
     let guarded = Service { balanced, sources: Some(nets.clone()), ..service() };
-    let planned = routes(&guarded, &[slice("web", 80, &[(2, Ready, NODE)])], NODE);
+    let planned = routes(&guarded, &[slice("web", 80, &[(2, Ready, NODE)])], PLACE);
     let guards: BTreeMap<String, bool> = planned
         .into_iter()
         .filter_map(|(frontend, route)| match route {
@@ -188,6 +220,26 @@ mod projection {
     }
 
     #[test]
+    fn a_node_is_in_service_if_it_is_ready_and_nobody_has_ruled_it_out() {
+        let project = |labels: serde_json::Value, ready: &str| {
+            let object = json!({"metadata": {"name": "n", "labels": labels}, "status": {
+                "conditions": [{"type": "MemoryPressure", "status": "True"}, {"type": "Ready", "status": ready}],
+                "addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "192.0.2.1"},
+                              {"type": "InternalIP", "address": "2001:db8::1"}]}});
+            Node::project(serde_json::from_value::<v1::Node>(object).unwrap())
+        };
+        let zone = json!({"topology.kubernetes.io/zone": "z"});
+        let node = project(zone, "True");
+        assert_eq!((&*node.name, node.zone.as_deref(), node.in_service), ("n", Some("z"), true));
+        assert_eq!(node.addresses, [Ipv4Addr::new(192, 0, 2, 1)]);
+        assert!(!project(json!({}), "Unknown").in_service);
+        let excluded =
+            project(json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""}), "True");
+        assert_eq!((excluded.in_service, excluded.zone), (false, None));
+        assert_eq!(project(json!({"topology.kubernetes.io/zone": ""}), "True").zone, None);
+    }
+
+    #[test]
     fn numbers_out_of_range_are_left_out() {
         let odd = project(json!({"type": "NodePort", "clusterIP": "10.96.0.7",
             "ports": [{"port": 0}, {"port": 65536}, {"port": -1}, {"port": 80, "nodePort": 99999}]}));
@@ -202,13 +254,20 @@ mod projection {
         "addressType": "IPv4", "ports": [{"port": 80}],
         "endpoints": [
             {"addresses": ["10.0.0.1"]},
-            {"addresses": ["10.0.0.2"], "conditions": {"ready": false}},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": false},
+             "hints": {"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]}},
             {"addresses": ["10.0.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.0.0.4"], "conditions": {"ready": false, "serving": true}},
             {"addresses": ["10.0.0.5"], "conditions": {"ready": true, "terminating": true}},
             {"addresses": ["bad"]}, {"addresses": []},
         ]});
         let slice = Slice::project(serde_json::from_value::<discovery::EndpointSlice>(object).unwrap());
+        let hinted = slice.endpoints.iter().position(|e| e.hints != Hints::default());
+        assert_eq!(hinted, Some(1));
+        assert_eq!(
+            (&*slice.endpoints[1].hints.zones, &*slice.endpoints[1].hints.nodes),
+            (&["z".into()][..], &["n".into()][..])
+        );
         assert_eq!(slice.service.unwrap().to_string(), "n/s");
         let conditions: Vec<Condition> = slice.endpoints.iter().map(|e| e.condition).collect();
         assert_eq!(conditions, [Ready, Unusable, ServingTerminating, Unusable, Ready]);

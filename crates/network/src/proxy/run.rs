@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::{Ipv4Addr, SocketAddrV4},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -14,12 +15,14 @@ use tiphys_client::{Informer, ObjectKey, Reader};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    model::{SERVICE_LABEL, Service, Slice},
+    model::{Node, SERVICE_LABEL, Service, Slice},
     plan::{self, Frontend},
     state::State,
     table,
+    topology::Place,
 };
 use crate::{
+    announce,
     bridge::Protocol,
     instance::Instance,
     netfilter::{self, Batch, Monitor, Socket, conntrack},
@@ -31,8 +34,12 @@ pub struct Config {
     pub instance: Instance,
     /// Addresses in it that no service has are refused.
     pub service_cidr: Ipv4Net,
-    /// The node's name as endpoints carry it, for the Local traffic policies.
+    /// All nodes' pods: clients in the cluster.
+    pub pod_cidr: Ipv4Net,
+    /// The node's name as endpoints carry it, for traffic policies and hints.
     pub node: String,
+    /// Of the load balancers' addresses, those that are announced in the links that they belong to.
+    pub announced: Vec<RangeInclusive<Ipv4Addr>>,
 }
 
 /// Why the proxy could not start. Failures later on are logged and made up for.
@@ -80,35 +87,60 @@ impl Proxy {
             Service::project,
         );
         let mut slices = Informer::new(
-            Api::<discovery::EndpointSlice>::all(client),
+            Api::<discovery::EndpointSlice>::all(client.clone()),
             watcher::Config::default().labels(SERVICE_LABEL),
             Slice::project,
         )
         .index(BY_SERVICE, |slice: &Slice| slice.service.iter().map(ToString::to_string).collect());
+        // Who announces has to know who else could.
+        let own = format!("metadata.name={}", proxy.config.node);
+        let nodes = match proxy.config.announced.is_empty() {
+            true => watcher::Config::default().fields(&own),
+            false => watcher::Config::default(),
+        };
+        let mut nodes = Informer::new(Api::<v1::Node>::all(client), nodes, Node::project);
+        let cluster = Cluster { services: services.reader(), slices: slices.reader(), nodes: nodes.reader() };
+        let balanced = Arc::new(announce::Balanced::default());
         services.on_change({
-            let dirty = dirty.clone();
-            move |change| dirty.mark([change.key.clone()])
+            let (dirty, balanced) = (dirty.clone(), balanced.clone());
+            move |change| {
+                dirty.mark([change.key.clone()]);
+                balanced.service(change);
+            }
         });
         slices.on_change({
-            let dirty = dirty.clone();
+            let (dirty, balanced) = (dirty.clone(), balanced.clone());
             move |change| {
                 let touched = change.old.iter().chain(&change.new).filter_map(|slice| slice.service.clone());
                 dirty.mark(touched);
+                balanced.slice(change);
             }
         });
-        let cluster = Cluster { services: services.reader(), slices: slices.reader() };
+        nodes.on_change({
+            let (dirty, balanced) = (dirty.clone(), balanced.clone());
+            move |change| {
+                let zone = |node: &Option<Arc<Node>>| node.as_ref().and_then(|node| node.zone.clone());
+                if zone(&change.old) != zone(&change.new) {
+                    dirty.mark([]);
+                }
+                balanced.node(change);
+            }
+        });
+        let (node, ranges) = (proxy.config.node.clone(), proxy.config.announced.clone());
         tokio::select! {
             () = services.run() => {}
             () = slices.run() => {}
+            () = nodes.run() => {}
             () = shutdown => {}
-            () = proxy.follow(cluster, &dirty, &monitor) => {}
+            () = announce::run(&cluster, &node, &ranges, &balanced) => {}
+            () = proxy.follow(&cluster, &dirty, &monitor) => {}
         }
         Ok(())
     }
 
-    async fn follow(mut self, cluster: Cluster, dirty: &Dirty, monitor: &Monitor) {
-        cluster.services.synced().await;
-        cluster.slices.synced().await;
+    async fn follow(mut self, cluster: &Cluster, dirty: &Dirty, monitor: &Monitor) {
+        cluster.synced().await;
+        let mut zone = None;
         // Whether the kernel's table must be made afresh from the state, and the earliest time for it.
         let (mut afresh, mut next) = (true, Instant::now());
         loop {
@@ -116,12 +148,15 @@ impl Proxy {
                 tokio::time::sleep_until(next).await;
                 next = Instant::now() + RETRY;
             }
-            let changed = dirty.take();
-            let mut updates = Vec::with_capacity(changed.len());
-            for key in changed {
-                let routes = cluster.routes(&key, &self.config.node);
-                updates.push((key, routes));
+            let mut changed = dirty.take();
+            let now = cluster.zone(&self.config.node);
+            if now != zone {
+                zone = now;
+                changed.extend(self.state.services().map(|(key, _)| key.clone()));
             }
+            let place = Place { node: &self.config.node, zone: zone.as_deref() };
+            let updates: Vec<Update> =
+                changed.into_iter().map(|key| (key.clone(), cluster.routes(&key, place))).collect();
             let applied = match afresh {
                 true => self.replace(updates).await,
                 false => self.update(updates).await,
@@ -151,7 +186,7 @@ impl Proxy {
         }
         let table = self.config.instance.service_table();
         let mut batch = Batch::new();
-        table::skeleton(&mut batch, &table, self.config.service_cidr);
+        table::skeleton(&mut batch, &table, self.config.service_cidr, self.config.pod_cidr);
         table::apply(&mut batch, &table, self.state.everything());
         let udp =
             self.state.services().flat_map(|(_, frontends)| frontends).copied().filter(is_udp).collect();
@@ -183,8 +218,8 @@ impl Proxy {
         let routes: BTreeMap<Frontend, Vec<SocketAddrV4>> = udp
             .into_iter()
             .map(|frontend| {
-                let endpoints = self.state.route(&frontend).map(|route| route.endpoints().to_vec());
-                (frontend, endpoints.unwrap_or_default())
+                let route = self.state.route(&frontend);
+                (frontend, route.into_iter().flat_map(plan::Route::endpoints).copied().collect())
             })
             .collect();
         let socket = self.socket.clone();
@@ -208,15 +243,31 @@ pub type Update = (ObjectKey, BTreeMap<Frontend, plan::Route>);
 
 const BY_SERVICE: &str = "service";
 
-struct Cluster {
-    services: Reader<Service>,
-    slices: Reader<Slice>,
+/// What is known of the cluster.
+pub(crate) struct Cluster {
+    pub(crate) services: Reader<Service>,
+    pub(crate) slices: Reader<Slice>,
+    pub(crate) nodes: Reader<Node>,
 }
 
 impl Cluster {
-    fn routes(&self, key: &ObjectKey, node: &str) -> BTreeMap<Frontend, plan::Route> {
+    pub(crate) async fn synced(&self) {
+        self.services.synced().await;
+        self.slices.synced().await;
+        self.nodes.synced().await;
+    }
+
+    fn zone(&self, node: &str) -> Option<Box<str>> {
+        self.nodes.get(&ObjectKey::new("", node)).and_then(|node| node.zone.clone())
+    }
+
+    pub(crate) fn slices_of(&self, key: &ObjectKey) -> Vec<Arc<Slice>> {
+        self.slices.indexed(BY_SERVICE, &key.to_string())
+    }
+
+    fn routes(&self, key: &ObjectKey, place: Place<'_>) -> BTreeMap<Frontend, plan::Route> {
         let Some(service) = self.services.get(key) else { return BTreeMap::new() };
-        plan::routes(&service, &self.slices.indexed(BY_SERVICE, &key.to_string()), node)
+        plan::routes(&service, &self.slices_of(key), place)
     }
 }
 

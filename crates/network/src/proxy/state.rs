@@ -17,6 +17,8 @@ pub struct Picker {
     pub count: u32,
     /// For frontends on every address of the node, whose key in the tables has no address.
     pub any_address: bool,
+    /// For clients in the cluster, which other endpoints are for.
+    pub inside: bool,
     pub masquerade: bool,
     pub affinity: Option<u32>,
     /// Frontends of one picker take turns at one counter. Some lanes of them keep two services, which a client asks
@@ -26,16 +28,24 @@ pub struct Picker {
 
 const LANES: u32 = 8;
 
+/// For whose packets an element is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Clients {
+    All,
+    /// Of pods and of the node itself. What is for all is theirs where nothing is for them alone.
+    Inside,
+}
+
 /// One element of one of the kernel's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Element {
-    /// Packets for the frontend go to the picker.
+    /// Packets for the frontend go to the picker, which tells whose.
     Dispatch(Frontend, Picker),
     /// The frontend's endpoint by its number, counted from zero; with affinity also by its identity.
-    Endpoint(Frontend, u32, SocketAddrV4),
+    Endpoint(Clients, Frontend, u32, SocketAddrV4),
     /// The identity of the endpoint that has this number now. Numbers shift as endpoints come and go; what clients
     /// remember is the identity.
-    Identity(Frontend, u32, u32),
+    Identity(Clients, Frontend, u32, u32),
     Reject(Frontend),
     Drop(Frontend),
     /// Only who is admitted may come by the frontend.
@@ -123,12 +133,12 @@ impl State {
             }
         }
         // One hairpin serves every frontend that has the address among its endpoints.
-        for endpoint in after.map(Route::endpoints).unwrap_or_default() {
+        for endpoint in after.into_iter().flat_map(Route::endpoints) {
             if count_up(&mut self.hairpins, *endpoint.ip()) {
                 changes.add.insert(Element::Hairpin(*endpoint.ip()));
             }
         }
-        for endpoint in before.map(Route::endpoints).unwrap_or_default() {
+        for endpoint in before.into_iter().flat_map(Route::endpoints) {
             if count_down(&mut self.hairpins, *endpoint.ip()) {
                 changes.remove.insert(Element::Hairpin(*endpoint.ip()));
             }
@@ -162,38 +172,62 @@ impl State {
 }
 
 fn elements(frontend: Frontend, route: &Route) -> BTreeSet<Element> {
-    let Route::Endpoints { endpoints, affinity, masquerade, sources } = route else {
-        return BTreeSet::from([match route {
-            Route::Drop => Element::Drop(frontend),
-            _ => Element::Reject(frontend),
-        }]);
+    let mut elements = BTreeSet::new();
+    let sources = match route {
+        Route::Endpoints { endpoints, affinity, masquerade, sources } => {
+            picked(&mut elements, Clients::All, frontend, endpoints, *masquerade, *affinity);
+            sources
+        }
+        Route::Local { here, anywhere, affinity, sources } => {
+            match here.is_empty() {
+                true => drop(elements.insert(Element::Drop(frontend))),
+                false => picked(&mut elements, Clients::All, frontend, here, false, *affinity),
+            }
+            // What the node itself sends is masqueraded all the same, see the picker's rules.
+            picked(&mut elements, Clients::Inside, frontend, anywhere, false, *affinity);
+            sources
+        }
+        Route::Drop => return BTreeSet::from([Element::Drop(frontend)]),
+        Route::Reject => return BTreeSet::from([Element::Reject(frontend)]),
     };
-    let picker = Picker {
-        count: endpoints.len() as u32,
-        any_address: frontend.address.is_unspecified(),
-        masquerade: *masquerade,
-        affinity: *affinity,
-        lane: ((u32::from(frontend.address) ^ u32::from(frontend.port)) % LANES) as u8,
-    };
-    let mut elements = BTreeSet::from([Element::Dispatch(frontend, picker)]);
-    elements
-        .extend((0..).zip(endpoints).map(|(index, endpoint)| Element::Endpoint(frontend, index, *endpoint)));
     if let Some(sources) = sources {
         elements.insert(Element::Guarded(frontend));
         elements.extend(sources.iter().map(|net| Element::Admitted(frontend, net.trunc())));
     }
+    elements
+}
+
+/// Adds what leads these clients to one of the endpoints.
+fn picked(
+    elements: &mut BTreeSet<Element>,
+    clients: Clients,
+    frontend: Frontend,
+    endpoints: &[SocketAddrV4],
+    masquerade: bool,
+    affinity: Option<u32>,
+) {
+    let picker = Picker {
+        count: endpoints.len() as u32,
+        any_address: frontend.address.is_unspecified(),
+        inside: clients == Clients::Inside,
+        masquerade,
+        affinity,
+        lane: ((u32::from(frontend.address) ^ u32::from(frontend.port)) % LANES) as u8,
+    };
+    elements.insert(Element::Dispatch(frontend, picker));
+    let numbered = (0..).zip(endpoints);
+    elements.extend(numbered.clone().map(|(n, endpoint)| Element::Endpoint(clients, frontend, n, *endpoint)));
     if affinity.is_some() {
         let mut last = 0;
-        for (number, endpoint) in (0..).zip(endpoints) {
+        for (number, endpoint) in numbered {
             // The address, which is far above any number; the endpoints are sorted, so another port of the same
             // address gets the next value.
             let identity = u32::from(*endpoint.ip()).max(last + 1);
-            elements.insert(Element::Identity(frontend, number, identity));
-            elements.insert(Element::Endpoint(frontend, identity, *endpoint));
+            elements.insert(Element::Identity(clients, frontend, number, identity));
+            elements.insert(Element::Endpoint(clients, frontend, identity, *endpoint));
             last = identity;
         }
     }
-    elements
 }
 
 /// Whether it is the first.

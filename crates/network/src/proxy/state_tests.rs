@@ -14,10 +14,14 @@ impl Kernel {
     /// Elements of one table with one key exclude each other.
     fn key(element: Element) -> String {
         match element {
-            Element::Dispatch(frontend, _) => format!("dispatch {frontend:?}"),
-            Element::Endpoint(frontend, number, _) => format!("endpoint {frontend:?} {number}"),
+            Element::Dispatch(frontend, picker) => format!("dispatch {frontend:?} {}", picker.inside),
+            Element::Endpoint(whose, frontend, number, _) => {
+                format!("endpoint {whose:?} {frontend:?} {number}")
+            }
             Element::Reject(frontend) | Element::Drop(frontend) => format!("refused {frontend:?}"),
-            Element::Identity(frontend, number, _) => format!("identity {frontend:?} {number}"),
+            Element::Identity(whose, frontend, number, _) => {
+                format!("identity {whose:?} {frontend:?} {number}")
+            }
             Element::Guarded(_) | Element::Admitted(..) | Element::Hairpin(_) => format!("{element:?}"),
         }
     }
@@ -55,8 +59,8 @@ fn frontend() -> impl Strategy<Value = Frontend> {
 fn route() -> impl Strategy<Value = Route> {
     let endpoint =
         (1u8..5, 80u16..82).prop_map(|(last, port)| SocketAddrV4::new([10, 1, 0, last].into(), port));
-    let endpoints =
-        (proptest::collection::btree_set(endpoint, 1..4), proptest::option::of(60u32..62), any::<bool>());
+    let endpoints = proptest::collection::btree_set(endpoint, 1..4).prop_map(Vec::from_iter);
+    let affinity = proptest::option::of(60u32..62);
     let sources = prop_oneof![
         2 => Just(None),
         1 => proptest::collection::btree_set(0u8..3, 0..3).prop_map(|nets| {
@@ -65,8 +69,12 @@ fn route() -> impl Strategy<Value = Route> {
         }),
     ];
     prop_oneof![
-        4 => (endpoints, sources).prop_map(|((endpoints, affinity, masquerade), sources)| Route::Endpoints {
-            endpoints: endpoints.into_iter().collect(), affinity, masquerade, sources }),
+        4 => (endpoints, affinity, sources, 0u8..4).prop_map(|(endpoints, affinity, sources, way)| match way {
+            // One that is nowhere else, one of several, none.
+            0 => Route::Local { here: endpoints[1..].into(), anywhere: endpoints, affinity, sources },
+            1 => Route::Local { here: endpoints.clone(), anywhere: endpoints[..1].into(), affinity, sources },
+            _ => Route::Endpoints { endpoints, affinity, masquerade: way == 2, sources },
+        }),
         1 => Just(Route::Reject),
         1 => Just(Route::Drop),
     ]
@@ -135,12 +143,12 @@ fn identities_are_unique_and_stay_when_numbers_shift() {
         };
         let elements = elements(frontend, &route);
         let by_number = elements.iter().filter_map(|e| match e {
-            Element::Identity(_, number, identity) => Some((endpoints[*number as usize], *identity)),
+            Element::Identity(_, _, number, identity) => Some((endpoints[*number as usize], *identity)),
             _ => None,
         });
         let by_number: BTreeMap<SocketAddrV4, u32> = by_number.collect();
         for (endpoint, identity) in &by_number {
-            assert!(elements.contains(&Element::Endpoint(frontend, *identity, *endpoint)));
+            assert!(elements.contains(&Element::Endpoint(Clients::All, frontend, *identity, *endpoint)));
         }
         by_number
     };

@@ -4,6 +4,7 @@
 //!   filter prerouting, output, before that ──► guarded ──► admitted → accept, or else drop
 //!   nat prerouting, output ──► services        address . protocol . port → picker chain
 //!                          ──► node-ports                protocol . port → picker chain
+//!       before that, if pods or this node ask: inside-services, inside-node-ports, to pickers of their own
 //!   picker chain (one for each number of endpoints, not one a service):
 //!       n = 0, 1, … by turns;  endpoints      address . protocol . port . n → endpoint;  dnat
 //!   filter prerouting, output, after that ──► refused, refused-node-ports → reject | drop
@@ -19,7 +20,7 @@ use ipnet::Ipv4Net;
 
 use super::{
     plan::Frontend,
-    state::{Change, Element, Picker},
+    state::{Change, Clients, Element, Picker},
 };
 use crate::netfilter::{
     self, Batch, Chain, Data, Hook, Set,
@@ -27,11 +28,16 @@ use crate::netfilter::{
     ty,
 };
 
+const FROM_INSIDE: &str = "from-inside";
 const SERVICES: &str = "services";
 const NODE_PORTS: &str = "node-ports";
+const INSIDE_SERVICES: &str = "inside-services";
+const INSIDE_NODE_PORTS: &str = "inside-node-ports";
 const ENDPOINTS: &str = "endpoints";
+const INSIDE_ENDPOINTS: &str = "inside-endpoints";
 const AFFINITY: &str = "affinity";
 const IDENTITIES: &str = "identities";
+const INSIDE_IDENTITIES: &str = "inside-identities";
 const REFUSED: &str = "refused";
 const REFUSED_NODE_PORTS: &str = "refused-node-ports";
 const HAIRPIN: &str = "hairpin";
@@ -49,7 +55,7 @@ const AFFINITY_LIMIT: u32 = 65_536;
 const MASQUERADE: u32 = 0x4000;
 
 /// Replaces the table by one without services.
-pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
+pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net, pod_cidr: Ipv4Net) {
     batch.replace_table(table);
     let frontend = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT]), 12);
     let node_port = (ty::concat(&[ty::PROTO, ty::PORT]), 8);
@@ -60,12 +66,16 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
     let mut set = |name, (key, key_len), data, dynamic| {
         batch.add_set(table, Set { name, key, key_len, data, dynamic });
     };
-    set(SERVICES, frontend, Data::Verdict, None);
-    set(NODE_PORTS, node_port, Data::Verdict, None);
-    set(REFUSED, frontend, Data::Verdict, None);
-    set(REFUSED_NODE_PORTS, node_port, Data::Verdict, None);
-    set(ENDPOINTS, numbered, endpoint, None);
-    set(IDENTITIES, numbered, identity, None);
+    for name in [SERVICES, INSIDE_SERVICES, REFUSED] {
+        set(name, frontend, Data::Verdict, None);
+    }
+    for name in [NODE_PORTS, INSIDE_NODE_PORTS, REFUSED_NODE_PORTS] {
+        set(name, node_port, Data::Verdict, None);
+    }
+    for (endpoints, identities) in [(ENDPOINTS, IDENTITIES), (INSIDE_ENDPOINTS, INSIDE_IDENTITIES)] {
+        set(endpoints, numbered, endpoint, None);
+        set(identities, numbered, identity, None);
+    }
     set(AFFINITY, client, identity, Some(AFFINITY_LIMIT));
     set(GUARDED, frontend, Data::None, None);
     let source = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT, ty::IPV4, ty::MARK]), 20);
@@ -124,8 +134,16 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net) {
     };
     chain("guard-prerouting", Some(Hook::filter_prerouting(-110)), guard());
     chain("guard-output", Some(Hook::filter_output(-110)), guard());
-    chain("prerouting", Some(Hook::NAT_PREROUTING), dispatch(SERVICES, NODE_PORTS).into());
-    chain("output", Some(Hook::NAT_OUTPUT), dispatch(SERVICES, NODE_PORTS).into());
+    let inside = || {
+        let [service, node_port] = dispatch(INSIDE_SERVICES, INSIDE_NODE_PORTS);
+        [service, node_port].into_iter().chain(dispatch(SERVICES, NODE_PORTS)).collect()
+    };
+    let from_pods = [expr::saddr(0)].into_iter().chain(expr::within(0, pod_cidr));
+    let from_pods = from_pods.chain([expr::goto_chain(FROM_INSIDE)]).collect();
+    let [service, node_port] = dispatch(SERVICES, NODE_PORTS);
+    chain(FROM_INSIDE, None, inside());
+    chain("prerouting", Some(Hook::NAT_PREROUTING), vec![from_pods, service, node_port]);
+    chain("output", Some(Hook::NAT_OUTPUT), inside());
     chain("refuse-prerouting", Some(Hook::filter_prerouting(-90)), refuse());
     chain("refuse-output", Some(Hook::filter_output(-90)), refuse());
     let marked = MASQUERADE.to_ne_bytes();
@@ -158,14 +176,22 @@ fn picker_rules(picker: Picker) -> Vec<Vec<Expr>> {
         };
         vec![address, expr::l4proto(PROTOCOL), expr::dport(PORT)]
     };
-    let send = || [expr::lookup(ENDPOINTS, ADDRESS, ENDPOINT), expr::dnat(ENDPOINT)];
+    let (endpoints, identities) = match picker.inside {
+        true => (INSIDE_ENDPOINTS, INSIDE_IDENTITIES),
+        false => (ENDPOINTS, IDENTITIES),
+    };
+    let send = || [expr::lookup(endpoints, ADDRESS, ENDPOINT), expr::dnat(ENDPOINT)];
     let by_turns = || expr::round_robin(NUMBER, picker.count);
 
     let mut rules: Vec<Vec<Expr>> = Vec::new();
     let mut rule = |parts: Vec<Vec<Expr>>| rules.push(parts.into_iter().flatten().collect());
+    let (bit, rest) = (MASQUERADE.to_ne_bytes(), (!MASQUERADE).to_ne_bytes());
+    let mark = vec![expr::mark(0), expr::bitwise(0, rest, bit), expr::set_mark(0)];
     if picker.masquerade {
-        let (bit, rest) = (MASQUERADE.to_ne_bytes(), (!MASQUERADE).to_ne_bytes());
-        rule(vec![vec![expr::mark(0), expr::bitwise(0, rest, bit), expr::set_mark(0)]]);
+        rule(vec![mark]);
+    } else if picker.inside {
+        // The node may have sent it from an address that endpoints cannot answer, such as 127.0.0.1.
+        rule(vec![expr::is_own().into(), mark]);
     }
     if let Some(seconds) = picker.affinity {
         let client = || vec![expr::saddr(CLIENT)];
@@ -181,7 +207,7 @@ fn picker_rules(picker: Picker) -> Vec<Vec<Expr>> {
         // Remembering does not overwrite, so what is out of date is forgotten first.
         let forget = vec![expr::mark(NUMBER), expr::forget(AFFINITY, CLIENT, NUMBER)];
         rule(vec![client(), frontend(), forget]);
-        let pick = vec![by_turns(), expr::lookup(IDENTITIES, ADDRESS, NUMBER)];
+        let pick = vec![by_turns(), expr::lookup(identities, ADDRESS, NUMBER)];
         rule(vec![client(), frontend(), pick, settle(), remember(), send().into()]);
         // Only when no more clients can be remembered does a packet get here.
     }
@@ -251,12 +277,17 @@ impl Payload {
 impl Encoded {
     fn set_of(element: Element) -> &'static str {
         match element {
+            Element::Dispatch(frontend, picker) if picker.inside => {
+                either(frontend, INSIDE_SERVICES, INSIDE_NODE_PORTS)
+            }
             Element::Dispatch(frontend, _) => either(frontend, SERVICES, NODE_PORTS),
             Element::Reject(frontend) | Element::Drop(frontend) => {
                 either(frontend, REFUSED, REFUSED_NODE_PORTS)
             }
-            Element::Endpoint(..) => ENDPOINTS,
-            Element::Identity(..) => IDENTITIES,
+            Element::Endpoint(Clients::All, ..) => ENDPOINTS,
+            Element::Endpoint(Clients::Inside, ..) => INSIDE_ENDPOINTS,
+            Element::Identity(Clients::All, ..) => IDENTITIES,
+            Element::Identity(Clients::Inside, ..) => INSIDE_IDENTITIES,
             Element::Guarded(_) => GUARDED,
             Element::Admitted(..) => ADMITTED,
             Element::Hairpin(_) => HAIRPIN,
@@ -268,10 +299,10 @@ impl Encoded {
             Element::Dispatch(frontend, picker) => (dispatch_key(frontend), Payload::Goto(picker.chain())),
             Element::Reject(frontend) => (dispatch_key(frontend), Payload::Goto(REJECT.into())),
             Element::Drop(frontend) => (dispatch_key(frontend), Payload::Goto(DROP.into())),
-            Element::Endpoint(frontend, number, endpoint) => {
+            Element::Endpoint(_, frontend, number, endpoint) => {
                 (numbered_key(frontend, number), Payload::Endpoint(endpoint_data(endpoint)))
             }
-            Element::Identity(frontend, number, identity) => {
+            Element::Identity(_, frontend, number, identity) => {
                 (numbered_key(frontend, number), Payload::Identity(identity.to_ne_bytes()))
             }
             Element::Guarded(frontend) => (frontend_key(frontend), Payload::Plain),
@@ -317,9 +348,10 @@ fn endpoint_data(endpoint: SocketAddrV4) -> [u8; 8] {
 impl Picker {
     /// The picker's chain. Says what it does, so that `nft list` can be read.
     fn chain(self) -> String {
+        let inside = if self.inside { "inside-" } else { "" };
         let any = if self.any_address { "node-port-" } else { "" };
         let masquerade = if self.masquerade { "masquerade-" } else { "" };
         let affinity = self.affinity.map(|seconds| format!("-sticky-{seconds}s")).unwrap_or_default();
-        format!("{any}{masquerade}1-of-{}-lane-{}{affinity}", self.count, self.lane)
+        format!("{inside}{any}{masquerade}1-of-{}-lane-{}{affinity}", self.count, self.lane)
     }
 }

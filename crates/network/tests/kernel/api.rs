@@ -1,4 +1,4 @@
-//! An API of Services and EndpointSlices in memory: list, watch, get, create and replace, as a client sees them.
+//! An API of Services, EndpointSlices and Nodes in memory: list, watch, get, create and replace, as a client sees them.
 
 use std::{
     collections::BTreeMap,
@@ -87,7 +87,10 @@ impl Api {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
         let path: Vec<&str> = parts.uri.path().split('/').collect();
-        let at = path.iter().position(|p| matches!(*p, "services" | "endpointslices")).expect("a known kind");
+        let at = path
+            .iter()
+            .position(|p| matches!(*p, "services" | "endpointslices" | "nodes"))
+            .expect("a known kind");
         let (collection, name) = (path[at], path.get(at + 1).copied());
         let query = parts.uri.query().unwrap_or_default();
         match (parts.method, name) {

@@ -84,7 +84,9 @@ pub(crate) fn proxy_config() -> proxy::Config {
     proxy::Config {
         instance: INSTANCE,
         service_cidr: "10.96.0.0/16".parse().unwrap(),
+        pod_cidr: "10.244.0.0/16".parse().unwrap(),
         node: "here".to_owned(),
+        announced: Vec::new(),
     }
 }
 
@@ -148,6 +150,47 @@ fn what_the_api_says_is_what_packets_do() {
         let _proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), std::future::pending()));
         until("a".to_owned(), ask).await;
         dns.abort();
+    });
+}
+
+pub(crate) fn node(name: &str, address: &str, zone: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                   "addresses": [{"type": "InternalIP", "address": address}]},
+    })
+}
+
+#[test]
+fn a_node_that_changes_its_zone_asks_other_endpoints() {
+    on_a_host(|_| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let network = pods(dir.path()).await;
+        let (a, b, client) = (Netns::new(), Netns::new(), Netns::new());
+        for (id, netns) in [("a", &a), ("b", &b), ("client", &client)] {
+            network.attach(&netns.path(), id, &[]).await.unwrap();
+        }
+        a.serve(8080, "a");
+        b.serve(8080, "b");
+        let api = Api::new();
+        api.put("nodes", node("here", "192.0.2.1", "z1"));
+        api.put("services", service("web", "10.96.0.7"));
+        let mut both = slice("web", "10.244.0.2");
+        both["endpoints"] = json!([
+            {"addresses": ["10.244.0.2"], "hints": {"forZones": [{"name": "z1"}]}},
+            {"addresses": ["10.244.0.3"], "hints": {"forZones": [{"name": "z2"}]}},
+        ]);
+        api.put("endpointslices", both);
+        let _proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), std::future::pending()));
+        let thrice = move || {
+            let ask = || client.ask("10.96.0.7:80").map_or_else(|e| e.kind().to_string(), |(name, _)| name);
+            [ask(), ask(), ask()]
+        };
+        let all = |name: &str| [name; 3].map(str::to_owned);
+        until(all("a"), thrice.clone()).await;
+        api.put("nodes", node("here", "192.0.2.1", "z2"));
+        until(all("b"), thrice).await;
     });
 }
 

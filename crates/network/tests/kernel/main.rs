@@ -1,5 +1,6 @@
 //! What the kernel does with what this crate tells it, in network namespaces that the tests make.
 
+mod announce;
 mod api;
 mod bridge;
 mod cni;

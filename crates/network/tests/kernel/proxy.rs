@@ -22,7 +22,9 @@ pub(crate) fn proxy() -> Proxy {
     Proxy::new(Config {
         instance: INSTANCE,
         service_cidr: "10.96.0.0/16".parse().unwrap(),
+        pod_cidr: "10.244.0.0/16".parse().unwrap(),
         node: "here".to_owned(),
+        announced: Vec::new(),
     })
     .unwrap()
 }
@@ -186,6 +188,61 @@ fn only_named_sources_come_by_a_guarded_address() {
         proxy.update(from(&["0.0.0.0/0"])).await.unwrap();
         assert_eq!(world.ask(GUARDED).unwrap().0, "a");
         assert_eq!(host.ask(GUARDED).unwrap().0, "a");
+    });
+}
+
+#[test]
+fn a_local_policy_is_for_strangers_only() {
+    on_a_host(|host| async move {
+        let world = outside();
+        let dir = tempfile::tempdir().unwrap();
+        let (_network, a, _b, client) = three_pods(dir.path()).await;
+        let mut proxy = proxy();
+        let local = |here: &[&str], affinity| Route::Local {
+            here: here.iter().map(|e| e.parse().unwrap()).collect(),
+            anywhere: vec![A.parse().unwrap(), B.parse().unwrap()],
+            affinity,
+            sources: None,
+        };
+        const NODE_PORT: &str = "192.0.2.1:30080";
+        const EXTERNAL: &str = "198.51.100.1:80";
+        let both = |route: Route| {
+            vec![service("web", [(tcp("0.0.0.0:30080"), route.clone()), (tcp(EXTERNAL), route)])]
+        };
+        world.run(|| ip("route add 198.51.100.1 via 192.0.2.1"));
+
+        proxy.replace(both(local(&[A], None))).await.unwrap();
+        for to in [NODE_PORT, EXTERNAL] {
+            for _ in 0..3 {
+                assert_eq!(world.ask(to).unwrap(), ("a".into(), "192.0.2.2".into()), "{to}");
+            }
+            for from in [&client, &host, &a] {
+                let mut seen = names(from, to, 4);
+                seen.sort();
+                assert_eq!(seen, ["a", "a", "b", "b"], "{to}");
+            }
+            assert_eq!(client.ask(to).unwrap().1, "10.244.0.4", "pods keep their addresses");
+        }
+        let mut seen = names(&host, "127.0.0.1:30080", 4);
+        seen.sort();
+        assert_eq!(seen, ["a", "a", "b", "b"]);
+
+        // Nobody here: a stranger may be answered by another node.
+        proxy.update(both(local(&[], None))).await.unwrap();
+        for to in [NODE_PORT, EXTERNAL] {
+            assert!(world.hears_nothing_from(to), "{to}");
+            assert_eq!(names(&client, to, 2).len(), 2);
+            assert_eq!(names(&host, to, 2).len(), 2);
+        }
+
+        proxy.update(both(local(&[B], Some(600)))).await.unwrap();
+        for to in [NODE_PORT, EXTERNAL] {
+            assert_eq!(world.ask(to).unwrap().0, "b", "{to}");
+            let first = client.ask(to).unwrap().0;
+            assert_eq!(names(&client, to, 3), vec![first; 3], "{to}");
+        }
+        let table = nft(&format!("list table ip {}", INSTANCE.service_table()));
+        assert!(table.contains("chain inside-1-of-2"), "nft shows it all: {table}");
     });
 }
 
