@@ -18,6 +18,7 @@ use crate::key::PodKey;
 use crate::machine::Machine;
 use crate::names::Resolver;
 use crate::services::ServiceFacts;
+use crate::userns::Ranges;
 use crate::volumes::PodDir;
 
 /// Shared by all workers; nothing in it changes but through its own locks.
@@ -35,6 +36,8 @@ pub(crate) struct Context {
     pub(crate) contents: ContentStore,
     /// Trust anchors that volumes show.
     pub(crate) bundles: Bundles,
+    /// Ranges of user ids of pods that have their own.
+    pub(crate) ranges: Ranges,
     pub(crate) images: Images,
     pub(crate) services: Reader<ServiceFacts>,
     pub(crate) cgroups: Cgroups,

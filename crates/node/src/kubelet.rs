@@ -31,6 +31,7 @@ use crate::pod;
 use crate::registration::Registrar;
 use crate::registry::Registry;
 use crate::services::ServiceFacts;
+use crate::userns::Ranges;
 use crate::volumes::mounts;
 use crate::{changes, gc, lease, logs, registration, static_pods};
 
@@ -151,6 +152,7 @@ impl Kubelet {
             features,
             images: Images::new(inner.cri.clone(), events.clone()),
             events,
+            ranges: Ranges::default(),
             bundles: Bundles::new(inner.kube.clone(), bundles_changed),
             contents: ContentStore::new(inner.kube.clone(), notify),
             services: service_reader,

@@ -47,6 +47,7 @@ mod static_pods;
 pub mod status;
 #[cfg(test)]
 mod testing;
+pub mod userns;
 pub mod volumes;
 mod worker;
 

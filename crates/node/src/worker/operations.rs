@@ -28,6 +28,7 @@ use crate::probes::{Handler, Outcome, Target};
 use crate::qos;
 use crate::runtime::{self, RuntimeError};
 use crate::security;
+use crate::userns;
 use crate::volumes::projection::{self, ProjectionError, TokenKey};
 use crate::volumes::{self, Source, VolumeError, atomic, mounts};
 
@@ -331,11 +332,12 @@ fn sandbox_config(job: &Job, attempt: u32) -> Result<v1::PodSandboxConfig, make:
 /// Makes a sandbox.
 pub(crate) async fn create_sandbox(job: Job, attempt: u32) -> Result<(), String> {
     let made = async {
-        let config = sandbox_config(&job, attempt).map_err(|e| e.to_string())?;
+        let mut config = sandbox_config(&job, attempt).map_err(|e| e.to_string())?;
         let handler = runtime_handler(&job).await?;
         if pod::spec(&job.pod).host_users == Some(false) && !job.ctx.features.user_namespaces(&handler) {
             return Err(without_user_namespaces(&handler));
         }
+        userns::enter_sandbox(&mut config, &user_namespace(&job).await?);
         tokio::fs::create_dir_all(&config.log_directory)
             .await
             .map_err(|e| format!("{}: {e}", config.log_directory))?;
@@ -362,6 +364,16 @@ async fn runtime_handler(job: &Job) -> Result<String, String> {
         Ok(None) => Err(format!("RuntimeClass {class:?} not found")),
         Err(error) => Err(format!("failed to look up RuntimeClass {class:?}: {error}")),
     }
+}
+
+/// The pod's range of user ids, or the host's.
+async fn user_namespace(job: &Job) -> Result<v1::UserNamespace, String> {
+    if pod::spec(&job.pod).host_users != Some(false) {
+        return Ok(userns::of_host());
+    }
+    let (ctx, dir) = (job.ctx.clone(), job.ctx.pod_dir(&job.key));
+    let found = tokio::task::spawn_blocking(move || ctx.ranges.of(&dir)).await;
+    found.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
 fn without_user_namespaces(handler: &str) -> String {
@@ -395,7 +407,9 @@ pub(crate) async fn start(
         error
     };
     let config_error = |e: &dyn std::fmt::Display| failed(StartError::new("CreateContainerConfigError", e));
-    let config = sandbox_config(&job, sandbox.attempt).map_err(|e| config_error(&e))?;
+    let namespace = user_namespace(&job).await.map_err(|e| config_error(&e))?;
+    let mut config = sandbox_config(&job, sandbox.attempt).map_err(|e| config_error(&e))?;
+    userns::enter_sandbox(&mut config, &namespace);
     let secrets = pull_secrets(&job).await;
     let ensure = job.ctx.images.ensure(&job.pod, &spec.spec, &secrets, &config, &about);
     let image = tokio::select! {
@@ -486,9 +500,11 @@ pub(crate) async fn start(
     tokio::fs::create_dir_all(&log_dir).await.map_err(|e| {
         failed(StartError::new("CreateContainerError", format!("{}: {e}", log_dir.display())))
     })?;
+    let mut container = make::container(&job.key, &job.pod, &spec, parts);
+    userns::enter_container(&mut container, &namespace);
     let request = v1::CreateContainerRequest {
         pod_sandbox_id: sandbox.id.0.clone(),
-        config: Some(make::container(&job.key, &job.pod, &spec, parts)),
+        config: Some(container),
         sandbox_config: Some(config),
     };
     if job.stop.is_cancelled() {
