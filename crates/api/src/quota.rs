@@ -12,8 +12,10 @@ use serde_json::{Map, Value};
 use crate::meta;
 use crate::quantity::{Format, Quantity};
 
+mod devices;
 mod pods;
 
+pub use devices::{Devices, paid, payer};
 pub use pods::Needs;
 
 /// Amounts by the name of what is counted.
@@ -22,10 +24,6 @@ pub type Amounts = BTreeMap<String, Quantity>;
 const STORAGE_CLASS: &str = ".storageclass.storage.k8s.io/";
 const CLAIMS: &str = "persistentvolumeclaims";
 const STORAGE: &str = "requests.storage";
-/// What follows the name of a device's class.
-const DEVICES: &str = ".deviceclass.resource.k8s.io/devices";
-/// A claim gets no more devices than this.
-const MOST_DEVICES: i64 = 32;
 
 /// Reads a map of quantities; what is none is left out.
 pub fn amounts(list: &Value) -> Amounts {
@@ -86,15 +84,17 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// The meter of what a quota bounds under `name`; `None` for a name that nothing is counted under.
-    pub fn behind(name: &'a str) -> Option<Self> {
-        if let Some(counted) = name.strip_prefix("count/") {
+    /// The meters of what a quota bounds under `name`: none for a name that nothing is counted under, two for what
+    /// both pods and claims ask for.
+    pub fn behind(name: &'a str) -> impl Iterator<Item = Self> {
+        let counted = name.strip_prefix("count/").and_then(|counted| {
             let (resource, group) = counted.split_once('.').unwrap_or((counted, ""));
-            return Self::of(group, resource);
-        }
+            Self::of(group, resource)
+        });
         let fixed = [Self::Pods, Self::Services, Self::Claims, Self::Devices];
-        let alias = || is_alias(name).then_some(Self::Objects { group: "", resource: name });
-        fixed.into_iter().find(|meter| meter.tracks(name)).or_else(alias)
+        let fixed = fixed.into_iter().filter(move |meter| counted.is_none() && meter.tracks(name));
+        let alias = is_alias(name).then_some(Self::Objects { group: "", resource: name });
+        counted.into_iter().chain(fixed).chain(alias)
     }
 
     /// Group and resource of what is counted.
@@ -128,7 +128,7 @@ impl<'a> Meter<'a> {
                     let kind = name.split_once(STORAGE_CLASS).map_or(name, |(_, kind)| kind);
                     matches!(kind, CLAIMS | STORAGE)
                 }
-                Self::Devices => name.ends_with(DEVICES),
+                Self::Devices => devices::tracks(name),
                 Self::Objects { group, resource } => group.is_empty() && resource == name && is_alias(name),
             }
     }
@@ -149,7 +149,7 @@ impl<'a> Meter<'a> {
     }
 
     /// What the object uses.
-    pub fn usage(self, object: &Value, now: Timestamp) -> Amounts {
+    pub fn usage(self, object: &Value, now: Timestamp, known: &Devices) -> Amounts {
         let (group, resource) = self.resource();
         let dot = if group.is_empty() { "" } else { "." };
         let mut used = Amounts::from([(format!("count/{resource}{dot}{group}"), one())]);
@@ -158,7 +158,7 @@ impl<'a> Meter<'a> {
             Self::Pods => add(&mut used, &pods::usage(object)),
             Self::Services => used.extend(service(object)),
             Self::Claims => used.extend(claim(object)),
-            Self::Devices => add(&mut used, &devices(object)),
+            Self::Devices => add(&mut used, &known.usage(object)),
             Self::Objects { .. } if group.is_empty() && is_alias(resource) => {
                 used.insert(resource.to_owned(), one());
             }
@@ -230,33 +230,6 @@ fn claim(claim: &Value) -> Amounts {
         used.insert(name.to_owned(), amount);
         if !class.is_empty() {
             used.insert(format!("{class}{STORAGE_CLASS}{name}"), amount);
-        }
-    }
-    used
-}
-
-/// The devices that a claim may get of each class. Of alternatives, the most that one of them asks for counts.
-fn devices(claim: &Value) -> Amounts {
-    let asked = |request: &Value| {
-        let count = match request["allocationMode"].as_str() {
-            Some("ExactCount") => request["count"].as_i64().unwrap_or(0),
-            Some("All") => MOST_DEVICES,
-            // Whatever it means, nobody was told what it costs.
-            _ => 0,
-        };
-        let name = format!("{}{DEVICES}", meta::text(request, &["deviceClassName"]));
-        (name, Quantity::from_units(count, Format::DecimalSI))
-    };
-    let mut used = Amounts::new();
-    for request in meta::items(claim, &["spec", "devices", "requests"]) {
-        let mut most = Amounts::new();
-        for (name, count) in meta::items(request, &["firstAvailable"]).iter().map(asked) {
-            let known = most.entry(name).or_insert(count);
-            *known = (*known).max(count);
-        }
-        match (most.is_empty(), &request["exactly"]) {
-            (true, exactly @ Value::Object(_)) => add(&mut used, &Amounts::from([asked(exactly)])),
-            _ => add(&mut used, &most),
         }
     }
     used
@@ -384,22 +357,26 @@ fn uncovered(
 }
 
 /// What is enforced of a `ResourceQuota`: the bounds that its status has taken over from its spec, and what is used
-/// of them.
+/// of them. One that was never counted holds by its spec, and nobody knows what is used.
 #[derive(Clone, Debug, Default)]
 pub struct Quota {
     pub name: String,
     pub hard: Amounts,
     pub used: Amounts,
+    counted: bool,
     scopes: Vec<Scope>,
 }
 
 impl Quota {
     pub fn read(object: &Value) -> Self {
+        let (spec, status) = (&object["spec"], &object["status"]);
+        let counted = status["hard"].is_object();
         Self {
             name: meta::name(object).to_owned(),
-            hard: amounts(&object["status"]["hard"]),
-            used: amounts(&object["status"]["used"]),
-            scopes: scopes(&object["spec"]),
+            hard: amounts(if counted { &status["hard"] } else { &spec["hard"] }),
+            used: amounts(&status["used"]),
+            counted,
+            scopes: scopes(spec),
         }
     }
 
@@ -423,6 +400,8 @@ pub struct Request<'a> {
     /// A change of status is counted, never refused.
     pub status: bool,
     pub now: Timestamp,
+    /// Of interest to claims to devices alone.
+    pub devices: &'a Devices,
 }
 
 /// Why a quota can't bear a request, in upstream's words.
@@ -433,10 +412,12 @@ pub enum Refusal {
         quota: String,
         lacking: String,
     },
-    /// The quota's usage has not been counted yet.
+    /// What is used of the quota is not known.
     Unknown {
         quota: String,
         names: String,
+        /// It is new: somebody is about to count.
+        soon: bool,
     },
     Exceeded {
         quota: String,
@@ -463,7 +444,7 @@ impl fmt::Display for Refusal {
             Self::Unspecified { quota, lacking } => {
                 write!(f, "failed quota: {quota}: must specify {lacking}")
             }
-            Self::Unknown { quota, names } => {
+            Self::Unknown { quota, names, .. } => {
                 write!(f, "status unknown for quota: {quota}, resources: {names}")
             }
             Self::Exceeded { quota, requested, used, limited } => write!(
@@ -488,7 +469,7 @@ pub fn charge(
     request: &Request<'_>,
     limited: &[Limited],
 ) -> Result<Vec<(usize, Amounts)>, Refusal> {
-    let Request { meter, object, old, now, .. } = *request;
+    let Request { meter, object, old, now, devices, .. } = *request;
     let concerned: Vec<(usize, &Quota)> =
         quotas.iter().enumerate().filter(|(_, quota)| quota.covers(meter, object)).collect();
     for (_, quota) in &concerned {
@@ -500,14 +481,14 @@ pub fn charge(
             return Err(Refusal::Unspecified { quota: name(), lacking });
         }
         if tracked.iter().any(|bound| !quota.used.contains_key(*bound)) {
-            return Err(Refusal::Unknown { quota: name(), names: tracked.join(",") });
+            return Err(Refusal::Unknown { quota: name(), names: tracked.join(","), soon: !quota.counted });
         }
     }
     if concerned.is_empty() && limited.is_empty() {
         return Ok(Vec::new());
     }
-    let usage = meter.usage(object, now);
-    let grown = if old.is_null() { None } else { Some(growth(&usage, &meter.usage(old, now))) };
+    let usage = meter.usage(object, now, devices);
+    let grown = if old.is_null() { None } else { Some(growth(&usage, &meter.usage(old, now, devices))) };
     // What a quota did not count before is all new to it.
     let new_to = |quota: &Quota| match &grown {
         Some(grown) if quota.covers(meter, old) => grown,
@@ -583,7 +564,7 @@ impl Recount {
     /// What has to be looked at: each resource that is counted under some bound.
     pub fn meters(&self) -> Vec<Meter<'_>> {
         let mut meters: Vec<Meter<'_>> = Vec::new();
-        for meter in self.hard.keys().filter_map(|name| Meter::behind(name)) {
+        for meter in self.hard.keys().flat_map(|name| Meter::behind(name)) {
             if !meters.contains(&meter) {
                 meters.push(meter);
             }
@@ -599,10 +580,11 @@ impl Recount {
         }
     }
 
-    pub fn count(&mut self, group: &str, resource: &str, object: &Value) {
+    /// `devices` is of interest to claims to devices alone.
+    pub fn count(&mut self, group: &str, resource: &str, object: &Value, devices: &Devices) {
         let Some(meter) = Meter::of(group, resource) else { return };
         if self.scopes.iter().all(|scope| meter.is_in(scope, object)) {
-            self.take(&meter.usage(object, self.now));
+            self.take(&meter.usage(object, self.now, devices));
         }
     }
 
@@ -610,7 +592,7 @@ impl Recount {
     pub fn count_all(&mut self, group: &str, resource: &str, number: usize) {
         let Some(meter @ Meter::Objects { .. }) = Meter::of(group, resource) else { return };
         if self.scopes.is_empty() {
-            let each = meter.usage(&Value::Null, self.now);
+            let each = meter.usage(&Value::Null, self.now, &Devices::default());
             self.take(&each.into_keys().map(|name| (name, count(number))).collect());
         }
     }

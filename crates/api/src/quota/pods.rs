@@ -4,20 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::devices::BY_CLASS;
 use super::{Amounts, Scope, add, amounts, one};
 use crate::quantity::Quantity;
 use crate::{defaults, meta};
 
-const REQUESTS: &str = "requests.";
+pub(super) const REQUESTS: &str = "requests.";
 const HUGE_PAGES: &str = "hugepages-";
 
 /// What a container must ask for where a quota bounds it.
 const MUST_ASK: [&str; 6] =
     ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 
-/// Resources that Kubernetes itself counts.
-fn is_native(name: &str) -> bool {
-    !name.contains('/') || name.contains("kubernetes.io/")
+/// Resources that Kubernetes itself counts; devices by their class are none of them.
+pub(super) fn is_native(name: &str) -> bool {
+    let name = name.strip_prefix(REQUESTS).unwrap_or(name);
+    !name.starts_with(BY_CLASS) && (!name.contains('/') || name.contains("kubernetes.io/"))
 }
 
 pub(super) fn tracks(name: &str) -> bool {
@@ -153,18 +155,18 @@ pub(super) fn usage(pod: &Value) -> Amounts {
     Needs::taken(pod).named()
 }
 
-/// What containers leave unsaid that a quota with these bounds wants said: `limits.cpu for: a,b; memory for: b`.
+/// What containers leave unsaid that a quota with these bounds wants said: `limits.cpu for: a,b; memory for: b`. Where
+/// the pod speaks for all of them, nothing.
 pub(super) fn lacking(pod: &Value, tracked: &[&str]) -> Option<String> {
     let wanted: Vec<&str> = tracked.iter().copied().filter(|name| MUST_ASK.contains(name)).collect();
-    if wanted.is_empty() {
+    if wanted.is_empty() || Needs::of(&pod["spec"]) != Needs::default() {
         return None;
     }
-    let own = Needs::of(&pod["spec"]).named();
     let mut lacking: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for list in ["containers", "initContainers"] {
         for container in meta::items(pod, &["spec", list]) {
             let says = Needs::of(container).named();
-            for name in wanted.iter().filter(|name| !says.contains_key(**name) && !own.contains_key(**name)) {
+            for name in wanted.iter().filter(|name| !says.contains_key(**name)) {
                 lacking.entry(name).or_default().insert(meta::text(container, &["name"]));
             }
         }

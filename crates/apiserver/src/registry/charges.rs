@@ -3,19 +3,33 @@
 //! So a write that does not happen costs nothing, two writers can't both take the last of something, and what is
 //! used never passes what a quota's status allows. What is given back, [`tiphys_api::quota::Recount`] finds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
-use tiphys_api::quota::{self, Limited, Meter, Quota, Request};
+use tiphys_api::quota::{self, Devices, Limited, Meter, Quota, Refusal, Request};
 use tiphys_api::status::Status;
 use tiphys_store::{Change, Expect, Key, Revision, Write};
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Registry};
 use crate::admission::Operation;
 use crate::cache::{Cache, Collection};
+use crate::derived::Derived;
+use crate::source::{Entry, Source};
 use crate::stored;
+
+/// For so long a request waits until a new quota has been counted, which takes milliseconds if anybody counts.
+const COUNTING: Duration = Duration::from_secs(2);
+
+/// The extended resources that classes of devices stand for, by class.
+pub(super) type Classes = Derived<Arc<BTreeMap<String, String>>, 1>;
+
+pub(super) fn classes() -> Classes {
+    Derived::of("resource.k8s.io", ["deviceclasses"])
+}
 
 /// Who charges a namespace's quotas takes turns: each starts from what the one before has left. What holds across
 /// processes is the transaction; turns only save attempts.
@@ -109,12 +123,63 @@ impl Registry {
         if !limited && (quotas.is_empty() || quotas.iter(Some(&call.namespace)).next().is_none()) {
             return nothing;
         }
-        let turn = self.turns.take(&call.namespace).await;
-        self.cache.wait(*turn).await.map_err(super::cache_status)?;
+        let devices = if meter == Meter::Devices { self.devices(call, object) } else { Devices::default() };
         let status = call.subresource == "status";
-        let request = Request { meter, object, old, status, now: self.now() };
-        let writes = writes(&quotas, call, &request, &self.limited)?;
-        Ok(Charge((!writes.is_empty()).then_some(Held { turn, writes })))
+        let deadline = Instant::now() + COUNTING;
+        loop {
+            let turn = self.turns.take(&call.namespace).await;
+            self.cache.wait(*turn).await.map_err(super::cache_status)?;
+            let seen = *quotas.changes().borrow();
+            let request = Request { meter, object, old, status, now: self.now(), devices: &devices };
+            match writes(&quotas, call, &request, &self.limited) {
+                Err(Refused::Quota(Refusal::Unknown { soon: true, .. })) if Instant::now() < deadline => {
+                    drop(turn);
+                    // Once the time is over, it is refused for the same reason.
+                    let _ = timeout_at(deadline, self.cache.changed("", "resourcequotas", seen)).await;
+                }
+                Err(refused) => return Err(refused.status(call, object)),
+                Ok(writes) => return Ok(Charge((!writes.is_empty()).then_some(Held { turn, writes }))),
+            }
+        }
+    }
+
+    /// What the cost of a claim to devices depends on.
+    fn devices(&self, call: &Call, claim: &Value) -> Devices {
+        let cache = &*self.cache;
+        let made = self.classes.get(cache, |_| {
+            let all = Source::list(cache, "resource.k8s.io", "deviceclasses", None);
+            Arc::new(all.iter().filter_map(|class| Devices::resource(&class.tree())).collect())
+        });
+        let pod =
+            quota::payer(claim).and_then(|(name, _)| Source::get(cache, "", "pods", &call.namespace, name));
+        let paid = pod.map(|pod| {
+            let claims = Source::list(cache, "resource.k8s.io", "resourceclaims", Some(&call.namespace));
+            let claims: Vec<Value> = claims.iter().map(Entry::tree).collect();
+            quota::paid(claim, &pod.tree(), &claims, self.now())
+        });
+        Devices { resources: Arc::clone(&made.value), paid: paid.unwrap_or_default() }
+    }
+}
+
+/// Why nothing was charged.
+enum Refused {
+    Quota(Refusal),
+    /// What lies in the store is no quota.
+    Damaged(serde_json::Error),
+}
+
+impl Refused {
+    fn status(self, call: &Call, object: &Value) -> Status {
+        let name = match tiphys_api::meta::name(object) {
+            "" => &call.name,
+            name => name,
+        };
+        match self {
+            Self::Quota(refusal) => {
+                Status::forbidden(&call.kind.group, &call.kind.resource, name, &refusal.to_string())
+            }
+            Self::Damaged(error) => Status::internal(error),
+        }
     }
 }
 
@@ -124,20 +189,14 @@ fn writes(
     call: &Call,
     request: &Request<'_>,
     limited: &[Limited],
-) -> Result<Vec<Write>, Status> {
+) -> Result<Vec<Write>, Refused> {
     let mut found = Vec::new();
     for object in quotas.iter(Some(&call.namespace)) {
-        let tree: Value = serde_json::from_slice(object.json()).map_err(Status::internal)?;
+        let tree: Value = serde_json::from_slice(object.json()).map_err(Refused::Damaged)?;
         found.push((object.name().to_owned(), object.revision(), tree));
     }
     let compiled: Vec<Quota> = found.iter().map(|(_, _, tree)| Quota::read(tree)).collect();
-    let charges = quota::charge(&compiled, request, limited).map_err(|refusal| {
-        let name = match tiphys_api::meta::name(request.object) {
-            "" => &call.name,
-            name => name,
-        };
-        Status::forbidden(&call.kind.group, &call.kind.resource, name, &refusal.to_string())
-    })?;
+    let charges = quota::charge(&compiled, request, limited).map_err(Refused::Quota)?;
     let write = |(at, used): (usize, quota::Amounts)| {
         let (name, revision, tree) = &mut found[at];
         tree["status"]["used"] = quota::render(&used);

@@ -119,3 +119,63 @@ async fn services_are_charged_for_what_they_become() {
     assert_eq!(code, 403);
     assert!(refused["message"].as_str().unwrap().ends_with("limited: services.nodeports=0"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_new_quota_is_waited_for_and_lets_nothing_by() {
+    let server = server().await;
+    let object = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"configmaps": "1"}}});
+    let (code, made) = send(&server, "POST", QUOTAS, object).await;
+    assert_eq!(code, 201, "{made}");
+    server.registry().cache().wait_newest().await.unwrap();
+    let (code, refused) = map(&server, "a").await;
+    let why = "configmaps \"a\" is forbidden: status unknown for quota: q, resources: configmaps";
+    assert_eq!((code, &refused["message"]), (403, &json!(why)), "nobody counts");
+    let counts = async {
+        // Whether the request comes before or after, it gets what there is.
+        let mut counted = made.clone();
+        counted["status"] = json!({"hard": {"configmaps": "1"}, "used": {"configmaps": "0"}});
+        assert_eq!(send(&server, "PUT", &format!("{QUOTAS}/q/status"), counted).await.0, 200);
+    };
+    let (a, b, ()) = tokio::join!(map(&server, "a"), map(&server, "b"), counts);
+    let mut codes = [a.0, b.0];
+    codes.sort_unstable();
+    assert_eq!(codes, [201, 403], "{a:?} {b:?}");
+    assert_eq!(used(&server, "q").await, json!({"configmaps": "1"}));
+}
+
+#[tokio::test]
+async fn claims_to_devices_are_charged_by_all_names_of_their_class() {
+    let server = server().await;
+    let class = |resource: &str| {
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": "gpu"},
+            "spec": {"extendedResourceName": resource}})
+    };
+    let classes = "/apis/resource.k8s.io/v1/deviceclasses";
+    assert_eq!(send(&server, "POST", classes, class("example.com/card")).await.0, 201);
+    let [own, implicit, explicit] = [
+        "gpu.deviceclass.resource.k8s.io/devices",
+        "requests.deviceclass.resource.kubernetes.io/gpu",
+        "requests.example.com/card",
+    ];
+    let spec = json!({"hard": {own: "9", implicit: "9", explicit: "4"}});
+    quota(&server, "q", spec, json!({own: "0", implicit: "0", explicit: "0"})).await;
+    let claim = |name: &str| {
+        json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": name},
+            "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 3}}]}}})
+    };
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let (code, made) = send(&server, "POST", claims, claim("a")).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(used(&server, "q").await, json!({own: "3", implicit: "3", explicit: "3"}));
+    let (code, refused) = send(&server, "POST", claims, claim("b")).await;
+    assert_eq!(code, 403);
+    let end = format!("requested: {explicit}=3, used: {explicit}=3, limited: {explicit}=4");
+    assert!(refused["message"].as_str().unwrap().ends_with(&end), "{refused}");
+
+    let (code, changed) = send(&server, "PUT", &format!("{classes}/gpu"), class("example.com/other")).await;
+    assert_eq!(code, 200, "{changed}");
+    server.registry().cache().wait_newest().await.unwrap();
+    assert_eq!(send(&server, "POST", claims, claim("b")).await.0, 201, "the class is another resource now");
+    assert_eq!(used(&server, "q").await, json!({own: "6", implicit: "6", explicit: "3"}));
+}

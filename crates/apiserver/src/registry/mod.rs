@@ -212,6 +212,7 @@ pub struct Registry {
     limited: Arc<[Limited]>,
     claims: Claims,
     turns: charges::Turns,
+    classes: charges::Classes,
     /// Of those who change one object that many change.
     contended: charges::Turns,
     clock: Clock,
@@ -230,8 +231,19 @@ impl Registry {
         clock: Clock,
     ) -> Self {
         let (turns, contended) = Default::default();
-        let admission_times = AdmissionTimes::new();
-        Self { kinds, store, cache, admission, limited, claims, turns, contended, clock, admission_times }
+        Self {
+            kinds,
+            store,
+            cache,
+            admission,
+            limited,
+            claims,
+            turns,
+            classes: charges::classes(),
+            contended,
+            clock,
+            admission_times: AdmissionTimes::new(),
+        }
     }
 
     /// The rows as they are now.

@@ -6,7 +6,11 @@
 
 mod watches;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ResourceQuota, Service};
@@ -19,7 +23,7 @@ use kube::{
 use serde_json::Value;
 use tiphys_api::{
     meta,
-    quota::{Meter, Recount},
+    quota::{self, Devices, Meter, Recount},
 };
 use tiphys_client::{Change, ObjectKey, Queue, Reader, Verdict};
 
@@ -61,6 +65,15 @@ impl Replenish {
         let Some(meter) = Meter::of(group, resource) else { return };
         for quota in self.quotas.list_in(namespace) {
             if bounds(&quota).any(|name| meter.tracks(name)) {
+                self.queue.add_after(quota.key(), SETTLE);
+            }
+        }
+    }
+
+    /// What claims to devices cost may have changed.
+    fn devices(&self) {
+        for quota in self.quotas.list() {
+            if bounds(&quota).any(|name| Meter::Devices.tracks(name)) {
                 self.queue.add_after(quota.key(), SETTLE);
             }
         }
@@ -149,6 +162,22 @@ impl ResourceQuotas {
         Ok(answer)
     }
 
+    /// Hands every object of a collection on, page by page.
+    async fn every(&self, path: &str, mut take: impl FnMut(Value)) -> Result<(), kube::Error> {
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let request = Request::new(path).list(&page).map_err(kube::Error::BuildRequest)?;
+            let mut list: Value = self.client.request(request).await?;
+            if let Value::Array(items) = list["items"].take() {
+                items.into_iter().for_each(&mut take);
+            }
+            match meta::text(&list, &["metadata", "continue"]) {
+                "" => return Ok(()),
+                next => page = page.continue_token(next),
+            }
+        }
+    }
+
     /// Counts what there is of one resource.
     async fn count(
         &self,
@@ -156,28 +185,67 @@ impl ResourceQuotas {
         namespace: &str,
         resource: &ApiResource,
     ) -> Result<(), kube::Error> {
-        let only_number = Meter::of(&resource.group, &resource.plural).is_none_or(Meter::is_number);
         let path = DynamicObject::url_path(resource, Some(namespace));
-        let mut page = ListParams::default().limit(if only_number { 1 } else { PAGE });
-        loop {
-            let request = Request::new(&path).list(&page).map_err(kube::Error::BuildRequest)?;
-            let list: Value = self.client.request(request).await?;
-            let items = meta::items(&list, &["items"]);
-            if only_number {
+        let (group, plural) = (&*resource.group, &*resource.plural);
+        match Meter::of(group, plural) {
+            Some(Meter::Devices) => self.count_claims(recount, namespace, resource).await?,
+            Some(meter) if !meter.is_number() => {
+                let none = Devices::default();
+                self.every(&path, |object| recount.count(group, plural, &object, &none)).await?;
+            }
+            _ => {
+                let one = ListParams::default().limit(1);
+                let request = Request::new(&path).list(&one).map_err(kube::Error::BuildRequest)?;
+                let list: Value = self.client.request(request).await?;
                 let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0);
-                let number = items.len().saturating_add(usize::try_from(rest).unwrap_or(usize::MAX));
-                recount.count_all(&resource.group, &resource.plural, number);
+                let rest = usize::try_from(rest).unwrap_or(usize::MAX);
+                let number = meta::items(&list, &["items"]).len().saturating_add(rest);
+                recount.count_all(group, plural, number);
             }
-            for object in items.iter().filter(|_| !only_number) {
-                recount.count(&resource.group, &resource.plural, object);
-            }
-            let next = meta::text(&list, &["metadata", "continue"]);
-            if only_number || next.is_empty() {
-                recount.saw(&resource.group, &resource.plural);
-                return Ok(());
-            }
-            page = page.continue_token(next);
         }
+        recount.saw(group, plural);
+        Ok(())
+    }
+
+    /// Counts claims to devices, which depends on their classes, and on pods that have paid for some.
+    async fn count_claims(
+        &self,
+        recount: &mut Recount,
+        namespace: &str,
+        resource: &ApiResource,
+    ) -> Result<(), kube::Error> {
+        let (group, plural) = (&*resource.group, &*resource.plural);
+        let mut resources = BTreeMap::new();
+        let classes = format!("/apis/{}/deviceclasses", resource.api_version);
+        self.every(&classes, |class| resources.extend(Devices::resource(&class))).await?;
+        let mut devices = Devices { resources: Arc::new(resources), ..Devices::default() };
+        let mut paid_for = Vec::new();
+        let claims = DynamicObject::url_path(resource, Some(namespace));
+        self.every(&claims, |claim| match quota::payer(&claim) {
+            Some(_) => paid_for.push(claim),
+            None => recount.count(group, plural, &claim, &devices),
+        })
+        .await?;
+        if paid_for.is_empty() {
+            return Ok(());
+        }
+        let names: BTreeSet<&str> =
+            paid_for.iter().filter_map(|c| quota::payer(c).map(|(name, _)| name)).collect();
+        let mut pods = BTreeMap::new();
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        self.every(&path, |pod| {
+            if names.contains(meta::name(&pod)) {
+                pods.insert(meta::name(&pod).to_owned(), pod);
+            }
+        })
+        .await?;
+        for claim in &paid_for {
+            let pod = quota::payer(claim).and_then(|(name, _)| pods.get(name));
+            let paid = pod.map(|pod| quota::paid(claim, pod, &paid_for, Timestamp::now()));
+            devices.paid = paid.unwrap_or_default();
+            recount.count(group, plural, claim, &devices);
+        }
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::*;
+use crate::testing::{client, list};
 
 fn change<T: DeserializeOwned>(old: Value, new: Value) -> Change<T> {
     let read = |object: Value| {
@@ -40,4 +41,55 @@ fn a_quota_is_counted_for_its_spec_not_for_its_status() {
     assert!(is_new_wish(&change(Value::Null, quota("1", "0"))));
     assert!(is_new_wish(&change(quota("1", "0"), quota("2", "0"))));
     assert!(!is_new_wish(&change(quota("1", "0"), quota("1", "1"))));
+}
+
+#[tokio::test]
+async fn claims_to_devices_are_counted_by_their_classes_less_what_pods_have_paid() {
+    let claim = |name: &str, owner: Value| {
+        json!({"metadata": {"name": name, "annotations": {"resource.kubernetes.io/extended-resource-claim": "true"},
+                "ownerReferences": [owner]},
+            "spec": {"devices": {"requests": [
+                {"exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 2}}]}}})
+    };
+    let owner = |name: &str| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": name, "controller": true});
+    let pod = json!({"metadata": {"name": "p", "uid": "p"}, "spec": {"containers": [
+        {"name": "c", "resources": {"requests": {"example.com/card": "2"}}}]}});
+    let claims = [claim("paid", owner("p")), claim("plain", json!({})), claim("astray", owner("gone"))];
+    let client = client(move |asked| match &*asked.path {
+        "/apis/resource.k8s.io/v1/deviceclasses" => {
+            let class =
+                json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/card"}});
+            list("resource.k8s.io/v1", "DeviceClass", &[class])
+        }
+        "/apis/resource.k8s.io/v1/namespaces/ns/resourceclaims" => {
+            list("resource.k8s.io/v1", "ResourceClaim", &claims)
+        }
+        "/api/v1/namespaces/ns/pods" => list("v1", "Pod", std::slice::from_ref(&pod)),
+        other => panic!("{other}"),
+    });
+    let informer = tiphys_client::Informer::new(
+        Api::<ResourceQuota>::all(client.clone()),
+        kube::runtime::watcher::Config::default(),
+        |quota| quota,
+    );
+    let queue = Queue::new();
+    let quotas = informer.reader();
+    let watches = Watches::new(client.clone(), Replenish { queue: queue.clone(), quotas: quotas.clone() });
+    let controller = ResourceQuotas { client, queue, quotas, watches, served: Mutex::default() };
+    let quota = json!({"spec": {"hard": {"requests.example.com/card": "9",
+        "gpu.deviceclass.resource.k8s.io/devices": "9", "count/resourceclaims.resource.k8s.io": "9"}}});
+    let mut recount = Recount::new(&quota, Timestamp::now());
+    let served = ApiResource {
+        group: "resource.k8s.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "resource.k8s.io/v1".to_owned(),
+        kind: "ResourceClaim".to_owned(),
+        plural: "resourceclaims".to_owned(),
+    };
+    controller.count(&mut recount, "ns", &served).await.unwrap();
+    assert_eq!(
+        recount.status(&quota).unwrap()["used"],
+        json!({"requests.example.com/card": "4", "gpu.deviceclass.resource.k8s.io/devices": "6",
+            "count/resourceclaims.resource.k8s.io": "3"})
+    );
 }

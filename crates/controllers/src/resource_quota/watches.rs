@@ -26,6 +26,17 @@ use crate::lock::lock;
 /// A group and a resource.
 type Name = (String, String);
 
+/// What the cost of claims to devices depends on.
+const CLASSES: &str = "deviceclasses";
+
+/// The meter that needs a watch of the resource.
+fn meter<'a>(group: &'a str, resource: &'a str) -> Option<Meter<'a>> {
+    match (group, resource) {
+        ("resource.k8s.io", CLASSES) => Some(Meter::Devices),
+        _ => Meter::of(group, resource),
+    }
+}
+
 /// One watch for each resource that some quota counts, of nothing but metadata. Pods and Services are followed by
 /// all controllers together.
 pub(super) struct Watches {
@@ -59,7 +70,7 @@ impl Watches {
     /// Keeps only those that these quotas need.
     pub(super) fn keep(&self, quotas: &[Arc<ResourceQuota>]) {
         let needed = |(group, resource): &Name| {
-            let Some(meter) = Meter::of(group, resource) else { return false };
+            let Some(meter) = meter(group, resource) else { return false };
             quotas.iter().any(|quota| bounds(quota).any(|name| meter.tracks(name)))
         };
         self.retain(needed);
@@ -70,6 +81,17 @@ impl Watches {
         if resource.group.is_empty() && matches!(resource.plural.as_str(), "pods" | "services") {
             return;
         }
+        if Meter::of(&resource.group, &resource.plural) == Some(Meter::Devices) {
+            self.start(&ApiResource {
+                plural: CLASSES.to_owned(),
+                kind: "DeviceClass".to_owned(),
+                ..resource.clone()
+            });
+        }
+        self.start(resource);
+    }
+
+    fn start(&self, resource: &ApiResource) {
         let name = (resource.group.clone(), resource.plural.clone());
         let mut running = lock(&self.running);
         running.entry(name).or_insert_with(|| {
@@ -83,8 +105,11 @@ async fn watch(client: Client, resource: ApiResource, replenish: Replenish) {
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
     let events = watcher::watcher(api, watcher::Config::default()).default_backoff();
     pin_mut!(events);
-    // A claim may use less without going; all others use something as long as they are.
-    let may_shrink = Meter::of(&resource.group, &resource.plural) == Some(Meter::Claims);
+    // A claim may use less without going, and so may those of a class that changes; all others use something as long
+    // as they are.
+    let meter = meter(&resource.group, &resource.plural);
+    let is_class = resource.plural == CLASSES && meter == Some(Meter::Devices);
+    let may_shrink = is_class || meter == Some(Meter::Claims);
     while let Some(event) = events.next().await {
         let object = match event {
             Ok(Event::Delete(object)) => object,
@@ -100,6 +125,10 @@ async fn watch(client: Client, resource: ApiResource, replenish: Replenish) {
                 continue;
             }
         };
+        if is_class {
+            replenish.devices();
+            continue;
+        }
         let namespace = object.metadata.namespace.unwrap_or_default();
         replenish.namespace(&namespace, &resource.group, &resource.plural);
     }
