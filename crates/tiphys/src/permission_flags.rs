@@ -14,12 +14,12 @@ use tiphys_apiserver::outgoing::kubeconfig;
 pub(crate) struct PermissionFlags {
     /// An AuthorizationConfiguration of apiserver.config.k8s.io: authorizers in their order. It is read again when it
     /// changes.
-    #[arg(long, conflicts_with_all = ["authorization_mode", "authorization_policy_file", "authorization_webhook_config_file"])]
+    #[arg(long, conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
     pub(crate) authorization_config: Option<PathBuf>,
     /// Authorizers in their order: ABAC, AlwaysAllow, AlwaysDeny, Node, RBAC, Webhook [default: Node,RBAC].
     #[arg(long, value_delimiter = ',')]
     pub(crate) authorization_mode: Vec<String>,
-    /// The policies of the mode ABAC, one in JSON in each line.
+    /// The policies of the mode ABAC, or of the authorizer of that type, one in JSON in each line.
     #[arg(long)]
     pub(crate) authorization_policy_file: Option<PathBuf>,
     /// A file like a kubeconfig that names the server which the mode Webhook asks.
@@ -40,7 +40,8 @@ impl PermissionFlags {
     /// What the API server is told; with a configuration, from its `text`.
     pub(crate) fn authorizers(&self, text: Option<&[u8]>) -> Result<Config> {
         if let Some(text) = text {
-            return config::parse(text).context("--authorization-config");
+            let policies = self.authorization_policy_file.is_some().then(|| self.policies()).transpose()?;
+            return config::parse(text, policies.as_ref()).context("--authorization-config");
         }
         ensure!(
             self.authorization_policy_file.is_none()

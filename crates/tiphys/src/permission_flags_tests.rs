@@ -34,5 +34,16 @@ fn policies_come_from_their_file() {
     assert_eq!(flags("{\"user\": \"a\"}", &["Node", "ABAC"]).unwrap(), ["node", "abac"]);
     assert!(flags("{\"user\": 7}", &["ABAC"]).unwrap_err().contains("line 1: "));
     assert!(flags("", &["RBAC"]).unwrap_err().contains("needs the mode ABAC"));
+
+    fs::write(&file, "{\"user\": \"a\"}").unwrap();
+    let configured = |authorization_policy_file| {
+        let text = b"{apiVersion: apiserver.config.k8s.io/v1, kind: AuthorizationConfiguration, \
+            authorizers: [{type: ABAC, name: lines}, {type: RBAC, name: roles}]}";
+        PermissionFlags { authorization_policy_file, ..PermissionFlags::default() }.authorizers(Some(text))
+    };
+    let names = configured(Some(file.clone())).unwrap().0.into_iter().map(|(name, _)| name);
+    assert_eq!(names.collect::<Vec<_>>(), ["lines", "roles"]);
+    let lacking = format!("{:#}", configured(None).unwrap_err());
+    assert!(lacking.contains("authorizers[0].type: Invalid value: \"ABAC\""), "{lacking}");
     fs::remove_file(&file).unwrap();
 }

@@ -27,7 +27,7 @@ pub enum Mode {
     AlwaysDeny,
     Node,
     Rbac,
-    /// Flags name it; it cannot stand in a configuration, which has no place for its file.
+    /// A flag names the file of its policies: the configuration has no place for that.
     Abac(Arc<[abac::Policy]>),
     Webhook(Box<WebhookConfig>),
 }
@@ -55,7 +55,7 @@ impl Default for Config {
     }
 }
 
-const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
+const MODES: [&str; 6] = ["ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
 const MAX_CONDITIONS: usize = 64;
 const LONGEST: Duration = Duration::from_secs(30);
 const REMEMBER_ALLOWED: Duration = Duration::from_secs(300);
@@ -65,12 +65,12 @@ impl Mode {
     /// As configurations and metrics call it.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::AlwaysAllow => MODES[0],
-            Self::AlwaysDeny => MODES[1],
-            Self::Node => MODES[2],
-            Self::Rbac => MODES[3],
             Self::Abac(_) => "ABAC",
-            Self::Webhook(_) => MODES[4],
+            Self::AlwaysAllow => "AlwaysAllow",
+            Self::AlwaysDeny => "AlwaysDeny",
+            Self::Node => "Node",
+            Self::Rbac => "RBAC",
+            Self::Webhook(_) => "Webhook",
         }
     }
 }
@@ -146,10 +146,11 @@ struct RawCondition {
 }
 
 /// Reads a configuration of v1, v1beta1 or v1alpha1, and the files of the shape of a kubeconfig that it names.
+/// `policies` are those of an authorizer of the type ABAC.
 ///
 /// # Errors
 /// It is none; or everything that is wrong with it, by its fields.
-pub fn parse(text: &[u8]) -> Result<Config, ConfigError> {
+pub fn parse(text: &[u8], policies: Option<&Arc<[abac::Policy]>>) -> Result<Config, ConfigError> {
     let file: File = config_file::read(text, "AuthorizationConfiguration")?;
     let mut errors = field::Errors::new();
     let root = field::Path::new("authorizers");
@@ -165,7 +166,7 @@ pub fn parse(text: &[u8]) -> Result<Config, ConfigError> {
             continue;
         }
         seen.push(kind);
-        if let Some(mode) = raw.mode(&path, &mut errors) {
+        if let Some(mode) = raw.mode(&path, policies, &mut errors) {
             modes.push(mode);
         }
     }
@@ -206,7 +207,12 @@ fn named(
 }
 
 impl RawAuthorizer {
-    fn mode(self, path: &field::Path, errors: &mut field::Errors) -> Option<(String, Mode)> {
+    fn mode(
+        self,
+        path: &field::Path,
+        policies: Option<&Arc<[abac::Policy]>>,
+        errors: &mut field::Errors,
+    ) -> Option<(String, Mode)> {
         let at = path.child("webhook");
         let mode = match (self.kind.as_str(), self.webhook) {
             ("Webhook", None) => {
@@ -219,6 +225,14 @@ impl RawAuthorizer {
                 errors.push(field::Error::invalid(&at, "non-null", why));
                 return None;
             }
+            ("ABAC", None) => match policies {
+                Some(policies) => Mode::Abac(Arc::clone(policies)),
+                None => {
+                    let why = "needs --authorization-policy-file";
+                    errors.push(field::Error::invalid(&path.child("type"), self.kind, why));
+                    return None;
+                }
+            },
             ("AlwaysAllow", None) => Mode::AlwaysAllow,
             ("AlwaysDeny", None) => Mode::AlwaysDeny,
             ("Node", None) => Mode::Node,

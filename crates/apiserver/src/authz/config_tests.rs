@@ -8,7 +8,8 @@ fn parsed(authorizers: &str) -> Result<Config, ConfigError> {
     let text = format!(
         "{{apiVersion: apiserver.config.k8s.io/v1, kind: AuthorizationConfiguration, authorizers: {authorizers}}}"
     );
-    parse(text.as_bytes())
+    let policies = super::abac::parse("{\"user\": \"a\"}").unwrap();
+    parse(text.as_bytes(), Some(&policies))
 }
 
 /// A kubeconfig that leads nowhere, and the fields of a webhook that names it.
@@ -32,7 +33,7 @@ fn authorizers_come_in_any_order() {
     );
     let config = parsed(&format!(
         "[{{type: RBAC, name: r}}, {{type: Webhook, name: w1, webhook: {{{webhook}}}}}, {{type: Node, name: own}}, \
-         {{type: Webhook, name: w2, webhook: {{{webhook}}}}}, {{type: AlwaysDeny, name: d}}, \
+         {{type: ABAC, name: b}}, {{type: Webhook, name: w2, webhook: {{{webhook}}}}}, {{type: AlwaysDeny, name: d}}, \
          {{type: AlwaysAllow, name: a}}]"
     ));
     let Config(modes) = config.unwrap();
@@ -43,6 +44,7 @@ fn authorizers_come_in_any_order() {
             ("r", "RBAC"),
             ("w1", "Webhook"),
             ("own", "Node"),
+            ("b", "ABAC"),
             ("w2", "Webhook"),
             ("d", "AlwaysDeny"),
             ("a", "AlwaysAllow")
@@ -64,9 +66,9 @@ fn what_is_wrong_is_told_by_its_field() {
         ("[]".to_owned(), "authorizers: Required value: at least one authorization mode must be defined"),
         ("[{name: a}]".to_owned(), "authorizers[0].type: Required value"),
         (
-            "[{type: ABAC, name: a}]".to_owned(),
-            "authorizers[0].type: Unsupported value: \"ABAC\": supported values: \"AlwaysAllow\", \"AlwaysDeny\", \
-             \"Node\", \"RBAC\", \"Webhook\"",
+            "[{type: Other, name: a}]".to_owned(),
+            "authorizers[0].type: Unsupported value: \"Other\": supported values: \"ABAC\", \"AlwaysAllow\", \
+             \"AlwaysDeny\", \"Node\", \"RBAC\", \"Webhook\"",
         ),
         (
             "[{type: Node, name: a}, {type: Node, name: b}]".to_owned(),
@@ -132,6 +134,6 @@ fn what_is_wrong_is_told_by_its_field() {
     let nowhere = replaced("kubeConfigFile: \"/", "kubeConfigFile: \"/nowhere/");
     assert!(parsed(&nowhere).unwrap_err().to_string().contains("connectionInfo.kubeConfigFile"));
     for text in ["", "[", "{apiVersion: v1, kind: AuthorizationConfiguration}"] {
-        assert!(parse(text.as_bytes()).is_err(), "{text}");
+        assert!(parse(text.as_bytes(), None).is_err(), "{text}");
     }
 }
