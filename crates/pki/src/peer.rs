@@ -19,7 +19,10 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    secp521::provider,
+};
 
 /// What a valid client certificate says of its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,8 +72,7 @@ impl ClientTrust {
                 .add(authority.clone())
                 .map_err(|source| Error::Tls { step: "trust an authority's certificate", source })?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
             .build()
             .map_err(|e| Error::Tls {
                 step: "set up the verification of client certificates",
@@ -131,17 +133,14 @@ fn read(der: &CertificateDer<'_>) -> std::result::Result<Peer, Rejected> {
 /// refused handshake would leave the client with a TLS alert.
 #[derive(Debug)]
 pub(crate) struct AnyCertificate {
-    provider: CryptoProvider,
+    provider: Arc<CryptoProvider>,
     hints: Vec<DistinguishedName>,
 }
 
 impl AnyCertificate {
     /// `trust` tells clients whose certificates are of use.
     pub(crate) fn new(trust: &ClientTrust) -> Self {
-        Self {
-            provider: rustls::crypto::ring::default_provider(),
-            hints: trust.verifier.root_hint_subjects().to_vec(),
-        }
+        Self { provider: provider(), hints: trust.verifier.root_hint_subjects().to_vec() }
     }
 }
 

@@ -10,6 +10,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::{PublicKey, RSAPublicKey};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::secp521;
+
 /// Why a key is not believed to be somebody's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotHeld {
@@ -17,8 +19,7 @@ pub enum NotHeld {
     NoKey,
     #[error("unknown public key type; supported types are Ed25519, ECDSA, and RSA")]
     UnknownKey,
-    /// P-521, which the KEP has too, is among those that cannot be verified here.
-    #[error("elliptic public keys must use curve P256 or P384")]
+    #[error("elliptic public keys must use curve P256, P384 or P521")]
     Curve { name: &'static str },
     #[error("RSA keys must have modulus size 3072 or 4096")]
     Modulus { bits: u64 },
@@ -31,8 +32,8 @@ pub enum NotHeld {
 const ED25519_KEY: &str = "1.3.101.112";
 const P256: &str = "1.2.840.10045.3.1.7";
 const P384: &str = "1.3.132.0.34";
-/// Curves that are known and not accepted.
-const OTHERS: [(&str, &str); 2] = [("1.3.132.0.33", "P-224"), ("1.3.132.0.35", "P-521")];
+/// The one that is known and not accepted.
+const P224: &str = "1.3.132.0.33";
 /// The largest exponent of an RSA key; Go reads no larger one.
 const MAX_EXPONENT: u64 = (1 << 31) - 1;
 
@@ -46,6 +47,7 @@ pub fn proves_possession(key: &[u8], message: &[u8], proof: &[u8]) -> Result<(),
         Accepted::Plain(algorithm, point) => {
             UnparsedPublicKey::new(algorithm, point).verify(message, proof).is_ok()
         }
+        Accepted::P521(point) => secp521::verifies(&SHA256, &point, message, proof),
         Accepted::Rsa(key) => verifies_pss(&key, message, proof),
     };
     if held { Ok(()) } else { Err(NotHeld::Signature) }
@@ -61,12 +63,14 @@ pub fn proves_its_key(request: &[u8]) -> Result<(), NotHeld> {
         return Err(NotHeld::NoRequest);
     }
     accepted(request.certification_request_info.subject_pki.raw)?;
-    request.verify_signature().map_err(|_| NotHeld::Signature)
+    if secp521::is_signed(&request) { Ok(()) } else { Err(NotHeld::Signature) }
 }
 
 /// A key of a kind and size that proofs may be made with.
 enum Accepted {
     Plain(&'static dyn VerificationAlgorithm, Vec<u8>),
+    /// A point of the curve.
+    P521(Vec<u8>),
     Rsa(Rsa),
 }
 
@@ -90,10 +94,9 @@ fn accepted(key: &[u8]) -> Result<Accepted, NotHeld> {
             match curve.ok_or(NotHeld::NoKey)?.to_id_string().as_str() {
                 P256 => Ok(Accepted::Plain(&ECDSA_P256_SHA256_ASN1, point())),
                 P384 => Ok(Accepted::Plain(&ECDSA_P384_SHA256_ASN1, point())),
-                other => Err(match OTHERS.iter().find(|(id, _)| *id == other) {
-                    Some((_, name)) => NotHeld::Curve { name },
-                    None => NotHeld::NoKey,
-                }),
+                secp521::CURVE => Ok(Accepted::P521(point())),
+                P224 => Err(NotHeld::Curve { name: "P-224" }),
+                _ => Err(NotHeld::NoKey),
             }
         }
         PublicKey::RSA(RSAPublicKey { modulus, exponent }) => {

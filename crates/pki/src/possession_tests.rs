@@ -61,7 +61,10 @@ fn what_no_key_is_accepted_for_is_told() {
     assert_eq!(wrong(b""), NotHeld::NoKey);
     assert_eq!(wrong(b"\x30\x03\x02\x01\x01"), NotHeld::NoKey);
     assert_eq!(wrong(&bytes(RSA_2048)), NotHeld::Modulus { bits: 2048 });
-    assert_eq!(wrong(&bytes(P521)), NotHeld::Curve { name: "P-521" });
+    // A curve that is known and too small.
+    let mut p224 = bytes(P384);
+    p224[19] = 33;
+    assert_eq!(wrong(&p224), NotHeld::Curve { name: "P-224" });
     let mut x25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap().subject_public_key_info();
     x25519[8] = 110;
     assert_eq!(wrong(&x25519), NotHeld::UnknownKey);
@@ -96,10 +99,6 @@ const RSA_2048: &str = "\
     ztMzeKBVYpjXzpOXV9bo1fMmyerUazSrr8dgP20wx0YglNW1G0TcjKkN0Zs23kBM7FfjGV/7pKBMg2Zj3li938rOL23nmtpvEdvk\
     yXsIJ0glm1hCTlpw5Y6KbZwIpEO7k+uxtbYgA/xCwXuXFxpJ6jSEPN5SrOaSkUs9Q4msxVp+oMQGoHZC5pMnivBJ4JUWAT+aA2i4\
     ORoIzsoVYRDScHmZjDxHzlsFEtZUDdMcPoaG08kKxfKYV7JPXScKGKFV6Z9rONXsixM8bC3mhiHWbItwujpYgwIDAQAB";
-const P521: &str = "\
-    MIGbMBAGByqGSM49AgEGBSuBBAAjA4GGAAQAYbZ88ag0V/He/SfIgNhV4JeCWzNiiMduo7s6D9ZEowTDD53s0jy/+OfvLuBjn45A\
-    ybyxe1bI2TvKr83kok7KSfkBFtnKuCavKR9W8hfp02dLbUkstO0gi1ZmI60GuY5/Xs3Rnqvx72zrZ8rBTw+X3IO6/ZUnIgsLcd7z\
-    rs4lnJOC3sA=";
 const LONGEST_SALT: &str = "\
     s+MO75qNMsQhDY8WxAaMZfJSor9nIjfPrKfXgmtytucboIiaacRMFVACAdBOPybOdRJ1rq2b8DvkOUSvX4hHJi7Pi5141w5nL9xo\
     ojrDAXw9rERISXafbSFUY0ZyFkh0Z+wtqSXsu/2aJZOeFG0KI/rkQVC2fa4KWOekVPf/qLfA+e+TE65CTBikFvUQiKgypqdzo7DF\

@@ -20,6 +20,7 @@ use crate::{
     authority::{Authority, BACKDATE},
     der,
     error::{Error, Result},
+    secp521,
 };
 
 /// Requests are small; nobody needs more bytes than this for one.
@@ -112,7 +113,9 @@ impl SigningRequest {
         if !rest.is_empty() {
             return Err(NotARequest::Unreadable);
         }
-        request.verify_signature().map_err(|_| NotARequest::Signature)?;
+        if !secp521::is_signed(&request) {
+            return Err(NotARequest::Signature);
+        }
         let info = &request.certification_request_info;
         let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
             value.as_str().map(str::to_owned).map_err(|_| NotARequest::Unreadable)

@@ -8,13 +8,13 @@ use crate::{
     error::{Error, Result},
     peer::{AnyCertificate, ClientTrust},
     rotating::Rotating,
+    secp521::provider,
 };
 
 /// Serves TLS 1.3 and 1.2, HTTP/2 and HTTP/1.1. A client's certificate is asked for but not judged: give what
 /// the connection's `peer_certificates()` returns to [`ClientTrust::verify`].
 pub fn server_config(certificate: Arc<Rotating>, trust: &ClientTrust) -> Result<Arc<ServerConfig>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|source| Error::Tls { step: "configure a TLS server", source })?
         .with_client_cert_verifier(Arc::new(AnyCertificate::new(trust)))
@@ -32,8 +32,7 @@ pub fn client_config(
     let failed = |source| Error::Tls { step: "configure a TLS client", source };
     let mut roots = RootCertStore::empty();
     roots.add(authority.clone()).map_err(failed)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(failed)?
         .with_root_certificates(roots);

@@ -3,10 +3,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use rustls::{ClientConnection, ServerConnection, pki_types::ServerName};
+use p521::ecdsa::{Signature, SigningKey as Scalar, signature::hazmat::PrehashSigner};
+use rustls::{
+    ClientConnection, ServerConnection, SignatureAlgorithm, SignatureScheme,
+    client::ResolvesClientCert,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
+};
 
 use super::*;
-use crate::{Authority, Clock, Leaf, Peer, Rejected, SHORT, ServingNames};
+use crate::{Authority, Clock, KeyUsage, Leaf, Peer, Rejected, SHORT, ServingNames, SigningRequest, der};
 
 struct Pair {
     client: ClientConnection,
@@ -48,7 +54,21 @@ fn connect(
     name: &str,
     own: Option<Arc<Rotating>>,
 ) -> std::result::Result<Pair, rustls::Error> {
-    let config = Arc::new(client_config(trusted.certificate(), own).unwrap());
+    let own = own.map(|own| own as Arc<dyn ResolvesClientCert>);
+    connect_with(trusted, server, name, own)
+}
+
+fn connect_with(
+    trusted: &Authority,
+    server: Arc<ServerConfig>,
+    name: &str,
+    own: Option<Arc<dyn ResolvesClientCert>>,
+) -> std::result::Result<Pair, rustls::Error> {
+    let mut config = client_config(trusted.certificate(), None).unwrap();
+    if let Some(own) = own {
+        config.client_auth_cert_resolver = own;
+    }
+    let config = Arc::new(config);
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut pair = Pair {
         client: ClientConnection::new(config, name).unwrap(),
@@ -127,4 +147,67 @@ fn a_useless_certificate_passes_the_handshake_and_is_named_afterwards() {
     let pair = connect(&cluster.ca, cluster.server(), "localhost", Some(own)).unwrap();
     cluster.elapsed.store(SHORT.as_secs() + 1, Ordering::Relaxed);
     assert!(matches!(cluster.peer(&pair), Err(Rejected::Untrusted(_))), "it expires while connected");
+}
+
+/// A client's key on P-521.
+#[derive(Clone, Debug)]
+struct Big(Scalar);
+
+impl SigningKey for Big {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as _)
+    }
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::ECDSA
+    }
+}
+
+impl Signer for Big {
+    fn sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
+        let digest = ring::digest::digest(&ring::digest::SHA512, message);
+        let signature: Signature = self.0.sign_prehash(digest.as_ref()).unwrap();
+        Ok(signature.to_der().as_bytes().to_vec())
+    }
+    fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::ECDSA_NISTP521_SHA512
+    }
+}
+
+#[test]
+fn a_client_may_have_a_key_on_p521() {
+    let cluster = Cluster::new();
+    let key = Big(Scalar::from_slice(&[1; 66]).unwrap());
+    let point = key.0.verifying_key().to_sec1_point(false);
+    // A request (RFC 2986) for `O=dev, CN=big`, signed with SHA-512.
+    let oid = |bytes: &[u8]| der::tagged(der::OID, &[bytes]);
+    let name = |ty: u8, text: &[u8]| {
+        der::tagged(0x31, &[&der::sequence(&[&oid(&[0x55, 4, ty]), &der::tagged(0x0c, &[text])])])
+    };
+    let curve =
+        der::sequence(&[&oid(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1]), &oid(&[0x2b, 0x81, 4, 0, 0x23])]);
+    let info = der::sequence(&[
+        &der::tagged(0x02, &[&[0]]),
+        &der::sequence(&[&name(10, b"dev"), &name(3, b"big")]),
+        &der::sequence(&[&curve, &der::bits(point.as_bytes(), 0)]),
+        &der::tagged(0xa0, &[]),
+    ]);
+    let signature = key.sign(&info).unwrap();
+    let algorithm = der::sequence(&[&oid(&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4])]);
+    let request =
+        der::pem("CERTIFICATE REQUEST", &der::sequence(&[&info, &algorithm, &der::bits(&signature, 0)]));
+    let request = SigningRequest::parse(request.as_bytes()).unwrap();
+    let usages = ["digital signature", "client auth"].map(|name| KeyUsage::named(name).unwrap());
+    let certificate = cluster.ca.sign(&request, &usages, SHORT, (cluster.clock)()).unwrap();
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let proves = |key: Big| {
+        let own = CertifiedKey::new(vec![certificate.clone()], Arc::new(key));
+        let own = Arc::new(SingleCertAndKey::from(own));
+        connect_with(&cluster.ca, cluster.server(), "localhost", Some(own)).map(|pair| cluster.peer(&pair))
+    };
+    let peer = proves(key).unwrap().unwrap();
+    assert_eq!((peer.user.as_str(), peer.groups), ("big", vec!["dev".to_owned()]));
+    assert!(
+        proves(Big(Scalar::from_slice(&[0; 65].iter().chain(&[9]).copied().collect::<Vec<u8>>()).unwrap()))
+            .is_err()
+    );
 }

@@ -13,6 +13,7 @@ use ring::signature as sig;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tiphys_cel::{Bindings, Budget, RUNTIME_BUDGET};
+use tiphys_pki::es512_verifies;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -131,6 +132,10 @@ impl Key {
             "PS256" => &sig::RSA_PSS_2048_8192_SHA256,
             "PS384" => &sig::RSA_PSS_2048_8192_SHA384,
             "PS512" => &sig::RSA_PSS_2048_8192_SHA512,
+            "ES512" => {
+                let is_it = self.kty == "EC" && self.crv == "P-521";
+                return is_it && es512_verifies(&part(&self.x), &part(&self.y), message, signature);
+            }
             "ES256" | "ES384" => {
                 let (curve, params): (_, &'static dyn sig::VerificationAlgorithm) = match alg {
                     "ES256" => ("P-256", &sig::ECDSA_P256_SHA256_FIXED),

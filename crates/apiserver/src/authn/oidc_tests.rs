@@ -282,3 +282,23 @@ async fn issuers_can_be_replaced_while_the_server_runs() {
     issuers.replace(Vec::new());
     assert_eq!(issuers.holder(&token, now).await, None);
 }
+
+#[test]
+fn keys_on_p521_are_known() {
+    // Made by openssl.
+    let key: Key = serde_json::from_value(json!({"kty": "EC", "crv": "P-521",
+        "x": "Ac9Rg9kERPjk2L73A26L-753YjUOVtKOtP8ScXk_78mEtDwXGJ3X7nA_HyqrXav_UbGcIqja6SzdVxn2JC6feWW1",
+        "y": "Abs0VFG1DBo7n230k1FPYAAKxANag6Kji09NtpRpMClF7FmCofkSXRIB2DshMayiAxilFNB-gScqGr0Ky1Fg5crS"}))
+    .unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(
+        "\
+        AIQe60zVm9TMuDNRC6vWIGybczFH1XqhkxRYW-lLzE_UdJ9wjGlXiOfrWQy768H0cnQwAmxc2kz1OUxa-kkeil3NAN\
+        uckSEgOI3l3JGjZX0zKoLdplJNFhqic_Yg1YPkmVkgt010qujSNZ7GDWDE9WB4a9Ec9TpIBJe5sT5jW_RClGIg",
+    );
+    let signature = signature.unwrap();
+    assert!(key.verifies("ES512", b"header.claims", &signature));
+    assert!(!key.verifies("ES512", b"header.others", &signature));
+    assert!(!key.verifies("ES384", b"header.claims", &signature));
+    let other = Key { crv: "P-384".to_owned(), ..key };
+    assert!(!other.verifies("ES512", b"header.claims", &signature));
+}

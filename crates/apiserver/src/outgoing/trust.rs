@@ -4,12 +4,12 @@ use std::sync::{Arc, OnceLock};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::{default_provider, sign::any_supported_type};
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use tiphys_pki::Rotating;
+use tiphys_pki::{Rotating, provider};
 
 use super::{Proof, SpecError, Trust};
 
@@ -23,7 +23,7 @@ pub(super) fn config(
     proof: &Proof,
     front_proxy: Option<&Arc<Rotating>>,
 ) -> Result<ClientConfig, SpecError> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| bad("TLS", e))?;
     let builder = match trust {
@@ -99,10 +99,9 @@ impl Bundle {
         if added == 0 {
             return Err(bad("CA bundle", "no certificate in it can be read"));
         }
-        let authorities =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
-                .build()
-                .map_err(|e| bad("CA bundle", e))?;
+        let authorities = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+            .build()
+            .map_err(|e| bad("CA bundle", e))?;
         Ok(Self { authorities, pinned })
     }
 }
