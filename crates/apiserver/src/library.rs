@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    aggregation::{Descriptions, merge::Server},
+    aggregation::{Descriptions, merge::Server, own},
     apart::apart,
     discovery::{self, Document},
     openapi,
@@ -51,6 +51,8 @@ struct Shelf {
     of: Option<Arc<Kinds>>,
     /// What other servers say, in OpenAPI v2.
     others: Descriptions,
+    /// What has no rows is this server's.
+    own: bool,
     made: HashMap<Name, Document>,
     merged: HashMap<Name, Merged>,
     discovered: PerRow<Arc<str>>,
@@ -84,12 +86,15 @@ pub(crate) struct Library(Arc<Mutex<Shelf>>);
 pub(crate) enum Error {
     #[error("a part of it is no JSON: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("what is said of what has no rows: {0}")]
+    Own(#[from] openapi::Unreadable),
     #[error("its making was given up: {0}")]
     GivenUp(#[from] tokio::task::JoinError),
 }
 
 impl Library {
-    /// The document, as of these rows and of what `others` say; `None` where there is none.
+    /// The document, as of these rows and of what `others` say; `None` where there is none. `own`: this server is the
+    /// one that answers what [has no rows](own).
     ///
     /// # Errors
     /// A part of it is no JSON, which is a bug.
@@ -97,6 +102,7 @@ impl Library {
         &self,
         kinds: &Arc<Kinds>,
         others: &Descriptions,
+        own: bool,
         name: Name,
     ) -> Result<Option<Document>, Error> {
         let mut shelf = Arc::clone(&self.0).lock_owned().await;
@@ -104,7 +110,7 @@ impl Library {
             // It ends when the shelf has been emptied.
             drop(tokio::spawn(forget(Arc::downgrade(&self.0))));
         }
-        shelf.turn_to(kinds, others);
+        shelf.turn_to(kinds, others, own);
         if let Some(document) = shelf.made.get(&name) {
             return Ok(Some(document.clone()));
         }
@@ -114,9 +120,9 @@ impl Library {
             if let Some(document) = &made {
                 shelf.made.insert(name, document.clone());
             }
-            Ok::<_, serde_json::Error>(made)
+            Ok::<_, Error>(made)
         });
-        Ok(made.await??)
+        made.await?
     }
 
     /// A document that was [got](Self::get), with what `add` adds to it of other servers.
@@ -165,10 +171,14 @@ async fn forget(shelf: Weak<Mutex<Shelf>>) {
 
 impl Shelf {
     /// Lets go what is not true of these rows and of what others say.
-    fn turn_to(&mut self, kinds: &Arc<Kinds>, others: &Descriptions) {
-        if !Arc::ptr_eq(&self.others, others) {
-            self.others = Arc::clone(others);
-            self.made.retain(|name, _| !matches!(name, Name::V2 | Name::V2Protobuf));
+    fn turn_to(&mut self, kinds: &Arc<Kinds>, others: &Descriptions, own: bool) {
+        if !Arc::ptr_eq(&self.others, others) || self.own != own {
+            (self.others, self.own) = (Arc::clone(others), own);
+            self.made.retain(|name, _| match name {
+                Name::V2 | Name::V2Protobuf => false,
+                Name::V3 { group, .. } => group != own::METRICS,
+                _ => true,
+            });
         }
         let before = match &self.of {
             Some(before) if Arc::ptr_eq(before, kinds) => return,
@@ -188,13 +198,22 @@ impl Shelf {
         self.described.sweep();
     }
 
-    fn make(&mut self, kinds: &Kinds, name: &Name) -> Result<Option<Document>, serde_json::Error> {
+    fn make(&mut self, kinds: &Kinds, name: &Name) -> Result<Option<Document>, Error> {
+        let others = match name {
+            Name::V2 | Name::V2Protobuf if self.own => {
+                self.others.iter().cloned().chain(own::described()?).collect()
+            }
+            _ => Arc::clone(&self.others),
+        };
         let pieces = &mut self.described;
         Ok(Some(match name {
             Name::Discovery { core } => discovery::aggregated(kinds, *core, &mut self.discovered),
-            Name::V2 => openapi::v2(kinds, pieces, &self.others)?,
-            Name::V2Protobuf => openapi::v2_protobuf(kinds, pieces, &self.others)?,
+            Name::V2 => openapi::v2(kinds, pieces, &others)?,
+            Name::V2Protobuf => openapi::v2_protobuf(kinds, pieces, &others)?,
             Name::V3Index => openapi::v3_index(kinds),
+            Name::V3 { group, version } if self.own && group == own::METRICS => {
+                return Ok(openapi::v3(own::kinds(), group, version, &mut openapi::Pieces::default()));
+            }
             Name::V3 { group, version } => return Ok(openapi::v3(kinds, group, version, pieces)),
         }))
     }

@@ -48,7 +48,7 @@ fn names() -> Vec<Name> {
 }
 
 async fn read(library: &Library, kinds: &Arc<Kinds>, name: &Name) -> Option<Document> {
-    library.get(kinds, &Descriptions::default(), name.clone()).await.unwrap()
+    library.get(kinds, &Descriptions::default(), false, name.clone()).await.unwrap()
 }
 
 /// Whether the library's documents are those of one that knows nothing.
@@ -150,7 +150,7 @@ async fn what_others_say_is_in_openapi_v2() {
     let said: Descriptions = [Arc::new(said)].into();
     for name in [Name::V2, Name::V2Protobuf] {
         let without = read(&library, &kinds, &name).await.unwrap();
-        let with = library.get(&kinds, &said, name.clone()).await.unwrap().unwrap();
+        let with = library.get(&kinds, &said, false, name.clone()).await.unwrap().unwrap();
         let mentions = |document: &Document| document.body.windows(4).any(|window| window == b"getA");
         assert!(mentions(&with) && with.etag != without.etag, "{name:?}");
         assert!(read(&library, &kinds, &name).await.unwrap() == without, "{name:?} when they are gone");

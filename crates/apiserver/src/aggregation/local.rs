@@ -86,7 +86,7 @@ fn wanted(kinds: &Kinds) -> BTreeMap<String, Value> {
             wanted.insert(name, object);
         }
     }
-    wanted.insert(own::NAME.to_owned(), own::service());
+    wanted.extend(own::services());
     wanted
 }
 

@@ -125,7 +125,8 @@ impl Aggregation {
         }
         let mut backends: Vec<Arc<Backend>> = read.values().filter_map(|(_, b)| b.clone()).collect();
         backends.sort_by(|a, b| merge::order(a).cmp(&merge::order(b)));
-        let own = read.get(own::NAME).is_some_and(|(_, backend)| backend.is_none());
+        let is_own = |version| read.get(&own::name(version)).is_some_and(|(_, backend)| backend.is_none());
+        let own = own::VERSIONS.into_iter().all(is_own);
         Table { version, read, backends, own }
     }
 
@@ -138,14 +139,20 @@ impl Aggregation {
     pub(crate) fn servers(&self) -> Vec<merge::Server> {
         let table = self.table();
         let others = table.backends.iter().map(|b| (Arc::clone(b), self.found(b)));
-        let mut servers: Vec<_> = others.chain(table.own.then(own::server)).collect();
+        let own = if table.own { own::servers() } else { Vec::new() };
+        let mut servers: Vec<_> = others.chain(own).collect();
         servers.sort_by(|(a, _), (b, _)| merge::order(a).cmp(&merge::order(b)));
         servers
     }
 
     /// Whether this server itself answers what has no rows.
+    pub(crate) fn has_own(&self) -> bool {
+        self.table().own
+    }
+
+    /// Whether that is this group and version.
     pub(crate) fn is_own(&self, group: &str, version: &str) -> bool {
-        (group, version) == (own::METRICS, own::VERSION) && self.table().own
+        group == own::METRICS && own::VERSIONS.contains(&version) && self.has_own()
     }
 
     /// The server that answers a group and version.

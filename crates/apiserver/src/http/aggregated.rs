@@ -29,7 +29,7 @@ impl Handler {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts.as_slice() {
             ["apis", group, version] if self.aggregation.is_own(group, version) => {
-                Ok(respond::json(StatusCode::OK, own::resources()))
+                Ok(respond::json(StatusCode::OK, &own::resources(version)))
             }
             ["apis", group, version] | ["openapi", "v3", "apis", group, version] => {
                 self.aggregated(group, version, asked, body).await

@@ -9,8 +9,8 @@ use tiphys_api::kind::Kinds;
 use tiphys_api::status::{Reason, Status};
 
 use super::{Asked, Body, Handler, respond};
-use crate::aggregation::Descriptions;
 use crate::aggregation::merge::{self, Server};
+use crate::aggregation::{Descriptions, own};
 use crate::discovery::{self, AGGREGATED_V2, Document};
 use crate::library::{Library, Name};
 use crate::openapi;
@@ -36,6 +36,7 @@ impl Handler {
             library: &self.library,
             kinds: self.registry.kinds(),
             others: self.aggregation.descriptions(),
+            own: self.aggregation.has_own(),
         };
         let found = find(&shelves, path, address, headers, asked.query.get("hash")).await?;
         let found = self.with_servers(found, path).await?;
@@ -96,11 +97,16 @@ struct Shelves<'a> {
     library: &'a Library,
     kinds: Arc<Kinds>,
     others: Descriptions,
+    /// What has no rows is this server's.
+    own: bool,
 }
 
 impl Shelves<'_> {
     async fn kept(&self, name: Name) -> Result<Option<Document>, Status> {
-        self.library.get(&self.kinds, &self.others, name).await.map_err(|e| Status::internal(e.to_string()))
+        self.library
+            .get(&self.kinds, &self.others, self.own, name)
+            .await
+            .map_err(|e| Status::internal(e.to_string()))
     }
 
     async fn tagged(&self, media_type: &'static str, name: Name) -> Result<Option<Found>, Status> {
@@ -112,7 +118,8 @@ impl Shelves<'_> {
         let (Some(document), Some(hash)) = (&document, hash) else {
             return Ok(document.map(|document| Found::Tagged(JSON, document)));
         };
-        let current = openapi::v3_hash(&self.kinds, group, version).unwrap_or_default();
+        let kinds = if self.own && group == own::METRICS { own::kinds() } else { &self.kinds };
+        let current = openapi::v3_hash(kinds, group, version).unwrap_or_default();
         Ok(Some(if hash == current {
             Found::Immutable(document.clone())
         } else {

@@ -13,6 +13,7 @@ async fn ask(path: &str, accept: &str, hash: Option<&str>) -> Result<Option<Foun
         library: &Library::default(),
         kinds: Arc::new(Kinds::builtin()),
         others: Descriptions::default(),
+        own: false,
     };
     find(&shelves, path, "host:1", &headers(accept), hash).await
 }

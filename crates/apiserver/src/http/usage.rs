@@ -12,6 +12,7 @@ use super::body::Body;
 use super::negotiate::{self, Accepted, Encoding, Offer, Shape};
 use super::request_info::{ResourceRequest, Verb};
 use super::{Asked, Handler, encode, method_not_allowed, not_here, respond};
+use crate::aggregation::own::METRICS;
 use crate::cache::{Filter, Object};
 use crate::usage::{Metrics, row, table};
 
@@ -36,24 +37,27 @@ impl Handler {
         self.usage.fresh().await;
         let collection = self.registry.cache().collection("", &r.resource).ok_or_else(not_here)?;
         let body = if r.verb == Verb::Get {
-            let found = collection.get(&r.namespace, &r.name).and_then(|object| self.told(metrics, &object));
+            let found = collection
+                .get(&r.namespace, &r.name)
+                .and_then(|object| self.told(metrics, &r.version, &object));
             let found = found.ok_or_else(|| not_found(metrics, r))?;
             one(&found, accepted)?
         } else {
             let namespace = (!r.namespace.is_empty()).then_some(&*r.namespace);
             let objects = collection.iter(namespace).filter(|object| filter.matches(object));
-            list(metrics, objects.filter_map(|object| self.told(metrics, &object)), accepted)?
+            let told = objects.filter_map(|object| self.told(metrics, &r.version, &object));
+            list(metrics, &r.version, told, accepted)?
         };
         Ok(respond::whole(StatusCode::OK, accepted.encoding.media_type(), body, headers))
     }
 
-    fn told(&self, metrics: Metrics, object: &Arc<Object>) -> Option<Value> {
+    fn told(&self, metrics: Metrics, version: &str, object: &Arc<Object>) -> Option<Value> {
         let node = match metrics {
             Metrics::Nodes => object.name(),
             // A node tells only of its own pods.
             Metrics::Pods => object.field("spec.nodeName")?,
         };
-        self.usage.of(node, |pair| metrics.of(object, pair))
+        self.usage.of(node, |pair| metrics.of(object, version, pair))
     }
 }
 
@@ -67,10 +71,10 @@ fn filter(r: &ResourceRequest, asked: &Asked) -> Result<Filter, Status> {
 
 fn not_found(metrics: Metrics, r: &ResourceRequest) -> Status {
     match metrics {
-        Metrics::Nodes => Status::not_found("metrics.k8s.io", "nodemetrics", &r.name),
+        Metrics::Nodes => Status::not_found(METRICS, "nodemetrics", &r.name),
         Metrics::Pods => {
             let name = format!("{}/{}", r.namespace, r.name);
-            Status::not_found("metrics.k8s.io", "podmetrics", &name)
+            Status::not_found(METRICS, "podmetrics", &name)
         }
     }
 }
@@ -84,16 +88,20 @@ fn one(told: &Value, accepted: Accepted) -> Result<Bytes, Status> {
     }
 }
 
-fn list(metrics: Metrics, told: impl Iterator<Item = Value>, accepted: Accepted) -> Result<Bytes, Status> {
+fn list(
+    metrics: Metrics,
+    version: &str,
+    told: impl Iterator<Item = Value>,
+    accepted: Accepted,
+) -> Result<Bytes, Status> {
     let Accepted { encoding, shape, pretty } = accepted;
     let list = |kind: String, version: &str, items: Vec<Value>| json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": items});
     let kind = format!("{}List", metrics.kind());
     let whole = match shape {
         // There may be very many: only their text is held.
         Shape::Whole if encoding == Encoding::Json && !pretty => {
-            let mut text = format!(
-                r#"{{"kind":"{kind}","apiVersion":"metrics.k8s.io/v1beta1","metadata":{{}},"items":["#
-            );
+            let mut text =
+                format!(r#"{{"kind":"{kind}","apiVersion":"{METRICS}/{version}","metadata":{{}},"items":["#);
             for (n, item) in told.enumerate() {
                 text.push_str(if n == 0 { "" } else { "," });
                 text.push_str(&item.to_string());
@@ -101,7 +109,7 @@ fn list(metrics: Metrics, told: impl Iterator<Item = Value>, accepted: Accepted)
             text.push_str("]}");
             return Ok(text.into());
         }
-        Shape::Whole => list(kind, "metrics.k8s.io/v1beta1", told.collect()),
+        Shape::Whole => list(kind, &format!("{METRICS}/{version}"), told.collect()),
         Shape::Table { beta } => table(told.map(|told| row(&told)).collect(), beta),
         Shape::Metadata { beta } => {
             let items = told.map(|told| metadata(&told, beta)).collect();

@@ -1,4 +1,4 @@
-//! Objects of `metrics.k8s.io/v1beta1`, made of two readings of a node. Pure.
+//! Objects of `metrics.k8s.io`, made of two readings of a node. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use tiphys_api::quantity::{Format, Quantity};
 
 use super::Pair;
 use super::reading::{Reading, Used};
+use crate::aggregation::own::METRICS;
 use crate::cache::Object;
 
 /// What a request is about.
@@ -24,8 +25,8 @@ impl Metrics {
         }
     }
 
-    /// The object; `None` while it cannot be told.
-    pub(crate) fn of(self, object: &Object, pair: &Pair) -> Option<Value> {
+    /// The object in one of the group's versions, which are alike; `None` while it cannot be told.
+    pub(crate) fn of(self, object: &Object, version: &str, pair: &Pair) -> Option<Value> {
         let before = pair.before.as_deref()?;
         let window = pair.now.at.duration_since(before.at);
         if window <= SignedDuration::ZERO {
@@ -42,7 +43,7 @@ impl Metrics {
         if !object.namespace().is_empty() {
             metadata["namespace"] = object.namespace().into();
         }
-        let mut told = json!({"kind": self.kind(), "apiVersion": "metrics.k8s.io/v1beta1", "metadata": metadata,
+        let mut told = json!({"kind": self.kind(), "apiVersion": format!("{METRICS}/{version}"), "metadata": metadata,
             "timestamp": at, "window": as_go(window)});
         match self {
             Self::Nodes => {

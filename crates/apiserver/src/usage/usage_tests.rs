@@ -164,10 +164,7 @@ async fn it_is_found_like_any_group_until_another_server_answers_it() {
         json!({"name": "pods", "singularName": "", "namespaced": true, "kind": "PodMetrics",
                                     "verbs": ["get", "list"]})
     );
-    assert_eq!(
-        get("/apis/metrics.k8s.io").await.1["preferredVersion"]["groupVersion"],
-        "metrics.k8s.io/v1beta1"
-    );
+    assert_eq!(get("/apis/metrics.k8s.io").await.1["preferredVersion"]["groupVersion"], "metrics.k8s.io/v1");
     let groups = get("/apis").await.1["groups"].take();
     assert_eq!(groups.as_array().unwrap().last().unwrap()["name"], "metrics.k8s.io");
     let aggregated = [("accept", crate::discovery::AGGREGATED_V2)];
@@ -184,12 +181,32 @@ async fn it_is_found_like_any_group_until_another_server_answers_it() {
         )
     );
 
+    let ga = get("/apis/metrics.k8s.io/v1/nodes").await;
+    assert_eq!((ga.0, &ga.1["apiVersion"]), (200, &json!("metrics.k8s.io/v1")));
+
+    for version in ["v1", "v1beta1"] {
+        let index = get("/openapi/v3").await.1["paths"].take();
+        let url = index[format!("apis/metrics.k8s.io/{version}")]["serverRelativeURL"].clone();
+        let (code, document) = get(url.as_str().unwrap()).await;
+        assert_eq!(code, 200, "{url}");
+        let schema = &document["components"]["schemas"][format!("io.k8s.metrics.{version}.PodMetrics")];
+        assert_eq!(schema["properties"]["containers"]["items"]["required"], json!(["name", "usage"]));
+        let path = format!("/apis/metrics.k8s.io/{version}/namespaces/{{namespace}}/pods/{{name}}");
+        let methods: Vec<_> = document["paths"][&path].as_object().unwrap().keys().collect();
+        assert_eq!(methods, ["get", "parameters"]);
+    }
+    let described = async || get("/openapi/v2").await.1["paths"]["/apis/metrics.k8s.io/v1/nodes"].is_object();
+    assert!(described().await);
+
     let other = json!({"spec": {"service": {"namespace": "kube-system", "name": "metrics-server"}}});
     let patch = [("content-type", "application/merge-patch+json")];
     assert_eq!(ask(&server, "PATCH", SERVICE, &patch, other.to_string()).await.code, 200);
     server.registry().cache().wait_newest().await.unwrap();
     // There is no such Service: nobody stands in for the server that was to answer.
     assert_ne!(get(&format!("{METRICS}/nodes")).await.0, 200);
+    assert_eq!(get("/apis/metrics.k8s.io/v1/nodes").await.0, 404, "the group has one server");
+    assert_eq!(get("/openapi/v3/apis/metrics.k8s.io/v1").await.0, 404);
+    assert!(!described().await);
     assert_eq!(send(&server, "DELETE", SERVICE, Value::Null).await.0, 200);
     server.registry().cache().wait_newest().await.unwrap();
     crate::aggregation::local::settled(server.registry()).await;
