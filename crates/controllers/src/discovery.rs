@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use kube::{Client, discovery::ApiResource};
+use sha2::{Digest, Sha256};
 
 /// One collection, by the version its group prefers.
 #[derive(Clone, Debug)]
@@ -50,6 +52,15 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovered, kube::Error>
 }
 
 impl Discovered {
+    /// Whether objects of the collection are stored in this version; `None` where the server does not tell.
+    pub(crate) fn is_stored_as(&self, resource: &ApiResource, version: &str) -> Option<bool> {
+        let is_it = |s: &Served| s.resource.group == resource.group && s.resource.plural == resource.plural;
+        let place = self.served.iter().position(is_it)?;
+        let (hash, _) = self.stored.iter().find(|(_, at)| **at == place)?;
+        let stored = format!("{}/{version}/{}", resource.group, resource.kind);
+        Some(*hash == BASE64_STANDARD.encode(&Sha256::digest(stored)[..8]))
+    }
+
     /// Adds what a version serves, less subresources, what an earlier version of the group serves, and what is another
     /// group's under its own name.
     pub(crate) fn take(
@@ -134,5 +145,11 @@ mod tests {
         let groups: Vec<_> = found.served.iter().map(|s| &*s.resource.group).collect();
         assert_eq!(groups, ["apps", "example.com", "example.org"]);
         assert_eq!(found.served[0].also_in, ["extensions"]);
+        // Upstream's hash of `apps/v1/Deployment`.
+        let mut found = Discovered::default();
+        found.take("apps", "v1", list("8aSe+NMegvE="));
+        found.take("example.com", "v1", list(""));
+        let told = |at: usize, version| found.is_stored_as(&found.served[at].resource, version);
+        assert_eq!((told(0, "v1"), told(0, "v2"), told(1, "v1")), (Some(true), Some(false), None));
     }
 }

@@ -5,6 +5,7 @@
 //! it lies in an older version, and leaves it alone where it does not. A migration that was cut short begins again,
 //! which costs nothing for what it had done.
 
+mod definition;
 mod plan;
 
 use jiff::Timestamp;
@@ -96,6 +97,33 @@ impl StorageVersionMigrations {
         self.tell(migration, status).await
     }
 
+    /// The definition of the kind that is to be migrated; `None` if it is no custom one.
+    async fn definition(
+        &self,
+        migration: &StorageVersionMigration,
+    ) -> Result<Option<DynamicObject>, kube::Error> {
+        let wanted = migration.spec.as_ref().map(|spec| &spec.resource).filter(|r| !r.group.is_empty());
+        let Some(wanted) = wanted else { return Ok(None) };
+        self.definitions().get_opt(&format!("{}.{}", wanted.resource, wanted.group)).await
+    }
+
+    fn definitions(&self) -> Api<DynamicObject> {
+        Api::all_with(self.client.clone(), &definition::resource())
+    }
+
+    /// Tells the definition's users how the migration goes, unless the definition was changed since it was seen.
+    async fn note(&self, definition: &DynamicObject, told: &Value) -> Result<(), kube::Error> {
+        let params = PatchParams::apply(Self::NAME).force();
+        self.definitions()
+            .patch_status(
+                definition.metadata.name.as_deref().unwrap_or_default(),
+                &params,
+                &Patch::Apply(told),
+            )
+            .await
+            .map(drop)
+    }
+
     /// Writes every object anew; whether the server would have all of them.
     async fn migrate(
         &self,
@@ -148,6 +176,8 @@ impl Controller for StorageVersionMigrations {
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let migration = self.migrations.get(key).filter(|migration| !plan::is_over(migration));
         let Some(migration) = migration else { return Ok(Verdict::Done) };
+        // First the definition, then how the server stores its objects: that may take a moment to follow.
+        let defined = self.definition(&migration).await?;
         let found = discover(&self.client).await?;
         let resource = match plan::target(&migration, &found) {
             Target::Collection(resource) => resource,
@@ -157,14 +187,27 @@ impl Controller for StorageVersionMigrations {
                 return Ok(Verdict::Done);
             }
         };
+        let stored_as = |d: &DynamicObject| found.is_stored_as(resource, definition::storage_version(d));
+        let defined = defined.and_then(|d| Some((stored_as(&d)?, d)));
+        match &defined {
+            Some((false, _)) => return Ok(Verdict::Again),
+            Some((true, seen)) => {
+                let told = definition::begun(seen, migration.name(), Timestamp::now());
+                self.note(seen, &told).await?;
+            }
+            None => {}
+        }
         let collection = Api::all_with(self.client.clone(), resource);
         let Some(begun) = gone_is_fine(self.begin(&migration, &collection).await)? else {
             return Ok(Verdict::Done);
         };
-        let (state, message) = match self.migrate(resource, &collection).await? {
-            true => (State::Succeeded, ""),
-            false => (State::Failed, REFUSED),
-        };
+        let succeeded = self.migrate(resource, &collection).await?;
+        if defined.is_some()
+            && let Some(seen) = self.definition(&migration).await?
+        {
+            self.note(&seen, &definition::ended(&seen, succeeded, Timestamp::now())).await?;
+        }
+        let (state, message) = if succeeded { (State::Succeeded, "") } else { (State::Failed, REFUSED) };
         gone_is_fine(self.come_to(&begun, state, message).await)?;
         Ok(Verdict::Done)
     }

@@ -318,6 +318,7 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
         &[
             on("list patch", "*", "*"),
             on("update", "storagemigration.k8s.io", "storageversionmigrations/status"),
+            on("get", "apiextensions.k8s.io", "customresourcedefinitions"),
         ],
     ),
     (
