@@ -5,6 +5,8 @@ use tiphys_api::meta;
 use tiphys_cel::admission::Declarations;
 use tiphys_cel::{Bindings, Budget, Environment, EvalError, MATCH_CONDITIONS_BUDGET, Program, Type};
 
+use crate::metrics::expressions::{compiling, evaluating};
+
 /// An expression that has been compiled, with its source; or why it could not be, as upstream tells it.
 #[derive(Debug)]
 pub(crate) struct Expression {
@@ -15,7 +17,8 @@ pub(crate) struct Expression {
 impl Expression {
     /// `wanted` are the types that its value may have; none means any.
     pub(crate) fn compile(source: &str, environment: &Environment, wanted: &[Type]) -> Self {
-        let compiled = Program::compile(source, environment).map_err(|e| format!("compilation failed: {e}"));
+        let compiled = compiling(|| Program::compile(source, environment))
+            .map_err(|e| format!("compilation failed: {e}"));
         let program = compiled.and_then(|program| {
             let found = program.result_type();
             let name = |ty: &Type| match ty {
@@ -45,7 +48,7 @@ impl Expression {
             Ok(program) => program,
             Err(why) => return Ok(Err(format!("compilation error: {why}"))),
         };
-        match program.evaluate(bindings, budget) {
+        match evaluating(|| program.evaluate(bindings, budget)) {
             Ok(value) => Ok(Ok(value)),
             Err(spent @ EvalError::BudgetSpent) => Err(spent.to_string()),
             Err(error) => Ok(Err(format!("expression '{}' resulted in error: {error}", self.source))),

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 
 use crate::definitions;
 use crate::{
-    admission::{self, Initializers, Plugin, WebhookCounts},
+    admission::{self, Initializers, Plugin, PolicyCounts, WebhookCounts},
     authn::{self, Anonymous, Authenticator, FrontProxy, Issuer, Issuers, Others, Tokens},
     authz::{
         self, Abac, Always, Authorizer, Chain, Escalation, How, NodeAuthorizer, Rbac, Webhook, WebhookCalls,
         config::Mode, policy, review,
     },
     identity::Identity,
+    metrics::{Configuration, Reloads},
     outgoing::{Outgoing, SpecError},
     source::Source,
 };
@@ -40,6 +41,8 @@ pub struct Security {
     webhook_calls: Arc<WebhookCalls>,
     /// Those of admission's webhooks.
     webhook_counts: Arc<WebhookCounts>,
+    policy_counts: Arc<PolicyCounts>,
+    reloads: Reloads,
     /// The URL that this cluster's own tokens name.
     own_issuer: String,
     issuers: Arc<Issuers>,
@@ -84,6 +87,8 @@ impl Security {
             authorizer: Arc::new(Chain::new(Vec::new())),
             webhook_calls: Arc::new(WebhookCalls::new()),
             webhook_counts: Arc::default(),
+            policy_counts: Arc::default(),
+            reloads: Reloads::default(),
             own_issuer: issuer,
             issuers: known,
             nodes,
@@ -138,11 +143,18 @@ impl Security {
         Ok(())
     }
 
-    /// What is counted of decisions.
-    pub(crate) fn expose(&self, text: &mut tiphys_metrics::Exposition) {
+    /// A changed configuration was taken in, or was not.
+    pub fn reloaded(&self, what: Configuration, done: bool) {
+        self.reloads.ended(what, done, (self.authenticator.clock())());
+    }
+
+    /// What is counted of decisions; `id` tells servers apart.
+    pub(crate) fn expose(&self, id: &str, text: &mut tiphys_metrics::Exposition) {
+        self.reloads.expose(id, text);
         self.authorizer.expose(text);
         self.webhook_calls.expose(text);
         self.webhook_counts.expose(text);
+        self.policy_counts.expose(text);
     }
 
     pub fn authenticator(&self) -> &Authenticator {
@@ -177,7 +189,7 @@ impl Security {
             &self.outgoing,
             kinds,
             &self.authorizer,
-            &self.webhook_counts,
+            (&self.webhook_counts, &self.policy_counts),
             pod_security,
         ));
         plugins.push(Arc::new(escalation));

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 use tiphys_api::kind::Kinds;
 use tiphys_pki::{ClientTrust, Leaf, Pki, ServingNames};
 use tiphys_store::Store;
@@ -188,8 +189,10 @@ impl ApiServer {
         );
         let keeper = tokio::spawn(fairness::keep(fairness, Arc::clone(&registry), seen, stop.clone()));
         let keeper = Arc::new(AbortOnDropHandle::new(keeper));
+        let id = Sha256::digest(config.advertise.to_string());
+        let id = format!("sha256:{id:x}");
         let counted = Arc::clone(&security);
-        handler.metrics().add(Arc::new(move |text| counted.expose(text)));
+        handler.metrics().add(Arc::new(move |text| counted.expose(&id, text)));
         handler.metrics().add(Arc::new(move |text| stored.expose(text)));
         Ok(Self { handler: Arc::new(handler), registry, security, nodes, tls, stop, _keeper: keeper })
     }

@@ -166,7 +166,7 @@ impl User {
             "spec": {"hard": {"pods": "3"}}});
         let quotas = "/api/v1/namespaces/tight/resourcequotas";
         self.create(quotas, quota).await;
-        // Before its controller has counted, a quota allows anything, as upstream's does.
+        // Before its controller has counted, requests are refused for that, not for the lack of room.
         let counted = |quota: &Value| quota.pointer("/status/used/pods").is_some();
         while !api::get(&self.client, &format!("{quotas}/few")).await.is_ok_and(|quota| counted(&quota)) {
             sleep(Duration::from_millis(300)).await;

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use kube::Client;
+use tiphys_apiserver::metrics::Configuration;
 use tiphys_apiserver::{
     ApiServer,
     identity::Component,
@@ -164,14 +165,19 @@ impl Cluster {
         if let (Some(file), Some(known)) = (&settings.tokens.authentication_config, authentication) {
             let (security, tokens) = (Arc::clone(self.server.security()), settings.tokens.clone());
             self.spawn(follow(file.clone(), known, move |text| {
-                let (issuers, anonymous) = tokens.configured(text)?;
-                Ok(security.authenticate_by(issuers, anonymous)?)
+                let taken = tokens
+                    .configured(text)
+                    .and_then(|(issuers, anonymous)| Ok(security.authenticate_by(issuers, anonymous)?));
+                security.reloaded(Configuration::Authentication, taken.is_ok());
+                taken
             }));
         }
         if let (Some(file), Some(known)) = (&settings.permissions.authorization_config, authorization) {
             let (security, permissions) = (Arc::clone(self.server.security()), settings.permissions.clone());
             self.spawn(follow(file.clone(), known, move |text| {
-                Ok(security.authorize_by(permissions.authorizers(Some(text))?)?)
+                let taken = permissions.authorizers(Some(text)).and_then(|by| Ok(security.authorize_by(by)?));
+                security.reloaded(Configuration::Authorization, taken.is_ok());
+                taken
             }));
         }
     }

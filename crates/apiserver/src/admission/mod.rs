@@ -40,7 +40,7 @@ pub use self::{
     node_restriction::NodeRestriction,
     nodes::{PodTopologyLabels, TaintNodesByCondition},
     pod_security::PodSecurity,
-    policies::Policies,
+    policies::{Counts as PolicyCounts, Policies},
     possession::PossessionOfKeys,
     priority::{Priority, system_classes},
     round::Round,
@@ -165,10 +165,13 @@ pub fn standard(
     outgoing: &Arc<Outgoing>,
     kinds: &watch::Receiver<Arc<Kinds>>,
     authorizer: &Arc<Chain>,
-    counts: &Arc<WebhookCounts>,
+    (counts, checks): (&Arc<WebhookCounts>, &Arc<PolicyCounts>),
     pod_security: &Arc<pod_security::Config>,
 ) -> Vec<Arc<dyn Plugin>> {
-    let policies = |phase| Policies::new(phase, Arc::clone(source), Arc::clone(authorizer), kinds.clone());
+    let policies = |phase| {
+        let (source, authorizer) = (Arc::clone(source), Arc::clone(authorizer));
+        Policies::new(phase, source, authorizer, kinds.clone(), Arc::clone(checks))
+    };
     let webhooks = |phase| {
         let (source, outgoing, authorizer) =
             (Arc::clone(source), Arc::clone(outgoing), Arc::clone(authorizer));

@@ -442,7 +442,9 @@ async fn no_shape_of_object_makes_a_plugin_panic() {
     let outgoing = Arc::new(Outgoing::new(Arc::clone(&table), None));
     let (_rows, kinds) = watch::channel(Arc::new(Kinds::builtin()));
     let authorizer = Arc::new(Chain::new(vec![Arc::new(Rbac::new(Arc::clone(&table)))]));
-    for plugin in standard(&table, &outgoing, &kinds, &authorizer, &Arc::default(), &Arc::default()) {
+    for plugin in
+        standard(&table, &outgoing, &kinds, &authorizer, (&Arc::default(), &Arc::default()), &Arc::default())
+    {
         for (group, resource) in resources {
             for operation in [Operation::Create, Operation::Update, Operation::Delete, Operation::Connect] {
                 for user in

@@ -161,3 +161,46 @@ async fn permissions_and_checks_are_counted_by_what_comes_of_them() {
     assert!(slis.contains("kubernetes_healthcheck{name=\"shutdown\",type=\"readyz\"} 0"), "{slis}");
     assert!(slis.contains("kubernetes_healthcheck{name=\"ping\",type=\"readyz\"} 1"));
 }
+
+#[tokio::test]
+async fn policies_and_configurations_are_counted_by_what_comes_of_them() {
+    let server = server().await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "few"}, "spec": {
+            "matchConstraints": {"resourceRules": [
+                {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}]},
+            "validations": [{"expression": "object.metadata.name != 'no'"}, {"expression": "object.data.a == 'b'"}]}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+        "metadata": {"name": "all"}, "spec": {"policyName": "few", "validationActions": ["Deny", "Audit"]}});
+    for (path, object) in
+        [("validatingadmissionpolicies", policy), ("validatingadmissionpolicybindings", binding)]
+    {
+        let (code, made) = send(&server, "POST", &format!("{group}/{path}"), object).await;
+        assert_eq!(code, 201, "{made}");
+    }
+    server.registry().cache().wait_newest().await.unwrap();
+    let map = |name: &str, data| {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data});
+        send(&server, "POST", MAPS, map)
+    };
+    assert_eq!(map("no", json!({"a": "b"})).await.0, 422);
+    assert_eq!(map("odd", json!({})).await.0, 422);
+    assert_eq!(map("fine", json!({"a": "b"})).await.0, 201);
+    server.security().reloaded(crate::metrics::Configuration::Authorization, false);
+
+    let text = metrics(&server).await;
+    let checks = |wrong: &str, action: &str| {
+        let labels = format!(
+            "policy=\"few\",policy_binding=\"all\",error_type=\"{wrong}\",enforcement_action=\"{action}\""
+        );
+        value(&text, &format!("apiserver_validating_admission_policy_check_total{{{labels}}}"))
+    };
+    assert_eq!((checks("no_error", "deny"), checks("no_error", "audit")), (1.0, 1.0), "{text}");
+    assert_eq!((checks("invalid_error", "deny"), checks("no_error", "allow")), (1.0, 0.0), "{text}");
+    assert!(value(&text, "apiserver_cel_compilation_duration_seconds_count") >= 2.0);
+    assert!(value(&text, "apiserver_cel_evaluation_duration_seconds_count") >= 6.0);
+    let reloads = "apiserver_authorization_config_controller_automatic_reloads_total{status=\"failure\",";
+    assert_eq!(text.lines().filter(|line| line.starts_with(reloads) && line.ends_with(" 1")).count(), 1);
+    assert!(!text.contains("automatic_reloads_total{status=\"success\""), "{text}");
+}

@@ -6,6 +6,8 @@
 mod access;
 mod admission;
 mod checks;
+pub(crate) mod expressions;
+mod reloads;
 mod requests;
 mod storage;
 
@@ -17,6 +19,8 @@ use tiphys_metrics::{Exposition, Kind, Table, process};
 pub(crate) use access::{Access, Outcome};
 pub(crate) use admission::{Admission, Phase};
 pub(crate) use checks::Checks;
+pub use reloads::Configuration;
+pub(crate) use reloads::Reloads;
 pub(crate) use requests::{Requests, Route};
 pub(crate) use storage::Storage;
 
@@ -126,6 +130,7 @@ impl Metrics {
     pub(crate) fn expose(&self, text: &mut Exposition) {
         requests::expose(&self.requests, text);
         self.access.expose(text);
+        expressions::expose(text);
         let count = |value: &AtomicI64| value.load(Relaxed) as f64;
 
         let help = "Requests being worked on, long ones apart.";

@@ -5,6 +5,7 @@
 //! versions.
 
 mod compile;
+mod counts;
 mod mutating;
 mod params;
 mod validating;
@@ -26,6 +27,8 @@ use super::{Attributes, Operation, Phase, Plugin, request};
 use crate::authz::Chain;
 use crate::derived::{Derived, Made};
 use crate::source::Source;
+
+pub use counts::Counts;
 
 const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -52,6 +55,7 @@ pub struct Policies {
     authorizer: Arc<Chain>,
     kinds: watch::Receiver<Arc<Kinds>>,
     compiled: Derived<Vec<Bound>, 2>,
+    counts: Arc<Counts>,
 }
 
 /// A policy with its bindings.
@@ -87,9 +91,10 @@ impl Policies {
         source: Arc<dyn Source>,
         authorizer: Arc<Chain>,
         kinds: watch::Receiver<Arc<Kinds>>,
+        counts: Arc<Counts>,
     ) -> Self {
         let compiled = Derived::of(GROUP, resources(phase));
-        Self { phase, source, authorizer, kinds, compiled }
+        Self { phase, source, authorizer, kinds, compiled, counts }
     }
 
     /// The policies that are bound, as they are now, by name.

@@ -1,12 +1,14 @@
 //! What validating policies say to a request.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tiphys_api::status::{Reason, Status, StatusCause};
 use tiphys_cel::{Bindings, Budget, RUNTIME_BUDGET};
 
 use super::compile::{Annotation, Policy, Validation, Work};
+use super::counts::Wrong;
 use super::{Finding, Invocation, Policies, request};
 use crate::admission::Attributes;
 use crate::admission::expressions::{Asker, Input};
@@ -20,13 +22,15 @@ const MAX_FAILURES: usize = 50;
 const MAX_ANNOTATION: usize = 10 * 1024;
 
 /// A reason to refuse the request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Denial {
     /// The place of the validation.
     index: usize,
     message: String,
     /// As the policy gives it.
     reason: String,
+    wrong: Wrong,
+    took: Duration,
 }
 
 /// What a policy says: what it refuses and what it wants to be noted.
@@ -36,6 +40,8 @@ struct Verdict {
     annotations: Vec<(String, String)>,
     /// Annotations that could not be made.
     failed: Vec<String>,
+    /// Errors that change nothing.
+    ignored: Vec<(Wrong, Duration)>,
 }
 
 pub(super) async fn validate(
@@ -70,15 +76,20 @@ pub(super) async fn validate(
             Finding::Invoke(invocation) => invocation,
             Finding::Misconfigured(wrong) if wrong.policy.ignores_failures => continue,
             Finding::Misconfigured(wrong) => {
-                let denial = Denial { index: 0, message: wrong.why.clone(), reason: String::new() };
+                let denial = Denial { message: wrong.why.clone(), ..Denial::default() };
                 deny(&wrong.policy.name, wrong.binding.map(|b| b.name.as_str()), &denial);
                 continue;
             }
         };
         let Invocation { policy, binding, .. } = invocation;
         let verdict = asker.settled(|| ask(&asker, attributes, invocation, &namespace, object, old)).await;
+        let names = [&*policy.name, &*binding.name];
+        for (wrong, took) in &verdict.ignored {
+            policies.counts.checked(names, *wrong, "allow", *took);
+        }
         for denial in &verdict.denials {
             for action in &binding.actions {
+                policies.counts.checked(names, denial.wrong, &action.to_ascii_lowercase(), denial.took);
                 match action.as_str() {
                     "Deny" => deny(&policy.name, Some(&binding.name), denial),
                     "Warn" => attributes.warnings.add(format!(
@@ -98,7 +109,7 @@ pub(super) async fn validate(
             }
         }
         for message in &verdict.failed {
-            let denial = Denial { index: 0, message: message.clone(), reason: String::new() };
+            let denial = Denial { message: message.clone(), ..Denial::default() };
             deny(&policy.name, Some(&binding.name), &denial);
         }
         for (key, value) in verdict.annotations {
@@ -157,31 +168,34 @@ fn ask(
         asker: Some(asker),
         attributes,
     };
-    let error = |message: String| Verdict {
-        denials: if policy.ignores_failures {
-            Vec::new()
+    let begun = Instant::now();
+    let error = |message: String, wrong: Wrong| {
+        let took = begun.elapsed();
+        let mut verdict = Verdict::default();
+        if policy.ignores_failures {
+            verdict.ignored.push((wrong, took));
         } else {
-            vec![Denial { index: 0, message, reason: String::new() }]
-        },
-        ..Verdict::default()
+            verdict.denials.push(Denial { message, wrong, took, ..Denial::default() });
+        }
+        verdict
     };
     if !policy.conditions.is_empty() {
         let bindings = policy.variables.bind(input.bindings());
         match policy.conditions.hold(&bindings) {
             Ok(true) => {}
             Ok(false) => return Verdict::default(),
-            Err(why) => return error(why),
+            Err(why) => return error(why, Wrong::Evaluating),
         }
     }
     let bindings = policy.variables.bind(input.bindings());
     let Work::Validate { validations, annotations } = &policy.work else { return Verdict::default() };
     let mut verdict = Verdict::default();
     if let Err(why) = judge(policy, validations, &bindings, &mut verdict) {
-        return error(why);
+        return error(why, Wrong::Cost);
     }
     match note(policy, annotations, &bindings, &mut verdict) {
         Ok(()) => verdict,
-        Err(why) => error(why),
+        Err(why) => error(why, Wrong::Cost),
     }
 }
 
@@ -195,18 +209,27 @@ fn judge<'a>(
     let mut budget = Budget::new(RUNTIME_BUDGET);
     let mut results = Vec::with_capacity(validations.len());
     for validation in validations {
-        results.push(validation.expression.evaluate(bindings, &mut budget)?);
+        let begun = Instant::now();
+        let result = validation.expression.evaluate(bindings, &mut budget)?;
+        results.push((result, begun.elapsed()));
     }
-    for (index, (validation, result)) in validations.iter().zip(results).enumerate() {
+    for (index, (validation, (result, took))) in validations.iter().zip(results).enumerate() {
+        let wrong = || match &validation.expression.program {
+            Ok(_) => Wrong::Evaluating,
+            Err(_) => Wrong::Compiling,
+        };
         match result {
             Ok(tiphys_cel::Value::Bool(true)) => {}
             Ok(_) => {
                 let message = message(validation, bindings, &mut budget);
                 let reason = validation.reason.clone();
-                verdict.denials.push(Denial { index, message, reason });
+                verdict.denials.push(Denial { index, message, reason, took, wrong: Wrong::Nothing });
             }
-            Err(_) if policy.ignores_failures => {}
-            Err(message) => verdict.denials.push(Denial { index, message, reason: String::new() }),
+            Err(_) if policy.ignores_failures => verdict.ignored.push((wrong(), took)),
+            Err(message) => {
+                let denial = Denial { index, message, wrong: wrong(), took, ..Denial::default() };
+                verdict.denials.push(denial);
+            }
         }
     }
     Ok(())

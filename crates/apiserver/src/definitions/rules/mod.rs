@@ -16,6 +16,8 @@ use tiphys_api::kind::Str;
 use tiphys_cel::structural::Shape;
 use tiphys_cel::{Bindings, Budget, Environment, EvalError, Program, RUNTIME_BUDGET, Type, Value};
 
+use crate::metrics::expressions::{compiling, evaluating};
+
 pub(crate) use estimate::Plugin;
 
 /// A message that an expression makes may have this many bytes.
@@ -60,7 +62,7 @@ fn environment(ty: &Type, optional: bool) -> Environment {
 impl Compiled {
     fn new(rule: &Arc<Rule>, ty: &Type) -> Self {
         let environment = environment(ty, rule.optional_old_self);
-        let program = Program::compile(&rule.rule, &environment).map_err(|e| e.to_string());
+        let program = compiling(|| Program::compile(&rule.rule, &environment)).map_err(|e| e.to_string());
         let message = Some(&rule.message_expression)
             .filter(|text| !text.trim().is_empty())
             .and_then(|text| Program::compile(text, &environment).ok());
@@ -192,7 +194,7 @@ impl Run<'_> {
         };
         let bindings =
             Bindings::new().with("self", Value::from_json(value, &node.ty)).with("oldSelf", before);
-        match program.evaluate(&bindings, &mut self.budget) {
+        match evaluating(|| program.evaluate(&bindings, &mut self.budget)) {
             Ok(Value::Bool(true)) => return Ok(()),
             Ok(_) => {}
             Err(error @ EvalError::BudgetSpent) => {
