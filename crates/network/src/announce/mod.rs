@@ -109,7 +109,7 @@ async fn announce(
 ) -> Result<std::convert::Infallible, Error> {
     let (arp, links) = (Arp::open()?, Links::open()?);
     let mut stations = BTreeMap::<Ipv4Addr, Station>::new();
-    // What is to be announced once more, and when; the first to come first.
+    // What is to be announced once more, and when; the first to come first, each address once.
     let mut again = VecDeque::<(Instant, Ipv4Addr)>::new();
     loop {
         let ports = links::read()?;
@@ -120,6 +120,7 @@ async fn announce(
         for (address, station) in stations.iter().filter(|(a, station)| before.get(a) != Some(station)) {
             tracing::info!(%address, link = station.link, "answering for a load balancer's address");
             arp.announce(*address, station, &ports);
+            again.retain(|(_, other)| other != address);
             again.push_back((Instant::now() + AGAIN, *address));
         }
         loop {
