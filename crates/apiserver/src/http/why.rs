@@ -86,6 +86,7 @@ impl Handler {
         explanation.add_object(&call.kind.kind, object);
         let mut told = vec![(subject.clone(), meta::uid(object).to_owned())];
         self.add_claims(call, object, &mut explanation).await;
+        self.add_group(call, object, &mut explanation).await;
         self.add_owned(call, object, &mut explanation, &mut told).await;
         self.add_events(call, &told, &mut explanation).await;
         if call.kind.group.is_empty() && &*call.kind.resource == "namespaces" && meta::is_terminating(object)
@@ -135,6 +136,40 @@ impl Handler {
                 let cause = Cause::new("ClaimNotBound", "persistentvolume-controller", message);
                 explanation.add(&Subject::new("PersistentVolumeClaim", &claim), cause);
             }
+        }
+    }
+
+    /// The group that a pod waits for, which is not considered before there are as many of it as it wants (KEP-4671).
+    async fn add_group(&self, call: &Call, pod: &Value, explanation: &mut Explanation) {
+        let of = |pod: &Value| meta::text(pod, &["spec", "schedulingGroup", "podGroupName"]).to_owned();
+        let name = of(pod);
+        if &*call.kind.kind != "Pod" || name.is_empty() || is_placed(pod) {
+            return;
+        }
+        let subject =
+            Subject { kind: "PodGroup".to_owned(), namespace: call.namespace.clone(), name: name.clone() };
+        let groups = self.visible(call, "scheduling.k8s.io", "podgroups", &call.namespace).await;
+        let Some(group) = groups.iter().find(|group| *group.name == *name).map(Entry::tree) else {
+            let message = format!("waiting for pod's pod group {name:?} to appear in scheduling queue");
+            return explanation.add(&subject, Cause::new("GangScheduling", "scheduler", message));
+        };
+        let wanted =
+            meta::at(&group, &["spec", "schedulingPolicy", "gang", "minCount"]).and_then(Value::as_u64);
+        let pods = self.visible(call, "", "pods", &call.namespace).await;
+        let pods = pods.iter().filter(|pod| contains(pod, &name)).map(Entry::tree);
+        let is_member = |pod: &Value| {
+            let is_over = matches!(meta::text(pod, &["status", "phase"]), "Succeeded" | "Failed");
+            of(pod) == name && !is_over && (!meta::is_terminating(pod) || is_placed(pod))
+        };
+        let there = pods.filter(is_member).count();
+        match wanted {
+            Some(wanted) if usize::try_from(wanted).is_ok_and(|wanted| there < wanted) => {
+                let message = format!(
+                    "waiting for minCount pods from a gang to appear in scheduling queue: {there} of {wanted} are there"
+                );
+                explanation.add(&subject, Cause::new("GangScheduling", "scheduler", message));
+            }
+            _ => explanation.add_object("PodGroup", &group),
         }
     }
 
@@ -213,6 +248,10 @@ impl Handler {
             }
         }
     }
+}
+
+fn is_placed(pod: &Value) -> bool {
+    !meta::text(pod, &["spec", "nodeName"]).is_empty()
 }
 
 /// A quick look whether it is worth to read an object.

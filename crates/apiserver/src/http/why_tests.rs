@@ -101,6 +101,33 @@ async fn an_owner_tells_what_its_pods_and_events_say() {
 }
 
 #[tokio::test]
+async fn a_pod_tells_that_its_gang_is_waited_for() {
+    let server = ready().await;
+    let member = async |name: &str| {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {
+            "schedulingGroup": {"podGroupName": "g"}, "containers": [{"name": "c", "image": "i"}]}});
+        let (code, pod) = send(&server, "POST", PODS, pod).await;
+        assert_eq!(code, 201, "{pod}");
+    };
+    let why = async || {
+        let (_, answer) = send(&server, "GET", &format!("{PODS}/a/why"), Value::Null).await;
+        causes(&answer)
+    };
+    member("a").await;
+    let waits = "GangScheduling waiting for";
+    assert_eq!(why().await, [format!("{waits} pod's pod group \"g\" to appear in scheduling queue")]);
+    let group = json!({"apiVersion": "scheduling.k8s.io/v1beta1", "kind": "PodGroup", "metadata": {"name": "g"},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": 2}}}});
+    let groups = "/apis/scheduling.k8s.io/v1beta1/namespaces/default/podgroups";
+    let (code, group) = send(&server, "POST", groups, group).await;
+    assert_eq!(code, 201, "{group}");
+    let queue = "minCount pods from a gang to appear in scheduling queue";
+    assert_eq!(why().await, [format!("{waits} {queue}: 1 of 2 are there")]);
+    member("b").await;
+    assert_eq!(why().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_namespace_tells_what_holds_it() {
     let server = server().await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
