@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::{At, NEGATIVE, NOT_POSITIVE, dns_label, resources};
 use crate::field::{Error, Errors};
-use crate::meta;
 use crate::names;
 use crate::quantity::Quantity;
 
@@ -20,14 +19,8 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-pub(crate) fn autoscaler(object: &Value) -> Errors {
-    judge(object, 1)
-}
-
-/// One that may sleep already stays allowed to.
-pub(crate) fn autoscaler_update(new: &Value, old: &Value) -> Errors {
-    let slept = meta::at(old, &["spec", "minReplicas"]).and_then(Value::as_i64) == Some(0);
-    judge(new, if slept { 0 } else { 1 })
+pub(crate) fn autoscaler_update(new: &Value, _old: &Value) -> Errors {
+    autoscaler(new)
 }
 
 pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
@@ -40,13 +33,13 @@ pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
     errors
 }
 
-fn judge(object: &Value, fewest: i64) -> Errors {
+pub(crate) fn autoscaler(object: &Value) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
     let mut errors = Vec::new();
     let (min, max) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if min.number().is_some_and(|n| n < fewest) {
-        min.invalid(&mut errors, format!("must be greater than or equal to {fewest}"));
+    if min.number().is_some_and(|n| n < 0) {
+        min.invalid(&mut errors, "must be greater than or equal to 0");
     }
     let most = max.number().unwrap_or(0);
     if most < 1 {

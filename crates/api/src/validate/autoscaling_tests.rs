@@ -36,9 +36,12 @@ fn autoscalers_are_refused_with_reasons() {
         (
             json!({"minReplicas": 0}),
             &[
-                "spec.minReplicas: Invalid value: 0: must be greater than or equal to 1",
                 "spec.metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero replicas",
             ],
+        ),
+        (
+            json!({"minReplicas": -1}),
+            &["spec.minReplicas: Invalid value: -1: must be greater than or equal to 0"],
         ),
         (
             one(json!({"type": ""})),
@@ -99,11 +102,12 @@ fn autoscalers_are_refused_with_reasons() {
 }
 
 #[test]
-fn who_sleeps_already_may_go_on() {
+fn who_is_woken_from_outside_may_sleep() {
     let asleep = scaler(&json!({"minReplicas": 0, "metrics": [{"type": "External",
         "external": {"metric": {"name": "m"}, "target": {"type": "Value", "value": "1"}}}]}));
     assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &asleep, &asleep), [""; 0]);
-    assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &scaler(&json!({})), &asleep).len(), 1);
+    assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &asleep), [""; 0]);
+    assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &scaler(&json!({})), &asleep), [""; 0]);
     let old = made("autoscaling", "HorizontalPodAutoscaler", &asleep);
     let new = with(&old, &json!({"status": {"currentReplicas": -1, "desiredReplicas": 2}}));
     let told = autoscaler_status(&new, &old);

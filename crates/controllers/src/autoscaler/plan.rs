@@ -122,8 +122,6 @@ struct Sleep {
     can_wake: bool,
     /// It was put to sleep by this autoscaler.
     slept: bool,
-    /// Whether that is told at all.
-    told: bool,
 }
 
 impl Sleep {
@@ -131,13 +129,11 @@ impl Sleep {
         let spec = &autoscaler.spec;
         let from_outside = |metric: &MetricSpec| matches!(&*metric.type_, "Object" | "External");
         let conditions = autoscaler.status.iter().flat_map(|s| s.conditions.iter().flatten());
-        let known = conditions.filter(|c| c.type_ == SCALED_TO_ZERO).map(|c| c.status == "True").next();
-        let fewest = spec.min_replicas.unwrap_or(1);
+        let mut known = conditions.filter(|c| c.type_ == SCALED_TO_ZERO);
         Self {
-            fewest,
+            fewest: spec.min_replicas.unwrap_or(1),
             can_wake: spec.metrics.iter().flatten().any(from_outside),
-            slept: known == Some(true),
-            told: known.is_some() || fewest == 0,
+            slept: known.any(|c| c.status == "True"),
         }
     }
 }
@@ -222,15 +218,13 @@ impl Plan {
                 self.events.push(Event { warning: false, reason: "SuccessfulRescale", message });
                 self.status.desired_replicas = after;
                 self.status.last_scale_time = Some(Time(now));
-                let Sleep { fewest, can_wake, told, .. } = self.sleeps;
-                if told {
-                    let sleeps = before > 0 && after == 0 && fewest == 0 && can_wake;
-                    let (reason, message) = match sleeps {
-                        true => (SCALED_TO_ZERO, "the HPA controller scaled the workload to zero"),
-                        false => ("NotScaledToZero", "the HPA controller did not scale the workload to zero"),
-                    };
-                    self.set(SCALED_TO_ZERO, sleeps, reason, message.to_owned(), now);
-                }
+                let Sleep { fewest, can_wake, .. } = self.sleeps;
+                let sleeps = before > 0 && after == 0 && fewest == 0 && can_wake;
+                let (reason, message) = match sleeps {
+                    true => (SCALED_TO_ZERO, "the HPA controller scaled the workload to zero"),
+                    false => ("NotScaledToZero", "the HPA controller did not scale the workload to zero"),
+                };
+                self.set(SCALED_TO_ZERO, sleeps, reason, message.to_owned(), now);
             }
             Err(error) => {
                 let message = format!("New size: {after}; reason: {reason}; error: {error}");

@@ -98,7 +98,7 @@ fn a_target_that_is_busy_grows() {
         status["currentMetrics"],
         json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}])
     );
-    assert_eq!(condition(&plan, SCALED_TO_ZERO), None);
+    assert_eq!(condition(&plan, SCALED_TO_ZERO).map(|c| (c.0, c.1)), Some(("False", "NotScaledToZero")));
 }
 
 #[test]
