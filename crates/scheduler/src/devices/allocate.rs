@@ -163,18 +163,17 @@ impl<'a> Wanted<'a> {
         let of_class = self.class.selectors.iter().enumerate().map(|s| (Some(&way.class), s));
         let of_claim = way.selectors.iter().enumerate().map(|s| (None, s));
         let mut suits = !device.has_conditions;
-        for (class, (i, selector)) in of_class.chain(of_claim).take_while(|_| !device.has_conditions) {
-            let by = match class {
+        for (class, (i, selector)) in of_class.chain(of_claim) {
+            if !suits {
+                break;
+            }
+            let by = || match class {
                 Some(class) => format!("class {class}: selector #{i}"),
                 None => format!("claim {}: selector #{i}", want.key),
             };
-            let selector = selector
-                .as_ref()
-                .ok_or_else(|| format!("{by}: CEL expression empty (unsupported selector type?)"))?;
-            if !selector.selects(device).map_err(|why| format!("{by} on device {}: {why}", device.id))? {
-                suits = false;
-                break;
-            }
+            let unknown = || format!("{}: CEL expression empty (unsupported selector type?)", by());
+            let selected = selector.as_ref().ok_or_else(unknown)?.selects(device);
+            suits = selected.map_err(|why| format!("{} on device {}: {why}", by(), device.id))?;
         }
         self.suits.insert(at, suits);
         Ok(suits)

@@ -179,3 +179,17 @@ fn an_allocation_tells_where_it_holds_and_what_drivers_are_told() {
     let zone = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z"]}]}]});
     assert_eq!(written(part(1, 1, "g", ("nodeSelector", zone.clone())), one)["nodeSelector"], zone);
 }
+
+#[test]
+fn what_is_known_of_a_device_is_what_asking_again_tells() {
+    let all = devices(&[four()]);
+    let (facts, sources) = (node(), (0..20).map(|i| format!("device.attributes['d.io'].half == {}", i % 3)));
+    let selectors: Vec<_> = sources.map(|source| selector::Selector::read(&source)).collect();
+    let room = all.room(&facts);
+    for selector in selectors.iter().chain(&selectors) {
+        for offer in &room.offers {
+            let fresh = kinds::Device::clone(offer.device);
+            assert_eq!(selector.selects(offer.device), selector.selects(&fresh));
+        }
+    }
+}

@@ -17,7 +17,7 @@ use tiphys_api::{quantity::Quantity, semver::Semver};
 use tiphys_cel::device;
 use tiphys_client::{key::controller_of, placement};
 
-use super::selector::Selector;
+use super::selector::{Judged, Selector};
 use crate::snapshot::NodeFacts;
 
 /// A device of the cluster: driver, pool and name.
@@ -137,6 +137,7 @@ pub struct Device {
     /// It is ready only once its driver says so (KEP-5007), which nobody here waits for.
     pub has_conditions: bool,
     pub allows_multiple: bool,
+    pub(super) judged: Judged,
 }
 
 /// Names are told with their domain; the driver's own may go without.
@@ -191,6 +192,7 @@ impl Slice {
             binds: device.binds_to_node == Some(true),
             has_conditions: device.binding_conditions.is_some_and(|conditions| !conditions.is_empty()),
             allows_multiple: device.allow_multiple_allocations == Some(true),
+            judged: Judged::default(),
         });
         let devices = devices.collect();
         let sets = spec.shared_counters.into_iter().flatten();

@@ -1,8 +1,11 @@
 //! Expressions that select devices.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tiphys_cel::{Program, device};
@@ -12,9 +15,30 @@ use super::kinds::Device;
 /// How many expressions are known at a time: those of a few classes, used again and again.
 const KNOWN: usize = 64;
 
+/// How many answers about a device are known at a time.
+const JUDGEMENTS: usize = 8;
+
+/// What expressions have said of a device, by their numbers: the same pods ask the same of it again and again. It is
+/// what asking again would tell, and so no part of what the device is.
+#[derive(Debug, Default)]
+pub struct Judged(Mutex<VecDeque<(u64, bool)>>);
+
+impl Clone for Judged {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PartialEq for Judged {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// An expression, compiled once for all that have it.
 #[derive(Debug)]
 pub struct Selector {
+    number: u64,
     source: Box<str>,
     program: Result<Program, String>,
 }
@@ -27,6 +51,7 @@ impl PartialEq for Selector {
 
 impl Selector {
     pub fn read(source: &str) -> Arc<Self> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         static LATEST: Mutex<VecDeque<Arc<Selector>>> = Mutex::new(VecDeque::new());
         // The queue is whole between any two statements.
         let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -34,7 +59,8 @@ impl Selector {
             return known.clone();
         }
         let program = Program::compile(source, &device::ENVIRONMENT).map_err(|errors| errors.to_string());
-        let selector = Arc::new(Self { source: source.into(), program });
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let selector = Arc::new(Self { number, source: source.into(), program });
         latest.push_back(selector.clone());
         if latest.len() > KNOWN {
             latest.pop_front();
@@ -47,6 +73,11 @@ impl Selector {
     /// # Errors
     /// Why that cannot be told, in upstream's words.
     pub fn selects(&self, device: &Device) -> Result<bool, String> {
+        // The queue is whole between any two statements.
+        let judged = || device.judged.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = judged().iter().find(|(number, _)| *number == self.number) {
+            return Ok(*known);
+        }
         let program = self.program.as_ref().map_err(|why| format!("CEL compile error: {why}"))?;
         let seen = device::Device {
             driver: &device.id.driver,
@@ -54,15 +85,19 @@ impl Selector {
             attributes: split(&device.attributes, |attribute| attribute.seen()),
             capacity: split(&device.capacity, |amount| *amount),
         };
-        device::selects(program, &seen.value()).map_err(|why| format!("CEL runtime error: {why}"))
+        let selects =
+            device::selects(program, &seen.value()).map_err(|why| format!("CEL runtime error: {why}"))?;
+        let mut judged = judged();
+        if judged.len() >= JUDGEMENTS {
+            judged.pop_front();
+        }
+        judged.push_back((self.number, selects));
+        Ok(selects)
     }
 }
 
 /// By domain and name.
-fn split<'a, T, U>(
-    of: &'a std::collections::BTreeMap<Box<str>, T>,
-    read: impl Fn(&'a T) -> U,
-) -> Vec<(&'a str, &'a str, U)> {
+fn split<'a, T, U>(of: &'a BTreeMap<Box<str>, T>, read: impl Fn(&'a T) -> U) -> Vec<(&'a str, &'a str, U)> {
     of.iter()
         .filter_map(|(name, value)| name.split_once('/').map(|(domain, name)| (domain, name, read(value))))
         .collect()
