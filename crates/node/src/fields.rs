@@ -94,7 +94,7 @@ fn go_quote(text: &str) -> String {
 }
 
 /// The value of a `resourceFieldRef` of `container`, in units of its divisor, rounded up. What has no limit is
-/// limited by the node.
+/// limited by the pod as a whole, or by the node.
 pub fn resource(
     pod: &Pod,
     container: &Container,
@@ -119,6 +119,7 @@ pub fn resource(
         "limits" => resources
             .and_then(|r| r.limits.as_ref())
             .and_then(|l| l.get(name))
+            .or_else(|| pod::spec(pod).resources.as_ref()?.limits.as_ref()?.get(name))
             .or_else(|| allocatable.get(name)),
         "requests" => resources.and_then(|r| r.requests.as_ref()).and_then(|l| l.get(name)),
         _ => return Err(unknown()),
@@ -180,5 +181,12 @@ mod tests {
         assert_eq!(get("limits.memory", None).as_deref(), Ok("1073741824"));
         assert_eq!(get("requests.cpu", Some("0")).as_deref(), Ok("0"));
         assert!(get("limits.gpu", None).is_err());
+        let whole = pod_from(
+            json!({"spec": {"resources": {"limits": {"memory": "2Mi"}}, "containers": [{"name": "c"}]}}),
+        );
+        let selector = ResourceFieldSelector { resource: "limits.memory".into(), ..Default::default() };
+        let of_pod =
+            super::resource(&whole, &whole.spec.as_ref().unwrap().containers[0], &selector, &allocatable);
+        assert_eq!(of_pod.as_deref(), Ok("2097152"));
     }
 }

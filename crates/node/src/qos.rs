@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use tiphys_client::placement;
 
@@ -124,9 +124,11 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, role: Role, node_memory: 
         QosClass::Guaranteed => -997,
         QosClass::BestEffort => 1000,
         QosClass::Burstable => {
-            let score = burstable_score(container, node_memory);
+            let spare = spare_memory(pod);
+            let score = burstable_score(container, spare, node_memory);
             if role == Role::Sidecar {
-                let least = pod::spec(pod).containers.iter().map(|c| burstable_score(c, node_memory)).min();
+                let all = pod::spec(pod).containers.iter();
+                let least = all.map(|c| burstable_score(c, spare, node_memory)).min();
                 score.min(least.unwrap_or(score))
             } else {
                 score
@@ -135,11 +137,24 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, role: Role, node_memory: 
     }
 }
 
-fn burstable_score(container: &Container, node_memory: i64) -> i64 {
+/// What the pod as a whole requests of memory beyond its containers, for each of them (KEP-2837), in thousandths.
+fn spare_memory(pod: &Pod) -> i64 {
+    let spec = pod::spec(pod);
+    let Some(whole) = amount(spec.resources.as_ref().and_then(|r| r.requests.as_ref()), "memory") else {
+        return 0;
+    };
+    let containers = PodSpec { resources: None, ..spec.clone() };
+    let requested = |r: &ResourceRequirements| amount(r.requests.as_ref(), "memory");
+    let stated = placement::need(&containers, requested, 0, Some(0)).unwrap_or(0);
+    let count = spec.containers.len() + spec.init_containers.as_ref().map_or(0, Vec::len);
+    whole.saturating_sub(stated).max(0) / i64::try_from(count.max(1)).unwrap_or(1)
+}
+
+fn burstable_score(container: &Container, spare: i64, node_memory: i64) -> i64 {
     let resources = container.resources.as_ref();
     let request =
         resources.and_then(|r| amount(r.requests.as_ref(), "memory").or(amount(r.limits.as_ref(), "memory")));
-    let request = i128::from(request.unwrap_or(0)) / 1000;
+    let request = (i128::from(request.unwrap_or(0)) + i128::from(spare)) / 1000;
     let score = 1000 - (1000 * request / i128::from(node_memory.max(1)));
     i64::try_from(score.clamp(3, 999)).unwrap_or(999)
 }

@@ -57,3 +57,22 @@ fn oom_score_falls_with_the_requested_share() {
     assert_eq!(score(&spec.init_containers.as_ref().unwrap()[0], Role::Sidecar), 100);
     assert_eq!(score(&spec.init_containers.as_ref().unwrap()[0], Role::Main), 999);
 }
+
+#[test]
+fn what_a_pod_requests_as_a_whole_is_shared_by_its_containers() {
+    let score = |whole: &str| {
+        let pod = pod_from(json!({"spec": {"resources": {"requests": {"memory": whole}}, "containers": [
+            {"name": "c", "resources": {"requests": {"memory": "100"}}}, {"name": "d"}]}}));
+        let of = |i: usize| oom_score_adj(&pod, &pod::spec(&pod).containers[i], Role::Main, 1000);
+        (of(0), of(1))
+    };
+    assert_eq!(score("500"), (700, 800));
+    assert_eq!(score("100"), (900, 999));
+    let amounts = json!({"cpu": "1", "memory": "1Mi"});
+    let whole = json!({"requests": amounts, "limits": amounts});
+    let pod = pod_from(json!({"spec": {"resources": whole, "containers": [{"name": "c"}, {"name": "d"}]}}));
+    let sums = pod_resources(&pod);
+    assert_eq!((sums.cpu_request, sums.cpu_limit), (1000, Some(1000)));
+    assert_eq!((sums.memory_request, sums.memory_limit), (1 << 20, Some(1 << 20)));
+    assert_eq!(class(&pod), QosClass::Guaranteed);
+}
