@@ -90,7 +90,15 @@ where
                 }
                 State::Known(version) => {
                     let watch = Watch::begin(&self.client, self.api.resource_url(), &self.config, version);
-                    let watch = watch.await.map_err(Error::WatchStartFailed)?;
+                    let watch = match watch.await {
+                        Ok(watch) => watch,
+                        Err(error) => {
+                            if matches!(&error, ClientError::Api(status) if status.code == 410) {
+                                self.state = State::Begin;
+                            }
+                            return Err(Error::WatchStartFailed(error));
+                        }
+                    };
                     self.state = State::Watching(std::mem::take(version), Box::new(watch));
                 }
                 State::Watching(version, watch) => {

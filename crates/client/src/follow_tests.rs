@@ -129,6 +129,15 @@ async fn what_the_server_does_not_know_any_more_is_listed_anew() {
     ]);
     let expected = ["begin", "=a", "listed", "!410", "begin", "!list", "begin", "=b", "listed"];
     assert_eq!(told(client, expected.len()).await, expected);
+
+    // Some servers say it before the watch begins.
+    let (client, _) = scripted(vec![
+        list(&[map("a", 1)], 1, ""),
+        (410, vec![status(410).to_string().into()]),
+        list(&[map("b", 2)], 2, ""),
+    ]);
+    let expected = ["begin", "=a", "listed", "!start 410", "begin", "=b", "listed"];
+    assert_eq!(told(client, expected.len()).await, expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,11 +132,12 @@ pub(crate) fn only(uid: &str) -> DeleteParams {
     DeleteParams { preconditions: Some(this), ..DeleteParams::default() }
 }
 
-/// An object that went or was replaced meanwhile needs nothing more.
+/// An object that went meanwhile needs nothing more. A conflict is no such answer: whether it has been replaced, or another
+/// was only faster, the next look tells.
 pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => Ok(None),
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -191,6 +192,18 @@ mod tests {
         assert_eq!(names(&claims.release), ["lost"]);
         let claims = claim("me", true, |p| Owns::new(&selector).finds(p), near());
         assert_eq!((claims.owned.len(), claims.adopt.len(), claims.release.len()), (1, 0, 0));
+    }
+
+    #[test]
+    fn what_has_gone_is_fine_and_what_was_faster_is_not() {
+        let answer = |code: u16| {
+            let status = kube::core::Status::failure("no", "").with_code(code);
+            gone_is_fine(Err::<(), _>(kube::Error::Api(status.boxed())))
+        };
+        assert!(matches!(answer(404), Ok(None)));
+        assert!(matches!(answer(422), Ok(None)));
+        answer(409).expect_err("a conflict is tried again");
+        answer(500).expect_err("so is a failure");
     }
 
     #[test]

@@ -211,6 +211,22 @@ impl<O: RunsPods> PodControl<O> {
     }
 }
 
+/// What a change shows of an owner's own writes.
+struct Shown<'a> {
+    come: Option<&'a Arc<Pod>>,
+    /// Or going.
+    gone: Vec<&'a Arc<Pod>>,
+}
+
+/// Who missed a deletion may be shown the next pod of the same name at once: then one has gone, and another come.
+fn shown(change: &Change<Pod>) -> Shown<'_> {
+    let (old, new) = (change.old.as_ref(), change.new.as_ref());
+    let other = |of: Option<&Arc<Pod>>, pod: &Arc<Pod>| of.is_none_or(|of| of.uid() != pod.uid());
+    let left = old.filter(|pod| other(new, pod));
+    let going = new.filter(|pod| pod.is_going());
+    Shown { come: new.filter(|pod| other(old, pod)), gone: left.into_iter().chain(going).collect() }
+}
+
 fn follow<O: RunsPods>(
     pods: &mut Informer<Pod, Pod>,
     queue: &Queue<ObjectKey>,
@@ -224,15 +240,14 @@ fn follow<O: RunsPods>(
             Some(ObjectKey::new(pod.namespace(), &controller.name))
         };
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
-        if old.is_none()
-            && let Some(owner) = new.and_then(owner)
-        {
+        let Shown { come, gone } = shown(change);
+        if let Some(owner) = come.and_then(owner) {
             expectations.created(&owner);
         }
-        if new.is_none_or(|p| p.is_going())
-            && let Some((pod, owner)) = old.or(new).and_then(|p| Some((p, owner(p)?)))
-        {
-            expectations.deleted(&owner, pod.uid());
+        for pod in gone {
+            if let Some(owner) = owner(pod) {
+                expectations.deleted(&owner, pod.uid());
+            }
         }
         for owner in [old.and_then(owner), new.and_then(owner)].into_iter().flatten() {
             queue.add(owner);
@@ -246,4 +261,33 @@ fn follow<O: RunsPods>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(uid: &str, goes: bool) -> Arc<Pod> {
+        let going = if goes { json!("2026-01-01T00:00:00Z") } else { json!(null) };
+        let pod = json!({"metadata": {"name": "web-0", "uid": uid, "deletionTimestamp": going}});
+        Arc::new(serde_json::from_value(pod).expect("a pod"))
+    }
+
+    #[test]
+    fn a_name_may_come_back_in_one_change() {
+        let of = |old: Option<Arc<Pod>>, new: Option<Arc<Pod>>| {
+            let change = Change { key: ObjectKey::new("ns", "web-0"), old, new };
+            let Shown { come, gone } = shown(&change);
+            let uids = |pods: Vec<&Arc<Pod>>| pods.iter().map(|pod| pod.uid().to_owned()).collect::<Vec<_>>();
+            (uids(come.into_iter().collect()), uids(gone))
+        };
+        let (none, a, b) = (Vec::<String>::new(), vec!["a".to_owned()], vec!["b".to_owned()]);
+        assert_eq!(of(None, Some(pod("a", false))), (a.clone(), none.clone()));
+        assert_eq!(of(Some(pod("a", false)), Some(pod("a", false))), (none.clone(), none.clone()));
+        assert_eq!(of(Some(pod("a", false)), Some(pod("a", true))), (none.clone(), a.clone()));
+        assert_eq!(of(Some(pod("a", true)), None), (none, a.clone()));
+        assert_eq!(of(Some(pod("a", false)), Some(pod("b", false))), (b, a));
+    }
 }

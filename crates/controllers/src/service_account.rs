@@ -11,7 +11,7 @@ use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 
 use crate::{
-    claim::gone_is_fine,
+    claim::{exists, gone_is_fine, namespace_goes},
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
@@ -29,8 +29,8 @@ fn is_active(namespace: &Namespace) -> bool {
 /// An object that was made meanwhile is as good; one in a namespace that is going is not wanted.
 fn made(result: Result<(), kube::Error>) -> Result<Verdict, kube::Error> {
     match result {
-        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(Verdict::Done),
-        result => result.map(|()| Verdict::Done),
+        Err(error) if exists(&error) || namespace_goes(&error) => Ok(Verdict::Done),
+        result => gone_is_fine(result).map(|_| Verdict::Done),
     }
 }
 

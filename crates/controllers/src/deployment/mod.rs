@@ -18,7 +18,7 @@ use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::co
 
 use self::plan::{Action, Plan, plan};
 use crate::{
-    claim::{self, Owns, claim, gone_is_fine, namespace_goes},
+    claim::{self, Owns, claim, exists, gone_is_fine, namespace_goes},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
@@ -151,7 +151,7 @@ impl Deployments {
                         tell(format!("Scaled up replica set {} from 0 to {to}", made.name()));
                     }
                 }
-                Err(kube::Error::Api(status)) if status.code == 409 => {
+                Err(error) if exists(&error) => {
                     // The informer may only be late to show what we made a moment ago.
                     let there = sets.get_opt(set.name()).await?;
                     let ours = there.is_some_and(|s| {

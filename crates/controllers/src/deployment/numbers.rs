@@ -63,7 +63,8 @@ pub(super) fn shrink(
 ) -> Vec<(Arc<ReplicaSet>, i32)> {
     let total =
         |sets: &[Arc<ReplicaSet>], count: fn(&ReplicaSet) -> i32| sets.iter().map(|s| count(s)).sum::<i32>();
-    let new_unavailable = replicas(new) - available(new);
+    // What it tells of its pods may be older than its size.
+    let new_unavailable = (replicas(new) - available(new)).max(0);
     let mut room = replicas(new) + total(old, replicas) - bounds.fewest() - new_unavailable;
     if room <= 0 {
         return Vec::new();
@@ -79,7 +80,7 @@ pub(super) fn shrink(
     let mut spare = available(new) + total(old, available) - bounds.fewest();
     for (i, _) in oldest_first.iter().enumerate() {
         let size = sizes.entry(i).or_default();
-        // What a set tells of its pods may be older than its size: then some of them are about to go.
+        // So may what the others tell: then some of their pods are about to go.
         let by = (*size).min(spare).min(room).max(0);
         *size -= by;
         spare -= by;

@@ -71,6 +71,8 @@ fn a_rollout_goes_step_by_step_within_its_bounds() {
         (&[set("v1", 4, 1, 1, 4), set("v2", 1, 0, 2, 4)], &["revision 2", "v1 4->3"]),
         // The old set has just shrunk, and tells still of a pod more than it keeps.
         (&[set("v1", 3, 4, 1, 4), set("v2", 2, 2, 2, 4)], &["revision 2", "v1 3->1"]),
+        // So has the new one, before the rollout was turned back to it.
+        (&[set("v1", 3, 3, 1, 4), set("v2", 2, 4, 2, 4)], &["revision 2", "v1 3->1"]),
     ];
     for (sets, want) in steps {
         assert_eq!(

@@ -147,14 +147,19 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Pod>], caught_up: bool, now: Timestamp
     let spec = job.spec.clone().unwrap_or_default();
     let mut plan = Plan { status: job.status.clone().unwrap_or_default(), ..Plan::default() };
     if ended(job).is_some() || job.is_going() {
-        // The work is over, but finalizers must not outlive it.
+        // The work is over, but finalizers must not outlive it, nor a pod whose creation nobody was told of.
         plan.free = pods.iter().filter(|p| is_tracked(p)).cloned().collect();
+        if ended(job).is_some() {
+            plan.delete = pods.iter().filter(|p| is_active(p)).cloned().collect();
+        }
         return plan;
     }
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     let count = Count::take(&mut plan, &spec, pods, indexed);
     let active: Vec<Arc<Pod>> = pods.iter().filter(|p| is_active(p)).cloned().collect();
     let terminating = pods.iter().filter(|p| !is_finished(p) && p.is_going()).count();
+    // A pod that is still to be seen may be at work.
+    let unseen = usize::from(!caught_up);
     let suspended = spec.suspend == Some(true);
     if plan.status.start_time.is_none() && !suspended {
         plan.status.start_time = Some(Time(now));
@@ -173,9 +178,9 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Pod>], caught_up: bool, now: Timestamp
         }
     }
     if has(&plan.status, FAILING) {
-        plan.finish(active, terminating, FAILING, "Failed", now);
+        plan.finish(active, terminating + unseen, FAILING, "Failed", now);
     } else if has(&plan.status, SUCCEEDING) {
-        plan.finish(active, terminating, SUCCEEDING, "Complete", now);
+        plan.finish(active, terminating + unseen, SUCCEEDING, "Complete", now);
     } else if suspended {
         plan.announce(condition("Suspended", "True", "JobSuspended", "Job suspended", now));
         plan.status.start_time = None;
@@ -407,13 +412,13 @@ impl Plan {
     fn finish(
         &mut self,
         active: Vec<Arc<Pod>>,
-        terminating: usize,
+        still_there: usize,
         target: &str,
         kind: &str,
         now: Timestamp,
     ) {
         let settled =
-            active.is_empty() && terminating == 0 && self.status.uncounted_terminated_pods.is_none();
+            active.is_empty() && still_there == 0 && self.status.uncounted_terminated_pods.is_none();
         self.delete = active;
         if !settled || !self.free.is_empty() {
             return;

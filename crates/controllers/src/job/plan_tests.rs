@@ -125,6 +125,17 @@ fn it_completes_when_enough_have_succeeded_and_all_are_counted() {
 }
 
 #[test]
+fn it_ends_only_when_nothing_can_be_at_work() {
+    let failing = json!({"failed": 3, "conditions": [{"type": "FailureTarget", "status": "True"}]});
+    let ends = |phases: &[&str], caught_up| {
+        conditions(&plan(&job(json!({}), failing.clone()), &pods(phases), caught_up, now())).len() == 2
+    };
+    assert!(ends(&["Failed*"], true));
+    assert!(!ends(&["Failed*", "Running!"], true), "one is still stopping");
+    assert!(!ends(&["Failed*"], false), "one may be made that is not seen yet");
+}
+
+#[test]
 fn it_fails_by_its_limits() {
     let reason = |plan: &Plan| {
         plan.status.conditions.iter().flatten().map(|c| c.reason.clone().unwrap_or_default()).next()
@@ -166,7 +177,7 @@ fn each_index_succeeds_once() {
 fn finalizers_do_not_outlive_the_job() {
     let ended = job(json!({}), json!({"conditions": [{"type": "Failed", "status": "True"}]}));
     let after = plan(&ended, &pods(&["Running", "Succeeded*"]), true, now());
-    assert_eq!(after.free.len(), 1);
+    assert_eq!((after.free.len(), after.delete.len()), (1, 1), "nor do pods");
     assert_eq!(after.status, ended.status.unwrap_or_default(), "its status is final");
 }
 

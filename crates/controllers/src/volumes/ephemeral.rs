@@ -6,6 +6,7 @@ use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::ephemeral_claim};
 
 use crate::{
+    claim::exists,
     controller::{Controller, Tools},
     informers::Informers,
     object::Object,
@@ -88,7 +89,7 @@ impl EphemeralVolumes {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), pod.namespace());
         match claims.create(&Default::default(), &claim).await {
             // The next look tells whether it is the pod's.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(error) if exists(&error) => Ok(()),
             Err(error) => {
                 let message = format!("ephemeral volume controller: create PVC {name}: {error}");
                 self.events.warning(&pod.as_reference(), "EphemeralVolumeCreateFailed", message);
