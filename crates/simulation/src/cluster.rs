@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 use anyhow::{Context, Result};
 use kube::Client;
 use tiphys_apiserver::{ApiServer, identity::Component};
+use tiphys_client::election::{Election, Fence, NAMESPACE, Tenure, Timing};
 use tiphys_controllers::ControllerManager;
 use tiphys_pki::Pki;
 use tiphys_scheduler::Scheduler;
@@ -17,6 +18,16 @@ use crate::{
     network::Network,
     trace::Trace,
 };
+
+/// How many processes could run the controllers.
+pub(crate) const CANDIDATES: usize = 2;
+/// The lease that they want.
+pub(crate) const LEASE: &str = "kube-controller-manager";
+
+/// The host of one of them, and its name as a candidate.
+pub(crate) fn controllers(number: usize) -> Arc<str> {
+    format!("controllers-{number}").into()
+}
 
 /// A process: its tasks end, and its connections fall silent, when it is dropped.
 pub(crate) struct Process {
@@ -44,7 +55,7 @@ pub(crate) struct Cluster {
     pki: Arc<Pki>,
     disk: Arc<Disk>,
     server: Option<ApiServer>,
-    controllers: Option<Process>,
+    controllers: [Option<Process>; CANDIDATES],
     scheduler: Option<Process>,
 }
 
@@ -54,7 +65,16 @@ impl Cluster {
         let keys = tempfile::tempdir().context("making a directory for keys")?;
         let pki = Arc::new(Pki::open(keys.path()).context("making keys")?);
         let disk = Disk::new(seed, Arc::clone(&trace), Arc::clone(&laws));
-        Ok(Self { trace, network, laws, pki, disk, server: None, controllers: None, scheduler: None })
+        Ok(Self {
+            trace,
+            network,
+            laws,
+            pki,
+            disk,
+            server: None,
+            controllers: Default::default(),
+            scheduler: None,
+        })
     }
 
     pub(crate) fn set_faulty(&self, faulty: bool) {
@@ -104,33 +124,49 @@ impl Cluster {
         self.network.client(&host.into(), component, life)
     }
 
-    pub(crate) fn start_controllers(&mut self) {
-        self.trace.step(format_args!("! the controllers start"));
+    /// Starts one of the processes that could run all controllers. Only that which leads does.
+    pub(crate) fn start_controllers(&mut self, number: usize) {
+        let host = controllers(number);
+        self.trace.step(format_args!("! {host} start"));
         let life = CancellationToken::new();
+        let election = Election {
+            client: self.network.client(&host, Component::ControllerManager, &life),
+            namespace: NAMESPACE.to_owned(),
+            name: LEASE.to_owned(),
+            identity: host.to_string(),
+            tenure: Tenure::Renewed(Timing::default()),
+        };
         let authority = &self.pki.cluster;
         let config = tiphys_controllers::Config {
             root_ca: Some(authority.pem().to_owned()),
             authority: Some(Arc::clone(authority)),
             ..Default::default()
         };
-        let (network, host) = (Arc::clone(&self.network), Arc::from("controllers"));
-        let reads = network.client(&host, Component::ControllerManager, &life);
-        let of = life.clone();
-        let manager = ControllerManager::start(config, &reads, move |name| {
-            network.client(&host, Component::Controller(name), &of)
-        });
+        let (network, of) = (Arc::clone(&self.network), life.clone());
+        let work = move |fence: Fence| {
+            let (network, host, of) = (Arc::clone(&network), Arc::clone(&host), of.clone());
+            let config = config.clone();
+            let client = move |component| network.fenced_client(&host, component, &of, &fence);
+            async move {
+                let reads = client(Component::ControllerManager);
+                let all =
+                    ControllerManager::start(config, &reads, |name| client(Component::Controller(name)));
+                all.wait().await
+            }
+        };
         let trace = Arc::clone(&self.trace);
         let run = async move {
-            if let Err(error) = manager.wait().await {
+            // Nobody tells it to stop: it dies.
+            if let Some(Err(error)) = election.run(std::future::pending(), work).await {
                 trace.fail(error.to_string());
             }
         };
-        self.controllers = Some(Process::start(run, life));
+        self.controllers[number] = Some(Process::start(run, life));
     }
 
-    pub(crate) fn stop_controllers(&mut self) {
-        self.trace.step(format_args!("! the controllers die"));
-        self.controllers = None;
+    pub(crate) fn stop_controllers(&mut self, number: usize) {
+        self.trace.step(format_args!("! {} die", controllers(number)));
+        self.controllers[number] = None;
     }
 
     pub(crate) fn start_scheduler(&mut self) {

@@ -7,23 +7,23 @@ use std::{
 };
 
 use serde_json::Value;
-use tiphys_store::{Change as Put, Key, Memory, Revision, Store, Write};
+use tiphys_client::election::NAMESPACE;
+use tiphys_store::{Change as Put, Expect, Key, Memory, Revision, Store, Write};
 
-use crate::{network::Network, seams, trace::Trace};
+use crate::{cluster::LEASE, network::Network, seams, trace::Trace};
 
 mod common;
 mod jobs;
 mod settled;
-pub(crate) use settled::TIGHT;
+pub(crate) use settled::{CROWD, TIGHT};
 mod workloads;
 
 /// What a controller does may still follow from what was wanted this long ago.
 const MEMORY: Duration = Duration::from_secs(120);
 
-/// An object in the store.
-struct Stored {
+/// What a key of the store holds, whatever it is.
+struct Kept {
     revision: Revision,
-    value: Value,
     /// It may go by itself.
     expires: bool,
 }
@@ -41,13 +41,18 @@ struct Change<'a> {
 /// Everything that is stored, by key, and what has to be remembered of the past.
 #[derive(Default)]
 struct World {
-    objects: BTreeMap<String, Stored>,
+    objects: BTreeMap<String, Value>,
+    kept: BTreeMap<String, Kept>,
     /// Keys by UID.
     uids: BTreeMap<String, String>,
     /// What a workload was told to be, since when: its least and most pods.
     wanted: BTreeMap<String, Vec<(Duration, i64, i64)>>,
     /// When a pod of this owner last went, or became unready, by nobody's plan.
     upset: BTreeMap<String, Duration>,
+    /// When a pod of this namespace and app last went without an eviction, or became unready.
+    shaken: BTreeMap<(String, String), Duration>,
+    /// When a node went.
+    removed: BTreeMap<String, Duration>,
     /// The pods of a Job that have ended, by how, and those that it has listed.
     ended: BTreeMap<String, jobs::Ended>,
     /// Who runs under a pod's name: UID, machine, and whether no two may.
@@ -58,6 +63,11 @@ pub(crate) struct Laws {
     trace: Arc<Trace>,
     network: OnceLock<Weak<Network>>,
     world: Mutex<World>,
+}
+
+/// Whether something happened of late.
+fn is_late(when: Option<&Duration>) -> bool {
+    when.is_some_and(|when| seams::elapsed().saturating_sub(*when) < MEMORY)
 }
 
 /// Broken: why.
@@ -113,11 +123,11 @@ impl World {
             namespace => format!("/registry/{kind}/{namespace}/"),
         };
         let from = self.objects.range(prefix.clone()..);
-        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, stored)| &stored.value)
+        from.take_while(move |(key, _)| key.starts_with(&prefix)).map(|(_, object)| object)
     }
 
     fn by_uid(&self, uid: &str) -> Option<&Value> {
-        self.uids.get(uid).and_then(|key| self.objects.get(key)).map(|stored| &stored.value)
+        self.uids.get(uid).and_then(|key| self.objects.get(key))
     }
 
     /// The pods that `uid` controls.
@@ -137,7 +147,31 @@ impl World {
     }
 
     fn was_upset(&self, uid: &str) -> bool {
-        self.upset.get(uid).is_some_and(|when| seams::elapsed().saturating_sub(*when) < MEMORY)
+        is_late(self.upset.get(uid))
+    }
+
+    /// Notes what a key now holds; an error if the write did not expect what was there.
+    fn keep(&mut self, revision: Revision, write: &Write) -> Verdict {
+        let before = self.kept.remove(write.key.as_str());
+        let expires = match &write.change {
+            Put::Put { ttl, .. } => Some(ttl.is_some()),
+            Put::Delete => None,
+        };
+        if let Some(expires) = expires {
+            self.kept.insert(write.key.as_str().to_owned(), Kept { revision, expires });
+        }
+        let as_expected = match (&write.expect, &before) {
+            (Expect::Absent, before) => before.as_ref().is_none_or(|kept| kept.expires),
+            (Expect::At(expected), Some(kept)) => *expected == kept.revision,
+            (Expect::At(_), None) => false,
+        };
+        match as_expected {
+            true => Ok(()),
+            false => {
+                let before = before.map(|kept| kept.revision);
+                Err(format!("written where {:?} was expected, and {before:?} was there", write.expect))
+            }
+        }
     }
 }
 
@@ -165,31 +199,34 @@ impl Laws {
     /// The store has made this durable, and is about to say so.
     pub(crate) fn committed(&self, revision: Revision, writes: Vec<Write>) {
         let mut world = self.world();
-        for Write { key, change, note, .. } in writes {
+        for write in writes {
+            if let Err(why) = world.keep(revision, &write) {
+                self.trace.fail(format!("comparison: {}: {why}", write.key));
+            }
+            let Write { key, change, note, .. } = write;
             let Some((kind, namespace)) = parts(key.as_str()) else { continue };
-            let (value, expires) = match &change {
-                Put::Put { value, ttl } => match serde_json::from_slice::<Value>(value) {
-                    Ok(value) => (Some(value), ttl.is_some()),
+            let value = match &change {
+                Put::Put { value, .. } => match serde_json::from_slice::<Value>(value) {
+                    Ok(value) => Some(value),
                     // Sealed.
                     Err(_) => continue,
                 },
-                Put::Delete => (None, false),
+                Put::Delete => None,
             };
             let author = note.and_then(|note| serde_json::from_slice::<Value>(note.text()).ok());
             let author = author.unwrap_or_default();
             let old = world.objects.remove(key.as_str());
             if let Some(old) = &old {
-                world.uids.remove(uid(&old.value));
+                world.uids.remove(uid(old));
             }
             if let Some(value) = &value {
                 world.uids.insert(uid(value).to_owned(), key.as_str().to_owned());
-                let stored = Stored { revision, value: value.clone(), expires };
-                world.objects.insert(key.as_str().to_owned(), stored);
+                world.objects.insert(key.as_str().to_owned(), value.clone());
             }
             let change = Change {
                 kind,
                 namespace,
-                old: old.as_ref().map(|old| &old.value),
+                old: old.as_ref(),
                 new: value.as_ref(),
                 user: at(&author, "/u").rsplit(':').next().unwrap_or_default(),
                 subresource: at(&author, "/s"),
@@ -210,8 +247,8 @@ impl Laws {
     pub(crate) async fn reopened(&self, memory: &Memory) -> Result<(), tiphys_store::Error> {
         let known: Vec<_> = {
             let world = self.world();
-            let lasting = world.objects.iter().filter(|(_, stored)| !stored.expires);
-            lasting.map(|(key, stored)| (key.clone(), stored.revision)).collect()
+            let lasting = world.kept.iter().filter(|(_, kept)| !kept.expires);
+            lasting.map(|(key, kept)| (key.clone(), kept.revision)).collect()
         };
         for (key, revision) in known {
             let found = memory.get(&Key::new(key.as_str())).await?.map(|record| record.revision);
@@ -221,6 +258,16 @@ impl Laws {
             }
         }
         Ok(())
+    }
+
+    /// A write of a controller on this host arrives at the API server.
+    pub(crate) fn controller_writes(&self, host: &str) {
+        let lease = format!("/registry/coordination.k8s.io/leases/{NAMESPACE}/{LEASE}");
+        let world = self.world();
+        let leader = world.objects.get(&lease).map(|lease| at(lease, "/spec/holderIdentity"));
+        if leader != Some(host) {
+            self.trace.fail(format!("leadership: {host} writes, and {leader:?} leads"));
+        }
     }
 
     /// A pod's containers start on a machine.
@@ -257,17 +304,20 @@ type Law = fn(&Laws, &World, &Change<'_>) -> Verdict;
 const LAWS: &[(&str, Law)] = &[
     ("replicas", workloads::replicas),
     ("surge", workloads::surge),
+    ("rollout", workloads::rollout),
     ("availability", workloads::availability),
     ("order", workloads::order),
     ("daemons", workloads::daemons),
     ("jobs", jobs::counts),
     ("parallelism", jobs::parallelism),
+    ("end", jobs::end),
     ("finalizers", jobs::finalizers),
     ("quota", common::quota),
     ("room", common::room),
     ("placement", common::placement),
     ("garbage", common::garbage),
     ("budget", common::budget),
+    ("volumes", common::volumes),
 ];
 
 /// Kind and namespace of a key; `None` for what no law looks at.

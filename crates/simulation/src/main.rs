@@ -53,7 +53,9 @@ fn main() -> Result<ExitCode> {
             }
             let trace = Arc::new(trace::Trace::new(trace));
             let runtime = seams::runtime()?;
-            runtime.block_on(run::run(seed, calm, Arc::clone(&trace)))?;
+            if let Err(error) = runtime.block_on(run::run(seed, calm, Arc::clone(&trace))) {
+                trace.fail(format!("{error:#}"));
+            }
             let (steps, hash) = trace.sum();
             let failure = trace.failure();
             let lasted = Duration::as_secs(&seams::elapsed());

@@ -1,8 +1,8 @@
 //! The network between the API server and its clients: it delays, breaks off, loses and repeats.
 //!
 //! What a watch promises is kept: no event is passed over while its connection lasts, and none overtakes another. An
-//! event is lost with its connection (its client asks again from where it was), arrives twice in a row, or late; those
-//! of different watches overtake each other.
+//! event is lost with its connection (its client asks again from where it was, or is told that this is too long ago),
+//! arrives twice in a row, or late; those of different watches overtake each other.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,18 +22,29 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body as KubeBody};
+use serde_json::{Value, json};
 use tiphys_apiserver::{ApiServer, identity::Component};
-use tokio::{sync::watch, time::sleep};
+use tiphys_client::election::Fence;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use crate::{
     chance::Chance,
+    laws::Laws,
     trace::{NOTHING, Trace, hash},
 };
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Why a watch that asks for too old a version ends.
+const EXPIRED: &str = "Expired";
+/// For so long a host that is back asks for what it missed.
+const AWAY: Duration = Duration::from_secs(20);
 
 /// The server that answers, while it is up.
 #[derive(Clone)]
@@ -45,10 +56,13 @@ struct Up {
 pub(crate) struct Network {
     chance: Chance,
     trace: Arc<Trace>,
+    laws: Arc<Laws>,
     faulty: AtomicBool,
     up: Mutex<Option<Up>>,
     /// Who is cut off, by host.
     cut: Mutex<BTreeMap<Arc<str>, watch::Sender<bool>>>,
+    /// Since when hosts are back.
+    back: Mutex<BTreeMap<Arc<str>, Instant>>,
     /// How many creations of pods there were whose creator was not told, by namespace.
     untold: Mutex<BTreeMap<String, u64>>,
 }
@@ -60,6 +74,8 @@ enum Whim {
     LosesRequest,
     /// It is done, and nobody is told.
     LosesAnswer,
+    /// A watch begins, and ends with the news that what it asks for is too long ago.
+    ForgetsThePast,
     /// The server refuses it, for a reason that goes by.
     Refuses(StatusCode, &'static str),
 }
@@ -76,13 +92,15 @@ enum Broken {
 }
 
 impl Network {
-    pub(crate) fn new(seed: u64, trace: Arc<Trace>) -> Arc<Self> {
+    pub(crate) fn new(seed: u64, trace: Arc<Trace>, laws: Arc<Laws>) -> Arc<Self> {
         Arc::new(Self {
             chance: Chance::new(seed, "network"),
             trace,
+            laws,
             faulty: AtomicBool::new(false),
             up: Mutex::new(None),
             cut: Mutex::default(),
+            back: Mutex::default(),
             untold: Mutex::default(),
         })
     }
@@ -111,6 +129,13 @@ impl Network {
     /// Cuts a host off, or connects it again.
     pub(crate) fn cut(&self, host: &Arc<str>, cut: bool) {
         self.line(host).send_replace(cut);
+        self.back.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(host), Instant::now());
+    }
+
+    /// Whether the server has forgotten what a watch from there asks for: who was cut off may have missed much.
+    fn forgets(&self, host: &Arc<str>) -> bool {
+        let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        self.chance.one_in(if back.is_some_and(|at| at.elapsed() < AWAY) { 2 } else { 10 })
     }
 
     /// How many pods of a namespace may have been created without their creator's knowledge.
@@ -125,13 +150,28 @@ impl Network {
         component: Component,
         life: &CancellationToken,
     ) -> Client {
+        Client::new(self.wire(host, component, life), "default")
+    }
+
+    /// One that writes only for as long as the fence lets it.
+    pub(crate) fn fenced_client(
+        self: &Arc<Self>,
+        host: &Arc<str>,
+        component: Component,
+        life: &CancellationToken,
+        fence: &Fence,
+    ) -> Client {
+        Client::new(fence.guard(self.wire(host, component, life)), "default")
+    }
+
+    fn wire(self: &Arc<Self>, host: &Arc<str>, component: Component, life: &CancellationToken) -> Wire {
         let line = self.line(host).subscribe();
         let agent = component.user_agent();
         let who = agent.split_whitespace().next().unwrap_or(&agent);
         let who = who.trim_start_matches("kube-controller-manager/").split('/').next().unwrap_or(who);
         let who = if **host == *who { who.to_owned() } else { format!("{host}:{who}") };
-        let wire = Wire { network: Arc::clone(self), who: who.into(), component, life: life.clone(), line };
-        Client::new(wire, "default")
+        let (network, host, life) = (Arc::clone(self), Arc::clone(host), life.clone());
+        Wire { network, host, who: who.into(), component, life, line }
     }
 
     fn delay(&self) -> Duration {
@@ -142,9 +182,16 @@ impl Network {
         }
     }
 
-    fn whim(&self, writes: bool) -> Whim {
+    fn whim(&self, host: &Arc<str>, writes: bool, watches: bool) -> Whim {
         if !self.faulty.load(Relaxed) {
             return Whim::Passes;
+        }
+        if watches && self.forgets(host) {
+            return if self.chance.one_in(2) {
+                Whim::Refuses(StatusCode::GONE, EXPIRED)
+            } else {
+                Whim::ForgetsThePast
+            };
         }
         match self.chance.below(if writes { 250 } else { 500 }) {
             0 => Whim::LosesRequest,
@@ -162,6 +209,7 @@ impl Network {
 #[derive(Clone)]
 struct Wire {
     network: Arc<Network>,
+    host: Arc<str>,
     who: Arc<str>,
     component: Component,
     life: CancellationToken,
@@ -184,7 +232,7 @@ impl Service<Request<KubeBody>> for Wire {
 
 impl Wire {
     async fn exchange(self, request: Request<KubeBody>) -> Result<Response<Body>, BoxError> {
-        let Self { network, who, component, life, mut line } = self;
+        let Self { network, host, who, component, life, mut line } = self;
         let trace = Arc::clone(&network.trace);
         let (mut parts, body) = request.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -193,7 +241,7 @@ impl Wire {
         trace.step(format_args!("> {name} {:016x}", told(&body)));
         let writes = parts.method != Method::GET;
         let watches = target.contains("watch=true") || target.contains("watch=1");
-        let (there, back, whim) = (network.delay(), network.delay(), network.whim(writes));
+        let (there, back, whim) = (network.delay(), network.delay(), network.whim(&host, writes, watches));
         sleep(there).await;
         if life.is_cancelled() {
             return pending().await;
@@ -218,7 +266,15 @@ impl Wire {
                 trace.step(format_args!("< {name} made to fail with {code}"));
                 return refused(code, reason);
             }
+            Whim::ForgetsThePast => {
+                trace.step(format_args!("< {name} made to begin anew"));
+                let event = json!({"type": "ERROR", "object": status(StatusCode::GONE, EXPIRED)});
+                return Ok(Response::new(whole(format!("{event}\n").into())));
+            }
             Whim::Passes | Whim::LosesAnswer => {}
+        }
+        if writes && matches!(component, Component::Controller(_)) {
+            network.laws.controller_writes(&host);
         }
         // What is compressed would be hashed compressed.
         parts.headers.remove(header::ACCEPT_ENCODING);
@@ -267,7 +323,7 @@ impl Wire {
         if *line.borrow_and_update() {
             return Err(Broken::TimedOut.into());
         }
-        Ok(Response::from_parts(parts, Full::new(bytes).map_err(|never| match never {}).boxed_unsync()))
+        Ok(Response::from_parts(parts, whole(bytes)))
     }
 }
 
@@ -287,11 +343,18 @@ fn count(network: &Network, creates_pod: bool, target: &str) {
     }
 }
 
+fn status(code: StatusCode, reason: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "the simulation wants it so", "reason": reason, "code": code.as_u16()})
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
 fn refused(code: StatusCode, reason: &str) -> Result<Response<Body>, BoxError> {
-    let status = serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": "the simulation wants it so", "reason": reason, "code": code.as_u16()});
-    let body = Full::new(Bytes::from(status.to_string())).map_err(|never| match never {}).boxed_unsync();
-    Ok(Response::builder().status(code).header(header::CONTENT_TYPE, "application/json").body(body)?)
+    let answer = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
+    Ok(answer.body(whole(status(code, reason).to_string().into()))?)
 }
 
 /// A watch on its way.

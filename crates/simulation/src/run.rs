@@ -1,18 +1,21 @@
 //! The course of one run: calm, faults, calm again until all is at rest.
+//!
+//! A seed has some kinds of faults and not the others: what one kind excuses or hides comes to light in a seed without it.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tiphys_apiserver::identity::Component;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     chance::Chance,
-    cluster::{Cluster, Process},
+    cluster::{CANDIDATES, Cluster, Process, controllers},
     laws::Laws,
     machine::Machine,
     network::Network,
+    seams,
     trace::Trace,
     users::User,
 };
@@ -20,18 +23,70 @@ use crate::{
 const MACHINES: usize = 4;
 /// How long users and faults are at work.
 const TROUBLE: Duration = Duration::from_secs(240);
+/// Users have got what they asked for by then.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// By then everything must be at rest: a key that failed often waits a quarter of an hour.
 const REST: Duration = Duration::from_secs(1800);
 /// What is at rest stays so for this long.
 const STAYS: Duration = Duration::from_secs(20);
+
+/// What breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    /// The API server and its store crash.
+    Server,
+    Controllers,
+    Scheduler,
+    Kubelet,
+    /// A machine loses power.
+    Power,
+    /// One is thrown away, and another comes in its place.
+    Removal,
+    /// One is cut off from the API server.
+    MachineCutOff,
+    /// One of the candidates for the controllers, or the scheduler, is.
+    PartCutOff,
+    /// A container crashes.
+    Upset,
+    Eviction,
+    /// Many at once, as a drain has them.
+    Evictions,
+    /// Somebody else's writes.
+    Meddling,
+    /// The clock on the wall is set.
+    Clock,
+}
+
+const FAULTS: [Fault; 13] = [
+    Fault::Server,
+    Fault::Controllers,
+    Fault::Scheduler,
+    Fault::Kubelet,
+    Fault::Power,
+    Fault::Removal,
+    Fault::MachineCutOff,
+    Fault::PartCutOff,
+    Fault::Upset,
+    Fault::Eviction,
+    Fault::Evictions,
+    Fault::Meddling,
+    Fault::Clock,
+];
+
+/// The faults of a seed; all of them now and then.
+fn faults(chance: &Chance) -> Vec<Fault> {
+    let all = chance.one_in(6);
+    let some: Vec<_> = FAULTS.into_iter().filter(|_| all || chance.one_in(2)).collect();
+    if some.is_empty() { FAULTS.to_vec() } else { some }
+}
 
 /// Plays a seed; what it finds is in the trace.
 ///
 /// # Errors
 /// The simulation itself could not go on.
 pub(crate) async fn run(seed: u64, calm: bool, trace: Arc<Trace>) -> Result<()> {
-    let network = Network::new(seed, Arc::clone(&trace));
     let laws = Laws::new(Arc::clone(&trace));
+    let network = Network::new(seed, Arc::clone(&trace), Arc::clone(&laws));
     laws.know(&network);
     let mut cluster = Cluster::new(seed, Arc::clone(&trace), network, laws)?;
     tokio::select! {
@@ -44,7 +99,7 @@ pub(crate) async fn run(seed: u64, calm: bool, trace: Arc<Trace>) -> Result<()> 
 async fn play(seed: u64, calm: bool, cluster: &mut Cluster) -> Result<()> {
     let chance = Arc::new(Chance::new(seed, "course"));
     cluster.start_server().await?;
-    cluster.start_controllers();
+    (0..CANDIDATES).for_each(|number| cluster.start_controllers(number));
     cluster.start_scheduler();
     let machines: Vec<_> = (0..MACHINES).map(|number| Machine::new(seed, number, cluster)).collect();
     let mut kubelets: Vec<_> = machines.iter().map(|machine| Some(machine.start(cluster))).collect();
@@ -55,29 +110,37 @@ async fn play(seed: u64, calm: bool, cluster: &mut Cluster) -> Result<()> {
         trace: Arc::clone(&cluster.trace),
     };
     let (actor, meddler) = (user("user"), user("meddler"));
+    let kinds = faults(&chance);
+    let loses = !chance.one_in(5);
     sleep(Duration::from_secs(5)).await;
     let faults = async {
         if calm {
             return Ok(());
         }
-        cluster.set_faulty(true);
+        let losses = if loses { "with" } else { "without" };
+        cluster.trace.step(format_args!("! faults: {kinds:?}, {losses} losses"));
+        cluster.set_faulty(loses);
         let end = Instant::now() + TROUBLE;
         while Instant::now() < end {
             sleep(chance.millis(500, 20_000)).await;
-            fault(&chance, cluster, &machines, &mut kubelets, &meddler).await?;
+            fault(*chance.pick(&kinds), &chance, cluster, &machines, &mut kubelets, &meddler).await?;
         }
         cluster.set_faulty(false);
         cluster.trace.step(format_args!("! faults stop"));
         anyhow::Ok(())
     };
-    let ((), faults) = tokio::join!(actor.act(TROUBLE), faults);
+    let (acted, faults) = tokio::join!(timeout(PATIENCE, actor.act(TROUBLE)), faults);
     faults?;
+    if acted.is_err() {
+        cluster.trace.fail("a user still waits for an answer".to_owned());
+    }
     settle(cluster).await;
     Ok(())
 }
 
 /// Something breaks, for a while or for a moment.
 async fn fault(
+    fault: Fault,
     chance: &Chance,
     cluster: &mut Cluster,
     machines: &[Arc<Machine>],
@@ -86,41 +149,69 @@ async fn fault(
 ) -> Result<()> {
     let at = chance.index(machines.len());
     let machine = &machines[at];
-    match chance.below(14) {
-        0 | 1 => cluster.crash_server().await?,
-        2 | 3 => {
-            cluster.stop_controllers();
+    match fault {
+        Fault::Server => cluster.crash_server().await?,
+        Fault::Controllers => {
+            let number = chance.index(CANDIDATES);
+            cluster.stop_controllers(number);
             sleep(chance.millis(100, 8000)).await;
-            cluster.start_controllers();
+            cluster.start_controllers(number);
         }
-        4 => {
+        Fault::Scheduler => {
             cluster.stop_scheduler();
             sleep(chance.millis(100, 8000)).await;
             cluster.start_scheduler();
         }
-        5 => {
+        Fault::Kubelet => {
             kubelets[at] = None;
             sleep(chance.millis(100, 20_000)).await;
             kubelets[at] = Some(machine.start(cluster));
         }
-        6 => {
+        Fault::Power => {
             kubelets[at] = None;
             machine.lose_power();
             sleep(chance.millis(1000, 90_000)).await;
             kubelets[at] = Some(machine.start(cluster));
         }
-        7 => {
-            cluster.trace.step(format_args!("! {} is cut off", machine.name));
-            cluster.network.cut(&machine.name, true);
-            sleep(chance.millis(1000, 120_000)).await;
-            cluster.network.cut(&machine.name, false);
-            cluster.trace.step(format_args!("! {} is back", machine.name));
+        Fault::Removal => {
+            kubelets[at] = None;
+            machine.lose_power();
+            meddler.remove_node(&machine.name).await;
+            sleep(chance.millis(1000, 90_000)).await;
+            kubelets[at] = Some(machine.start(cluster));
         }
-        8 | 9 => machine.upset(),
-        10 | 11 => meddler.evict().await,
-        _ => meddler.meddle().await,
+        Fault::MachineCutOff => cut_off(cluster, &machine.name, chance.millis(1000, 120_000)).await,
+        Fault::PartCutOff => {
+            let part = match chance.index(CANDIDATES + 1) {
+                CANDIDATES => "scheduler".into(),
+                number => controllers(number),
+            };
+            cut_off(cluster, &part, chance.millis(1000, 60_000)).await;
+        }
+        Fault::Upset => machine.upset(),
+        Fault::Eviction => meddler.evict().await,
+        Fault::Evictions => {
+            for _ in 0..chance.between(3, 12) {
+                meddler.evict().await;
+            }
+        }
+        Fault::Meddling => meddler.meddle().await,
+        Fault::Clock => {
+            let (slow, fast) = (chance.below(300), chance.below(300));
+            let wrong = i64::try_from(fast)? - i64::try_from(slow)?;
+            cluster.trace.step(format_args!("! the clock is wrong by {wrong} s"));
+            seams::jump(wrong);
+        }
     }
     Ok(())
+}
+
+async fn cut_off(cluster: &Cluster, host: &Arc<str>, lasts: Duration) {
+    cluster.trace.step(format_args!("! {host} is cut off"));
+    cluster.network.cut(host, true);
+    sleep(lasts).await;
+    cluster.network.cut(host, false);
+    cluster.trace.step(format_args!("! {host} is back"));
 }
 
 /// Waits until everything is as it is wanted, and stays so.

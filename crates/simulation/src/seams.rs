@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{c_int, c_long, c_uint, c_void},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
 use nix::libc;
@@ -17,9 +17,16 @@ static SIMULATED: AtomicBool = AtomicBool::new(false);
 static RANDOM: AtomicU64 = AtomicU64::new(0);
 /// How long the simulation has lasted, in nanoseconds.
 static NOW: AtomicU64 = AtomicU64::new(0);
+/// By how many seconds the clock on the wall is wrong.
+static WRONG: AtomicI64 = AtomicI64::new(0);
+
+/// A run that goes on for so many seconds of the real time has got into a circle; it is killed.
+const ENDLESS: c_uint = 300;
 
 /// From now on this process' clock stands, and its randomness follows from `seed`.
 pub(crate) fn begin(seed: u64) {
+    // SAFETY: nobody else in this process wants alarms, and nobody handles this one.
+    unsafe { libc::alarm(ENDLESS) };
     RANDOM.store(seed ^ 0x7469_7068_7973, Relaxed);
     SIMULATED.store(true, Relaxed);
 }
@@ -42,6 +49,11 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 /// How long the simulation has lasted.
 pub(crate) fn elapsed() -> std::time::Duration {
     std::time::Duration::from_nanos(NOW.load(Relaxed))
+}
+
+/// The clock on the wall jumps; it is wrong by so many seconds then. What has no wall to hang on goes on evenly.
+pub(crate) fn jump(wrong: i64) {
+    WRONG.store(wrong, Relaxed);
 }
 
 /// One step of splitmix64.
@@ -88,7 +100,10 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
         return c_int::try_from(told).unwrap_or(-1);
     }
     let now = NOW.load(Relaxed);
-    let past = if clock == libc::CLOCK_REALTIME { BEGIN } else { 1_000 };
+    let past = match clock {
+        libc::CLOCK_REALTIME => BEGIN.saturating_add_signed(WRONG.load(Relaxed)),
+        _ => 1_000,
+    };
     let seconds = libc::time_t::try_from(past + now / NANOS).unwrap_or(libc::time_t::MAX);
     let nanos = c_long::try_from(now % NANOS).unwrap_or(0);
     // SAFETY: by the caller's promise.

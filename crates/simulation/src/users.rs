@@ -9,12 +9,14 @@ use tokio::time::sleep;
 use crate::{
     api::{self, code},
     chance::Chance,
-    laws::TIGHT,
+    laws::{CROWD, TIGHT},
     machine::{FAILS, WORK},
     trace::Trace,
 };
 
 const SHOP: &str = "shop";
+/// The class of all volumes; nobody makes more of them.
+const DISKS: &str = "disks";
 
 /// Somebody with kubectl.
 pub(crate) struct User {
@@ -120,25 +122,31 @@ impl User {
     pub(crate) async fn act(self, lasts: Duration) {
         self.namespace(SHOP).await;
         let mut there = Vec::new();
-        let count = self.chance.between(3, 5);
+        self.volumes().await;
+        let mut kinds = vec![
+            Kind::Deployment,
+            Kind::Deployment,
+            Kind::StatefulSet,
+            Kind::StatefulSet,
+            Kind::DaemonSet,
+            Kind::Job,
+            Kind::CronJob,
+        ];
+        let count = self.chance.between(3, 6);
         for number in 0..count {
-            let kinds = [
-                Kind::Deployment,
-                Kind::Deployment,
-                Kind::StatefulSet,
-                Kind::DaemonSet,
-                Kind::Job,
-                Kind::CronJob,
-            ];
-            there.push(self.make(*self.chance.pick(&kinds), number).await);
+            let kind = kinds.remove(self.chance.index(kinds.len()));
+            there.push(self.make(kind, number).await);
         }
         if self.chance.one_in(3) {
             self.tight().await;
         }
+        if self.chance.one_in(2) {
+            self.crowd().await;
+        }
         let end = tokio::time::Instant::now() + lasts;
         let mut number = count;
         while tokio::time::Instant::now() < end {
-            sleep(self.chance.millis(1000, 25_000)).await;
+            sleep(self.chance.millis(1000, 20_000)).await;
             if there.is_empty() || self.chance.one_in(6) {
                 there.push(self.make(*self.chance.pick(&[Kind::Deployment, Kind::Job]), number).await);
                 number += 1;
@@ -159,6 +167,17 @@ impl User {
         }
     }
 
+    /// As many as all StatefulSets can ever claim, and keep when they are gone.
+    async fn volumes(&self) {
+        for number in 0..12 {
+            let volume = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": format!("disk-{number}")},
+                "spec": {"capacity": {"storage": "2Gi"}, "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": DISKS, "hostPath": {"path": format!("/disks/{number}")}}});
+            self.create("/api/v1/persistentvolumes", volume).await;
+        }
+    }
+
     /// A namespace with less room than is asked for.
     async fn tight(&self) {
         self.namespace(TIGHT).await;
@@ -175,6 +194,21 @@ impl User {
             "spec": {"replicas": self.chance.between(2, 6), "selector": {"matchLabels": {"app": "many"}},
                 "template": template("many", "Always", json!({}))}});
         self.create("/apis/apps/v1/namespaces/tight/deployments", deployment).await;
+    }
+
+    /// Pods that take what others leave, and have to go when others want it.
+    async fn crowd(&self) {
+        self.namespace(CROWD).await;
+        let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": "least"}, "value": -10});
+        self.create("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
+        let mut template = template("crowd", "Always", json!({}));
+        template["spec"]["priorityClassName"] = json!("least");
+        template["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("700m");
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "crowd"},
+            "spec": {"replicas": self.chance.between(16, 26), "selector": {"matchLabels": {"app": "crowd"}},
+                "template": template}});
+        self.create("/apis/apps/v1/namespaces/crowd/deployments", deployment).await;
     }
 
     async fn make(&self, kind: Kind, number: u64) -> (Kind, String) {
@@ -197,8 +231,12 @@ impl User {
             }
             Kind::StatefulSet => {
                 let policy = *chance.pick(&["OrderedReady", "OrderedReady", "Parallel"]);
+                let claim = json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
+                    "storageClassName": DISKS, "resources": {"requests": {"storage": "1Gi"}}}});
+                let claims = if chance.one_in(2) { json!([claim]) } else { json!([]) };
                 json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": {"replicas": replicas.min(4),
                     "selector": labels, "serviceName": app, "podManagementPolicy": policy,
+                    "volumeClaimTemplates": claims,
                     "template": template(app, "Always", json!({}))}})
             }
             Kind::DaemonSet => json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "spec": {
@@ -216,12 +254,12 @@ impl User {
             let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
                 "spec": {"selector": {"app": app}, "ports": [{"port": 80}]}});
             self.create("/api/v1/namespaces/shop/services", service).await;
-            if chance.one_in(2) {
-                let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
-                    "metadata": {"name": name},
-                    "spec": {"minAvailable": replicas.saturating_sub(1), "selector": {"matchLabels": {"app": app}}}});
-                self.create("/apis/policy/v1/namespaces/shop/poddisruptionbudgets", budget).await;
-            }
+        }
+        if matches!(kind, Kind::Deployment | Kind::StatefulSet) && chance.one_in(2) {
+            let budget = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+                "metadata": {"name": name},
+                "spec": {"minAvailable": chance.between(1, replicas), "selector": {"matchLabels": {"app": app}}}});
+            self.create("/apis/policy/v1/namespaces/shop/poddisruptionbudgets", budget).await;
         }
         (kind, format!("{}/{name}", kind.path()))
     }
@@ -230,12 +268,17 @@ impl User {
         let chance = &self.chance;
         let mut notes = json!({WORK: chance.between(2, 20).to_string()});
         if chance.one_in(2) {
-            notes[FAILS] = json!(chance.between(3, 6).to_string());
+            notes[FAILS] = json!(chance.between(2, 6).to_string());
         }
         let completions = chance.between(1, 6);
         let mode = *chance.pick(&["NonIndexed", "NonIndexed", "Indexed"]);
-        json!({"completions": completions, "parallelism": chance.between(1, 4), "completionMode": mode,
-            "backoffLimit": chance.between(2, 6), "template": template(app, "Never", notes)})
+        let mut job = json!({"completions": completions, "parallelism": chance.between(1, 4),
+            "completionMode": mode, "backoffLimit": chance.between(0, 4),
+            "template": template(app, "Never", notes)});
+        if chance.one_in(3) {
+            job["activeDeadlineSeconds"] = json!(chance.between(10, 60));
+        }
+        job
     }
 
     /// Changes something; `false` if it is gone.
@@ -282,6 +325,11 @@ impl User {
         let path = format!("/api/v1/namespaces/shop/pods/{}/eviction", name.as_str().unwrap_or_default());
         // A budget may say no.
         drop(api::post(&self.client, &path, &eviction).await);
+    }
+
+    /// Takes a node away.
+    pub(crate) async fn remove_node(&self, name: &str) {
+        self.delete(&format!("/api/v1/nodes/{name}"), "Background").await;
     }
 
     /// Writes a note on some object, so that somebody else's write conflicts.

@@ -1,7 +1,7 @@
 //! Laws of every pod, and of every object.
 
 use super::{
-    Change, Laws, Verdict, World, at, is_active, is_finished, is_going, is_ready, number, owner, uid,
+    Change, Laws, Verdict, World, at, is_active, is_finished, is_going, is_late, is_ready, number, uid,
 };
 use crate::machine::{CPU, PODS};
 
@@ -21,7 +21,7 @@ pub(super) fn quota(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
 }
 
 /// What a pod asks for, in thousandths of a processor.
-fn cpu(pod: &Value) -> u64 {
+pub(super) fn cpu(pod: &Value) -> u64 {
     let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
     let asked = containers.into_iter().flatten().map(|c| at(c, "/resources/requests/cpu"));
     asked
@@ -34,6 +34,13 @@ fn cpu(pod: &Value) -> u64 {
 
 use serde_json::Value;
 
+/// What the pods on a node ask for, and how many they are.
+pub(super) fn load(world: &World, node: &str) -> (u64, u64) {
+    let all = world.all("core/pods", "");
+    let there = all.filter(|pod| at(pod, "/spec/nodeName") == node && !is_finished(pod));
+    there.fold((0, 0), |(asked, pods), pod| (asked + cpu(pod), pods + 1))
+}
+
 /// No node holds more than it has room for.
 pub(super) fn room(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     let Some(pod) = change.new.filter(|_| change.kind == "core/pods") else { return Ok(()) };
@@ -41,11 +48,7 @@ pub(super) fn room(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     if node.is_empty() || change.old.is_some_and(|old| at(old, "/spec/nodeName") == node) {
         return Ok(());
     }
-    let there: Vec<_> = world
-        .all("core/pods", "")
-        .filter(|pod| at(pod, "/spec/nodeName") == node && !is_finished(pod))
-        .collect();
-    let (asked, pods) = (there.iter().map(|pod| cpu(pod)).sum::<u64>(), there.len() as u64);
+    let (asked, pods) = load(world, node);
     if asked > CPU || pods > PODS {
         return Err(format!("{node} holds {pods} pods that ask for {asked}m"));
     }
@@ -65,6 +68,7 @@ pub(super) fn placement(_: &Laws, world: &World, change: &Change<'_>) -> Verdict
     if before.is_empty()
         && !after.is_empty()
         && !world.objects.contains_key(&format!("/registry/core/nodes/{after}"))
+        && !is_late(world.removed.get(after))
     {
         return Err(format!("put on {after}, which is not there"));
     }
@@ -103,16 +107,31 @@ pub(super) fn budget(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
             continue;
         }
         let of = |pod: &&serde_json::Value| at(pod, "/metadata/labels/app") == app;
-        let upset = world
-            .all("core/pods", change.namespace)
-            .filter(of)
-            .any(|pod| owner(pod).is_some_and(|(_, owner)| world.was_upset(owner)));
+        let shaken = is_late(world.shaken.get(&(change.namespace.to_owned(), app.to_owned())));
         let healthy = world.all("core/pods", change.namespace).filter(of);
         let healthy = healthy.filter(|pod| is_active(pod) && is_ready(pod)).count();
         let least = number(budget, "/spec/minAvailable");
-        if !upset && i64::try_from(healthy).unwrap_or(0) < least {
+        if !shaken && i64::try_from(healthy).unwrap_or(0) < least {
             return Err(format!("{healthy} pods are left of the {least} that {app} needs"));
         }
+    }
+    Ok(())
+}
+
+/// A claim keeps its volume, and a volume its claim, for as long as either lasts: there is data on it.
+pub(super) fn volumes(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
+    let (Some(old), Some(new)) = (change.old, change.new) else { return Ok(()) };
+    let (path, is_gone) = match change.kind {
+        "core/persistentvolumeclaims" => ("/spec/volumeName", false),
+        "core/persistentvolumes" => {
+            let claim = at(old, "/spec/claimRef/uid");
+            ("/spec/claimRef/uid", at(old, "/status/phase") != "Bound" || world.by_uid(claim).is_none())
+        }
+        _ => return Ok(()),
+    };
+    let (before, after) = (at(old, path), at(new, path));
+    if uid(old) == uid(new) && !before.is_empty() && before != after && !is_gone {
+        return Err(format!("was bound to {before}, and now to {after:?}"));
     }
     Ok(())
 }

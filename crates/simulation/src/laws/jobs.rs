@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Change, Laws, Verdict, World, at, condition, is_active, number, owner, uid};
+use super::{Change, Laws, Verdict, World, at, condition, is_active, is_finished, number, owner, uid};
 
 /// The pods of a Job that have ended, by how, and those that its status has ever listed.
 #[derive(Default)]
@@ -87,6 +87,21 @@ pub(super) fn parallelism(laws: &Laws, world: &World, change: &Change<'_>) -> Ve
     let allowed = most + laws.untold(change.namespace);
     if i64::try_from(there).unwrap_or(i64::MAX) > allowed {
         return Err(format!("{there} pods at work where {allowed} may be"));
+    }
+    Ok(())
+}
+
+/// When a Job says that it has ended, nothing of it runs any more.
+pub(super) fn end(laws: &Laws, world: &World, change: &Change<'_>) -> Verdict {
+    let Some(job) = change.new.filter(|job| change.kind == "batch/jobs" && has_ended(job)) else {
+        return Ok(());
+    };
+    if change.old.is_some_and(has_ended) {
+        return Ok(());
+    }
+    let there = world.pods_of(change.namespace, uid(job)).filter(|pod| !is_finished(pod)).count();
+    if i64::try_from(there).unwrap_or(i64::MAX) > laws.untold(change.namespace) {
+        return Err(format!("it has ended, and {there} of its pods have not"));
     }
     Ok(())
 }

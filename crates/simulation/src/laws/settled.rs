@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{World, at, condition, is_active, is_finished, is_going, is_ready, number, owner, uid};
+use super::{
+    World, at,
+    common::{cpu, load},
+    condition, is_active, is_finished, is_going, is_ready, number, owner, uid,
+};
+use crate::machine::{CPU, PODS};
 
 /// A namespace whose quota leaves less room than is asked for.
 pub(crate) const TIGHT: &str = "tight";
+/// A namespace whose pods matter less than others, and ask for more than there is.
+pub(crate) const CROWD: &str = "crowd";
 
 pub(super) fn complaints(world: &World) -> Vec<String> {
     let mut all = Vec::new();
-    for (key, stored) in &world.objects {
-        let object = &stored.value;
+    for (key, object) in &world.objects {
         let mut say = |why: String| all.push(format!("{key}: {why}"));
         if is_going(object) {
             say("is still going".to_owned());
@@ -26,6 +32,10 @@ pub(super) fn complaints(world: &World) -> Vec<String> {
         if let Some((kind, namespace)) = super::parts(key) {
             complain(world, kind, namespace, object, &mut say);
         }
+    }
+    for (name, runs) in &world.running {
+        let lost = runs.iter().filter(|(uid, _)| world.by_uid(uid).is_none());
+        all.extend(lost.map(|(uid, (machine, _))| format!("{name} is gone, and runs as {uid} on {machine}")));
     }
     all
 }
@@ -49,10 +59,13 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
             if object["spec"]["paused"] == true {
                 return;
             }
-            if namespace != TIGHT {
-                for field in ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"] {
-                    expect(field, status(field), wanted);
-                }
+            let fields: &[&str] = match namespace {
+                TIGHT => &[],
+                CROWD => &["replicas", "updatedReplicas"],
+                _ => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
+            };
+            for field in fields {
+                expect(field, status(field), wanted);
             }
         }
         "apps/replicasets" => {
@@ -110,6 +123,10 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
                 if tracked.is_some_and(|all| !all.is_empty()) {
                     say("has ended and is held".to_owned());
                 }
+            } else if namespace == CROWD && at(object, "/spec/nodeName").is_empty() {
+                if let Some(node) = place(world, object) {
+                    say(format!("waits, and {node} has room for it"));
+                }
             } else if !is_ready(object) {
                 say("is not ready".to_owned());
             }
@@ -138,16 +155,41 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
                 world.all("apps/deployments", namespace).map(|d| number(d, "/spec/replicas")).sum();
             expect("pods", there, asked.min(hard));
         }
+        "core/persistentvolumeclaims" => {
+            let volumes = world.all("core/persistentvolumes", "");
+            let mut bound = volumes.filter(|volume| at(volume, "/spec/claimRef/uid") == uid(object));
+            let name = bound.next().map(|volume| at(volume, "/metadata/name")).unwrap_or_default();
+            if at(object, "/status/phase") != "Bound" || at(object, "/spec/volumeName") != name {
+                say(format!("is not bound to its volume {name:?}"));
+            }
+            if let Some(other) = bound.next() {
+                say(format!("has {} as well", at(other, "/metadata/name")));
+            }
+        }
         "policy/poddisruptionbudgets" => {
             let app = at(object, "/spec/selector/matchLabels/app");
             let healthy = world.all("core/pods", namespace);
             let healthy =
                 healthy.filter(|p| at(p, "/metadata/labels/app") == app && is_active(p) && is_ready(p));
-            expect("currentHealthy", status("currentHealthy"), i64::try_from(healthy.count()).unwrap_or(-1));
+            let healthy = i64::try_from(healthy.count()).unwrap_or(-1);
+            let least = number(object, "/spec/minAvailable");
+            expect("currentHealthy", status("currentHealthy"), healthy);
+            expect("desiredHealthy", status("desiredHealthy"), least);
+            expect("disruptionsAllowed", status("disruptionsAllowed"), (healthy - least).max(0));
             expect("observedGeneration", status("observedGeneration"), generation);
         }
         _ => {}
     }
+}
+
+/// A node that could take this pod.
+fn place<'a>(world: &'a World, pod: &Value) -> Option<&'a str> {
+    let open = |node: &&Value| condition(node, "Ready") && node.pointer("/spec/taints").is_none();
+    let names = world.all("core/nodes", "").filter(open).map(|node| at(node, "/metadata/name"));
+    names.into_iter().find(|name| {
+        let (asked, pods) = load(world, name);
+        asked + cpu(pod) <= CPU && pods < PODS
+    })
 }
 
 /// A Service leads to the pods that are ready, and to no others.

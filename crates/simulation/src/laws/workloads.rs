@@ -56,7 +56,16 @@ impl World {
             }
         }
         self.remember_ended(change);
+        if let (Some(node), "core/nodes", None) = (change.old, change.kind, change.new) {
+            self.removed.insert(at(node, "/metadata/name").to_owned(), now);
+        }
         let Some(old) = change.old.filter(|_| change.kind == "core/pods") else { return };
+        let goes = !is_going(old) && change.new.is_none_or(is_going);
+        let unready = !is_going(old) && is_ready(old) && change.new.is_some_and(|new| !is_ready(new));
+        if (goes && change.subresource != "eviction") || unready {
+            let app = at(old, "/metadata/labels/app").to_owned();
+            self.shaken.insert((change.namespace.to_owned(), app), now);
+        }
         let Some((kind, of)) = owner(old) else { return };
         let planned = match kind {
             "ReplicaSet" => "replicaset-controller",
@@ -64,8 +73,6 @@ impl World {
             "DaemonSet" => "daemon-set-controller",
             _ => "",
         };
-        let goes = !is_going(old) && change.new.is_none_or(is_going);
-        let unready = !is_going(old) && is_ready(old) && change.new.is_some_and(|new| !is_ready(new));
         if (goes && change.user != planned) || unready {
             let above = self.by_uid(of).and_then(owner).map(|(_, above)| above.to_owned());
             self.upset.insert(of.to_owned(), now);
@@ -106,6 +113,12 @@ pub(super) fn replicas(laws: &Laws, world: &World, change: &Change<'_>) -> Verdi
     Ok(())
 }
 
+/// The sets of a Deployment.
+fn sets<'a>(world: &'a World, namespace: &str, deployment: &'a str) -> impl Iterator<Item = &'a Value> {
+    let all = world.all("apps/replicasets", namespace);
+    all.filter(move |set| owner(set).is_some_and(|(_, uid)| uid == deployment))
+}
+
 /// The pods of all sets of a Deployment.
 fn family<'a>(world: &'a World, namespace: &str, deployment: &'a str) -> impl Iterator<Item = &'a Value> {
     world.all("core/pods", namespace).filter(move |pod| {
@@ -121,11 +134,34 @@ pub(super) fn surge(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     let grows = number(set, "/spec/replicas") > change.old.map_or(0, |old| number(old, "/spec/replicas"));
     let Some((_, deployment)) = owner(set).filter(|_| grows) else { return Ok(()) };
     let Some((_, most, _)) = world.bounds(deployment) else { return Ok(()) };
-    let sets = world.all("apps/replicasets", change.namespace);
-    let sets = sets.filter(|set| owner(set).is_some_and(|(_, uid)| uid == deployment));
+    let sets = sets(world, change.namespace, deployment);
     let wanted: i64 = sets.map(|set| number(set, "/spec/replicas")).sum();
     if wanted > most {
         return Err(format!("the Deployment's sets want {wanted} pods where surge allows {most}"));
+    }
+    Ok(())
+}
+
+/// A rollout never decides to do without pods that availability needs. What counts of a set's ready pods is no more than
+/// it still wants: the others are about to go.
+pub(super) fn rollout(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
+    let (Some(before), Some(set), "apps/replicasets") = (change.old, change.new, change.kind) else {
+        return Ok(());
+    };
+    let Some((_, deployment)) = owner(set).filter(|_| change.user == "deployment-controller") else {
+        return Ok(());
+    };
+    let ready =
+        |set| count(world.pods_of(change.namespace, uid(set)).filter(|pod| is_active(pod) && is_ready(pod)));
+    let serving = |set| number(set, "/spec/replicas").min(ready(set));
+    let Some((least, _, changed)) = world.bounds(deployment) else { return Ok(()) };
+    let is_excused = changed || world.was_upset(deployment);
+    if serving(set) >= serving(before) || is_excused || world.by_uid(deployment).is_none_or(is_going) {
+        return Ok(());
+    }
+    let left: i64 = sets(world, change.namespace, deployment).map(serving).sum();
+    if left < least {
+        return Err(format!("{left} pods are to be left where {least} must be available"));
     }
     Ok(())
 }
