@@ -21,7 +21,7 @@ const JUDGEMENTS: usize = 8;
 /// What expressions have said of a device, by their numbers: the same pods ask the same of it again and again. It is
 /// what asking again would tell, and so no part of what the device is.
 #[derive(Debug, Default)]
-pub struct Judged(Mutex<VecDeque<(u64, bool)>>);
+pub(super) struct Judged(Mutex<VecDeque<(u64, bool)>>);
 
 impl Clone for Judged {
     fn clone(&self) -> Self {
