@@ -1,7 +1,8 @@
 //! What is made of resources, made anew when one of them has changed.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::RwLock;
 use tiphys_store::Revision;
 use tokio::sync::watch;
 
@@ -31,11 +32,11 @@ impl<T: Default, const N: usize> Derived<T, N> {
     /// The value as it is now; `make` makes it of what the source has, and of what it was before.
     pub(crate) fn get(&self, source: &dyn Source, make: impl FnOnce(&T) -> T) -> Arc<Made<T, N>> {
         let versions = || self.versions(source);
-        let current = Arc::clone(&self.made.read().unwrap_or_else(PoisonError::into_inner));
+        let current = Arc::clone(&self.made.read());
         if !is_newer(&versions(), &current.versions) {
             return current;
         }
-        let mut slot = self.made.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.made.write();
         // Another request may have made it meanwhile. The versions are read before the objects, so that a change
         // in between makes the next request look again.
         let versions = versions();

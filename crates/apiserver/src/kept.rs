@@ -1,11 +1,8 @@
 //! What is read of single objects, kept for as long as they stay as they are.
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
+use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tiphys_store::Revision;
 
@@ -35,13 +32,13 @@ impl<T: DeserializeOwned> Kept<T> {
             namespace => Cow::Owned(format!("{namespace}/{name}")),
         };
         // An entry is whole between any two statements.
-        let known = read.read().unwrap_or_else(PoisonError::into_inner).get(&*key).cloned();
+        let known = read.read().get(&*key).cloned();
         if let Some((_, value)) = known.filter(|(known, _)| *known == revision) {
             return Some(value);
         }
         let entry = source.get(group, resource, namespace, name)?;
         let value = Arc::new(entry.read()?);
-        let mut read = read.write().unwrap_or_else(PoisonError::into_inner);
+        let mut read = read.write();
         if read.len() >= MANY {
             read.clear();
         }
@@ -89,6 +86,6 @@ mod tests {
             table.put("g", "things", object("", &n.to_string(), 0));
             kept.get(&table, "", &n.to_string()).unwrap();
         }
-        assert_eq!(kept.read.read().unwrap().len(), 1);
+        assert_eq!(kept.read.read().len(), 1);
     }
 }

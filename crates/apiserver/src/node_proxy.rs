@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tiphys_api::meta;
@@ -78,7 +79,7 @@ impl Nodes {
 
     /// From now on the node is reached by this dialer.
     pub fn add(&self, node: impl Into<String>, dialer: Arc<dyn NodeDialer>) {
-        self.local.write().unwrap_or_else(PoisonError::into_inner).insert(node.into(), dialer);
+        self.local.write().insert(node.into(), dialer);
     }
 
     /// Connects to a node's kubelet.
@@ -86,7 +87,7 @@ impl Nodes {
     /// # Errors
     /// There is no such node, or it does not answer.
     pub async fn dial(&self, node: &str) -> Result<Box<dyn Stream>, Error> {
-        let local = self.local.read().unwrap_or_else(PoisonError::into_inner).get(node).cloned();
+        let local = self.local.read().get(node).cloned();
         let dialing = async {
             match local {
                 Some(dialer) => dialer.dial().await,

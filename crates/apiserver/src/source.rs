@@ -129,11 +129,10 @@ impl Source for Cache {
 pub(crate) mod fake {
     use std::{
         collections::BTreeMap,
-        sync::{
-            Mutex,
-            atomic::{AtomicU64, Ordering},
-        },
+        sync::atomic::{AtomicU64, Ordering},
     };
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -164,7 +163,7 @@ pub(crate) mod fake {
         fn tick(&self, group: &str, resource: &str) -> Revision {
             let next = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
             let revision = Revision::parse(&next.to_string()).unwrap();
-            self.versions.lock().unwrap().insert((group.to_owned(), resource.to_owned()), revision);
+            self.versions.lock().insert((group.to_owned(), resource.to_owned()), revision);
             self.ticked.notify_waiters();
             revision
         }
@@ -172,7 +171,7 @@ pub(crate) mod fake {
         pub(crate) fn put(&self, group: &str, resource: &str, object: Value) {
             let (namespace, name) = (text(&object, "namespace"), text(&object, "name"));
             let key = (group.to_owned(), resource.to_owned(), namespace.clone(), name.clone());
-            let mut objects = self.objects.lock().unwrap();
+            let mut objects = self.objects.lock();
             let revision = self.tick(group, resource);
             let entry = Entry { namespace, name, revision, json: Bytes::from(object.to_string()) };
             objects.insert(key, entry);
@@ -180,13 +179,13 @@ pub(crate) mod fake {
 
         /// Has nothing from now on, as a cache whose store was closed.
         pub(crate) fn end(&self) {
-            self.objects.lock().unwrap().clear();
-            self.versions.lock().unwrap().clear();
+            self.objects.lock().clear();
+            self.versions.lock().clear();
         }
 
         pub(crate) fn remove(&self, group: &str, resource: &str, namespace: &str, name: &str) {
             let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
-            self.objects.lock().unwrap().remove(&key).unwrap();
+            self.objects.lock().remove(&key).unwrap();
             self.tick(group, resource);
         }
     }
@@ -195,11 +194,11 @@ pub(crate) mod fake {
     impl Source for Table {
         fn get(&self, group: &str, resource: &str, namespace: &str, name: &str) -> Option<Entry> {
             let key = (group.to_owned(), resource.to_owned(), namespace.to_owned(), name.to_owned());
-            self.objects.lock().unwrap().get(&key).cloned()
+            self.objects.lock().get(&key).cloned()
         }
 
         fn list(&self, group: &str, resource: &str, namespace: Option<&str>) -> Vec<Entry> {
-            let objects = self.objects.lock().unwrap();
+            let objects = self.objects.lock();
             let wanted = objects.iter().filter(|((g, r, n, _), _)| {
                 g == group && r == resource && namespace.is_none_or(|namespace| namespace == n)
             });
@@ -214,7 +213,7 @@ pub(crate) mod fake {
 
         fn version(&self, group: &str, resource: &str) -> Revision {
             let key = (group.to_owned(), resource.to_owned());
-            self.versions.lock().unwrap().get(&key).copied().unwrap_or(Revision::ZERO)
+            self.versions.lock().get(&key).copied().unwrap_or(Revision::ZERO)
         }
 
         async fn settle(&self) {}

@@ -2,10 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::key::ObjectKey;
@@ -32,7 +32,7 @@ impl Expectations {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Pending>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn change(&self, owner: &ObjectKey, change: impl FnOnce(&mut Pending)) {

@@ -1,14 +1,11 @@
-use std::{
-    collections::VecDeque,
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, pin_mut};
 use http::{Request as Asked, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use k8s_openapi::api::core::v1::ConfigMap;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -20,8 +17,8 @@ fn scripted(answers: Vec<(u16, Pieces)>) -> (Client, Arc<Mutex<Vec<String>>>) {
     let (answers, asked) = (Arc::new(Mutex::new(VecDeque::from(answers))), Arc::<Mutex<Vec<_>>>::default());
     let told = Arc::clone(&asked);
     let service = tower::service_fn(move |request: Asked<Body>| {
-        told.lock().unwrap().push(request.uri().query().unwrap_or_default().to_owned());
-        let next = answers.lock().unwrap().pop_front();
+        told.lock().push(request.uri().query().unwrap_or_default().to_owned());
+        let next = answers.lock().pop_front();
         async move {
             let Some((code, pieces)) = next else { return std::future::pending().await };
             let frames = pieces.into_iter().map(|piece| Ok::<_, Infallible>(Frame::data(piece)));
@@ -84,7 +81,7 @@ async fn it_lists_page_by_page_and_tells_each_change() {
         (200, vec![(event("ADDED", &map("c", 3)) + &event("DELETED", &map("a", 4))).into()]),
     ]);
     assert_eq!(told(client, 6).await, ["begin", "=a", "=b", "listed", "+c", "-a"]);
-    let asked = asked.lock().unwrap();
+    let asked = asked.lock();
     assert!(asked[1].contains("continue=more"), "{asked:?}");
     assert!(asked[2].contains("watch=true") && asked[2].contains("resourceVersion=2"), "{asked:?}");
 }
@@ -112,7 +109,7 @@ async fn a_watch_that_ends_goes_on_where_it_was() {
         (200, vec![event("MODIFIED", &map("a", 10)).into()]),
     ]);
     assert_eq!(told(client, 5).await, ["begin", "listed", "+a", "!start 503", "+a"]);
-    let from: Vec<_> = asked.lock().unwrap()[1..]
+    let from: Vec<_> = asked.lock()[1..]
         .iter()
         .map(|q| q.split("resourceVersion=").nth(1).unwrap().split('&').next().unwrap().to_owned())
         .collect();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     ops::Bound,
-    sync::{Arc, RwLock},
+    sync::Arc,
 };
 
 use futures::{StreamExt, pin_mut};
@@ -15,6 +15,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tracing::warn;
@@ -85,10 +86,10 @@ impl<T> Clone for Reader<T> {
 }
 
 impl<T> Reader<T> {
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, State<T>> {
+    fn read(&self) -> parking_lot::RwLockReadGuard<'_, State<T>> {
         // The state is consistent between calls of `set`, which a poisoned lock was not in the middle of
         // unless an index function panicked; serving the last state is still right.
-        self.state.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.read()
     }
 
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<T>> {
@@ -167,11 +168,7 @@ where
 
     #[must_use]
     pub fn index(self, name: &'static str, of: IndexFn<T>) -> Self {
-        self.reader.state.write().unwrap_or_else(std::sync::PoisonError::into_inner).indexes.push(Index {
-            name,
-            of,
-            groups: BTreeMap::new(),
-        });
+        self.reader.state.write().indexes.push(Index { name, of, groups: BTreeMap::new() });
         self
     }
 
@@ -223,7 +220,7 @@ where
     fn apply(&self, key: ObjectKey, object: Option<K>) {
         let new = object.map(|o| Arc::new((self.project)(o)));
         let old = {
-            let mut state = self.reader.state.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut state = self.reader.state.write();
             state.set(&key, new.clone())
         };
         if old.is_none() && new.is_none() {

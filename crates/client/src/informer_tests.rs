@@ -1,8 +1,9 @@
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Client, client::Body};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,7 +29,7 @@ fn scripted(answers: Vec<(u16, String)>) -> Client {
     let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
     Client::new(
         tower::service_fn(move |_: Request<Body>| {
-            let next = answers.lock().expect("no holder panics").pop_front();
+            let next = answers.lock().pop_front();
             async move {
                 match next {
                     Some((code, body)) => Ok::<_, std::convert::Infallible>(
@@ -69,13 +70,13 @@ async fn it_follows_lists_and_watches_and_makes_up_for_what_a_broken_watch_swall
                 (_, None) => "-",
                 _ => "~",
             };
-            changes.lock().expect("no holder panics").push(format!("{word}{}", change.key.name));
+            changes.lock().push(format!("{word}{}", change.key.name));
         }
     });
     let running = tokio::spawn(informer.run());
     reader.synced().await;
     tokio::time::sleep(Duration::from_secs(120)).await;
-    assert_eq!(*changes.lock().expect("no holder panics"), ["+a", "+b", "~b", "~b", "+c", "-a"]);
+    assert_eq!(*changes.lock(), ["+a", "+b", "~b", "~b", "+c", "-a"]);
     let names = |maps: Vec<Arc<ConfigMap>>| -> Vec<String> {
         maps.iter().filter_map(|m| m.metadata.name.clone()).collect()
     };

@@ -9,13 +9,14 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use k8s_openapi::{
     api::core::v1::Toleration,
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
+use parking_lot::Mutex;
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -90,7 +91,7 @@ impl<T: ?Sized + PartialEq> Alike<T> {
     /// The one that equals this value.
     pub fn hold<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
         // The queue is whole between any two statements.
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(one) = known.iter().find(|one| ***one == *value.borrow()) {
             return Arc::clone(one);
         }

@@ -7,7 +7,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, LazyLock, Mutex, PoisonError, Weak,
+        Arc, LazyLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -15,6 +15,7 @@ use std::{
 };
 
 use http::{Request, Response};
+use parking_lot::Mutex;
 use tiphys_metrics::{Exposition, Histogram, Kind, Table};
 use tower_service::Service;
 
@@ -51,7 +52,7 @@ static REQUESTS: LazyLock<Requests> =
 
 /// Shows a queue for as long as it is there; of several by one name, the last.
 pub(crate) fn watch(name: &'static str, queue: &Arc<dyn Watched>) {
-    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut queues = QUEUES.lock();
     queues.retain(|(_, queue)| queue.strong_count() > 0);
     queues.push((name, Arc::downgrade(queue)));
 }
@@ -59,7 +60,7 @@ pub(crate) fn watch(name: &'static str, queue: &Arc<dyn Watched>) {
 /// Adds everything that was counted in this process.
 pub fn expose(text: &mut Exposition) {
     let queues: BTreeMap<_, _> = {
-        let queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+        let queues = QUEUES.lock();
         queues.iter().filter_map(|(name, queue)| Some((*name, queue.upgrade()?))).collect()
     };
     type Read = fn(&Reading<'_>) -> f64;

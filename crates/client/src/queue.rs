@@ -4,10 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::{Debug, Display},
     future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tiphys_metrics::Histogram;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::debug;
@@ -96,7 +97,7 @@ impl<K: Ord + Clone> Queue<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Adds a key now; a no-op if it waits already.
@@ -237,7 +238,7 @@ impl<K: Ord + Clone> Queue<K> {
 
 impl<K: Ord + Send> Watched for Mutex<State<K>> {
     fn read(&self, look: &mut dyn FnMut(&Reading<'_>)) {
-        let state = self.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lock();
         let times = || state.working.values().map(Instant::elapsed);
         look(&Reading {
             depth: state.ready.len(),

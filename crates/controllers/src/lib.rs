@@ -22,7 +22,6 @@ mod history;
 mod informers;
 mod job;
 mod load_balancer;
-mod lock;
 mod manager;
 mod namespace;
 mod node_ipam;

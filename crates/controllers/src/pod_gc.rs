@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 use tokio::time::Instant;
@@ -21,7 +22,6 @@ use crate::{
     claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::Informers,
-    lock::lock,
     object::Object,
     pod::Pod,
     pods::{disrupted, is_finished},
@@ -77,7 +77,7 @@ impl PodGc {
 
     /// How it stands with a node that a pod names.
     fn standing(&self, name: &str, now: Instant) -> Standing {
-        let mut missed = lock(&self.missed);
+        let mut missed = self.missed.lock();
         match self.nodes.get(&ObjectKey::new("", name)) {
             Some(node) => {
                 missed.remove(name);
@@ -152,7 +152,7 @@ impl Controller for PodGc {
         let standings: BTreeMap<&str, Standing> =
             names.into_iter().map(|name| (name, self.standing(name, now))).collect();
         let standing = |name: &str| standings.get(name).copied().unwrap_or(Standing::Serves);
-        lock(&self.missed).retain(|name, _| standings.contains_key(&**name));
+        self.missed.lock().retain(|name, _| standings.contains_key(&**name));
         for pod in doomed(&pods, standing) {
             let node = node_of(&pod);
             // The informer may only be late to show a new node.

@@ -1,6 +1,7 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::Method;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_client::events::Recorder;
 use tokio::sync::Notify;
@@ -61,7 +62,7 @@ async fn run(secrets: Vec<Value>, accounts: Vec<Value>, done: usize) -> Vec<(Met
             (&Method::GET, "/api/v1/namespaces/a/serviceaccounts/robot") => refused(404, "NotFound"),
             (&Method::GET, path) => testing::list("v1", path, &[]),
             (method, path) => {
-                let mut told = told.lock().unwrap();
+                let mut told = told.lock();
                 told.push((method.clone(), path.to_owned(), asked.body.clone()));
                 if told.len() == done {
                     enough.notify_one();
@@ -81,7 +82,7 @@ async fn run(secrets: Vec<Value>, accounts: Vec<Value>, done: usize) -> Vec<(Met
         () = controller.run() => {}
         () = enough.notified() => {}
     }
-    let told = told.lock().unwrap();
+    let told = told.lock();
     told.clone()
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -109,7 +110,7 @@ impl ContentStore {
 
     /// Says which objects a pod refers to from now on; none when it is gone.
     pub fn set_references(&self, user: &PodKey, wanted: &BTreeSet<ContentId>) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         entries.retain(|id, entry| {
             if !wanted.contains(id) {
                 entry.users.remove(user);
@@ -127,7 +128,7 @@ impl ContentStore {
         let mut contents = Contents::new();
         for id in ids {
             let answer = {
-                let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+                let entries = self.entries.lock();
                 entries.get(id).map(|e| e.answer.clone())
             };
             let Some(mut answer) = answer else { return Err(NotSynced { id: id.clone() }) };
@@ -167,7 +168,7 @@ impl ContentStore {
                 return;
             }
             let users = entries.upgrade().map(|entries| {
-                let entries = entries.lock().unwrap_or_else(PoisonError::into_inner);
+                let entries = entries.lock();
                 entries.get(&of).map(|e| e.users.clone()).unwrap_or_default()
             });
             for user in users.into_iter().flatten() {

@@ -1,10 +1,11 @@
 //! Sees to it that a container's image is there before the container is made.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod};
+use parking_lot::Mutex;
 use tiphys_client::Recorder;
 use tiphys_cri::v1;
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
@@ -108,7 +109,7 @@ impl Images {
         };
         let policy = pull_policy(container, &spec.image);
         let lock = {
-            let mut pulling = self.pulling.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pulling = self.pulling.lock();
             pulling.retain(|_, lock| Arc::strong_count(lock) > 1);
             pulling.entry(spec.image.clone()).or_default().clone()
         };

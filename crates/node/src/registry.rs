@@ -1,9 +1,10 @@
 //! The pods of this node and their workers.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission;
@@ -64,12 +65,12 @@ impl Registry {
         }
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<PodKey, Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> parking_lot::MutexGuard<'_, BTreeMap<PodKey, Entry>> {
+        self.entries.lock()
     }
 
-    fn mirrors(&self) -> std::sync::MutexGuard<'_, BTreeMap<(String, String), Arc<Pod>>> {
-        self.mirrors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn mirrors(&self) -> parking_lot::MutexGuard<'_, BTreeMap<(String, String), Arc<Pod>>> {
+        self.mirrors.lock()
     }
 
     /// Mirrors of static pods that are no more.

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tiphys_cri::v1;
 
 use crate::volumes::PodDir;
@@ -48,7 +48,7 @@ pub(crate) struct Ranges(Mutex<()>);
 impl Ranges {
     /// The range of a pod, its own since its first call. Does file operations.
     pub(crate) fn of(&self, dir: &PodDir) -> Result<v1::UserNamespace, UsernsError> {
-        let _one = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.0.lock();
         let file = dir.path().join(FILE);
         if let Some(first) = read(&file) {
             return Ok(of_pod(first));

@@ -1,11 +1,8 @@
 //! Certificates that renew themselves while a process runs.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
-};
+use std::{fmt, sync::Arc, time::SystemTime};
 
+use parking_lot::Mutex;
 use rustls::{
     SignatureScheme,
     client::ResolvesClientCert,
@@ -43,7 +40,7 @@ impl Rotating {
     /// The certificate to show now. Should renewal fail, the one before it serves on.
     pub fn certified_key(&self) -> Arc<CertifiedKey> {
         let now = (self.clock)();
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         // A clock that was set back makes the certificate one of the future.
         if now >= current.renew_at || now < current.issued_at {
             match issue(&self.authority, &self.leaf, now) {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::libc;
 use nix::sys::stat::{Mode, mkdirat};
+use parking_lot::{Mutex, MutexGuard};
 use tiphys_cri::v1::{
     self, ContainerConfig, ContainerEventType, ContainerMetadata, ContainerResources, ContainerUser,
     ImageSpec, LinuxContainerResources, LinuxContainerUser, NamespaceMode,
@@ -58,7 +59,7 @@ const KILLED: i32 = 128 + libc::SIGKILL;
 
 impl Container {
     fn record(&self) -> MutexGuard<'_, ContainerRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     fn update(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {

@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use nix::mount::{MsFlags, mount};
+use parking_lot::{Mutex, MutexGuard};
 use tiphys_cri::v1::{
     self, ContainerEventType, LinuxPodSandboxStatus, Namespace, NamespaceMode, PodIp, PodSandboxConfig,
     PodSandboxMetadata, PodSandboxNetworkStatus, PodSandboxState,
@@ -31,7 +32,7 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     fn record(&self) -> MutexGuard<'_, SandboxRecord> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 
     pub(crate) fn is_ready(&self) -> bool {

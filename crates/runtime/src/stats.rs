@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tiphys_cri::v1::{
     ContainerAttributes, ContainerStats, CpuUsage, FilesystemIdentifier, FilesystemUsage,
@@ -71,7 +71,7 @@ impl Runtime {
     }
 
     fn cpu(&self, group: &str, now: i64, usage: &cgroup::Reading) -> CpuUsage {
-        let mut rates = self.inner.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.inner.usage.lock();
         CpuUsage {
             timestamp: now,
             usage_core_nano_seconds: value(usage.cpu_nanos),
@@ -96,7 +96,7 @@ impl Runtime {
             let sandboxes = self.inner.sandboxes();
             sandboxes.values().map(|sandbox| sandbox.group(&self.inner.config.instance)).collect()
         };
-        let mut rates = self.inner.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.inner.usage.lock();
         rates.keep(|known| groups.iter().chain(&pods).any(|group| group == known));
         drop(rates);
         Ok(PodSandboxStats {

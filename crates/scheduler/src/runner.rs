@@ -1,12 +1,10 @@
 //! The scheduler at work: informers feed the queue and the snapshot, cycles empty the queue.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, runtime::watcher};
+use parking_lot::{Mutex, MutexGuard};
 use tiphys_client::{Change, Informer, events::Recorder};
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -122,7 +120,7 @@ impl sources::Sink for Shared {
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(crate) fn profile(&self, scheduler: &str) -> Option<&Profile> {

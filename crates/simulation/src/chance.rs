@@ -1,6 +1,8 @@
 //! What the seed decides.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::seams::mix;
 
@@ -14,7 +16,7 @@ impl Chance {
     }
 
     fn next(&self) -> u64 {
-        let mut state = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.0.lock();
         let (next, value) = mix(*state);
         *state = next;
         value

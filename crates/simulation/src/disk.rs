@@ -2,13 +2,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tiphys_store::{
     Error, Events, History, Key, Memory, Outcome, Page, Range, Record, Records, Revision, Store, Write,
 };
@@ -84,7 +85,7 @@ impl Disk {
     /// The store had ended by itself.
     pub(crate) async fn crash(&self) -> anyhow::Result<Arc<Self>> {
         self.writer.abort();
-        let drafts = std::mem::take(&mut *self.group.lock().unwrap_or_else(PoisonError::into_inner));
+        let drafts = std::mem::take(&mut *self.group.lock());
         let durable = self.common.chance.index(drafts.len() + 1);
         self.common
             .trace
@@ -110,14 +111,14 @@ async fn write(
 ) {
     while let Some(first) = come.recv().await {
         {
-            let mut group = group.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut group = group.lock();
             group.push(first);
             group.extend(std::iter::from_fn(|| come.try_recv().ok()));
         }
         let slow = common.faulty.load(Relaxed) && common.chance.one_in(300);
         let most = if slow { 800 } else { 2 };
         sleep(common.chance.millis(0, most)).await;
-        let group = std::mem::take(&mut *group.lock().unwrap_or_else(PoisonError::into_inner));
+        let group = std::mem::take(&mut *group.lock());
         for Draft { writes, told } in group {
             let full = common.faulty.load(Relaxed) && common.chance.one_in(400);
             let answer = match full {

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tiphys_client::election::NAMESPACE;
 use tiphys_store::{Change as Put, Expect, Key, Memory, Revision, Store, Write};
@@ -186,7 +187,7 @@ impl Laws {
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        self.world.lock()
     }
 
     /// How many pods of a namespace there may be that nobody could know of.

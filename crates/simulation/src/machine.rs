@@ -1,14 +1,11 @@
 //! Simulated nodes: a machine on which containers run, and the kubelet that tells of them.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, runtime::watcher};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tiphys_apiserver::identity::Component;
 use tiphys_client::{Informer, Reader};
@@ -77,7 +74,7 @@ impl Machine {
     }
 
     fn runs(&self) -> MutexGuard<'_, BTreeMap<String, Run>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.runs.lock()
     }
 
     /// Starts its kubelet.
@@ -250,7 +247,7 @@ impl Kubelet {
         // A pod that starts again keeps its address.
         let address = match text(pod, "/status/podIP") {
             "" => {
-                let mut last = machine.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut last = machine.addresses.lock();
                 *last += 1;
                 format!("10.244.{}.{}", machine.number, *last % 250 + 2)
             }

@@ -9,7 +9,7 @@ use std::{
     future::pending,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     task::{Context, Poll},
@@ -22,6 +22,7 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body as KubeBody};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_apiserver::{ApiServer, identity::Component};
 use tiphys_client::election::Fence;
@@ -111,36 +112,36 @@ impl Network {
     }
 
     pub(crate) fn connect(&self, server: ApiServer, life: CancellationToken) {
-        *self.up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Up { server, life });
+        *self.up.lock() = Some(Up { server, life });
     }
 
     /// The server is gone; connections to it end.
     pub(crate) fn disconnect(&self) {
-        if let Some(up) = self.up.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(up) = self.up.lock().take() {
             up.life.cancel();
         }
     }
 
     fn line(&self, host: &Arc<str>) -> watch::Sender<bool> {
-        let mut cut = self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cut = self.cut.lock();
         cut.entry(Arc::clone(host)).or_insert_with(|| watch::Sender::new(false)).clone()
     }
 
     /// Cuts a host off, or connects it again.
     pub(crate) fn cut(&self, host: &Arc<str>, cut: bool) {
         self.line(host).send_replace(cut);
-        self.back.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(host), Instant::now());
+        self.back.lock().insert(Arc::clone(host), Instant::now());
     }
 
     /// Whether the server has forgotten what a watch from there asks for: who was cut off may have missed much.
     fn forgets(&self, host: &Arc<str>) -> bool {
-        let back = self.back.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        let back = self.back.lock().get(host).copied();
         self.chance.one_in(if back.is_some_and(|at| at.elapsed() < AWAY) { 2 } else { 10 })
     }
 
     /// How many pods of a namespace may have been created without their creator's knowledge.
     pub(crate) fn untold(&self, namespace: &str) -> u64 {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied().unwrap_or(0)
+        self.untold.lock().get(namespace).copied().unwrap_or(0)
     }
 
     /// A client of `component` on `host`, which falls silent when `life` ends.
@@ -250,7 +251,7 @@ impl Wire {
             sleep(Duration::from_secs(10)).await;
             return Err(Broken::TimedOut.into());
         }
-        let up = network.up.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let up = network.up.lock().clone();
         let Some(Up { server, life: up }) = up else {
             sleep(Duration::from_millis(50)).await;
             trace.step(format_args!("< {name} refused"));
@@ -338,7 +339,7 @@ fn told(bytes: &[u8]) -> u64 {
 /// Counts a pod that its creator does not know of.
 fn count(network: &Network, creates_pod: bool, target: &str) {
     if creates_pod && let Some(namespace) = target.split('/').nth(4) {
-        let mut untold = network.untold.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut untold = network.untold.lock();
         *untold.entry(namespace.to_owned()).or_default() += 1;
     }
 }

@@ -2,14 +2,12 @@
 
 use std::{
     process::{Command, ExitCode, Output, Stdio},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 
 #[derive(clap::Args)]
 pub(crate) struct Seeds {
@@ -63,7 +61,7 @@ impl Seeds {
         let work = || -> Result<()> {
             while begun.elapsed() < Duration::from_secs(self.seconds) {
                 let number = next.fetch_add(1, Relaxed);
-                let some = !failures.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                let some = !failures.lock().is_empty();
                 if number >= self.count || (self.until_failure && some) {
                     break;
                 }
@@ -79,7 +77,7 @@ impl Seeds {
                 played.fetch_add(1, Relaxed);
                 if let Some(why) = failure {
                     eprintln!("{why}");
-                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(seed);
+                    failures.lock().push(seed);
                 }
             }
             Ok(())
@@ -91,7 +89,7 @@ impl Seeds {
                 Err(_) => anyhow::bail!("a worker panicked"),
             })
         })?;
-        let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let failures = failures.into_inner();
         println!(
             "{} seeds in {} s, {} failed",
             played.load(Relaxed),

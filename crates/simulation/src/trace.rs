@@ -1,10 +1,8 @@
 //! Everything that happens, in order: the steps of a run, and what they come to.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{Mutex, PoisonError},
-};
+use std::{collections::VecDeque, fmt};
+
+use parking_lot::Mutex;
 
 use crate::seams;
 
@@ -41,8 +39,8 @@ impl Trace {
         Self { shown, state: Mutex::new(state), failed: tokio::sync::Notify::new() }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     pub(crate) fn step(&self, what: fmt::Arguments<'_>) {

@@ -12,12 +12,13 @@ mod writer;
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread::JoinHandle,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 pub use layout::OpenError;
 
@@ -138,7 +139,7 @@ impl Embedded {
     /// Finishes the commits that are under way, ends all watches and lets the directory go.
     pub async fn close(&self) {
         self.writer.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         let (engine, dir) = (Arc::clone(&self.engine), self.take_dir());
         let closing = tokio::task::spawn_blocking(move || finish(&engine, thread, dir));
         if let Err(error) = closing.await {
@@ -149,14 +150,14 @@ impl Embedded {
     /// History makes room before writes have to be refused.
     fn retention(&self) -> Retention {
         let Options { history, reserve, free_space, .. } = &self.options;
-        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = self.dir.lock();
         let free = dir.as_ref().and_then(|dir| free_space(dir.path()).ok());
         let is_short = free.is_some_and(|free| free < reserve.saturating_mul(2));
         if is_short { Retention { bytes: 0, ..*history } } else { *history }
     }
 
     fn take_dir(&self) -> Option<Dir> {
-        self.dir.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.dir.lock().take()
     }
 }
 
@@ -172,7 +173,7 @@ fn finish(engine: &Engine<Disk>, thread: Option<JoinHandle<()>>, dir: Option<Dir
 impl Drop for Embedded {
     fn drop(&mut self) {
         self.writer.stop();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.thread.lock().take();
         finish(&self.engine, thread, self.take_dir());
     }
 }

@@ -162,7 +162,7 @@ impl Faulty {
         let (fails, mendable) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(true)));
         let (failing, is_mendable) = (Arc::clone(&fails), Arc::clone(&mendable));
         let faults: Faults = Arc::new(move |step| {
-            let mut failing = failing.lock().unwrap();
+            let mut failing = failing.lock();
             if *failing == Some(step) {
                 *failing = None;
                 return Err(std::io::Error::other("no sync"));
@@ -177,7 +177,7 @@ impl Faulty {
     }
 
     async fn fail(&self, step: Step, writes: Vec<Write>) {
-        *self.fails.lock().unwrap() = Some(step);
+        *self.fails.lock() = Some(step);
         assert!(matches!(self.store.commit(writes).await, Err(Error::Engine { .. })));
     }
 }

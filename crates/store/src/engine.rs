@@ -3,12 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use futures::{StreamExt, future::ready, stream};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::watch;
 
 use crate::{
@@ -119,11 +120,6 @@ pub(crate) struct Engine<M> {
     progress: tokio::sync::Mutex<Progress>,
 }
 
-/// Our locks guard values that are whole between any two statements, so a panic elsewhere leaves them usable.
-fn unpoisoned<G>(lock: Result<G, PoisonError<G>>) -> G {
-    lock.unwrap_or_else(PoisonError::into_inner)
-}
-
 impl<M: Medium> Engine<M> {
     pub(crate) fn new(medium: M, recovered: Recovered) -> Arc<Self> {
         let newest = recovered.index.newest();
@@ -139,11 +135,11 @@ impl<M: Medium> Engine<M> {
     }
 
     pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
-        unpoisoned(self.tail.lock())
+        self.tail.lock()
     }
 
     pub(crate) fn index(&self) -> impl std::ops::Deref<Target = Index> + '_ {
-        unpoisoned(self.index.read())
+        self.index.read()
     }
 
     pub(crate) fn newest(&self) -> Result<Revision, Error> {
@@ -159,7 +155,7 @@ impl<M: Medium> Engine<M> {
     }
 
     pub(crate) fn medium(&self) -> Result<Arc<M>, Error> {
-        let medium = unpoisoned(self.medium.read()).clone();
+        let medium = self.medium.read().clone();
         // A medium that is there again since was not there when it was asked for.
         medium.ok_or_else(|| self.newest().err().unwrap_or(Error::Poisoned))
     }
@@ -167,7 +163,7 @@ impl<M: Medium> Engine<M> {
     /// Ends all watches and lets go of the medium.
     pub(crate) fn close(&self) -> Option<Arc<M>> {
         self.head.send_replace(Head::Closed);
-        unpoisoned(self.medium.write()).take()
+        self.medium.write().take()
     }
 
     /// Moves the head from one state to another; a store that has ended stays so.
@@ -194,8 +190,8 @@ impl<M: Medium> Engine<M> {
 
     /// Lets go of the medium of a poisoned engine; readers may have it a moment longer.
     pub(crate) fn suspend(&self) {
-        let _index = unpoisoned(self.index.write());
-        unpoisoned(self.medium.write()).take();
+        let _index = self.index.write();
+        self.medium.write().take();
     }
 
     /// Goes on with what a poisoned engine's medium holds. What was read from it must be durable.
@@ -206,7 +202,7 @@ impl<M: Medium> Engine<M> {
         let newest = recovered.index.newest();
         // Held first, as a compaction does, which fails while there is no medium.
         let mut progress = self.progress.blocking_lock();
-        let mut index = unpoisoned(self.index.write());
+        let mut index = self.index.write();
         if newest < index.newest() {
             return Err(Error::damaged("opening the log again", "revisions that were durable are gone"));
         }
@@ -214,7 +210,7 @@ impl<M: Medium> Engine<M> {
         *index = recovered.index;
         self.floor.fetch_max(recovered.floor.get(), Ordering::AcqRel);
         *self.tail() = Tail::new(newest, TAIL);
-        *unpoisoned(self.medium.write()) = Some(Arc::new(medium));
+        *self.medium.write() = Some(Arc::new(medium));
         drop(index);
         self.turn(Head::Open(newest));
         Ok(())
@@ -242,7 +238,7 @@ impl<M: Medium> Engine<M> {
     /// Commits transactions one after the other and makes them durable together. Each gets its own answer,
     /// given only after what it depends on is durable.
     pub(crate) fn commit(&self, transactions: Vec<Vec<Write>>, now: u64) -> Vec<Result<Outcome, Error>> {
-        let _alone = unpoisoned(self.committing.lock());
+        let _alone = self.committing.lock();
         let count = transactions.len();
         self.try_commit(transactions, now).unwrap_or_else(|error| vec![Err(error); count])
     }
@@ -266,7 +262,7 @@ impl<M: Medium> Engine<M> {
                 self.turn(Head::Poisoned);
                 return Err(error);
             }
-            let mut index = unpoisoned(self.index.write());
+            let mut index = self.index.write();
             entries.iter().for_each(|entry| index.apply(entry));
             drop(index);
             let mut tail = self.tail();

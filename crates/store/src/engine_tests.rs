@@ -19,18 +19,18 @@ impl Medium for Brittle {
         if self.broken.load(Ordering::SeqCst) {
             return Err(Error::damaged("appending", "broken"));
         }
-        self.appended.lock().unwrap().extend_from_slice(entries);
+        self.appended.lock().extend_from_slice(entries);
         Ok(())
     }
     fn view(&self) -> Vec<Entry> {
-        self.appended.lock().unwrap().clone()
+        self.appended.lock().clone()
     }
     fn raise_floor(&self, _: Revision) -> Result<(), Error> {
         Ok(())
     }
     fn forget(&self, useless: &[Useless], _: Progress) -> Result<(), Error> {
         let is_useless = |e: &Entry| useless.iter().any(|u| u.revision == e.revision && u.key == e.key);
-        self.appended.lock().unwrap().retain(|e| !is_useless(e));
+        self.appended.lock().retain(|e| !is_useless(e));
         Ok(())
     }
 }

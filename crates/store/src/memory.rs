@@ -4,11 +4,12 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, iter,
     ops::Bound,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
@@ -197,11 +198,11 @@ struct Log {
 
 impl Log {
     fn entries(&self) -> Arc<Entries> {
-        Arc::clone(&self.entries.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.entries.lock())
     }
 
     fn change(&self, change: impl FnOnce(&mut Entries)) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock();
         change(Arc::make_mut(&mut entries));
     }
 }

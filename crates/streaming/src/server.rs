@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
     io,
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
@@ -125,7 +126,7 @@ impl Server {
     fn url(&self, path: &str, session: Session) -> String {
         let token = uuid::Uuid::new_v4().simple().to_string();
         let url = format!("http://{}/{path}/{token}", self.address);
-        let mut sessions = lock(&self.sessions);
+        let mut sessions = self.sessions.lock();
         sessions.retain(|_, (made, _)| made.elapsed() < URL_LIFETIME);
         if sessions.len() >= MOST_URLS
             && let Some(oldest) = sessions.iter().min_by_key(|(_, (made, _))| *made).map(|(t, _)| t.clone())
@@ -138,10 +139,6 @@ impl Server {
 }
 
 type Sessions = Mutex<HashMap<String, (Instant, Session)>>;
-
-fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<String, (Instant, Session)>> {
-    sessions.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 async fn accept(listener: TcpListener, backend: Arc<dyn Backend>, sessions: Arc<Sessions>) {
     let mut connections = JoinSet::new();
@@ -294,7 +291,7 @@ fn answer(
     sessions: &Sessions,
 ) -> Response<Full<Bytes>> {
     let token = request.uri().path().rsplit('/').next().unwrap_or_default();
-    let session = match lock(sessions).remove(token) {
+    let session = match sessions.lock().remove(token) {
         Some((made, session)) if made.elapsed() < URL_LIFETIME => session,
         _ => return Refusal(StatusCode::NOT_FOUND, "this URL has been used or has expired\n").into(),
     };

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -14,6 +13,7 @@ use kube::{
     Api, Client,
     runtime::{WatchStreamExt, watcher},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::{
@@ -130,7 +130,7 @@ async fn reconcile(client: &Client, tell: &mut Tell<'_>) -> Result<()> {
     // When each generation of each Deployment was asked for.
     let asked: Mutex<BTreeMap<(String, i64), Instant>> = Mutex::default();
     let seen: Mutex<Vec<f64>> = Mutex::default();
-    let lock = || asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let lock = || asked.lock();
     let watch = async {
         let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
         let changes = watcher::watcher(api, watcher::Config::default()).default_backoff().touched_objects();
@@ -144,7 +144,7 @@ async fn reconcile(client: &Client, tell: &mut Tell<'_>) -> Result<()> {
             let older: Vec<_> = older.map(|(key, at)| (key.clone(), at.elapsed())).collect();
             for (key, took) in older {
                 asked.remove(&key);
-                seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(took.as_secs_f64() * 1e3);
+                seen.lock().push(took.as_secs_f64() * 1e3);
             }
         }
         bail!("the watch of Deployments ended")
@@ -177,7 +177,7 @@ async fn reconcile(client: &Client, tell: &mut Tell<'_>) -> Result<()> {
         rate = work => rate?,
         ended = watch => ended?,
     };
-    let mut seen = seen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut seen = seen.into_inner();
     seen.sort_by(f64::total_cmp);
     let at = |part: f64| seen.get((seen.len() as f64 * part) as usize).copied().unwrap_or(f64::NAN);
     tell(measure("changes of Deployments while loops are timed", "/s", Goal::None), rate);

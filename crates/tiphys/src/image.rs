@@ -5,11 +5,12 @@ use std::{
     fs::File,
     io::{self, IsTerminal, Read},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tiphys_runtime::image::{Credentials, ImageRecord, ImportProgress, Pull, SelfImage, Store};
 
@@ -129,14 +130,10 @@ pub(crate) fn perform(
             let pull = Pull::new(store.clone(), &name, Credentials::default())?;
             let told = Mutex::new(told);
             let record = tokio.block_on(pull.run(&|progress| {
-                if let Ok(mut told) = told.lock() {
-                    let (done, total) = (progress.fetched, Some(progress.total));
-                    told(Answer::Progress { done, total, what: "pulling".to_owned() });
-                }
+                let (done, total) = (progress.fetched, Some(progress.total));
+                told.lock()(Answer::Progress { done, total, what: "pulling".to_owned() });
             }))?;
-            if let Ok(mut told) = told.lock() {
-                told(Answer::Image(record.into()));
-            }
+            told.into_inner()(Answer::Image(record.into()));
         }
     }
     Ok(())

@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tiphys_api::meta;
 use tiphys_cel::admission::{Declarations, NAMESPACE, REQUEST};
@@ -105,7 +106,7 @@ impl<'a> Asker<'a> {
     }
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.asked.lock()
     }
 
     /// What `evaluate` gives once all that it asks has been answered. Each round answers something that the last one

@@ -1,8 +1,8 @@
 //! When plug-ins look at an object once more.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 /// The rounds of plug-ins over one object.
@@ -21,7 +21,7 @@ struct State {
 
 impl Round {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub fn is_second(&self) -> bool {

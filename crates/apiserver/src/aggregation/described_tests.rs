@@ -1,7 +1,6 @@
-use std::sync::Mutex;
-
 use bytes::Bytes;
 use http::Request;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -28,7 +27,7 @@ async fn wardle(answer: Arc<Mutex<Answer>>) -> (Stranger, mpsc::UnboundedReceive
                     Response::new(Bytes::from(list.to_string()))
                 }
                 "/openapi/v2" => {
-                    let (code, tag, body) = answer.lock().unwrap().clone();
+                    let (code, tag, body) = answer.lock().clone();
                     tell.send(request.headers().clone()).unwrap();
                     let known = request.headers().get("if-none-match").is_some_and(|known| known == tag);
                     let response = Response::builder().status(if known { 304 } else { code });
@@ -100,13 +99,13 @@ async fn what_servers_say_is_in_openapi_v2_until_they_are_gone() {
     // What is known already, and what nobody can read, changes nothing.
     for (n, wrong) in [None, Some("{"), Some(r#"{"swagger": "2.0", "paths": 7}"#)].into_iter().enumerate() {
         if let Some(wrong) = wrong {
-            *answer.lock().unwrap() = (200, "\"wrong\"", wrong.to_owned());
+            *answer.lock() = (200, "\"wrong\"", wrong.to_owned());
         }
         touch(&server, n).await;
         assert_eq!(asked.recv().await.unwrap()["if-none-match"], "\"1\"");
         assert!(ask(&server, "GET", "/openapi/v2", &[], "").await.headers["etag"] == *tag);
     }
-    *answer.lock().unwrap() = (200, "\"2\"", document("fischers"));
+    *answer.lock() = (200, "\"2\"", document("fischers"));
     touch(&server, 9).await;
     news.changed().await.unwrap();
     assert!(mentions(&server, "fischers").await && !mentions(&server, "flunders").await);

@@ -12,12 +12,13 @@ pub(crate) mod merge;
 pub(crate) mod own;
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use parking_lot::RwLock;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tiphys_api::meta;
@@ -96,12 +97,12 @@ impl Aggregation {
 
     fn table(&self) -> Arc<Table> {
         let version = self.source.version(GROUP, RESOURCE);
-        let current = Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner));
+        let current = Arc::clone(&self.table.read());
         // A version goes back only when the source has ended; what was known last serves on.
         if version <= current.version {
             return current;
         }
-        let mut slot = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.table.write();
         // Read before the objects, so that a change in between makes the next request look again.
         let version = self.source.version(GROUP, RESOURCE);
         if slot.version < version {
@@ -163,7 +164,7 @@ impl Aggregation {
 
     /// What a server was last found to serve.
     pub(crate) fn found(&self, backend: &Backend) -> Option<Arc<Found>> {
-        self.found.read().unwrap_or_else(PoisonError::into_inner).get(&backend.name).cloned()
+        self.found.read().get(&backend.name).cloned()
     }
 
     /// What servers say of their parts of the API in OpenAPI v2.
@@ -177,7 +178,7 @@ impl Aggregation {
     }
 
     fn remember(&self, found: HashMap<String, Arc<Found>>) {
-        *self.found.write().unwrap_or_else(PoisonError::into_inner) = found;
+        *self.found.write() = found;
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 /// The annotations of one request's audit event. Clones are the same; cheap, and free where nothing is recorded.
 ///
@@ -50,7 +52,7 @@ impl Annotations {
     ) {
         let Some(notes) = &self.0 else { return };
         let key = key.into();
-        let mut notes = notes.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = notes.notes.lock();
         if notes.len() < Self::MAX && !notes.contains_key(&key) {
             let mut value = value().into();
             if value.len() > Self::MAX_VALUE {
@@ -70,7 +72,7 @@ impl Annotations {
     /// Shows what was noted so far; nothing is noted meanwhile.
     pub(super) fn with<T>(&self, show: impl FnOnce(&Noted) -> T) -> T {
         match &self.0 {
-            Some(notes) => show(&notes.notes.lock().unwrap_or_else(PoisonError::into_inner)),
+            Some(notes) => show(&notes.notes.lock()),
             None => show(&Noted::new()),
         }
     }

@@ -1,7 +1,7 @@
-use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{Request, Response};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_pki::Pki;
 use tiphys_store::Memory;
@@ -158,7 +158,7 @@ impl Sink for Arc<Small> {
     }
 
     fn take(&self, _: &Bytes) -> bool {
-        let mut room = self.0.lock().unwrap();
+        let mut room = self.0.lock();
         *room > 0 && {
             *room -= 1;
             true

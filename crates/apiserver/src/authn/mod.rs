@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use http::{HeaderMap, header::AUTHORIZATION};
+use parking_lot::RwLock;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use tiphys_api::{
@@ -201,11 +202,11 @@ impl Authenticator {
 
     /// From now on lets these in without credentials.
     pub fn let_in(&self, anonymous: Anonymous) {
-        *self.anonymous.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(anonymous);
+        *self.anonymous.write() = Arc::new(anonymous);
     }
 
     fn lets_in(&self, path: &str) -> bool {
-        self.anonymous.read().unwrap_or_else(PoisonError::into_inner).lets(path)
+        self.anonymous.read().lets(path)
     }
 
     pub fn tokens(&self) -> &Tokens {

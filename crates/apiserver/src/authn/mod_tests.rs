@@ -10,7 +10,7 @@ use crate::source::{Source, fake::Table};
 struct Fixture {
     authenticator: Authenticator,
     ca: Authority,
-    now: Arc<std::sync::Mutex<SystemTime>>,
+    now: Arc<parking_lot::Mutex<SystemTime>>,
     token: String,
 }
 
@@ -27,10 +27,10 @@ impl Fixture {
         let table = Arc::new(Table::with(&[("", "serviceaccounts", account)])) as Arc<dyn Source>;
         let tokens = Arc::new(Tokens::new(key, "https://issuer", table));
         let answer = token_request(&tokens, "ns", "sa", json!({}), start()).unwrap();
-        let now = Arc::new(std::sync::Mutex::new(start()));
+        let now = Arc::new(parking_lot::Mutex::new(start()));
         let clock: Clock = {
             let now = Arc::clone(&now);
-            Arc::new(move || *now.lock().unwrap())
+            Arc::new(move || *now.lock())
         };
         let trust = ClientTrust::new([ca.certificate()]).unwrap();
         let token = answer["status"]["token"].as_str().unwrap().to_owned();
@@ -111,7 +111,7 @@ fn what_expires_is_told_so_on_open_connections_too() {
     let certificate = fixture.certificate();
     let connection = fixture.authenticator.connection(Some(std::slice::from_ref(&certificate.certificate)));
     assert!(fixture.ask_on(&connection, None, "/api").is_ok());
-    *fixture.now.lock().unwrap() = start() + SHORT + Duration::from_secs(1);
+    *fixture.now.lock() = start() + SHORT + Duration::from_secs(1);
     let expired = Err("Unauthorized: the client certificate has expired".to_owned());
     assert_eq!(fixture.ask_on(&connection, None, "/api"), expired);
     assert_eq!(fixture.ask(std::slice::from_ref(&certificate.certificate), None, "/api"), expired);
@@ -146,7 +146,7 @@ fn a_front_proxy_says_whom_it_speaks_for() {
     assert_eq!(ask(&proxy, ""), None, "it is nobody itself");
     assert_eq!(ask(&other, "jane"), None, "not every certificate of the authority is a proxy's");
     assert_eq!(ask(&own, "jane"), Some("kubernetes-admin".to_owned()), "only proxies are believed");
-    *fixture.now.lock().unwrap() = start() + SHORT + Duration::from_secs(1);
+    *fixture.now.lock() = start() + SHORT + Duration::from_secs(1);
     assert_eq!(ask(&proxy, "jane"), None);
 }
 

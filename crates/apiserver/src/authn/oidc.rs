@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, Uri};
+use parking_lot::{Mutex, RwLock};
 use ring::signature as sig;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -57,14 +58,14 @@ impl Issuers {
     /// From now on believes these. What is known of their keys is learned anew.
     pub(crate) fn replace(&self, issuers: Vec<Issuer>) {
         let all = issuers.into_iter().map(|issuer| Oidc::new(issuer, Arc::clone(&self.outgoing)));
-        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.collect();
+        *self.all.write() = all.collect();
     }
 }
 
 #[async_trait]
 impl Bearers for Issuers {
     async fn holder(&self, token: &str, now: SystemTime) -> Option<Identity> {
-        let all = Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner));
+        let all = Arc::clone(&self.all.read());
         for issuer in &*all {
             if let Some(user) = issuer.holder(token, now).await {
                 return Some(user);
@@ -333,7 +334,7 @@ impl Oidc {
     }
 
     fn known(&self) -> Keys {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys.lock().clone()
     }
 
     async fn fetch(&self, url: &str) -> Result<Value, String> {
@@ -372,7 +373,7 @@ impl Oidc {
             }
         };
         let keys = Keys { all, asked: Some(Instant::now()) };
-        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys.clone();
+        *self.keys.lock() = keys.clone();
         keys
     }
 

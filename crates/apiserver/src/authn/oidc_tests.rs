@@ -48,14 +48,14 @@ async fn issuer(keys: Arc<Mutex<Value>>, asked: Arc<AtomicUsize>) -> (Stranger, 
     let own = Arc::new(Mutex::new(String::new()));
     let url = Arc::clone(&own);
     let stranger = Stranger::start(&["127.0.0.1"], move |request: Request<Bytes>| {
-        let base = url.lock().unwrap().clone();
+        let base = url.lock().clone();
         let body = match request.uri().path() {
             "/.well-known/openid-configuration" => {
                 json!({"issuer": base, "jwks_uri": format!("{base}/keys")})
             }
             "/keys" => {
                 asked.fetch_add(1, Relaxed);
-                json!({"keys": keys.lock().unwrap().clone()})
+                json!({"keys": keys.lock().clone()})
             }
             _ => Value::Null,
         };
@@ -66,7 +66,7 @@ async fn issuer(keys: Arc<Mutex<Value>>, asked: Arc<AtomicUsize>) -> (Stranger, 
     })
     .await;
     let base = stranger.url("");
-    own.lock().unwrap().clone_from(&base);
+    own.lock().clone_from(&base);
     let issuer = Issuer {
         url: base,
         authority: Some(stranger.ca.clone()),
@@ -106,9 +106,9 @@ async fn a_token_is_verified_by_the_keys_that_its_issuer_publishes() {
     holder(&oidc, &first.token(&claims)).await.unwrap();
     assert_eq!(asked.load(Relaxed), 1, "known keys are not asked for");
 
-    *keys.lock().unwrap() = json!([second.published()]);
+    *keys.lock() = json!([second.published()]);
     assert_eq!(holder(&oidc, &second.token(&claims)).await, None, "not again so soon");
-    oidc.keys.lock().unwrap().asked = Some(Instant::now() - PAUSE);
+    oidc.keys.lock().asked = Some(Instant::now() - PAUSE);
     assert!(holder(&oidc, &second.token(&claims)).await.is_some());
     assert_eq!(holder(&oidc, &first.token(&claims)).await, None, "the old key is gone");
     for forged in [

@@ -2,11 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tiphys_pki::TokenKey;
@@ -167,7 +168,7 @@ impl Tokens {
             return Err(InvalidToken::Malformed);
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
-        let remembered = || self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = || self.verified.lock();
         if let Some(claims) = remembered().get(&digest) {
             return Ok(claims);
         }

@@ -2,12 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -103,7 +104,7 @@ impl Bearers for TokenWebhook {
             return None;
         }
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&digest);
+        let known = self.known.lock().get(&digest);
         if let Some((until, user)) = known
             && Instant::now() < until
         {
@@ -126,7 +127,7 @@ impl Bearers for TokenWebhook {
             }
         };
         let entry = (Instant::now() + self.remember, user.clone());
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, entry);
+        self.known.lock().insert(digest, entry);
         user
     }
 }

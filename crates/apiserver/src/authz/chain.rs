@@ -1,8 +1,9 @@
 //! Several authorizers as one, in an order that can be changed while the server runs.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use tiphys_metrics::{Exposition, Kind, Table};
 
 use super::{Attributes, Authorizer, Decision, UserRules, Webhook};
@@ -101,11 +102,11 @@ impl Chain {
             Mode { how, decided }
         };
         let modes: Arc<[Mode]> = modes.into_iter().map(mode).collect();
-        *self.modes.write().unwrap_or_else(PoisonError::into_inner) = modes;
+        *self.modes.write() = modes;
     }
 
     fn modes(&self) -> Arc<[Mode]> {
-        Arc::clone(&self.modes.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.modes.read())
     }
 
     /// Decides as far as memory goes.

@@ -5,9 +5,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_api::{meta, selector::FieldSelector};
 use tiphys_store::Revision;
@@ -52,7 +53,7 @@ impl NodeAuthorizer {
     /// Whether a pod on `node`, in `namespace` if that is given, refers to what `test` looks for.
     fn refers(&self, node: &str, namespace: Option<&str>, test: impl Fn(&str, &References) -> bool) -> bool {
         let pods = self.source.pods_on(node);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.len() >= REMEMBERED && !known.contains_key(node) {
             known.clear();
         }

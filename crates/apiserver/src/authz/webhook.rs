@@ -1,9 +1,10 @@
 //! An authorizer that is another server: it is asked by a `SubjectAccessReview`, and its answers are remembered.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -172,8 +173,8 @@ impl Webhook {
         decision
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Bounded<[u8; 32], Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> parking_lot::MutexGuard<'_, Bounded<[u8; 32], Known>> {
+        self.known.lock()
     }
 
     /// Whether the question fulfils the webhook's conditions.

@@ -24,7 +24,7 @@ impl Other {
         let keep = Arc::clone(&asked);
         let stranger = Stranger::start(&["127.0.0.1"], move |request: Request<Bytes>| {
             let review: Value = serde_json::from_slice(request.body()).unwrap();
-            keep.lock().unwrap().push(review.clone());
+            keep.lock().push(review.clone());
             async move {
                 let spec = &review["spec"];
                 let about = if spec["resourceAttributes"].is_null() {
@@ -60,7 +60,7 @@ impl Other {
     }
 
     fn asked(&self) -> Vec<Value> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+        std::mem::take(&mut self.asked.lock())
     }
 }
 

@@ -1,11 +1,9 @@
 //! What keeps all collections fresh: one watch of the store's log.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::StreamExt;
+use parking_lot::RwLock;
 use tiphys_store::{Batch, Event, Events, Record, Revision, Store};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -65,21 +63,21 @@ impl Feed {
     }
 
     pub(super) fn collection(&self, prefix: &str) -> Option<Arc<Collection>> {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner).get(prefix).cloned()
+        self.collections.read().get(prefix).cloned()
     }
 
     fn all(&self) -> Vec<Arc<Collection>> {
-        self.collections.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.collections.read().values().cloned().collect()
     }
 
     fn insert(&self, collection: &Arc<Collection>) {
         let prefix = collection.spec().prefix().into();
-        let mut all = self.collections.write().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.collections.write();
         all.insert(prefix, Arc::clone(collection));
     }
 
     fn remove(&self, prefix: &str) -> Option<Arc<Collection>> {
-        self.collections.write().unwrap_or_else(PoisonError::into_inner).remove(prefix)
+        self.collections.write().remove(prefix)
     }
 
     /// Waits until every change up to `revision` is applied.
@@ -326,7 +324,7 @@ impl Feed {
         tracing::debug!(%error, "the watch cache's feed has ended");
         self.fresh.send_modify(|fresh| fresh.ended = Some(error.clone()));
         // The collections know the feed, so it has to forget them.
-        let all = std::mem::take(&mut *self.collections.write().unwrap_or_else(PoisonError::into_inner));
+        let all = std::mem::take(&mut *self.collections.write());
         all.values().for_each(|collection| collection.end(error));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Weak},
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tiphys_store::Revision;
 use tokio::sync::Notify;
 
@@ -97,7 +98,7 @@ impl Frames {
         encoding: &str,
         make: impl FnOnce() -> Result<Bytes, E>,
     ) -> Result<Bytes, E> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made.lock();
         if let Some((_, frame)) = made.iter().find(|(e, _)| e.as_ref() == encoding) {
             return Ok(frame.clone());
         }
@@ -140,7 +141,7 @@ impl Watcher {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// Tells the watcher something; a backlog over its budget ends it. Says whether that has happened now.

@@ -13,11 +13,12 @@ mod queues;
 mod settings;
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::HeaderValue;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde_json::Value;
 use tiphys_api::status::{Details, Reason, Status};
 use tiphys_metrics::Exposition;
@@ -111,7 +112,7 @@ impl Fairness {
             .collect();
         compiled.sort_by(|a, b| a.order().cmp(&b.order()));
         // While the pool is locked, so that nobody waits at a level that is no more.
-        *self.schemas.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(compiled);
+        *self.schemas.write() = Arc::new(compiled);
         pool.dispatch(self.now());
     }
 
@@ -126,7 +127,7 @@ impl Fairness {
         target: &Target<'_>,
         seats: u32,
     ) -> (Flow, Result<Seat, Status>) {
-        let schemas = Arc::clone(&self.schemas.read().unwrap_or_else(PoisonError::into_inner));
+        let schemas = Arc::clone(&self.schemas.read());
         let Some(schema) = schemas.iter().find(|schema| schema.fits(user, verb, target)) else {
             // The catch-all is put back at once should somebody delete it.
             let nobody = || HeaderValue::from_static("");
@@ -200,7 +201,7 @@ impl Fairness {
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
         // Nothing that holds it can panic half-way through a change.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock()
     }
 }
 

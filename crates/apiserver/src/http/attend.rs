@@ -10,7 +10,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     task::{Context, Poll, Wake, Waker},
@@ -18,6 +18,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 use hyper::rt::Executor;
+use parking_lot::{Mutex, MutexGuard};
 
 /// After so many turns of both futures others have theirs: what must yield wakes itself.
 const TURNS: usize = 16;
@@ -82,7 +83,7 @@ struct Desk {
 impl Desk {
     fn seat(&self) -> MutexGuard<'_, Seat> {
         // A seat is whole between any two statements.
-        self.seat.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seat.lock()
     }
 
     /// Polls the request, if there is one.

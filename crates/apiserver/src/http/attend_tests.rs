@@ -93,7 +93,7 @@ async fn only_what_was_woken_is_polled() {
     let looked = Arc::new(Mutex::new(0));
     let mut request = Some(async move { drop(end.await) });
     let mut connection = std::pin::pin!(poll_fn(|_| {
-        *looked.lock().unwrap() += 1;
+        *looked.lock() += 1;
         if let Some(request) = request.take() {
             bring.execute(request);
         }
@@ -104,7 +104,7 @@ async fn only_what_was_woken_is_polled() {
     assert!(running.as_mut().poll(&mut cx).is_pending());
     ends.send(()).unwrap();
     assert!(running.as_mut().poll(&mut cx).is_pending());
-    assert_eq!(*looked.lock().unwrap(), 1);
+    assert_eq!(*looked.lock(), 1);
     assert!(matches!(*attendant.desk.seat(), Seat::Free));
 }
 

@@ -8,10 +8,11 @@ use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is gathered goes out at the latest when it is this much: what TLS takes in at once.
@@ -66,10 +67,6 @@ pub(super) struct Gathering<T>(Arc<Mutex<Inner<T>>>);
 pub(super) struct Outlet<T>(Arc<Mutex<Inner<T>>>);
 
 // Between two calls the state is whole, so a panic elsewhere leaves it usable.
-fn lock<T>(inner: &Mutex<Inner<T>>) -> MutexGuard<'_, Inner<T>> {
-    inner.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A stream whose writes are gathered. Nothing goes out but through [`Outlet::run`].
 pub(super) fn gathering<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> (Gathering<T>, Outlet<T>) {
     let inner = Arc::new(Mutex::new(Inner { io, waiting: Vec::new(), gone: 0, blocked: None }));
@@ -85,7 +82,7 @@ impl<T: AsyncWrite + Unpin> Outlet<T> {
     {
         poll_fn(|cx| {
             let done = connection.as_mut().poll(cx)?;
-            let mut inner = lock(&self.0);
+            let mut inner = self.0.lock();
             match inner.poll_flush(cx) {
                 Poll::Ready(Err(error)) if done.is_pending() => Poll::Ready(Err(error.into())),
                 // A connection that has ended well has shut the stream down, and that has let everything out.
@@ -103,7 +100,7 @@ impl<T: AsyncWrite + Unpin> Outlet<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Gathering<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).io).poll_read(cx, buf)
+        Pin::new(&mut self.0.lock().io).poll_read(cx, buf)
     }
 }
 
@@ -117,7 +114,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathering<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         if inner.waiting.len() >= FULL {
             let drained = inner.poll_drain(cx);
             ready!(inner.blocking(cx, drained))?;
@@ -140,7 +137,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Gathering<T> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut inner = lock(&self.0);
+        let mut inner = self.0.lock();
         let flushed = inner.poll_flush(cx);
         ready!(inner.blocking(cx, flushed))?;
         Pin::new(&mut inner.io).poll_shutdown(cx)

@@ -21,7 +21,7 @@ impl AsyncRead for Counted {
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(&mut self.to).poll_write(cx, buf))?;
-        self.writes.lock().unwrap().push(n);
+        self.writes.lock().push(n);
         Poll::Ready(Ok(n))
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -64,7 +64,7 @@ async fn what_is_flushed_frame_by_frame_goes_out_as_one() {
     let (done, got) = tokio::join!(outlet.run::<_, io::Error>(connection), asks);
     done.unwrap();
     assert_eq!((got.len(), got[9_999], got[10_000]), (10_001, 7, 1));
-    assert_eq!(*writes.lock().unwrap(), [10_000, 1]);
+    assert_eq!(*writes.lock(), [10_000, 1]);
 }
 
 #[tokio::test]
@@ -73,9 +73,9 @@ async fn a_client_that_does_not_read_holds_the_writer_up() {
     let (mut stream, outlet) = gathering(io);
     let (sent, all) = (Arc::new(Mutex::new(0)), 10 * FULL);
     let connection = async {
-        while *sent.lock().unwrap() < all {
+        while *sent.lock() < all {
             stream.write_all(&[3; 1000]).await?;
-            *sent.lock().unwrap() += 1000;
+            *sent.lock() += 1000;
         }
         stream.shutdown().await
     };
@@ -83,11 +83,11 @@ async fn a_client_that_does_not_read_holds_the_writer_up() {
     let mut connection = std::pin::pin!(outlet.run::<_, io::Error>(inner.as_mut()));
     // As far as it comes without a reader.
     assert!(futures::poll!(connection.as_mut()).is_pending());
-    assert!(*sent.lock().unwrap() <= FULL + 2000);
+    assert!(*sent.lock() <= FULL + 2000);
     let mut got = Vec::new();
     let (done, read) = tokio::join!(connection, client.read_to_end(&mut got));
     done.unwrap();
-    assert_eq!(read.unwrap(), *sent.lock().unwrap());
+    assert_eq!(read.unwrap(), *sent.lock());
     assert!(got.iter().all(|byte| *byte == 3));
 }
 

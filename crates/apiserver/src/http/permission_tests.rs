@@ -1,9 +1,10 @@
 //! A server whose permissions another server decides on.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_pki::Pki;
 use tiphys_store::Memory;
@@ -26,7 +27,7 @@ async fn webhook() -> (Stranger, Arc<Mutex<Vec<String>>>) {
         let (user, about) = (&review["spec"]["user"], &review["spec"]["resourceAttributes"]);
         let text = |field: &str| about[field].as_str().unwrap_or_default().to_owned();
         let scheduler = *user == "system:kube-scheduler";
-        keep.lock().unwrap().push(format!("{} {} {}", text("verb"), text("resource"), text("name")));
+        keep.lock().push(format!("{} {} {}", text("verb"), text("resource"), text("name")));
         let (code, status) = match text("resource").as_str() {
             "clusterroles" | "configmaps" | "users" if scheduler => (200, json!({"allowed": true})),
             "widgets" if text("verb") == "paint" => (200, json!({"allowed": true, "reason": "painter"})),
@@ -96,9 +97,9 @@ async fn a_webhook_permits_refuses_and_leaves_to_others() {
         scheduler(&server, "DELETE", &pods.replace("a=b", "metadata.name=b"), &[], Value::Null).await;
     assert_eq!((code, &failed["reason"]), (500, &json!("InternalError")), "nobody could tell: {failed}");
 
-    asked.lock().unwrap().clear();
+    asked.lock().clear();
     let (code, _) = testing::json(&server, "GET", MAPS, Value::Null).await;
-    assert_eq!((code, asked.lock().unwrap().len()), (200, 0), "masters are asked about by nobody");
+    assert_eq!((code, asked.lock().len()), (200, 0), "masters are asked about by nobody");
 
     server.security().authorize_by(authorizers(&stranger, true)).unwrap();
     let (code, _) = scheduler(&server, "GET", "/api/v1/pods", &[], Value::Null).await;
@@ -136,12 +137,12 @@ async fn reviews_impersonation_and_escalation_ask_it_too() {
     let (code, _) =
         scheduler(&server, "GET", "/api/v1/nodes", &[("impersonate-user", "jane")], Value::Null).await;
     assert_eq!(code, 403, "jane may not");
-    assert!(asked.lock().unwrap().contains(&"impersonate users jane".to_owned()));
+    assert!(asked.lock().contains(&"impersonate users jane".to_owned()));
     let role = json!({"metadata": {"name": "all"},
         "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
     let roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     assert_eq!(scheduler(&server, "POST", roles, &[], role).await.0, 201);
-    assert!(asked.lock().unwrap().contains(&"escalate clusterroles all".to_owned()));
+    assert!(asked.lock().contains(&"escalate clusterroles all".to_owned()));
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn policies_hear_what_it_says() {
     let map = |name: &str| json!({"metadata": {"name": name}});
     let (code, made) = scheduler(&server, "POST", MAPS, &[], map("a")).await;
     assert_eq!(code, 201, "{made}");
-    assert!(asked.lock().unwrap().contains(&"paint widgets ".to_owned()));
+    assert!(asked.lock().contains(&"paint widgets ".to_owned()));
     let (code, refused) = scheduler(&server, "POST", MAPS, &[], map("b")).await;
     assert_eq!(code, 422, "{refused}");
     assert!(refused["message"].as_str().unwrap().contains("hungry"), "{refused}");

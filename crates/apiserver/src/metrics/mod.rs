@@ -11,9 +11,10 @@ mod reloads;
 mod requests;
 mod storage;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use tiphys_metrics::{Exposition, Kind, Table, process};
 
 pub(crate) use access::{Access, Outcome};
@@ -90,7 +91,7 @@ impl Metrics {
 
     /// Shows families of another part of this process, too.
     pub fn add(&self, source: Source) {
-        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        self.sources.lock().push(source);
     }
 
     /// The counters of requests on a route.
@@ -171,7 +172,7 @@ impl Metrics {
         let errors = self.handshake_errors.load(Relaxed) as f64;
         text.single("apiserver_tls_handshake_errors_total", Kind::Counter, help, errors);
 
-        let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let sources = self.sources.lock().clone();
         sources.iter().for_each(|source| source(text));
         process(text);
     }

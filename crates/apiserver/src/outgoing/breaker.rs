@@ -1,8 +1,8 @@
 //! What keeps a dead endpoint from taking everybody's time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 /// So many failures in a row open the breaker.
@@ -32,7 +32,7 @@ pub(super) struct Ticket<'a> {
 
 impl Breaker {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Lets a call through; `None` while the breaker is open.

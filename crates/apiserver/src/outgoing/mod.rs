@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -29,6 +29,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tiphys_pki::Rotating;
 use tokio::sync::Semaphore;
@@ -206,7 +207,7 @@ impl Outgoing {
     /// # Errors
     /// The URL, a certificate or a key is none.
     pub fn endpoint(&self, spec: &Spec) -> Result<Arc<Endpoint>, SpecError> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if let Some(endpoint) = known.get(spec).and_then(Weak::upgrade) {
             return Ok(endpoint);
         }
@@ -402,7 +403,7 @@ impl Endpoint {
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.lock()
     }
 
     /// Does one piece of work with the endpoint, if it is fit for it and has room.

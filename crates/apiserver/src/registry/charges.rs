@@ -4,9 +4,10 @@
 //! used never passes what a quota's status allows. What is given back, [`tiphys_api::quota::Recount`] finds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_api::quota::{self, Devices, Limited, Meter, Quota, Refusal, Request};
 use tiphys_api::status::Status;
@@ -45,13 +46,13 @@ impl Turns {
 
     /// Whether it is somebody's turn now.
     pub(super) fn is_taken(&self, name: &str) -> bool {
-        let turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = self.0.lock();
         turns.get(name).is_some_and(|turn| Arc::strong_count(turn) > 1)
     }
 
     pub(super) async fn take(&self, name: &str) -> OwnedMutexGuard<Revision> {
         let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut turns = self.0.lock();
             if turns.len() > Self::MANY {
                 turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             }

@@ -3,11 +3,12 @@
 //! The registry works on trees in the storage version. What a kind does differently stands in its row
 //! ([`Kind`]); what is said in another version is converted before it comes here and after it leaves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_api::kind::{Kind, Kinds, Storage, split_api_version};
 use tiphys_api::quota::Limited;
@@ -116,7 +117,7 @@ impl Warnings {
     /// Adds a warning that is not there yet.
     pub fn add(&self, warning: impl Into<String>) {
         let warning = warning.into();
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let cut: usize = all.iter().map(|text| text.chars().take(Self::MAX_EACH).count()).sum();
         if !warning.is_empty() && cut < Self::MAX && !all.contains(&warning) {
             all.push(warning);
@@ -125,7 +126,7 @@ impl Warnings {
 
     /// The warnings so far.
     pub fn take(&self) -> Vec<String> {
-        let mut all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut all = std::mem::take(&mut *self.0.lock());
         if all.iter().map(|text| text.chars().count()).sum::<usize>() > Self::MAX {
             for text in &mut all {
                 if let Some((at, _)) = text.char_indices().nth(Self::MAX_EACH) {

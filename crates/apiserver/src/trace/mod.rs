@@ -12,11 +12,12 @@ mod parent;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use http::request::Parts;
 use http::{Method, StatusCode};
+use parking_lot::Mutex;
 use rand::RngCore;
 use serde_json::{Value, json};
 use tiphys_metrics::{Exposition, Kind};
@@ -166,7 +167,7 @@ impl Step {
 
 impl Trace {
     fn add(&self, name: &'static str, begun: SystemTime, failed: bool) {
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut spans = self.spans.lock();
         if spans.len() < MAX_SPANS {
             let id = rand::rng().next_u64().max(1);
             spans.push(Span { id, parent: self.root, name, begun, ended: SystemTime::now(), failed });
@@ -190,7 +191,7 @@ impl Trace {
             {"key": "url.path", "value": {"stringValue": self.path}},
             {"key": "http.response.status_code", "value": {"intValue": code.as_u16().to_string()}},
         ]);
-        let spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
+        let spans = self.spans.lock();
         let steps = spans.iter().map(|span| {
             self.span(span.id, span.parent, (span.name, INTERNAL), (span.begun, span.ended), span.failed)
         });

@@ -8,7 +8,7 @@ mod reading;
 mod told;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -17,6 +17,7 @@ use http::header;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use jiff::Timestamp;
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -91,7 +92,7 @@ impl Usage {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read()
     }
 
     /// What is known of a node.
@@ -114,7 +115,7 @@ impl Usage {
                     tokio::time::sleep_until(begun + EVERY).await;
                 }
                 this.ready.send_replace(false);
-                *this.known.write().unwrap_or_else(PoisonError::into_inner) = Known::default();
+                *this.known.write() = Known::default();
             }
         }));
     }
@@ -126,7 +127,7 @@ impl Usage {
             nodes.iter().flat_map(|nodes| nodes.iter(None)).map(|node| node.name().to_owned()).collect();
         {
             let present: HashSet<&String> = names.iter().collect();
-            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            let mut known = self.known.write();
             known.retain(|name, _| present.contains(name));
         }
         let visits = stream::iter(names).map(|node| async move { self.visit(&node, stop).await });
@@ -145,7 +146,7 @@ impl Usage {
     async fn look(&self, node: &str, stop: &CancellationToken) -> bool {
         let asking = tokio::time::timeout(ANSWER, self.ask(node, stop)).await;
         let read = asking.unwrap_or(Err(Error::Slow));
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         match read {
             Ok(now) => {
                 let before = known.remove(node).map(|pair| pair.now);

@@ -17,10 +17,11 @@ mod times;
 mod url;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use authz::AuthorizerRef;
 pub use authz::{Ask, Authorizer, Decision};
+use parking_lot::Mutex;
 use regex::Regex;
 
 use crate::error::EvalError;
@@ -113,7 +114,7 @@ impl Regexes {
         if let Some(regex) = self.literal.get(pattern) {
             return Some(regex.clone());
         }
-        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = self.recent.lock();
         recent.iter().find(|(known, _)| known == pattern).map(|(_, regex)| regex.clone())
     }
 
@@ -128,7 +129,7 @@ impl Regexes {
         }
         let regex = compile(pattern).map_err(EvalError::Failed)?;
         let result = then(&regex);
-        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recent = self.recent.lock();
         recent.truncate(Self::RECENT - 1);
         recent.push_front((pattern.to_owned(), regex));
         Ok(result)

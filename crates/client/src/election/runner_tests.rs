@@ -1,7 +1,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -9,6 +9,7 @@ use std::{
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -76,11 +77,11 @@ fn client(world: &Shared, who: &'static str) -> Client {
             let (head, body) = request.into_parts();
             let body = body.collect().await.expect("a body").to_bytes();
             let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let cut_off = world.lock().expect("no panic").cut_off == Some(who);
+            let cut_off = world.lock().cut_off == Some(who);
             if cut_off {
                 std::future::pending::<()>().await;
             }
-            let answer = world.lock().expect("no panic").answer(&head.method, head.uri.path(), body);
+            let answer = world.lock().answer(&head.method, head.uri.path(), body);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -111,7 +112,7 @@ struct Turn(Arc<Loops>, &'static str);
 impl Turn {
     fn begin(loops: &Arc<Loops>, who: &'static str) -> Self {
         assert_eq!(loops.running.fetch_add(1, SeqCst), 0, "two lead at once");
-        loops.begun.lock().expect("no panic").push((who, Instant::now()));
+        loops.begun.lock().push((who, Instant::now()));
         Self(loops.clone(), who)
     }
 }
@@ -119,7 +120,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, SeqCst);
-        self.0.ended.lock().expect("no panic").push((self.1, Instant::now()));
+        self.0.ended.lock().push((self.1, Instant::now()));
     }
 }
 
@@ -156,7 +157,7 @@ async fn seconds(seconds: u64) {
 }
 
 fn begun(loops: &Loops) -> Vec<&'static str> {
-    loops.begun.lock().expect("no panic").iter().map(|(who, _)| *who).collect()
+    loops.begun.lock().iter().map(|(who, _)| *who).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,9 +172,9 @@ async fn a_leader_that_is_killed_is_followed_when_its_lease_is_over() {
     let killed = Instant::now();
     seconds(60).await;
     assert_eq!(begun(&loops), ["a", "b"]);
-    let taken = loops.begun.lock().expect("no panic")[1].1 - killed;
+    let taken = loops.begun.lock()[1].1 - killed;
     assert!(taken >= Duration::from_secs(13) && taken <= Duration::from_secs(22), "{taken:?}");
-    let world = world.lock().expect("no panic");
+    let world = world.lock();
     assert_eq!(world.lease.as_ref().expect("a lease")["spec"]["leaseTransitions"], 1);
     assert_eq!(world.events, ["a became leader", "b became leader"]);
 }
@@ -186,13 +187,13 @@ async fn a_leader_that_is_cut_off_ends_before_another_begins_and_leads_again_lat
     let (_keep_too, second) = candidate(&world, &loops, "b", RENEWED);
     seconds(20).await;
     let cut = Instant::now();
-    world.lock().expect("no panic").cut_off = Some("a");
+    world.lock().cut_off = Some("a");
     // That two do not run at once, `Turn` sees to.
     seconds(60).await;
     assert_eq!(begun(&loops), ["a", "b"]);
-    let ended = loops.ended.lock().expect("no panic")[0].1 - cut;
+    let ended = loops.ended.lock()[0].1 - cut;
     assert!(ended <= Duration::from_secs(10), "{ended:?} after its last renewal at the latest");
-    world.lock().expect("no panic").cut_off = None;
+    world.lock().cut_off = None;
     second.abort();
     seconds(60).await;
     assert_eq!(begun(&loops), ["a", "b", "a"]);
@@ -229,11 +230,11 @@ async fn one_that_stops_lets_go_once_its_writes_are_through() {
     };
     let running = tokio::spawn(run);
     sleep(Duration::from_millis(2500)).await;
-    assert_eq!(world.lock().expect("no panic").holder(), "a");
+    assert_eq!(world.lock().holder(), "a");
     stop.send(()).expect("it runs");
     assert_eq!(running.await.expect("no panic"), None::<()>);
     assert_eq!((started.load(SeqCst), through.load(SeqCst)), (3, 3), "the last one was waited for");
-    assert_eq!(world.lock().expect("no panic").holder(), "", "others need not wait");
+    assert_eq!(world.lock().holder(), "", "others need not wait");
     let loops = Arc::default();
     let (_keep, _next) = candidate(&world, &loops, "b", RENEWED);
     sleep(Duration::from_millis(1)).await;
@@ -246,7 +247,7 @@ async fn a_touched_lease_is_renewed_and_a_deleted_one_made_again() {
     let (_keep, _running) = candidate(&world, &loops, "a", RENEWED);
     seconds(5).await;
     {
-        let mut world = world.lock().expect("no panic");
+        let mut world = world.lock();
         world.version += 1;
         let version = world.version.to_string();
         let lease = world.lease.as_mut().expect("a lease");
@@ -254,10 +255,10 @@ async fn a_touched_lease_is_renewed_and_a_deleted_one_made_again() {
         lease["metadata"]["labels"] = json!({"touched": "yes"});
     }
     seconds(30).await;
-    world.lock().expect("no panic").lease = None;
+    world.lock().lease = None;
     seconds(30).await;
     assert_eq!(begun(&loops), ["a"], "it has led all the time");
-    assert_eq!(world.lock().expect("no panic").holder(), "a");
+    assert_eq!(world.lock().holder(), "a");
 }
 
 #[tokio::test(start_paused = true)]
@@ -273,14 +274,14 @@ async fn who_stands_writes_nothing_while_it_leads_nor_when_it_comes_back() {
         running.await.expect("no panic");
     }
     assert_eq!(begun(&loops), ["up", "up"]);
-    assert_eq!(world.lock().expect("no panic").writes, 1);
-    assert!(world.lock().expect("no panic").events.is_empty());
+    assert_eq!(world.lock().writes, 1);
+    assert!(world.lock().events.is_empty());
     // One that wants it no more leaves it to others, and touches nobody else's.
     election(&world, "up", Tenure::Standing).leave().await.expect("an answer");
     let (_keep, _next) = candidate(&world, &loops, "b", RENEWED);
     seconds(5).await;
     election(&world, "up", Tenure::Standing).leave().await.expect("an answer");
-    assert_eq!(world.lock().expect("no panic").holder(), "b");
+    assert_eq!(world.lock().holder(), "b");
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,5 +289,5 @@ async fn work_that_ends_by_itself_is_the_answer() {
     let world = Shared::default();
     let run = election(&world, "a", RENEWED).run(std::future::pending(), |_| async { "done" });
     assert_eq!(run.await, Some("done"));
-    assert_eq!(world.lock().expect("no panic").holder(), "");
+    assert_eq!(world.lock().holder(), "");
 }

@@ -4,7 +4,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,6 +13,7 @@ use k8s_openapi::api::{
     storage::v1::{CSIDriver, VolumeAttachment},
 };
 use kube::{Api, Client, api::Patch};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 use tokio::{sync::Notify, time::Instant};
@@ -22,7 +23,6 @@ use crate::{
     claim::{exists, gone_is_fine, only},
     controller::{Controller, Tools},
     informers::{BY_CLAIM, BY_NODE, BY_VOLUME, Informers},
-    lock::lock,
     object::Object,
     pod::Pod,
 };
@@ -156,7 +156,7 @@ impl AttachDetach {
 
     fn memory(&self) -> MutexGuard<'_, BTreeMap<String, Memory>> {
         // It is whole between any two statements.
-        lock(&self.memory)
+        self.memory.lock()
     }
 
     /// The volume behind a claim that is bound, if a driver has to attach it.

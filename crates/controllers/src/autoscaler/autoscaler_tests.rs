@@ -27,7 +27,7 @@ impl Server {
     fn answer(&self, asked: &Asked) -> (u16, Value) {
         const SCALE: &str = "/apis/example.com/v1/namespaces/ns/wheels/w/scale";
         if asked.method == Method::PUT {
-            let mut puts = self.puts.lock().unwrap();
+            let mut puts = self.puts.lock();
             puts.push((asked.path.clone(), asked.body.clone()));
             return if puts.len() == 1 { refused(409, "Conflict") } else { (200, asked.body.clone()) };
         }
@@ -49,7 +49,7 @@ impl Server {
                     "resources": [resource("wheels", "Wheel"), resource("wheels/scale", "Scale")]}),
             ),
             (SCALE, _) => {
-                let version = self.puts.lock().unwrap().len().to_string();
+                let version = self.puts.lock().len().to_string();
                 let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale",
                     "metadata": {"name": "w", "namespace": "ns", "resourceVersion": version},
                     "spec": {"replicas": 1}, "status": {"replicas": 1, "selector": "app=w"}});
@@ -84,7 +84,7 @@ async fn any_kind_with_a_scale_is_scaled_by_what_adapters_tell() {
     let key = ObjectKey::new("ns", "w");
     assert_eq!(autoscalers.look(&key).await.unwrap(), Verdict::After(PERIOD.unsigned_abs()));
     {
-        let puts = server.puts.lock().unwrap();
+        let puts = server.puts.lock();
         let [(_, lost), (scale, won), (status, told)] = &puts[..] else { panic!("{puts:?}") };
         assert_eq!(scale, "/apis/example.com/v1/namespaces/ns/wheels/w/scale");
         // What was lost to somebody else is tried on what that one has made.
@@ -99,6 +99,6 @@ async fn any_kind_with_a_scale_is_scaled_by_what_adapters_tell() {
     // However soon it is to be looked at again, it waits its time.
     let Verdict::After(rest) = autoscalers.look(&key).await.unwrap() else { panic!("it was not put off") };
     assert!(rest <= PERIOD.unsigned_abs());
-    assert_eq!(server.puts.lock().unwrap().len(), 3);
+    assert_eq!(server.puts.lock().len(), 3);
     assert_eq!(autoscalers.look(&ObjectKey::new("ns", "gone")).await.unwrap(), Verdict::Done);
 }

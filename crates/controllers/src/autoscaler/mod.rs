@@ -9,10 +9,7 @@ mod pace;
 mod plan;
 mod sources;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::{
@@ -20,6 +17,7 @@ use k8s_openapi::api::autoscaling::{
     v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus},
 };
 use kube::{Api, Client, api::PostParams};
+use parking_lot::Mutex;
 use tiphys_api::selector::LabelSelector;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
@@ -32,7 +30,6 @@ use crate::{
     claim::{gone_is_fine, said},
     controller::{Controller, Tools},
     informers::Informers,
-    lock::lock,
     object::Object,
     pod::Pod,
     scale::{Collection, find, path},
@@ -91,12 +88,12 @@ impl Autoscalers {
 
     /// Works on what is known of an autoscaler, unless there is nothing (any more).
     fn with<T>(&self, key: &ObjectKey, work: impl FnOnce(&mut Known) -> T) -> Option<T> {
-        lock(&self.known).get_mut(key).map(work)
+        self.known.lock().get_mut(key).map(work)
     }
 
     /// How long until an autoscaler is to be looked at; if that is now, it is.
     fn rest(&self, autoscaler: &HorizontalPodAutoscaler, now: Timestamp) -> Option<SignedDuration> {
-        let mut all = lock(&self.known);
+        let mut all = self.known.lock();
         let known = all.entry(autoscaler.key()).or_default();
         if known.uid != autoscaler.uid() {
             *known = Known { uid: autoscaler.uid().to_owned(), ..Known::default() };
@@ -160,7 +157,7 @@ impl Autoscalers {
 
     /// The first two autoscalers of a namespace whose targets select some of the pods.
     fn rivals(&self, namespace: &str, pods: &[Arc<Pod>]) -> Vec<ObjectKey> {
-        let all = lock(&self.known);
+        let all = self.known.lock();
         let of_namespace =
             all.range(ObjectKey::new(namespace, "")..).take_while(|(k, _)| *k.namespace == *namespace);
         let selecting = of_namespace.filter(|(_, known)| {
@@ -252,7 +249,7 @@ impl Controller for Autoscalers {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(autoscaler) = self.autoscalers.get(key) else {
-            lock(&self.known).remove(key);
+            self.known.lock().remove(key);
             return Ok(Verdict::Done);
         };
         let now = Timestamp::now();

@@ -4,7 +4,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use kube::{
     Api, Client,
     api::{DeleteParams, Patch, PostParams},
 };
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::controller_of};
 
@@ -28,7 +29,6 @@ use crate::{
     claim::{exists, gone_is_fine, namespace_goes, said},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
-    lock::lock,
     object::Object,
 };
 
@@ -72,7 +72,7 @@ impl CronJobs {
 
     /// Whether the CronJob is still as it was before the last status was written.
     fn is_behind(&self, key: &ObjectKey, cron: Option<&CronJob>) -> bool {
-        let mut all = lock(&self.overwritten);
+        let mut all = self.overwritten.lock();
         let seen = cron.and_then(|c| c.metadata.resource_version.as_deref());
         let behind = seen.is_some() && all.get(key).map(String::as_str) == seen;
         if !behind {
@@ -98,7 +98,7 @@ impl CronJobs {
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             result => {
                 result?;
-                let mut all = lock(&self.overwritten);
+                let mut all = self.overwritten.lock();
                 all.insert(cron.key(), cron.metadata.resource_version.clone().unwrap_or_default());
                 Ok(())
             }

@@ -1,14 +1,9 @@
 //! How soon a failed daemon pod is made anew: later each time, node by node.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
-
-use crate::lock::lock;
 
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -31,20 +26,16 @@ impl Wait {
 pub(super) struct Backoff(Mutex<BTreeMap<(String, String), Wait>>);
 
 impl Backoff {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), Wait>> {
-        lock(&self.0)
-    }
-
     /// How much longer a failed pod is kept; zero if it may go.
     pub(super) fn left(&self, set: &str, node: &str) -> Duration {
-        let waits = self.lock();
+        let waits = self.0.lock();
         let wait = waits.get(&(set.to_owned(), node.to_owned()));
         wait.map_or(Duration::ZERO, |w| w.delay.saturating_sub(w.since.elapsed()))
     }
 
     /// A failed pod has been deleted.
     pub(super) fn failed(&self, set: &str, node: &str) {
-        let mut waits = self.lock();
+        let mut waits = self.0.lock();
         waits.retain(|_, wait| !wait.is_over());
         let key = (set.to_owned(), node.to_owned());
         let delay = waits.get(&key).map_or(FIRST, |w| (2 * w.delay).min(LONGEST));
@@ -53,7 +44,7 @@ impl Backoff {
 
     /// The set is gone.
     pub(super) fn forget(&self, set: &str) {
-        self.lock().retain(|(uid, _), _| uid != set);
+        self.0.lock().retain(|(uid, _), _| uid != set);
     }
 }
 
@@ -80,6 +71,6 @@ mod tests {
         all.failed("s", "n");
         assert_eq!(all.left("s", "n"), FIRST);
         all.forget("s");
-        assert!(all.lock().is_empty());
+        assert!(all.0.lock().is_empty());
     }
 }

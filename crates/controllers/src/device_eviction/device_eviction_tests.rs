@@ -32,7 +32,7 @@ async fn a_rule_drives_pods_away_and_says_so() {
                 _ => testing::list("v1", path, &[]),
             },
             (method, path) => {
-                let mut told = told.lock().unwrap();
+                let mut told = told.lock();
                 told.push((method.clone(), path.to_owned(), asked.body.clone()));
                 let done = |wanted: &str| {
                     told.iter().any(|(method, path, _)| {
@@ -55,7 +55,7 @@ async fn a_rule_drives_pods_away_and_says_so() {
         () = controller.run() => {}
         () = enough.notified() => {}
     }
-    let told = told.lock().unwrap();
+    let told = told.lock();
     let find = |method: Method, path: &str| {
         let found = told.iter().find(|(m, p, _)| *m == method && p == path);
         found.map(|(.., body)| body.clone()).unwrap_or_else(|| panic!("{method} {path}: {told:?}"))

@@ -5,7 +5,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,6 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
 use kube::{Api, Client, api::Patch};
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
@@ -23,7 +24,6 @@ use crate::{
     claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::{BY_POOL, BY_RESOURCE_CLAIM, Informers},
-    lock::lock,
     object::Object,
     pod::Pod,
     pods::disrupted,
@@ -133,7 +133,7 @@ impl DeviceTaintEviction {
 
     /// Notes whether the pod's time runs, and tells whether it did.
     fn condemn(&self, key: &ObjectKey, condemned: bool) -> bool {
-        let mut all = lock(&self.condemned);
+        let mut all = self.condemned.lock();
         if condemned { !all.insert(key.clone()) } else { all.remove(key) }
     }
 
@@ -164,7 +164,7 @@ impl DeviceTaintEviction {
         let told = pods.patch_status(&key.name, &Default::default(), &Patch::Strategic(patch)).await;
         gone_is_fine(told)?;
         if gone_is_fine(pods.delete(&key.name, &only(pod.uid())).await)?.is_some() {
-            let mut evicted = lock(&self.evicted);
+            let mut evicted = self.evicted.lock();
             rules.into_iter().for_each(|rule| *evicted.entry(rule).or_default() += 1);
         }
         self.condemn(key, false);
@@ -173,7 +173,7 @@ impl DeviceTaintEviction {
 
     /// What the rule does, or would do if it drove pods away.
     fn reckon(&self, rule: &DeviceTaintRule, now: Timestamp) -> Reckoning {
-        let evicted = lock(&self.evicted).get(rule.uid()).copied().unwrap_or(0);
+        let evicted = self.evicted.lock().get(rule.uid()).copied().unwrap_or(0);
         let mut known = Reckoning { evicted, ..Reckoning::default() };
         if rule.spec.taint.effect == "NoSchedule" {
             return known;
@@ -208,7 +208,7 @@ impl DeviceTaintEviction {
         let Some(rule) = self.rules.get(key) else {
             let known: BTreeSet<String> =
                 self.rules.list().iter().map(|rule| rule.uid().to_owned()).collect();
-            lock(&self.evicted).retain(|rule, _| known.contains(rule));
+            self.evicted.lock().retain(|rule, _| known.contains(rule));
             return Ok(Verdict::Done);
         };
         let now = Timestamp::now();

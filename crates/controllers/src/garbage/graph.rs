@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use kube::api::ObjectMeta;
+use parking_lot::RwLock;
 use tiphys_client::ObjectKey;
 
 use crate::discovery::Served;
@@ -44,7 +45,7 @@ impl Catalogue {
 
     /// Adds a kind, or learns how it is served now.
     pub(super) fn add(&self, served: Served) -> KindId {
-        let mut listed = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut listed = self.0.write();
         let Listed { served: all, named } = &mut *listed;
         let kind = served.resource.kind.clone();
         let groups = [served.resource.group.clone()].into_iter().chain(served.also_in.iter().cloned());
@@ -63,17 +64,17 @@ impl Catalogue {
     }
 
     pub(super) fn kinds(&self) -> impl Iterator<Item = KindId> + use<> {
-        (0..self.0.read().unwrap_or_else(PoisonError::into_inner).served.len()).map(KindId)
+        (0..self.0.read().served.len()).map(KindId)
     }
 
     pub(super) fn served(&self, kind: KindId) -> Arc<Served> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).served[kind.0])
+        Arc::clone(&self.0.read().served[kind.0])
     }
 
     /// The kind that an owner reference names, whichever version it says.
     fn named(&self, api_version: &str, kind: &str) -> Option<KindId> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let listed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let listed = self.0.read();
         listed.named.get(&(group.to_owned(), kind.to_owned())).copied()
     }
 }

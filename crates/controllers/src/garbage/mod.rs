@@ -10,11 +10,7 @@ mod graph;
 mod metadata;
 mod plan;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, future::join_all, pin_mut, stream};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -26,6 +22,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tiphys_client::{Queue, Verdict, events::Recorder, follow};
 use tokio::{
@@ -39,7 +36,6 @@ use self::{
     metadata::Metadata,
     plan::{Known, Policy, Standing, Step, for_dependents, for_owners, known, standing},
 };
-use crate::lock::lock;
 use crate::{controller::Tools, discovery::discover};
 
 /// How long the first lists may take; a kind that cannot be listed must not keep all others from being
@@ -98,7 +94,7 @@ pub(crate) async fn run(tools: Tools) {
 impl Collector {
     fn graph(&self) -> MutexGuard<'_, Graph> {
         // Whatever a panic left half done, the next list of the kind makes good.
-        lock(&self.graph)
+        self.graph.lock()
     }
 
     fn api(&self, kind: KindId, namespace: &str) -> Api<Metadata> {

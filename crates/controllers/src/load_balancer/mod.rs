@@ -7,7 +7,7 @@ pub(crate) mod pool;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use k8s_openapi::api::{
@@ -18,6 +18,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
@@ -30,7 +31,6 @@ use crate::{
     controller::{Controller, Tools},
     endpoints::slices::SERVICE_NAME,
     informers::Informers,
-    lock::lock,
     object::Object,
 };
 
@@ -89,7 +89,7 @@ impl LoadBalancers {
                 // What one lets go another may have waited for; node ports count, too.
                 let spec = change.old.as_ref().map(|s| &s.spec);
                 if spec.is_some() && spec != change.new.as_ref().map(|s| &s.spec) {
-                    lock(&given).refused.keys().for_each(|key| queue.add(key.clone()));
+                    given.lock().refused.keys().for_each(|key| queue.add(key.clone()));
                 }
             }
         });
@@ -130,7 +130,7 @@ impl LoadBalancers {
     }
 
     fn plan(&self, key: &ObjectKey, service: &Service) -> (Vec<IpAddr>, Result<Vec<IpAddr>, Refusal>) {
-        let given = lock(&self.given);
+        let given = self.given.lock();
         let all = self.services.list();
         let others: Vec<_> = all
             .iter()
@@ -176,13 +176,13 @@ impl LoadBalancers {
     }
 
     fn give(&self, key: &ObjectKey, service: &Service, addresses: &[IpAddr]) {
-        let mut given = lock(&self.given);
+        let mut given = self.given.lock();
         given.addresses.insert(key.clone(), (service.uid().to_owned(), addresses.to_vec()));
     }
 
     /// Notes that nothing is the Service's any more, and has those looked at who wait.
     fn forget(&self, key: &ObjectKey) {
-        let mut given = lock(&self.given);
+        let mut given = self.given.lock();
         given.refused.remove(key);
         if given.addresses.remove(key).is_some() {
             given.refused.keys().for_each(|key| self.queue.add(key.clone()));
@@ -234,7 +234,7 @@ impl Controller for LoadBalancers {
                     self.give(key, &service, &addresses);
                     self.events.normal(&reference, "EnsuredLoadBalancer", "Ensured load balancer");
                 }
-                let mut given = lock(&self.given);
+                let mut given = self.given.lock();
                 given.refused.remove(key);
                 if now != addresses && !now.is_empty() {
                     given.refused.keys().for_each(|key| self.queue.add(key.clone()));
@@ -242,7 +242,7 @@ impl Controller for LoadBalancers {
             }
             Err(refusal) => {
                 let text = refusal.to_string();
-                if lock(&self.given).refused.get(key) != Some(&text) {
+                if self.given.lock().refused.get(key) != Some(&text) {
                     let (reason, message) = match refusal {
                         Refusal::NoNodes => (
                             "UnAvailableLoadBalancer",
@@ -259,7 +259,7 @@ impl Controller for LoadBalancers {
                     self.write(&service, Some(&[])).await?;
                 }
                 self.give(key, &service, &[]);
-                lock(&self.given).refused.insert(key.clone(), text);
+                self.given.lock().refused.insert(key.clone(), text);
             }
         }
         Ok(Verdict::Done)

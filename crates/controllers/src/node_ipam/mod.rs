@@ -2,10 +2,7 @@
 
 mod ranges;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node;
@@ -13,6 +10,7 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 
@@ -22,7 +20,6 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::Informers,
-    lock::lock,
     object::Object,
 };
 
@@ -71,7 +68,7 @@ impl NodeIpam {
         informers.nodes.on_change({
             let (queue, state) = (queue.clone(), state.clone());
             move |change| {
-                let mut state = lock(&state);
+                let mut state = state.lock();
                 match &change.new {
                     Some(node) if has_none(node) => queue.add(change.key.clone()),
                     Some(node) => state.given.see(&change.key, ranges_of(node)),
@@ -106,7 +103,7 @@ impl Controller for NodeIpam {
             return Ok(Verdict::Done);
         };
         let promised = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             let promised = state.given.promise(key);
             if promised.is_none() {
                 state.waiting.insert(key.clone());
@@ -127,7 +124,7 @@ impl Controller for NodeIpam {
         let api: Api<Node> = Api::all(self.client.clone());
         let patched = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         if gone_is_fine(patched)?.is_none() {
-            lock(&self.state).given.forget(key);
+            self.state.lock().given.forget(key);
         }
         Ok(Verdict::Done)
     }

@@ -3,13 +3,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::{Api, Client, api::Patch};
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, placement::tolerates};
 
@@ -17,7 +18,6 @@ use crate::{
     claim::{gone_is_fine, only},
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers},
-    lock::lock,
     object::Object,
     pod::Pod,
     pods::{condition, disrupted, is_finished},
@@ -97,7 +97,7 @@ impl TaintEviction {
             move |change| {
                 let taints = driving(change.new.as_deref());
                 if driving(change.old.as_deref()) != taints {
-                    let mut since = lock(&since);
+                    let mut since = since.lock();
                     note(&mut since, &change.key, &taints, Timestamp::now());
                     pods.indexed(BY_NODE, &change.key.name).iter().for_each(|p| queue.add(p.key()));
                 }
@@ -126,7 +126,7 @@ impl TaintEviction {
         if taints.is_empty() || pod.is_going() || is_finished(pod) {
             return None;
         }
-        let since = lock(&self.since);
+        let since = self.since.lock();
         let noted = since.get(&key);
         let came = |t: &Taint| match &t.time_added {
             Some(time) => Some(time.0),
@@ -137,7 +137,7 @@ impl TaintEviction {
 
     /// Notes whether the pod's time runs, and tells whether it did.
     fn condemn(&self, key: &ObjectKey, condemned: bool) -> bool {
-        let mut all = lock(&self.condemned);
+        let mut all = self.condemned.lock();
         if condemned { !all.insert(key.clone()) } else { all.remove(key) }
     }
 }

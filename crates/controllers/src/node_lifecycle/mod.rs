@@ -4,11 +4,7 @@ mod eviction;
 mod plan;
 mod zones;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -19,6 +15,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use kube::{Api, Client, api::Patch};
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 use tokio::time::Instant;
@@ -32,7 +29,6 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers},
-    lock::lock,
     object::Object,
     pod::Pod,
     pods,
@@ -103,7 +99,7 @@ impl NodeLifecycle {
                 (queue.clone(), known.clone(), settings.clone(), events.clone());
             move |change| {
                 let now = Instant::now();
-                let mut known = lock(&known);
+                let mut known = known.lock();
                 match (&change.old, &change.new) {
                     (Some(old), None) => {
                         known.heard.remove(&change.key);
@@ -137,7 +133,7 @@ impl NodeLifecycle {
                     return;
                 }
                 let key = ObjectKey::new("", &change.key.name);
-                if let Some(at) = lock(&known).heard.get_mut(&key) {
+                if let Some(at) = known.lock().heard.get_mut(&key) {
                     *at = Instant::now();
                 }
                 // A renewed lease matters only to a node that was given up; others are looked at in time.
@@ -203,7 +199,7 @@ impl Controller for NodeLifecycle {
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(node) = self.nodes.get(key) else { return Ok(Verdict::Done) };
         let plan = {
-            let mut known = lock(&self.known);
+            let mut known = self.known.lock();
             let now = Instant::now();
             let silence = now - known.heard.get(key).copied().unwrap_or(now);
             let (zones, wall) = (&mut known.zones, Timestamp::now());

@@ -1,11 +1,12 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{Method, Request, Response};
 use kube::Client;
 use kube::client::Body;
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_api::kind::Kinds;
 use tiphys_client::{Informer, Queue};
@@ -32,12 +33,12 @@ fn server(codes: &[u16], done: Arc<Notify>, told: Arc<Mutex<Vec<Value>>>) -> Cli
             if request.method() == Method::PATCH {
                 assert_eq!(request.uri().path().rsplit('/').next(), Some("status"));
                 let body = request.into_body().collect_bytes().await.unwrap();
-                let mut codes = codes.lock().unwrap();
+                let mut codes = codes.lock();
                 let code = codes.pop_front().expect("nobody asks again after it was told");
                 if codes.is_empty() {
                     done.notify_one();
                 }
-                told.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                told.lock().push(serde_json::from_slice(&body).unwrap());
                 return Ok::<_, Infallible>(match code {
                     200 => answer(200, policy()),
                     code => answer(
@@ -83,7 +84,7 @@ async fn a_status_is_never_lost() {
         () = controller.run() => {}
         () = done.notified() => {}
     }
-    let told: Vec<Value> = told.lock().unwrap().clone();
+    let told: Vec<Value> = told.lock().clone();
     assert_eq!(told.len(), codes.len());
     let field = &told[0]["status"]["typeChecking"]["expressionWarnings"][0]["fieldRef"];
     assert_eq!((field, &told[0]["metadata"]["uid"]), (&json!("spec.validations[0].expression"), &json!("u")));

@@ -1,6 +1,5 @@
-use std::sync::Mutex;
-
 use http::Method;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_client::events::Recorder;
 use tokio::sync::Notify;
@@ -28,12 +27,12 @@ async fn a_claim_is_made_once_and_noted_in_the_pod() {
             let list = |version, kind, items: &[Value]| testing::list(version, kind, items);
             match (&asked.method, &*asked.path) {
                 (&Method::POST, _) => {
-                    told.lock().unwrap().push(asked.body.clone());
+                    told.lock().push(asked.body.clone());
                     refused(409, "AlreadyExists")
                 }
                 (&Method::PATCH, path) => {
                     assert_eq!(path, "/api/v1/namespaces/a/pods/web/status");
-                    told.lock().unwrap().push(asked.body.clone());
+                    told.lock().push(asked.body.clone());
                     noted.notify_one();
                     (200, pod.clone())
                 }
@@ -44,7 +43,7 @@ async fn a_claim_is_made_once_and_noted_in_the_pod() {
                 (_, path) if path.ends_with("/resourceclaims") => {
                     list("resource.k8s.io/v1", "ResourceClaim", &[])
                 }
-                (_, path) if path.contains("/resourceclaims/") => (200, told.lock().unwrap()[0].clone()),
+                (_, path) if path.contains("/resourceclaims/") => (200, told.lock()[0].clone()),
                 (_, path) => testing::list("v1", path, &[]),
             }
         }
@@ -58,7 +57,7 @@ async fn a_claim_is_made_once_and_noted_in_the_pod() {
         () = controller.run() => {}
         () = noted.notified() => {}
     }
-    let told = told.lock().unwrap();
+    let told = told.lock();
     let [claim, status] = &told[..] else { panic!("{told:?}") };
     let name = &claim["metadata"]["name"];
     assert_eq!(claim["metadata"]["annotations"], json!({plan::POD_CLAIM: "gpu"}));

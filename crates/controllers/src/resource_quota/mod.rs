@@ -8,7 +8,7 @@ mod watches;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +20,7 @@ use kube::{
     core::Request,
     discovery::ApiResource,
 };
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_api::{
     meta,
@@ -32,7 +33,6 @@ use crate::{
     controller::{Controller, Tools},
     discovery::discover,
     informers::Informers,
-    lock::lock,
     object::Object,
     pod::Pod,
     pods::is_finished,
@@ -150,7 +150,7 @@ impl ResourceQuotas {
         let find = |all: &[ApiResource]| {
             all.iter().find(|known| known.group == group && known.plural == resource).cloned()
         };
-        let known = find(&lock(&self.served));
+        let known = find(&self.served.lock());
         if known.is_some() {
             return Ok(known);
         }
@@ -158,7 +158,7 @@ impl ResourceQuotas {
         let found = found.filter(|served| served.namespaced && served.can(&["list", "watch"]));
         let found: Vec<ApiResource> = found.map(|served| served.resource).collect();
         let answer = find(&found);
-        *lock(&self.served) = found;
+        *self.served.lock() = found;
         Ok(answer)
     }
 

@@ -1,9 +1,6 @@
 //! Watches of what quotas count, so that a quota is counted anew when something of it goes.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::ResourceQuota;
@@ -16,12 +13,12 @@ use kube::{
         watcher::{self, Event},
     },
 };
+use parking_lot::Mutex;
 use tiphys_api::quota::Meter;
 use tokio::task::AbortHandle;
 use tracing::debug;
 
 use super::{Replenish, bounds};
-use crate::lock::lock;
 
 /// A group and a resource.
 type Name = (String, String);
@@ -57,7 +54,7 @@ impl Watches {
     }
 
     fn retain(&self, keep: impl Fn(&Name) -> bool) {
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         running.retain(|name, task| {
             let keep = keep(name);
             if !keep {
@@ -93,7 +90,7 @@ impl Watches {
 
     fn start(&self, resource: &ApiResource) {
         let name = (resource.group.clone(), resource.plural.clone());
-        let mut running = lock(&self.running);
+        let mut running = self.running.lock();
         running.entry(name).or_insert_with(|| {
             let watch = watch(self.client.clone(), resource.clone(), self.replenish.clone());
             tokio::spawn(watch).abort_handle()

@@ -1,7 +1,8 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::Method;
 use kube::runtime::watcher;
+use parking_lot::Mutex;
 use tiphys_client::Informer;
 use tokio::sync::Notify;
 
@@ -34,7 +35,7 @@ impl Server {
     fn answer(&self, asked: &Asked) -> (u16, Value) {
         if asked.method == Method::PATCH {
             let name = asked.path.rsplit('/').next().unwrap();
-            self.told.lock().unwrap().push((name.to_owned(), asked.body.clone()));
+            self.told.lock().push((name.to_owned(), asked.body.clone()));
             return match name {
                 "status" => {
                     let mut told = migration();
@@ -45,7 +46,7 @@ impl Server {
                     (200, told)
                 }
                 "changed" => refused(409, "Conflict"),
-                "two" if !std::mem::replace(&mut *self.was_busy.lock().unwrap(), true) => {
+                "two" if !std::mem::replace(&mut *self.was_busy.lock(), true) => {
                     refused(429, "TooManyRequests")
                 }
                 name => (200, thing(name)),
@@ -99,7 +100,7 @@ async fn every_object_is_written_anew_and_the_end_is_told() {
         move |asked| server.answer(asked)
     });
     run(client, &server.over).await;
-    let told = server.told.lock().unwrap();
+    let told = server.told.lock();
     let patched: Vec<_> = told.iter().map(|(name, _)| name.as_str()).collect();
     // The server was busy the first time, so all of it comes again.
     assert_eq!(patched, ["status", "one", "changed", "two", "status", "one", "changed", "two", "status"]);
@@ -122,7 +123,7 @@ impl Custom {
     fn answer(&self, asked: &Asked) -> (u16, Value) {
         let (name, mut migration) = ("things.example.com", migration());
         migration["spec"]["resource"]["group"] = json!("example.com");
-        let told = || self.told.lock().unwrap();
+        let told = || self.told.lock();
         if asked.method == Method::PATCH {
             told().push((asked.path.clone(), asked.body.clone()));
             if asked.path.contains("storageversionmigrations") {
@@ -146,7 +147,7 @@ impl Custom {
                 (200, json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": [group]}))
             }
             "/apis/example.com/v2" => {
-                let mut asked = self.asked.lock().unwrap();
+                let mut asked = self.asked.lock();
                 let version = if *asked == 0 { "v1" } else { "v2" };
                 *asked += 1;
                 let hash =
@@ -185,8 +186,8 @@ async fn a_definition_forgets_versions_that_nothing_is_stored_in() {
         move |asked| server.answer(asked)
     });
     run(client, &server.over).await;
-    assert_eq!(*server.asked.lock().unwrap(), 2, "nothing is done while the server stores objects as before");
-    let told = server.told.lock().unwrap();
+    assert_eq!(*server.asked.lock(), 2, "nothing is done while the server stores objects as before");
+    let told = server.told.lock();
     let of_definition: Vec<_> =
         told.iter().filter(|(path, _)| path.ends_with("things.example.com/status")).collect();
     assert_eq!(of_definition.len(), 2, "{told:?}");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::Duration,
 };
 
@@ -11,6 +11,7 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{Api, Client, api::Patch};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::BIND_COMPLETED};
 use tokio::time::Instant;
@@ -23,7 +24,6 @@ use crate::{
     claim::{gone_is_fine, only, said},
     controller::{Controller, Tools},
     informers::{BY_CLAIM, Informers, UNBOUND},
-    lock::lock,
     object::Object,
     pod::Pod,
     pods::is_finished,
@@ -182,7 +182,7 @@ impl Binder {
 
     fn recycling(&self) -> MutexGuard<'_, BTreeMap<String, Recycling>> {
         // It is whole between any two statements.
-        lock(&self.recycling)
+        self.recycling.lock()
     }
 
     async fn recycle(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {

@@ -13,11 +13,12 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::Ipv4Addr,
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use nix::errno::Errno;
+use parking_lot::Mutex;
 use tiphys_client::{Change, ObjectKey};
 use tokio::{sync::Notify, time::Instant};
 
@@ -53,8 +54,8 @@ pub(crate) struct Balanced {
 }
 
 impl Balanced {
-    fn services(&self) -> std::sync::MutexGuard<'_, BTreeSet<ObjectKey>> {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    fn services(&self) -> parking_lot::MutexGuard<'_, BTreeSet<ObjectKey>> {
+        self.services.lock()
     }
 
     pub(crate) fn service(&self, change: &Change<Service>) {

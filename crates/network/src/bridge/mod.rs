@@ -26,11 +26,11 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
-    sync::Mutex,
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use self::records::{Record, Records};
@@ -322,9 +322,9 @@ impl PodNetwork {
         self.config.instance.veth(u32::from(address) - u32::from(self.config.pod_cidr.network()))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
         // Records change on disk first and in memory last, so that a panic in between leaves them usable.
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

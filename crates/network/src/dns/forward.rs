@@ -8,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,6 +17,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use hickory_proto::op::Message;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -101,11 +102,6 @@ struct Kept {
     life: Duration,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Both states are whole between any two statements that could panic.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Forwarder {
     /// Asks the servers that `resolv_conf` names at the time, except `ours`: asking those would be asking ourselves.
     pub fn new(resolv_conf: PathBuf, ours: Vec<IpAddr>) -> Forwarder {
@@ -140,7 +136,7 @@ impl Forwarder {
     }
 
     fn kept(&self, key: &Question) -> Option<(Arc<[u8]>, Duration)> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let kept = state.kept.get(key)?;
         let age = kept.since.elapsed();
         (age < kept.life).then(|| (kept.answer.clone(), age))
@@ -148,7 +144,7 @@ impl Forwarder {
 
     async fn join(self: &Arc<Self>, key: Question, query: &[u8]) -> Result<Arc<[u8]>, Error> {
         let outcome = {
-            let mut state = lock(&self.state);
+            let mut state = self.state.lock();
             match state.under_way.get(&key) {
                 Some(outcome) => outcome.clone(),
                 None if state.under_way.len() >= UNDER_WAY => return Err(Error::Busy),
@@ -169,7 +165,7 @@ impl Forwarder {
     }
 
     fn settle(&self, key: Question, outcome: &Result<Arc<[u8]>, Error>) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.under_way.remove(&key);
         let Ok(answer) = outcome else { return };
         let life =
@@ -211,7 +207,7 @@ impl Forwarder {
     /// The name servers, read again whenever the file is another than before.
     fn servers(&self) -> Vec<SocketAddr> {
         let modified = std::fs::metadata(&self.resolv_conf).and_then(|meta| meta.modified()).ok();
-        let mut servers = lock(&self.servers);
+        let mut servers = self.servers.lock();
         if modified.is_none() || servers.read != modified {
             let text = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
             servers.addresses = parse(&text, &self.ours);

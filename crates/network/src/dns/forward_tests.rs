@@ -38,5 +38,5 @@ async fn without_name_servers_nobody_is_asked() {
     let query = [1, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
     let error = forwarder.ask(&query, Transport::Udp).await.unwrap_err();
     assert!(matches!(error, Error::NoServers(_)), "{error}");
-    assert!(lock(&forwarder.state).under_way.is_empty());
+    assert!(forwarder.state.lock().under_way.is_empty());
 }

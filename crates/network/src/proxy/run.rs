@@ -4,13 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
     ops::RangeInclusive,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
 use k8s_openapi::api::{core::v1, discovery::v1 as discovery};
 use kube::{Api, Client, runtime::watcher};
+use parking_lot::Mutex;
 use tiphys_client::{Informer, ObjectKey, Reader};
 use tokio::{sync::Notify, time::Instant};
 
@@ -77,7 +78,7 @@ impl Proxy {
         let proxy = Proxy::new(config)?;
         let table = proxy.config.instance.service_table();
         let monitor = {
-            let socket = proxy.socket.lock().unwrap_or_else(PoisonError::into_inner);
+            let socket = proxy.socket.lock();
             Monitor::open(&socket, table)?
         };
         let dirty = Arc::new(Dirty::default());
@@ -224,7 +225,7 @@ impl Proxy {
             .collect();
         let socket = self.socket.clone();
         let work = tokio::task::spawn_blocking(move || {
-            let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut socket = socket.lock();
             socket.commit(batch)?;
             if !routes.is_empty() {
                 conntrack::forget(&socket, |flow| stale(flow, &routes))?;
@@ -280,12 +281,12 @@ struct Dirty {
 
 impl Dirty {
     fn mark(&self, services: impl IntoIterator<Item = ObjectKey>) {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).extend(services);
+        self.services.lock().extend(services);
         self.notify.notify_one();
     }
 
     fn take(&self) -> BTreeSet<ObjectKey> {
-        std::mem::take(&mut self.services.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.services.lock())
     }
 
     async fn marked(&self) {

@@ -1,10 +1,6 @@
 //! An API of Services, EndpointSlices and Nodes in memory: list, watch, get, create and replace, as a client sees them.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use futures::{
@@ -15,6 +11,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube::client::Body;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -50,9 +47,9 @@ impl Api {
     pub(crate) fn put(&self, collection: &str, mut object: Value) -> Value {
         let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
         let old = {
-            let mut log = self.0.log.lock().unwrap();
+            let mut log = self.0.log.lock();
             object["metadata"]["resourceVersion"] = json!((log.len() + 1).to_string());
-            let mut objects = self.0.objects.lock().unwrap();
+            let mut objects = self.0.objects.lock();
             let old = objects.insert((collection.to_owned(), name), object.clone());
             let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
             log.push((collection.to_owned(), json!({"type": kind, "object": object})));
@@ -64,22 +61,13 @@ impl Api {
     }
 
     pub(crate) fn get(&self, collection: &str, name: &str) -> Option<Value> {
-        self.0.objects.lock().unwrap().get(&(collection.to_owned(), name.to_owned())).cloned()
+        self.0.objects.lock().get(&(collection.to_owned(), name.to_owned())).cloned()
     }
 
     pub(crate) fn delete(&self, collection: &str, name: &str) {
-        let object = self
-            .0
-            .objects
-            .lock()
-            .unwrap()
-            .remove(&(collection.to_owned(), name.to_owned()))
-            .expect("an object");
-        self.0
-            .log
-            .lock()
-            .unwrap()
-            .push((collection.to_owned(), json!({"type": "DELETED", "object": object})));
+        let object =
+            self.0.objects.lock().remove(&(collection.to_owned(), name.to_owned())).expect("an object");
+        self.0.log.lock().push((collection.to_owned(), json!({"type": "DELETED", "object": object})));
         self.0.length.send_modify(|length| *length += 1);
     }
 
@@ -99,8 +87,8 @@ impl Api {
                 self.watch(collection.to_owned(), from.map_or(0, |from| from.parse().expect("a revision")))
             }
             (Method::GET, None) => {
-                let revision = self.0.log.lock().unwrap().len();
-                let objects = self.0.objects.lock().unwrap();
+                let revision = self.0.log.lock().len();
+                let objects = self.0.objects.lock();
                 let items: Vec<&Value> =
                     objects.iter().filter(|((c, _), _)| c == collection).map(|(_, object)| object).collect();
                 let list = json!({"metadata": {"resourceVersion": revision.to_string()}, "items": items});
@@ -131,7 +119,7 @@ impl Api {
             let state = state.clone();
             async move {
                 length.wait_for(|length| *length > at).await.ok()?;
-                let event = state.log.lock().unwrap()[at].clone();
+                let event = state.log.lock()[at].clone();
                 Some((event, (at + 1, length)))
             }
         });

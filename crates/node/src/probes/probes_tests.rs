@@ -1,5 +1,6 @@
 use super::*;
-use std::sync::{Arc, Mutex};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -62,7 +63,7 @@ async fn server(answers: Vec<String>) -> (u16, Arc<Mutex<Vec<String>>>) {
             let Ok((mut stream, _)) = listener.accept().await else { return };
             let mut request = vec![0; 4096];
             let n = stream.read(&mut request).await.unwrap_or(0);
-            log.lock().unwrap().push(String::from_utf8_lossy(&request[..n]).into_owned());
+            log.lock().push(String::from_utf8_lossy(&request[..n]).into_owned());
             let answer = &answers[usize::min(i, answers.len() - 1)];
             let text = format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\n\r\n");
             stream.write_all(text.as_bytes()).await.ok();
@@ -95,11 +96,11 @@ async fn http_probes_judge_by_the_status_and_hooks_do_not() {
     assert_eq!(ask().await, status(404));
     let hook = HttpRequest { purpose: "lifecycle", ..request(port, "/", &[]) };
     assert_eq!(attempt(hook).await, Outcome::Success);
-    let first = seen.lock().unwrap()[0].to_lowercase();
+    let first = seen.lock()[0].to_lowercase();
     for part in ["get /x?y=1 ", "x-a: b", "user-agent: kube-probe/1.37", "accept: */*", "host: 127.0.0.1:"] {
         assert!(first.contains(part), "{part} in {first}");
     }
-    assert!(seen.lock().unwrap()[4].to_lowercase().contains("user-agent: kube-lifecycle/1.37"));
+    assert!(seen.lock()[4].to_lowercase().contains("user-agent: kube-lifecycle/1.37"));
 }
 
 #[tokio::test]
@@ -107,7 +108,7 @@ async fn headers_of_the_spec_replace_the_usual_ones() {
     let (port, seen) = server(vec!["200 OK".into()]).await;
     let headers = [("Host", "example.com"), ("user-agent", ""), ("Accept", ""), ("X-A", "b"), ("X-A", "c")];
     assert_eq!(attempt(request(port, "/", &headers)).await, Outcome::Success);
-    let seen = seen.lock().unwrap()[0].to_lowercase();
+    let seen = seen.lock()[0].to_lowercase();
     assert_eq!(seen.matches("host:").count(), 1, "{seen}");
     assert!(seen.contains("host: example.com") && seen.contains("x-a: b\r\nx-a: c"), "{seen}");
     assert!(!seen.contains("user-agent") && !seen.contains("accept"), "{seen}");
@@ -118,8 +119,7 @@ async fn redirects_are_followed_on_the_host_alone() {
     let to = |location: &str| format!("302 Found\r\nLocation: {location}");
     let (port, seen) = server(vec![to("b?c=1"), to("/d"), "200 OK".into()]).await;
     assert_eq!(attempt(request(port, "/a/x?y", &[])).await, Outcome::Success);
-    let paths: Vec<String> =
-        seen.lock().unwrap().iter().map(|r| r.split(' ').nth(1).unwrap().to_owned()).collect();
+    let paths: Vec<String> = seen.lock().iter().map(|r| r.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(paths, ["/a/x?y", "/a/b?c=1", "/d"]);
 
     let (elsewhere, _) = server(vec!["500 Oops".into()]).await;
@@ -132,7 +132,7 @@ async fn redirects_are_followed_on_the_host_alone() {
     let (port, seen) = server(vec![to("/")]).await;
     let endless = format!("Get \"http://127.0.0.1:{port}/\": stopped after 10 redirects");
     assert_eq!(attempt(request(port, "/", &[])).await, Outcome::Failure(endless));
-    assert_eq!(seen.lock().unwrap().len(), 11);
+    assert_eq!(seen.lock().len(), 11);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Who may ask the node for what. The API server decides; its decisions are remembered for a while.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{Method, Request, StatusCode};
@@ -9,6 +8,7 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Api;
 use kube::api::PostParams;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::Refusal;
@@ -126,7 +126,7 @@ impl Access {
         let Self::Delegated { kube, tokens, .. } = self else { return Ok(None) };
         // Only the hash is kept.
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(known) = tokens.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = tokens.lock().get(&key) {
             return Ok(known);
         }
         let review = TokenReview {
@@ -139,7 +139,7 @@ impl Access {
         let user = status.user.filter(|_| status.authenticated == Some(true));
         let user = user.map(|u| (u.username.unwrap_or_default(), u.groups.unwrap_or_default()));
         let good_for = if user.is_some() { KNOWN_FOR } else { DENIED_FOR };
-        tokens.lock().unwrap_or_else(PoisonError::into_inner).put(key, user.clone(), good_for);
+        tokens.lock().put(key, user.clone(), good_for);
         Ok(user)
     }
 
@@ -151,7 +151,7 @@ impl Access {
     ) -> Result<bool, Refusal> {
         let Self::Delegated { kube, node, decisions, .. } = self else { return Ok(true) };
         let key = (user.clone(), verb, subresource);
-        if let Some(known) = decisions.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = decisions.lock().get(&key) {
             return Ok(known);
         }
         let review = SubjectAccessReview {
@@ -174,7 +174,7 @@ impl Access {
         let answer = api.create(&PostParams::default(), &review).await.map_err(Refusal::internal)?;
         let allowed = answer.status.is_some_and(|s| s.allowed);
         let good_for = if allowed { ALLOWED_FOR } else { DENIED_FOR };
-        decisions.lock().unwrap_or_else(PoisonError::into_inner).put(key, allowed, good_for);
+        decisions.lock().put(key, allowed, good_for);
         Ok(allowed)
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -58,12 +59,12 @@ impl Api {
     }
 
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
-        self.state.lock().unwrap().objects.get(path).cloned()
+        self.state.lock().objects.get(path).cloned()
     }
 
     /// The events about an object: reason and message of each.
     pub(crate) fn events(&self, name: &str) -> Vec<(String, String)> {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let events = state
             .objects
             .iter()
@@ -88,7 +89,7 @@ impl Api {
     }
 
     pub(crate) fn put(&self, path: &str, mut object: Value) -> Value {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.revision += 1;
         object["metadata"]["resourceVersion"] = json!(state.revision.to_string());
         let name = path.rsplit('/').next().unwrap_or_default();
@@ -113,7 +114,7 @@ impl Api {
     }
 
     pub(crate) fn remove(&self, path: &str) -> Option<Value> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         let object = state.objects.remove(path)?;
         state.revision += 1;
         Self::tell(&mut state, path, "DELETED", &object);
@@ -231,7 +232,7 @@ impl Api {
     }
 
     fn list(&self, path: &str, fields: &[(String, String)]) -> Value {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let items: Vec<&Value> = state
             .objects
             .iter()
@@ -243,7 +244,7 @@ impl Api {
 
     fn watch(&self, path: &str, fields: Vec<(String, String)>, from: &str) -> Response<Sent> {
         let (events, received) = mpsc::unbounded_channel();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         // Whatever changed between the list and this is told as a modification.
         let from: u64 = from.parse().unwrap_or(0);
         for (at, object) in &state.objects {

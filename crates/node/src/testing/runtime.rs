@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tiphys_cri::v1::image_service_server::{ImageService, ImageServiceServer};
 use tiphys_cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
 use tiphys_cri::v1::{self, ContainerState, PodSandboxState};
@@ -54,12 +55,12 @@ impl FakeRuntime {
 
     /// What was asked for, in order.
     pub(crate) fn calls(&self) -> Vec<String> {
-        self.state.lock().unwrap().calls.clone()
+        self.state.lock().calls.clone()
     }
 
     /// The configuration of the newest container of that name.
     pub(crate) fn config(&self, name: &str) -> v1::ContainerConfig {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let mut found: Vec<_> =
             state.containers.values().filter(|(_, _, c)| c.metadata.as_ref().unwrap().name == name).collect();
         found.sort_by_key(|(_, s, _)| s.created_at);
@@ -68,14 +69,14 @@ impl FakeRuntime {
 
     /// The configuration of the newest sandbox.
     pub(crate) fn sandbox(&self) -> v1::PodSandboxConfig {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         state.sandboxes.values().max_by_key(|(_, _, at)| *at).expect("a sandbox was made").0.clone()
     }
 
     /// Ends a running container.
     pub(crate) fn exit(&self, name: &str, code: i32) {
         let id = {
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock();
             let running = |s: &v1::ContainerStatus| s.state == ContainerState::ContainerRunning as i32;
             let found = state
                 .containers
@@ -89,7 +90,7 @@ impl FakeRuntime {
     /// Makes a sandbox vanish as a crash of its holder would.
     pub(crate) fn lose_sandbox(&self) {
         let ids: Vec<String> = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             for (_, ready, _) in state.sandboxes.values_mut() {
                 *ready = false;
             }
@@ -102,31 +103,31 @@ impl FakeRuntime {
 
     /// What a command answers when it is run in any container.
     pub(crate) fn command(&self, command: &str, code: i32) {
-        self.state.lock().unwrap().commands.insert(command.to_owned(), code);
+        self.state.lock().commands.insert(command.to_owned(), code);
     }
 
     /// Where streams of commands are served.
     pub(crate) fn stream_at(&self, url: String) {
-        self.state.lock().unwrap().stream_url = url;
+        self.state.lock().stream_url = url;
     }
 
     /// Puts an image where it needs no pull.
     pub(crate) fn add_image(&self, name: &str) {
-        self.state.lock().unwrap().images.insert(name.to_owned());
+        self.state.lock().images.insert(name.to_owned());
     }
 
     pub(crate) fn remaining(&self) -> (usize, usize) {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         (state.sandboxes.len(), state.containers.len())
     }
 
     fn call(&self, text: String) {
-        self.state.lock().unwrap().calls.push(text);
+        self.state.lock().calls.push(text);
     }
 
     fn end(&self, id: &str, code: i32) {
         {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             let Some((_, status, _)) = state.containers.get_mut(id) else { return };
             if status.state != ContainerState::ContainerRunning as i32 {
                 return;
@@ -140,7 +141,7 @@ impl FakeRuntime {
     }
 
     fn tell(&self, id: &str) {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let Some((_, status, _)) = state.containers.get(id) else { return };
         let event = v1::ContainerEventResponse {
             container_id: id.to_owned(),
@@ -183,7 +184,7 @@ impl RuntimeService for FakeRuntime {
     ) -> Answer<v1::RunPodSandboxResponse> {
         let config = request.into_inner().config.unwrap_or_default();
         let metadata = config.metadata.clone().unwrap_or_default();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.count += 1;
         let id = format!("sandbox{}", state.count);
         state.calls.push(format!("sandbox {} {}", metadata.name, metadata.attempt));
@@ -197,7 +198,7 @@ impl RuntimeService for FakeRuntime {
     ) -> Answer<v1::StopPodSandboxResponse> {
         let id = request.into_inner().pod_sandbox_id;
         let inside: Vec<String> = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             if let Some((config, ready, _)) = state.sandboxes.get_mut(&id) {
                 *ready = false;
                 let name = config.metadata.clone().unwrap_or_default().name;
@@ -216,7 +217,7 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
         let id = request.into_inner().pod_sandbox_id;
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         if let Some((config, _, _)) = state.sandboxes.remove(&id) {
             state.calls.push(format!("remove sandbox {}", config.metadata.unwrap_or_default().name));
         }
@@ -229,7 +230,7 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Answer<v1::PodSandboxStatusResponse> {
         let id = request.into_inner().pod_sandbox_id;
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let sandbox = state.sandboxes.get(&id).ok_or_else(|| Status::not_found(id.clone()))?;
         let status = Some(Self::sandbox_status(&id, sandbox));
         Ok(Response::new(v1::PodSandboxStatusResponse { status, ..v1::PodSandboxStatusResponse::default() }))
@@ -240,7 +241,7 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let all = state.sandboxes.iter().map(|(id, s)| Self::sandbox_status(id, s));
         let items = all.filter(|s| matches(&s.labels, &filter.label_selector)).map(|s| v1::PodSandbox {
             id: s.id,
@@ -265,7 +266,7 @@ impl RuntimeService for FakeRuntime {
             return Err(Status::internal("no such thing"));
         }
         let metadata = config.metadata.clone().unwrap_or_default();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.count += 1;
         state.clock += 1;
         let id = format!("container{}", state.count);
@@ -297,7 +298,7 @@ impl RuntimeService for FakeRuntime {
     ) -> Answer<v1::StartContainerResponse> {
         let id = request.into_inner().container_id;
         let image = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             let (_, status, config) =
                 state.containers.get_mut(&id).ok_or_else(|| Status::not_found("container"))?;
             status.state = ContainerState::ContainerRunning as i32;
@@ -321,7 +322,7 @@ impl RuntimeService for FakeRuntime {
     ) -> Answer<v1::StopContainerResponse> {
         let request = request.into_inner();
         let (name, stubborn) = {
-            let mut state = self.state.lock().unwrap();
+            let mut state = self.state.lock();
             let (_, _, config) =
                 state.containers.get(&request.container_id).ok_or_else(|| Status::not_found("container"))?;
             let name = config.metadata.clone().unwrap_or_default().name;
@@ -342,7 +343,7 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
         let request = request.into_inner();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         let found = state.containers.get_mut(&request.container_id);
         let (_, status, config) = found.ok_or_else(|| Status::not_found("container"))?;
         status.resources = Some(v1::ContainerResources { linux: request.linux });
@@ -355,7 +356,7 @@ impl RuntimeService for FakeRuntime {
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
-        self.state.lock().unwrap().containers.remove(&request.into_inner().container_id);
+        self.state.lock().containers.remove(&request.into_inner().container_id);
         Ok(Response::new(Default::default()))
     }
 
@@ -364,7 +365,7 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let wanted = |s: &v1::ContainerStatus| filter.state.is_none_or(|f| f.state == s.state);
         let containers = state
             .containers
@@ -391,14 +392,14 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::ContainerStatusRequest>,
     ) -> Answer<v1::ContainerStatusResponse> {
         let id = request.into_inner().container_id;
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let (_, status, _) = state.containers.get(&id).ok_or_else(|| Status::not_found(id.clone()))?;
         Ok(Response::new(v1::ContainerStatusResponse { status: Some(status.clone()), info: HashMap::new() }))
     }
 
     async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Answer<v1::ExecSyncResponse> {
         let command = request.into_inner().cmd.join(" ");
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.calls.push(format!("exec {command}"));
         let exit_code = state.commands.get(&command).copied().unwrap_or(0);
         Ok(Response::new(v1::ExecSyncResponse { exit_code, ..v1::ExecSyncResponse::default() }))
@@ -406,7 +407,7 @@ impl RuntimeService for FakeRuntime {
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
         let request = request.into_inner();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         state.calls.push(format!(
             "stream {} tty={} stdin={}",
             request.cmd.join(" "),
@@ -436,7 +437,7 @@ impl RuntimeService for FakeRuntime {
             working_set_bytes: value(2000),
             ..Default::default()
         };
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let stats = state.containers.values().map(|(_, s, _)| v1::ContainerStats {
             attributes: Some(v1::ContainerAttributes {
                 id: s.id.clone(),
@@ -549,7 +550,7 @@ impl ImageService for FakeRuntime {
         request: Request<v1::ImageStatusRequest>,
     ) -> Answer<v1::ImageStatusResponse> {
         let name = request.into_inner().image.unwrap_or_default().image;
-        let there = self.state.lock().unwrap().images.contains(&name);
+        let there = self.state.lock().images.contains(&name);
         let image = there.then(|| v1::Image { id: name, size: 1, ..v1::Image::default() });
         Ok(Response::new(v1::ImageStatusResponse { image, info: HashMap::new() }))
     }

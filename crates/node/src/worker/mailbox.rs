@@ -1,9 +1,10 @@
 //! What reaches a pod's worker. News of one kind replaces the news before it, so that a mailbox never grows.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::operations::Done;
@@ -44,13 +45,13 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Puts something in.
     pub(crate) fn put(&self, change: impl FnOnce(&mut Inbox)) {
-        change(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.inbox.lock());
         self.ring.notify_one();
     }
 
     /// Takes everything out.
     pub(crate) fn take(&self) -> Inbox {
-        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.inbox.lock())
     }
 
     /// Waits until something is put in.

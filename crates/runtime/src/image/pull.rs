@@ -1,7 +1,7 @@
 //! Pulling from registries.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -11,6 +11,7 @@ use oci_client::errors::{OciDistributionError, OciErrorCode};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tiphys_cri::v1::AuthConfig;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
@@ -153,7 +154,7 @@ impl Pull {
         let total = missing.iter().map(|(layer, _)| size(layer)).sum();
         let fetched = Mutex::new(0);
         let report = |bytes: u64| {
-            let mut fetched = fetched.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut fetched = fetched.lock();
             *fetched += bytes;
             progress(PullProgress { fetched: *fetched, total });
         };

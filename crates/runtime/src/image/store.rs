@@ -4,10 +4,10 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -396,7 +396,7 @@ impl Store {
 
     /// The records, read anew when the directory has changed: each is written by a rename, which changes it.
     fn known(&self) -> Result<MutexGuard<'_, Known>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         let dir = self.root.join("images");
         let metadata = fs::metadata(&dir).map_err(Error::io("look at", &dir))?;
         let changed = (metadata.mtime(), metadata.mtime_nsec());

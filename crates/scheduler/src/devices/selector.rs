@@ -3,11 +3,12 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use tiphys_cel::{Program, device};
 
 use super::kinds::Device;
@@ -54,7 +55,7 @@ impl Selector {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         static LATEST: Mutex<VecDeque<Arc<Selector>>> = Mutex::new(VecDeque::new());
         // The queue is whole between any two statements.
-        let mut latest = LATEST.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = LATEST.lock();
         if let Some(known) = latest.iter().find(|known| *known.source == *source) {
             return known.clone();
         }
@@ -74,7 +75,7 @@ impl Selector {
     /// Why that cannot be told, in upstream's words.
     pub fn selects(&self, device: &Device) -> Result<bool, String> {
         // The queue is whole between any two statements.
-        let judged = || device.judged.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = || device.judged.0.lock();
         if let Some((_, known)) = judged().iter().find(|(number, _)| *number == self.number) {
             return Ok(*known);
         }

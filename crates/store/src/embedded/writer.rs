@@ -6,13 +6,14 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
@@ -49,7 +50,7 @@ impl Writer {
         let room = Arc::clone(&self.room).acquire_many_owned(size).await.map_err(|_| Error::Closed)?;
         let (answer, answered) = oneshot::channel();
         let request = Request { writes, size, answer, _room: room };
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let requests = self.requests.lock().clone();
         requests.ok_or(Error::Closed)?.send(request).map_err(|_| Error::Closed)?;
         answered.await.map_err(|_| Error::Closed)?
     }
@@ -57,7 +58,7 @@ impl Writer {
     /// Takes no more transactions; the thread ends after those that it has.
     pub(super) fn stop(&self) {
         self.room.close();
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.requests.lock().take();
     }
 }
 

@@ -12,10 +12,11 @@ use std::{
     },
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use rand::{Rng, rngs::SmallRng};
 
 /// What a disk writes whole or not at all. Smaller ones tear ext4's own superblock.
@@ -52,10 +53,6 @@ struct State {
     /// How many requests are answered before power fails.
     life: Option<u64>,
     failed: bool,
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Disk {
@@ -102,17 +99,17 @@ impl Disk {
 
     /// Lets power fail after so many more requests.
     pub fn fail_after(&self, requests: u64) {
-        lock(&self.state).life = Some(requests);
+        self.state.lock().life = Some(requests);
     }
 
     pub fn has_failed(&self) -> bool {
-        lock(&self.state).failed
+        self.state.lock().failed
     }
 
     /// Gives power back to a disk that has forgotten what it may: returns how many bytes that were. The machine
     /// must have been killed.
     pub fn restore(&self, random: &mut SmallRng) -> Result<usize> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         (state.life, state.failed) = (None, false);
         let cached = std::mem::take(&mut state.cached);
         let mut lost = 0;
@@ -179,7 +176,7 @@ impl<'a> Connection<'a> {
             if command == WRITE {
                 self.input.read_exact(&mut data)?;
             }
-            let mut state = lock(self.state);
+            let mut state = self.state.lock();
             if let Some(life) = &mut state.life {
                 let Some(less) = life.checked_sub(1) else {
                     state.failed = true;
@@ -239,7 +236,7 @@ impl<'a> Connection<'a> {
             match option {
                 OPTION_GO => {
                     let mut export = 0_u16.to_be_bytes().to_vec();
-                    export.extend(lock(self.state).size.to_be_bytes());
+                    export.extend(self.state.lock().size.to_be_bytes());
                     // It has flags, can flush, and can force a unit's access.
                     export.extend((1_u16 | 1 << 2 | 1 << 3).to_be_bytes());
                     reply(REPLY_INFO, &export)?;

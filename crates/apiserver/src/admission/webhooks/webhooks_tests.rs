@@ -1,9 +1,8 @@
-use std::sync::Mutex;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{Request, Response};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::ApiServer;
@@ -36,7 +35,7 @@ impl Hooks {
                 let asked = review["request"].take();
                 let mut response = says(&path, &asked);
                 response["uid"] = asked["uid"].clone();
-                keep.lock().unwrap().push((path, asked));
+                keep.lock().push((path, asked));
                 review["response"] = response;
                 Response::new(Bytes::from(review.to_string()))
             }
@@ -60,7 +59,7 @@ impl Hooks {
     }
 
     fn paths(&self) -> Vec<String> {
-        self.asked.lock().unwrap().drain(..).map(|(path, _)| path).collect()
+        self.asked.lock().drain(..).map(|(path, _)| path).collect()
     }
 }
 
@@ -185,7 +184,7 @@ async fn a_dry_run_asks_only_who_has_no_side_effects() {
     )
     .await;
     assert_eq!(send(&server, "POST", &dry, map("m", json!({}))).await.0, 201);
-    assert_eq!(hooks.asked.lock().unwrap().last().unwrap().1["dryRun"], true);
+    assert_eq!(hooks.asked.lock().last().unwrap().1["dryRun"], true);
     // What was allowed in v1beta1 may still be stored.
     let unfit = vec![hooks.webhook("/unfit", json!({"sideEffects": "Some", "failurePolicy": "Ignore"}))];
     let object = json!({"apiVersion": "v1", "kind": "x", "metadata": {"name": "unfit"}, "webhooks": unfit});
@@ -216,7 +215,7 @@ async fn deletes_and_updates_are_asked_about_with_both_objects() {
     assert_eq!(send(&server, "DELETE", &one, Value::Null).await.0, 400);
     assert_eq!(send(&server, "DELETE", MAPS, Value::Null).await.0, 400, "nor one of many");
     assert_eq!(send(&server, "PUT", &one, map("m", json!({"keep": "no"}))).await.0, 200);
-    let update = hooks.asked.lock().unwrap().last().unwrap().1.clone();
+    let update = hooks.asked.lock().last().unwrap().1.clone();
     assert_eq!(
         (&update["operation"], &update["options"]["kind"]),
         (&json!("UPDATE"), &json!("UpdateOptions"))
