@@ -4,6 +4,7 @@ mod adoption;
 mod balancing;
 mod clients;
 mod custom;
+mod devices;
 mod disk;
 mod election;
 mod fields;
