@@ -299,6 +299,9 @@ fn what_the_runtime_cannot_do_is_said() {
             let failed = world.api.event(name, "FailedCreatePodSandBox").await;
             assert_eq!(failed, format!("Failed to create pod sandbox: {text}"));
         }
+        world.create("gpu", json!({"resourceClaims": [{"name": "g"}], "containers": [{"name": "m"}]}));
+        let failed = world.api.event("gpu", "FailedPrepareDynamicResources").await;
+        assert!(failed.ends_with("no driver of devices is registered with this node"), "{failed}");
     });
 }
 

@@ -150,6 +150,8 @@ async fn request_token(job: &Job, key: &TokenKey) -> kube::Result<Token> {
 /// Why a pod could not be prepared.
 #[derive(Debug, thiserror::Error)]
 enum PrepareError {
+    #[error("Failed to prepare dynamic resources: no driver of devices is registered with this node")]
+    Devices,
     #[error("failed to ensure that the pod: {0} cgroups exist and are correctly applied: {1}")]
     Cgroup(PodKey, #[source] crate::cgroups::CgroupError),
     #[error("MountVolume.SetUp failed for volume \"{volume}\" : {source}")]
@@ -163,6 +165,10 @@ enum PrepareError {
 /// Makes directories, cgroup and volumes.
 pub(crate) async fn prepare(job: Job, ips: Vec<String>) -> Result<Prepared, String> {
     let made = async {
+        // Drivers cannot register yet, and a container without its devices is not what was asked for.
+        if crate::pod::spec(&job.pod).resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+            return Err(PrepareError::Devices);
+        }
         let (ctx, key, pod) = (job.ctx.clone(), job.key.clone(), job.pod.clone());
         let work = move || ctx.cgroups.make_pod(&pod, &key.uid).map_err(|e| PrepareError::Cgroup(key, e));
         let exact = tokio::task::spawn_blocking(work).await??;
@@ -179,6 +185,7 @@ pub(crate) async fn refresh(job: Job, ips: Vec<String>) -> Result<Option<Timesta
 
 fn say_unprepared(job: &Job, error: &PrepareError) -> String {
     let reason = match error {
+        PrepareError::Devices => "FailedPrepareDynamicResources",
         PrepareError::Cgroup(..) => "FailedCreatePodContainer",
         _ => "FailedMount",
     };
