@@ -47,7 +47,6 @@ const IMAGES: [Image; 9] = [
     image(&["k8s.gcr.io/etcd:3.4.13-0"], &["/usr/local/bin/etcd"]),
     image(
         &[
-            "docker.io/library/busybox:1.29",
             "docker.io/library/busybox:1.28",
             "docker.io/library/alpine:3.7",
             "gcr.io/kubernetes-e2e-test-images/ipc-utils:1.0",
