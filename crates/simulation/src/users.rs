@@ -76,16 +76,14 @@ impl User {
 
     async fn create(&self, collection: &str, object: Value) {
         let what = format!("create {collection}/{}", object["metadata"]["name"]);
-        self.insist(&what, &[409], async || {
+        self.insist(&what, &[], async || {
             let created = api::post(&self.client, collection, &object).await;
             // A conflict may be the simulation's: what counts is that the object is there.
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
             match created {
                 Err(error) if code(&error) == Some(409) => {
-                    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                    match api::get(&self.client, &format!("{collection}/{name}")).await {
-                        Err(error) if code(&error) == Some(404) => Err(error).or_else(|_| Ok(Value::Null)),
-                        other => other,
-                    }
+                    let found = api::get(&self.client, &format!("{collection}/{name}")).await;
+                    found.map_err(|_| error)
                 }
                 other => other,
             }
