@@ -3,8 +3,10 @@
 //! A controller reads from [`informer::Informer`]s, learns what to look at from a [`queue::Queue`], and
 //! knows by its [`expectations::Expectations`] whether its informers have seen its own last writes.
 //! What queues and clients do, [`metrics`] shows. Nothing of that knows a kind. What a room need not keep of an object, [`lean`] passes over. What several clients must read alike of pods and nodes is in [`placement`],
-//! what they tell each other of volumes in [`storage`]. Which of several runs its loops, [`election`] decides.
+//! of claims to devices in [`devices`], what they tell each other of volumes in [`storage`]. Which of several runs its loops,
+//! [`election`] decides.
 
+pub mod devices;
 pub mod election;
 pub mod events;
 pub mod expectations;

@@ -10,13 +10,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tiphys_client::ObjectKey;
+use tiphys_client::{ObjectKey, devices::FINALIZER};
 use tracing::debug;
 
 use crate::{framework::Errand, pod::PodInfo, runner::Shared};
 
-/// Keeps a claim while devices are allocated to it.
-const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
 /// How often a write is tried that meets another.
 const ATTEMPTS: usize = 5;
 

@@ -17,7 +17,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::Patch};
 use parking_lot::Mutex;
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, devices::selects, events::Recorder};
 
 use self::plan::{Eviction, Reckoning};
 use crate::{
@@ -191,15 +191,17 @@ impl DeviceTaintEviction {
         for slice in self.slices.list() {
             pools.entry(plan::pool(&slice.spec.driver, &slice.spec.pool.name)).or_default().push(slice);
         }
+        let is_about = |driver: &str, pool: &str, device: &str| {
+            selects(rule.spec.device_selector.as_ref(), driver, pool, device)
+        };
         for slice in pools.values().flat_map(|slices| plan::newest(slices)) {
             let devices = slice.spec.devices.iter().flatten();
             let (driver, pool) = (&slice.spec.driver, &slice.spec.pool.name);
-            known.published += devices.filter(|d| plan::is_about(rule, driver, pool, &d.name)).count();
+            known.published += devices.filter(|d| is_about(driver, pool, &d.name)).count();
         }
         for claim in self.claims.list() {
             let devices = plan::given(&claim);
-            known.allocated +=
-                devices.filter(|g| plan::is_about(rule, &g.driver, &g.pool, &g.device)).count();
+            known.allocated += devices.filter(|g| is_about(&g.driver, &g.pool, &g.device)).count();
         }
         known
     }

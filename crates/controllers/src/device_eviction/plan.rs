@@ -7,6 +7,7 @@ use k8s_openapi::api::resource::v1::{
     DeviceRequestAllocationResult as Given, DeviceTaint, DeviceTaintRule, DeviceToleration, ResourceClaim,
     ResourceSlice,
 };
+use tiphys_client::devices::{self, selects, tolerates};
 
 use crate::{object::Object, pod::Pod, pods::is_finished};
 
@@ -31,19 +32,12 @@ impl Eviction {
 /// The devices that a claim has.
 pub(super) fn given(claim: &ResourceClaim) -> impl Iterator<Item = &Given> {
     let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
-    allocation.and_then(|a| a.devices.as_ref()).into_iter().flat_map(|d| d.results.iter().flatten())
+    allocation.into_iter().flat_map(devices::given)
 }
 
 /// Driver and name of a pool, as the indices have them.
 pub(super) fn pool(driver: &str, pool: &str) -> String {
     format!("{driver}/{pool}")
-}
-
-/// Whether the rule is about a device.
-pub(super) fn is_about(rule: &DeviceTaintRule, driver: &str, pool: &str, device: &str) -> bool {
-    let is = |wanted: &Option<String>, one: &str| wanted.as_ref().is_none_or(|wanted| wanted == one);
-    let selector = rule.spec.device_selector.as_ref();
-    selector.is_some_and(|s| is(&s.driver, driver) && is(&s.pool, pool) && is(&s.device, device))
 }
 
 /// What is published of a pool now: its newest slices.
@@ -58,20 +52,10 @@ pub(super) fn drives_away(slice: &ResourceSlice) -> bool {
     taints.into_iter().any(|taint| taint.effect == NO_EXECUTE)
 }
 
-/// How long a taint is borne: `None`: for ever. `Some(0)`: not at all.
+/// How long a taint is borne; `None`: for ever. `Some(0)`: not at all.
 fn patience(taint: &DeviceTaint, tolerations: &[DeviceToleration]) -> Option<i64> {
-    fn text(field: &Option<String>) -> &str {
-        field.as_deref().unwrap_or_default()
-    }
-    let covers = |t: &&DeviceToleration| {
-        let (effect, key) = (text(&t.effect), text(&t.key));
-        let value = match text(&t.operator) {
-            "" | "Equal" => text(&t.value) == text(&taint.value),
-            operator => operator == "Exists",
-        };
-        (effect.is_empty() || effect == NO_EXECUTE) && (key.is_empty() || key == taint.key) && value
-    };
-    let mut borne = tolerations.iter().filter(covers).map(|t| t.toleration_seconds.map(|s| s.max(0)));
+    let mut borne =
+        tolerations.iter().filter(|t| tolerates(t, taint)).map(|t| t.toleration_seconds.map(|s| s.max(0)));
     let first = borne.next().unwrap_or(Some(0));
     borne.fold(first, |shortest, next| Some(shortest?.min(next?)))
 }
@@ -89,7 +73,10 @@ pub(super) fn of_claim(
         let published = newest(&of_pool).flat_map(|slice| slice.spec.devices.iter().flatten());
         let published = published.filter(|known| known.name == device.device);
         let own = published.flat_map(|known| known.taints.iter().flatten()).map(|taint| (taint, None));
-        let by_rules = rules.iter().filter(|r| is_about(r, &device.driver, &device.pool, &device.device));
+        let by_rules = rules.iter().filter(|rule| {
+            let selector = rule.spec.device_selector.as_ref();
+            selects(selector, &device.driver, &device.pool, &device.device)
+        });
         let by_rules = by_rules.map(|rule| (&rule.spec.taint, Some(rule.uid().to_owned())));
         for (taint, rule) in own.chain(by_rules).filter(|(taint, _)| taint.effect == NO_EXECUTE) {
             let tolerations = device.tolerations.as_deref().unwrap_or_default();

@@ -6,7 +6,10 @@ use k8s_openapi::api::{
     core::v1::PodResourceClaim,
     resource::v1::{ResourceClaim, ResourceClaimConsumerReference},
 };
-use tiphys_client::key::controller_of;
+use tiphys_client::{
+    devices::{FINALIZER, MOST_USERS},
+    key::controller_of,
+};
 
 use crate::{
     object::{Object, hash, safe_encode},
@@ -16,10 +19,6 @@ use crate::{
 
 /// On a claim that was made for a pod: which of the pod's claims it is.
 pub(super) const POD_CLAIM: &str = "resource.kubernetes.io/pod-claim-name";
-/// Keeps a claim while devices are allocated to it.
-const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
-/// So many may use a claim at a time.
-const MOST_CONSUMERS: usize = 256;
 /// No generated name is longer.
 const LONGEST_NAME: usize = 63;
 /// As many characters a suffix may have.
@@ -126,7 +125,7 @@ pub(super) fn needs<'a>(
     let reserve = |claim: Option<Arc<ResourceClaim>>| {
         let has = |claim: &ResourceClaim| consumers(claim).iter().any(|user| user.uid == pod.uid());
         let claim = claim.filter(|claim| placed && is_allocated(claim) && !has(claim))?;
-        (consumers(&claim).len() < MOST_CONSUMERS).then_some(Need::Reservation(claim))
+        (consumers(&claim).len() < MOST_USERS).then_some(Need::Reservation(claim))
     };
     let need = |claim: &'a PodResourceClaim| match named(pod, claim) {
         Named::Unknown => Some(Need::Unknown { of: &claim.name }),

@@ -15,7 +15,11 @@ use k8s_openapi::{
 };
 use tiphys_api::{quantity::Quantity, semver::Semver};
 use tiphys_cel::device;
-use tiphys_client::{key::controller_of, placement};
+use tiphys_client::{
+    devices::{selects, tolerates},
+    key::controller_of,
+    placement,
+};
 
 use super::selector::{Judged, Selector};
 use crate::snapshot::NodeFacts;
@@ -249,31 +253,13 @@ impl Rule {
     }
 
     pub fn covers(&self, device: &DeviceId) -> bool {
-        let is = |wanted: &Option<String>, one: &str| wanted.as_ref().is_none_or(|wanted| wanted == one);
-        self.selector.as_ref().is_some_and(|s| {
-            is(&s.driver, &device.driver) && is(&s.pool, &device.pool) && is(&s.device, &device.name)
-        })
+        selects(self.selector.as_ref(), &device.driver, &device.pool, &device.name)
     }
 }
 
 /// Whether a taint keeps devices from whoever tolerates nothing else.
 pub fn keeps_away(taint: &DeviceTaint, tolerations: &[DeviceToleration]) -> bool {
     matches!(&*taint.effect, "NoSchedule" | "NoExecute") && !tolerations.iter().any(|t| tolerates(t, taint))
-}
-
-/// Whether the toleration covers the taint, for as long as it does.
-fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
-    fn text(field: &Option<String>) -> &str {
-        field.as_deref().unwrap_or_default()
-    }
-    let (effect, key) = (text(&toleration.effect), text(&toleration.key));
-    let is_about = (effect.is_empty() || effect == taint.effect) && (key.is_empty() || key == taint.key);
-    is_about
-        && match text(&toleration.operator) {
-            "" | "Equal" => text(&toleration.value) == text(&taint.value),
-            "Exists" => true,
-            _ => false,
-        }
 }
 
 /// How many devices.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::resource::v1::AllocationResult;
-use tiphys_client::ObjectKey;
+use tiphys_client::{ObjectKey, devices::given};
 
 pub use self::result::allocation;
 use self::{
@@ -87,11 +87,10 @@ pub struct Devices {
 
 /// The devices that an allocation takes from others.
 fn taken(allocation: &AllocationResult) -> impl Iterator<Item = DeviceId> {
-    let results = allocation.devices.iter().flat_map(|devices| devices.results.iter().flatten());
-    results.filter(|result| result.admin_access != Some(true)).map(|result| DeviceId {
-        driver: (&*result.driver).into(),
-        pool: (&*result.pool).into(),
-        name: (&*result.device).into(),
+    given(allocation).filter(|given| given.admin_access != Some(true)).map(|given| DeviceId {
+        driver: (&*given.driver).into(),
+        pool: (&*given.pool).into(),
+        name: (&*given.device).into(),
     })
 }
 

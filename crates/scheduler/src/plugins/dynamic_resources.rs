@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tiphys_client::{ObjectKey, placement};
+use tiphys_client::{ObjectKey, devices::MOST_USERS, placement};
 
 use crate::{
     devices::{
@@ -21,8 +21,6 @@ use crate::{
 const NAME: &str = "DynamicResources";
 const ELSEWHERE: Rejection = Rejection::hopeless(NAME, "resourceclaim not available on the node");
 const NOTHING: Rejection = Rejection::hopeless(NAME, "cannot allocate all claims");
-/// So many may use a claim at a time.
-const MOST_USERS: usize = 256;
 /// What is told of an expression that went wrong: it may be long, and others are told besides.
 const LONGEST_FAULT: usize = 400;
 /// So many ways to serve it a request may have.
