@@ -3,6 +3,8 @@
 //! `create` functions run on a new object that has its name, UID and creation time already; `update`
 //! functions take the new object and the stored one. Both are in the storage version.
 
+pub(crate) mod devices;
+
 use serde_json::{Map, Value, json};
 
 use crate::decode;

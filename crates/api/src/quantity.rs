@@ -187,6 +187,18 @@ impl Quantity {
     pub fn format(self) -> Format {
         self.format
     }
+
+    /// The least amount that is not less, and that lies a whole number of steps above `from`; written as the step is.
+    /// `None` if that is beyond 2^63-1, or the step leads nowhere.
+    pub fn stepped(self, from: Self, step: Self) -> Option<Self> {
+        if step.nano <= 0 {
+            return None;
+        }
+        let above = self.nano.checked_sub(from.nano)?;
+        let steps = above.div_euclid(step.nano) + i128::from(above.rem_euclid(step.nano) > 0);
+        let nano = steps.checked_mul(step.nano)?.checked_add(from.nano)?;
+        (nano <= BINARY_CAP).then_some(Self { nano, format: step.format })
+    }
 }
 
 /// The mantissa times 2^shift times 10^(exponent - decimals), in billionths, rounded up.

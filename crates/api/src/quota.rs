@@ -15,8 +15,8 @@ use crate::quantity::{Format, Quantity};
 mod devices;
 mod pods;
 
-pub use devices::{Devices, paid, payer};
-pub use pods::Needs;
+pub use devices::{BY_CLASS, Devices, FOR_RESOURCES, paid, payer};
+pub use pods::{Needs, is_extended};
 
 /// Amounts by the name of what is counted.
 pub type Amounts = BTreeMap<String, Quantity>;

@@ -107,6 +107,7 @@ impl Boot<'_> {
             subresource: String::new(),
             uninitialized: true,
             dry_run: false,
+            is_patch: false,
             field_manager: "kube-apiserver".to_owned(),
             warnings: Arc::new(Warnings::default()),
             annotations: Annotations::default(),

@@ -181,6 +181,7 @@ impl Security {
         let mut plugins: Vec<Arc<dyn Plugin>> = vec![
             Arc::new(admission::SigningRequests::new(self.authenticator.clock())),
             Arc::new(admission::Devices::new(self.authenticator.clock())),
+            Arc::new(admission::DeviceAccess::new(Arc::clone(&self.source), Arc::clone(&self.authorizer))),
             Arc::new(admission::PossessionOfKeys),
             Arc::new(admission::Signers::new(Arc::clone(&self.authorizer))),
         ];

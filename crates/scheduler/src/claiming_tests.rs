@@ -83,3 +83,44 @@ fn devices_go_with_the_last_user() {
     }
     assert_eq!(release(&claim(|_| {}), &pod()), None);
 }
+
+#[test]
+fn devices_are_waited_for_until_they_are_ready_or_it_is_too_late() {
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().expect("a time");
+    let at_most = Duration::from_secs(600);
+    let wait = |status: Value| {
+        let mut all = Devices::default();
+        let claim = claim(|c| c["status"] = status.clone());
+        let key = ObjectKey::new("ns", "c");
+        all.set_claim(&key, Some(std::sync::Arc::new(crate::devices::kinds::Claim::new(claim))));
+        readiness(&all, [key].into_iter(), now, at_most)
+    };
+    let status = |told: &str, since: &str| {
+        let condition = json!({"type": told, "status": "True", "reason": "Why", "message": "so", "lastTransitionTime": since});
+        json!({"allocation": {"allocationTimestamp": since, "devices": {"results": [{"request": "r", "driver": "d",
+            "pool": "p", "device": "x", "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]}]}},
+            "devices": [{"driver": "d", "pool": "p", "device": "x", "conditions": [condition]}]})
+    };
+    let (recent, long_ago) = ("2026-01-01T00:09:00Z", "2026-01-01T00:00:00Z");
+    assert_eq!(wait(status("Attached", long_ago)), Ok(None));
+    assert_eq!(wait(status("Other", recent)), Ok(Some(Duration::from_secs(540))));
+    assert_eq!(wait(status("Other", long_ago)), Err("claim c binding timeout".to_owned()));
+    assert_eq!(
+        wait(status("Broken", recent)),
+        Err("claim c binding failed: reason=Why, message=\"so\"".to_owned())
+    );
+    // What was allocated a moment ago, nobody here has heard of yet.
+    assert_eq!(wait(json!({})), Ok(Some(at_most)));
+    let missing = [ObjectKey::new("ns", "x")].into_iter();
+    assert_eq!(readiness(&Devices::default(), missing, now, at_most), Ok(Some(at_most)));
+}
+
+#[test]
+fn a_claim_for_resources_is_its_pods() {
+    let made = serde_json::to_value(for_resources(&pod(), &[])).expect("a claim");
+    let meta = &made["metadata"];
+    assert_eq!(meta["generateName"], "p-extended-resources-");
+    assert_eq!(meta["annotations"], json!({"resource.kubernetes.io/extended-resource-claim": "true"}));
+    let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "pu", "controller": true}]);
+    assert_eq!(meta["ownerReferences"], owner);
+}

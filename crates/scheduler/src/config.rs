@@ -201,7 +201,8 @@ fn read_profile(
         percentage(file.percentage_of_nodes_to_score, &format!("{path}.percentageOfNodesToScore"))?;
     let scheduler = file.scheduler_name.as_deref().unwrap_or(DEFAULT_NAME).into();
     let percentage = if file.percentage_of_nodes_to_score.is_some() { percentage } else { otherwise };
-    let profile = Profile { scheduler, plugins, percentage, binding: args.volumes.timeout() };
+    let (binding, devices) = (args.volumes.timeout(), args.devices.timeout());
+    let profile = Profile { scheduler, plugins, percentage, binding, devices };
     for (point, name) in [(Point::QueueSort, "queueSort"), (Point::Bind, "bind")] {
         if profile.at(point).next().is_none() {
             return Err(field(format!("{path}.plugins.{name}"), "one plugin is needed"));

@@ -154,3 +154,23 @@ fn volumes_have_the_time_that_a_profile_gives_them() {
     assert!(binding("{bindTimeoutSeconds: -1}").is_err());
     assert_eq!(read("").expect("a configuration").profiles[0].binding.as_secs(), 600);
 }
+
+#[test]
+fn devices_have_the_time_that_a_profile_gives_them() {
+    let time = |args: &str| {
+        let config =
+            read(&format!("profiles: [{{pluginConfig: [{{name: DynamicResources, args: {args}}}]}}]"))?;
+        Ok::<_, ConfigError>(config.profiles[0].devices.as_secs())
+    };
+    assert_eq!(time("{}").expect("a configuration"), 600);
+    assert_eq!(time("{bindingTimeout: 1m30s}").expect("a configuration"), 90);
+    assert_eq!(read("").expect("a configuration").profiles[0].devices.as_secs(), 600);
+    for (args, wanted) in [
+        ("{bindingTimeout: 999ms}", "bindingTimeout: must be at least 1 second"),
+        ("{bindingTimeout: soon}", "bindingTimeout: \"soon\" is no duration"),
+        ("{filterTimeout: 10s}", "filterTimeout: the search for devices is bounded by steps, not by time"),
+    ] {
+        let error = time(args).unwrap_err().to_string();
+        assert!(error.contains(wanted), "{error}");
+    }
+}

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tiphys_client::ObjectKey;
-
 use crate::{
     framework::{Filter, Point, PreFilter, Profile, Rejection, Score},
     memo::{FITS, Memo},
     pod::PodInfo,
-    preemption::{Attempt, Plan},
+    preemption::{Attempt, Plan, Release},
     snapshot::{NodeId, NodeInfo, Snapshot},
     unfit::Unfit,
 };
@@ -134,8 +132,8 @@ pub struct Refusal {
     pub plan: Option<Plan>,
     /// Without a plan: no room is being made, either.
     pub gives_up: bool,
-    /// A claim whose devices only keep the pod from others.
-    pub release: Option<ObjectKey>,
+    /// What only keeps the pod from others.
+    pub release: Option<Release>,
 }
 
 /// What goes on from one cycle to the next.

@@ -23,7 +23,7 @@ use crate::{
     framework::Errand,
     gang::SCHEDULED,
     pod::{Pod, PodInfo, SharedPod},
-    preemption::Plan,
+    preemption::{Plan, Release},
     runner::Shared,
     snapshot::claims,
 };
@@ -41,6 +41,8 @@ enum Failed {
     Extender(#[from] ExtenderError),
     #[error("the volumes of the pod were not bound in time")]
     Late,
+    #[error("{0}")]
+    Devices(String),
 }
 
 fn now() -> String {
@@ -63,7 +65,8 @@ impl Shared {
 
     /// PreBind and Bind.
     pub(crate) async fn bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) {
-        match self.try_bind(pod, node, &errands).await {
+        let mut made = None;
+        match self.try_bind(pod, node, &errands, &mut made).await {
             Ok(()) => {
                 let message = format!("Successfully assigned {} to {node}", pod.key());
                 self.say(pod, true, "Scheduled", message);
@@ -74,19 +77,37 @@ impl Shared {
                 if !gone {
                     self.say(pod, false, "FailedScheduling", format!("Binding rejected: {error}"));
                 }
-                self.return_devices(pod, &errands).await;
+                self.return_devices(pod, &errands, made).await;
                 self.forget(pod, gone);
             }
         }
     }
 
-    async fn try_bind(&self, pod: &SharedPod, node: &str, errands: &[Errand]) -> Result<(), Failed> {
+    /// `made`: the claim that had to be made for it, once it is there.
+    async fn try_bind(
+        &self,
+        pod: &SharedPod,
+        node: &str,
+        errands: &[Errand],
+        made: &mut Option<ObjectKey>,
+    ) -> Result<(), Failed> {
         if !errands.is_empty() {
-            for errand in errands {
-                self.run(pod, errand).await?;
-            }
             // Only pods of a profile come here.
-            let time = self.profile(&pod.scheduler).map(|profile| profile.binding).unwrap_or_default();
+            let times = self.profile(&pod.scheduler).map(|profile| (profile.binding, profile.devices));
+            let (time, of_devices) = times.unwrap_or_default();
+            for errand in errands {
+                match errand {
+                    Errand::ClaimDevices { claiming, allocation } => {
+                        self.claim_devices(pod, claiming, allocation.as_deref(), made).await?;
+                    }
+                    Errand::AwaitDevices => {
+                        let message = format!("waiting for binding conditions for device on node {node}");
+                        self.say(pod, true, "BindingConditionsPending", message);
+                        self.until_ready(pod, made.as_ref(), of_devices).await.map_err(Failed::Devices)?;
+                    }
+                    errand => self.run(pod, errand).await?,
+                }
+            }
             let bound = tokio::time::timeout(time, self.until_bound(pod));
             bound.await.map_err(|_| Failed::Late)?;
         }
@@ -128,6 +149,8 @@ impl Shared {
             Errand::UseDevices { claim, uid, allocation } => {
                 Ok(self.use_devices(pod, claim, uid, allocation.as_deref()).await?)
             }
+            // What is done with them depends on what was done before.
+            Errand::ClaimDevices { .. } | Errand::AwaitDevices => Ok(()),
         }
     }
 
@@ -184,8 +207,10 @@ impl Shared {
         if let Some(plan) = plan {
             self.make_room(pod, plan, plugins).await;
         }
-        if let Some(claim) = release {
-            self.release_devices(pod, &claim).await;
+        match release {
+            Some(Release::Devices(claim)) => self.release_devices(pod, &claim).await,
+            Some(Release::Claim(claim)) => self.delete_claim(&claim).await,
+            None => {}
         }
         let Some(report) = report else { return };
         let told: Result<Value, _> =
@@ -213,10 +238,14 @@ impl Shared {
         }
     }
 
-    async fn patch_status(&self, pod: &PodInfo, status: Value) {
+    pub(crate) async fn write_status(&self, pod: &PodInfo, status: Value) -> kube::Result<()> {
         let patch = json!({"metadata": {"uid": &*pod.reference.uid}, "status": status});
         let (pods, how) = (self.pods(pod), PatchParams::default());
-        if let Err(error) = pods.patch_status(&pod.key().name, &how, &Patch::Strategic(patch)).await {
+        pods.patch_status(&pod.key().name, &how, &Patch::Strategic(patch)).await.map(drop)
+    }
+
+    async fn patch_status(&self, pod: &PodInfo, status: Value) {
+        if let Err(error) = self.write_status(pod, status).await {
             debug!(pod = %pod.key(), %error, "writing the pod's status");
         }
     }

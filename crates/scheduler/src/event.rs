@@ -22,12 +22,13 @@ pub enum Event<'a> {
     NamespaceChanged,
     /// A claim, a volume, a class, what a node takes of volumes, or what is left of a class.
     StorageChanged,
-    /// What drivers offer, a DeviceClass, or a DeviceTaintRule.
+    /// What drivers offer, or a DeviceTaintRule.
     DevicesChanged,
+    DeviceClassChanged,
     /// A claim to devices.
     DeviceClaimChanged {
         claim: &'a ObjectKey,
-        /// It has no devices any more.
+        /// It has no devices any more, or does not keep its pod waiting any more.
         frees: bool,
     },
     /// A PodGroup, or who belongs to one.

@@ -10,6 +10,7 @@ use k8s_openapi::api::resource::v1::AllocationResult;
 use tiphys_client::ObjectKey;
 
 use crate::{
+    devices::extended::Claiming,
     event::Event,
     pod::PodInfo,
     preemption::{Attempt, NoPlan, Plan},
@@ -155,6 +156,10 @@ pub enum Errand {
     Provision { claim: ObjectKey, node: Box<str> },
     /// The pod uses the claim to devices of this UID, which gets these first; `None`: which has some.
     UseDevices { claim: ObjectKey, uid: Box<str>, allocation: Option<Arc<AllocationResult>> },
+    /// A claim is made for extended resources that the pod asks for, and gets these devices; `None`: they have gone.
+    ClaimDevices { claiming: Box<Claiming>, allocation: Option<Arc<AllocationResult>> },
+    /// The devices of the pod have to be made ready; all other errands come before.
+    AwaitDevices,
 }
 
 /// A plugin; what it does not implement it has no say in.
@@ -197,7 +202,7 @@ pub trait Plugin: Send + Sync {
     fn unreserve(&self, _: &PodInfo, _: &mut Snapshot) {}
 
     /// Whether the event may turn this plugin's rejection of the pod around.
-    fn hint(&self, _: &PodInfo, _: &Event<'_>) -> bool {
+    fn hint(&self, _: &PodInfo, _: &Event<'_>, _: &Surroundings) -> bool {
         false
     }
 }
@@ -218,6 +223,8 @@ pub struct Profile {
     pub percentage: usize,
     /// How long the volumes of a pod may take to be bound or made.
     pub binding: Duration,
+    /// How long its devices may take to be made ready.
+    pub devices: Duration,
 }
 
 impl Profile {
@@ -231,8 +238,14 @@ impl Profile {
     }
 
     /// Whether one of the named plugins sees hope in the event.
-    pub fn hint(&self, plugins: &[&'static str], pod: &PodInfo, event: &Event<'_>) -> bool {
-        self.plugins.iter().any(|p| plugins.contains(&p.plugin.name()) && p.plugin.hint(pod, event))
+    pub fn hint(
+        &self,
+        plugins: &[&'static str],
+        pod: &PodInfo,
+        event: &Event<'_>,
+        around: &Surroundings,
+    ) -> bool {
+        self.plugins.iter().any(|p| plugins.contains(&p.plugin.name()) && p.plugin.hint(pod, event, around))
     }
 }
 

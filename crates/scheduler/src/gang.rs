@@ -13,7 +13,7 @@ use crate::{
     plugins::gang_scheduling::NAME,
     pod::SharedPod,
     snapshot::NodeId,
-    state::{Outcome, State, find},
+    state::{Outcome, State},
 };
 
 /// The condition of a PodGroup that its pods have found nodes.
@@ -133,11 +133,7 @@ impl State {
 
     /// A pod of a group has come, or a PodGroup has changed: who may be considered is looked at anew.
     pub(crate) fn groups_changed(&mut self, now: Instant) {
-        let (profiles, around) = (&self.profiles, self.snapshot.surroundings());
-        self.queue.regate(|pod| {
-            let profile = find(profiles, &pod.scheduler).filter(|_| pod.group.is_some());
-            profile.is_none_or(|profile| profile.gate(pod, around).is_some())
-        });
+        self.regate(|pod| pod.group.is_some());
         self.happened(&Event::GroupsChanged, now);
     }
 

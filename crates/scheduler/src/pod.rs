@@ -16,7 +16,10 @@ use serde::Deserialize;
 use tiphys_client::{ObjectKey, ObjectRef, lean, placement::HostPort};
 
 use crate::{
-    devices::ClaimUse,
+    devices::{
+        ClaimUse,
+        extended::{self, Asking},
+    },
     resources::Resources,
     selector::Labels,
     terms::Terms,
@@ -109,6 +112,8 @@ pub struct PodInfo {
     pub volumes: Vec<VolumeUse>,
     /// Its claims to devices.
     pub devices: Vec<ClaimUse>,
+    /// Which containers ask for extended resources.
+    pub asking: Box<[Asking]>,
     /// Kind and name of what manages the pod.
     pub owner: Option<(Box<str>, Box<str>)>,
     pub going: bool,
@@ -184,6 +189,7 @@ impl PodInfo {
                 spec.resource_claims.as_deref(),
                 status.resource_claim_statuses.as_deref(),
             ),
+            asking: extended::asking(&spec),
             owner: owner.map(|o| (o.kind.as_str().into(), o.name.as_str().into())),
             tolerations: lean::alike(spec.tolerations.unwrap_or_default()),
             host_ports,

@@ -41,8 +41,16 @@ pub struct NoPlan {
     pub message: String,
     /// Room is being made already.
     pub under_way: bool,
-    /// Devices of this claim are of no use to the pod where they are, and to nobody else.
-    pub release: Option<ObjectKey>,
+    pub release: Option<Release>,
+}
+
+/// What is of no use to the pod where it is, and to nobody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// The devices of a claim.
+    Devices(ObjectKey),
+    /// The claim that was made for its extended resources.
+    Claim(ObjectKey),
 }
 
 /// What making room on one node would cost.

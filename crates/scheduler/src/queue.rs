@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tiphys_client::ObjectRef;
 use tokio::time::Instant;
 
-use crate::{event::Event, framework::Profile, pod::SharedPod};
+use crate::{event::Event, framework::Profile, pod::SharedPod, snapshot::Surroundings};
 
 /// The first retry waits this long, each further one twice as long as the one before.
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -306,6 +306,7 @@ impl Queue {
         &mut self,
         profile: impl Fn(&str) -> Option<&'a Profile>,
         event: &Event<'_>,
+        around: &Surroundings,
         now: Instant,
     ) {
         // Most events are of no concern to any plugin that keeps a pod waiting.
@@ -321,7 +322,7 @@ impl Queue {
             if plugins.is_empty() {
                 return matches!(event, Event::NodeAdded(_));
             }
-            profile(&pod.scheduler).is_some_and(|profile| profile.hint(plugins, pod, event))
+            profile(&pod.scheduler).is_some_and(|profile| profile.hint(plugins, pod, event, around))
         };
         // What leaves to make room is of no use to others that wait for such room elsewhere.
         let is_victim = matches!(event, Event::PodLeft(left) if left.is_victim);

@@ -52,7 +52,9 @@ fn an_unschedulable_pod_waits_for_an_event_that_helps() {
     set(&mut queue, waiting.clone(), now);
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.unschedulable(&waiting.reference, vec!["NodeAffinity"], now);
-    let tell = |queue: &mut Queue, event: Event<'_>, at| queue.on_event(|_| Some(&profile), &event, at);
+    let around = Surroundings::default();
+    let tell =
+        |queue: &mut Queue, event: Event<'_>, at| queue.on_event(|_| Some(&profile), &event, &around, at);
     let (elsewhere, there) = (node(json!({"zone": "y"})), node(json!({"zone": "x"})));
     tell(&mut queue, Event::NodeAdded(&elsewhere), now + LONG);
     tell(&mut queue, Event::PodLeft(&waiting), now + LONG);
@@ -80,7 +82,7 @@ fn who_is_in_back_off_gives_way_to_others_but_does_not_idle() {
     for wait in [1, 2, 4, 8, 10, 10] {
         assert_eq!(queue.pop(at).map(|p| p.key().name.to_string()).as_deref(), Some("a"));
         queue.unschedulable(&waiting.reference, vec!["NodeResourcesFit"], at);
-        queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), at);
+        queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), &Surroundings::default(), at);
         set(&mut queue, pod("b", 0, |_| {}), at);
         let before = at + Duration::from_secs(wait) - Duration::from_millis(1);
         let first = queue.pop(before).map(|p| p.key().name.to_string());
@@ -104,12 +106,12 @@ fn who_awaits_room_is_not_woken_by_the_victims_of_others() {
     assert_eq!(names(&mut queue, now), ["a"]);
     queue.awaits(&waiting.reference, "n".into(), vec!["NodeResourcesFit"], now);
     assert_eq!(queue.awaiting("n").len(), 1);
-    queue.on_event(|_| Some(&profile), &Event::PodLeft(&victim), now);
+    queue.on_event(|_| Some(&profile), &Event::PodLeft(&victim), &Surroundings::default(), now);
     assert_eq!(names(&mut queue, now + LONG), [""; 0], "that room is for somebody else");
     queue.has_room(&waiting.reference);
     assert_eq!(names(&mut queue, now), ["a"], "without a back-off");
     queue.awaits(&waiting.reference, "n".into(), vec!["NodeResourcesFit"], now);
-    queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), now);
+    queue.on_event(|_| Some(&profile), &Event::PodLeft(&waiting), &Surroundings::default(), now);
     assert_eq!(names(&mut queue, now), ["a"], "what leaves by itself may help anybody");
     assert!(queue.awaiting("n").is_empty());
 }

@@ -35,7 +35,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     wake: Notify,
     writes: Arc<Semaphore>,
-    /// Counts changes of claims and volumes, for those who wait until theirs are bound.
+    /// Counts changes of claims and volumes, for those who wait until theirs are bound or ready.
     pub(crate) storage: watch::Sender<u64>,
 }
 
@@ -112,7 +112,7 @@ impl sources::Sink for Shared {
     fn take(&self, event: Option<Event<'_>>, change: &mut dyn FnMut(&mut Snapshot)) {
         self.lock().take(event.as_ref(), change, Instant::now());
         self.wake.notify_one();
-        if matches!(event, Some(Event::StorageChanged)) {
+        if matches!(event, Some(Event::StorageChanged | Event::DeviceClaimChanged { .. })) {
             self.storage.send_modify(|changes| *changes += 1);
         }
     }

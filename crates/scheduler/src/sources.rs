@@ -214,8 +214,9 @@ pub(crate) fn all<S: Sink>(client: Client, sink: Arc<S>) -> Vec<(Running, Synced
     sources.add(kinds::Slice::new as fn(ResourceSlice) -> _, devices, |all, change| {
         all.devices().set_slice(&change.key.name, change.old.as_deref(), change.new.as_ref());
     });
-    sources.add(kinds::Class::new as fn(DeviceClass) -> _, devices, |all, change| {
-        put(&mut all.devices().classes, name(&change.key), &change.new);
+    let class = Some(Event::DeviceClassChanged);
+    sources.add(kinds::Class::new as fn(DeviceClass) -> _, class, |all, change| {
+        all.set_device_class(&change.key.name, change.new.clone());
     });
     sources.add(kinds::Rule::new as fn(DeviceTaintRule) -> _, devices, |all, change| {
         put(&mut all.devices().rules, name(&change.key), &change.new);
@@ -223,10 +224,11 @@ pub(crate) fn all<S: Sink>(client: Client, sink: Arc<S>) -> Vec<(Running, Synced
     sources.add_telling(
         kinds::Claim::new as fn(ResourceClaim) -> _,
         |change: &Change<kinds::Claim>| {
-            let has = |claim: &Option<Arc<kinds::Claim>>| {
-                claim.as_ref().is_some_and(|claim| claim.allocation.is_some())
-            };
-            let frees = has(&change.old) && !has(&change.new);
+            // The claim for a pod's extended resources keeps it waiting as long as it is there.
+            let frees = change.old.as_ref().is_some_and(|old| match &change.new {
+                Some(new) => old.allocation.is_some() && new.allocation.is_none(),
+                None => old.allocation.is_some() || old.for_resources_of().is_some(),
+            });
             Some(Event::DeviceClaimChanged { claim: &change.key, frees })
         },
         |all, change| all.devices().set_claim(&change.key, change.new.clone()),

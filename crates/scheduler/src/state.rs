@@ -9,6 +9,7 @@ use crate::{
     cycle::{Found, Refusal, Search},
     event::Event,
     framework::{Errand, Point, Profile},
+    plugins::dynamic_resources,
     pod::{PodInfo, SharedPod},
     queue::Queue,
     snapshot::{NodeFacts, NodeId, Snapshot},
@@ -49,14 +50,27 @@ impl State {
         change(&mut self.snapshot);
         match event {
             Some(Event::GroupsChanged) => self.groups_changed(now),
+            Some(event @ Event::DeviceClaimChanged { claim, .. }) => {
+                self.regate(|pod| dynamic_resources::keys(pod).any(|key| key == **claim));
+                self.happened(event, now);
+            }
             Some(event) => self.happened(event, now),
             None => {}
         }
     }
 
+    /// Whether those of the pods that may not be considered yet still may not is looked at anew.
+    pub(crate) fn regate(&mut self, may_be_free: impl Fn(&PodInfo) -> bool) {
+        let Self { profiles, queue, snapshot, .. } = self;
+        queue.regate(|pod| {
+            let profile = find(profiles, &pod.scheduler).filter(|_| may_be_free(pod));
+            profile.is_none_or(|profile| profile.gate(pod, snapshot.surroundings()).is_some())
+        });
+    }
+
     pub(crate) fn happened(&mut self, event: &Event<'_>, now: Instant) {
         let Self { profiles, queue, snapshot, .. } = self;
-        queue.on_event(|scheduler| find(profiles, scheduler), event, now);
+        queue.on_event(|scheduler| find(profiles, scheduler), event, snapshot.surroundings(), now);
         if let Event::PodLeft(left) = event {
             for pod in queue.awaiting(&left.node) {
                 if leaving(snapshot, &pod).is_none() {

@@ -14,11 +14,11 @@ use crate::quantity::{Format, Quantity};
 /// What follows the name of a device's class.
 const OF_CLASS: &str = ".deviceclass.resource.k8s.io/devices";
 /// What precedes it where a pod asks for a device like for any resource.
-pub(super) const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
+pub const BY_CLASS: &str = "deviceclass.resource.kubernetes.io/";
 /// A claim gets no more devices than this.
 const MOST: i64 = 32;
 /// On claims that a scheduler makes for what a pod asks for by resources.
-const FOR_RESOURCES: &str = "resource.kubernetes.io/extended-resource-claim";
+pub const FOR_RESOURCES: &str = "resource.kubernetes.io/extended-resource-claim";
 
 pub(super) fn tracks(name: &str) -> bool {
     name.ends_with(OF_CLASS) || (name.starts_with(REQUESTS) && !is_native(name))

@@ -22,6 +22,11 @@ pub(super) fn is_native(name: &str) -> bool {
     !name.starts_with(BY_CLASS) && (!name.contains('/') || name.contains("kubernetes.io/"))
 }
 
+/// Whether a pod asks for such a resource in whole numbers, of which only drivers and plug-ins of devices know.
+pub fn is_extended(name: &str) -> bool {
+    !name.starts_with(REQUESTS) && !is_native(name)
+}
+
 pub(super) fn tracks(name: &str) -> bool {
     MUST_ASK.contains(&name)
         || matches!(

@@ -1,11 +1,14 @@
 //! Devices: what drivers offer and what claims ask for. What the expressions of selectors mean is judged where
 //! they are compiled.
 
+mod slices;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{At, NOT_POSITIVE, dns_label, dns_subdomain, scheduling, storage::driver_name};
+use super::{At, NOT_POSITIVE, conditions, dns_label, dns_subdomain, scheduling, storage::driver_name};
 use crate::field::{Error, Errors};
 use crate::meta;
 use crate::names;
@@ -17,14 +20,16 @@ const MAX_TOLERATIONS: usize = 16;
 const MAX_EXPRESSION: usize = 10 * 1024;
 const MAX_PARAMETERS: usize = 10 * 1024;
 const MAX_RESERVED: usize = 256;
-const MAX_DEVICES: usize = 128;
-const MAX_ADVANCED_DEVICES: usize = 64;
-const MAX_TAINTS: usize = 16;
-const MAX_ATTRIBUTES: usize = 32;
-const MAX_ATTRIBUTE: usize = 64;
+const MAX_CONDITIONS: usize = 4;
+const MAX_TOLD_CONDITIONS: usize = 8;
+const MAX_INTERFACE: usize = 256;
+const MAX_HARDWARE_ADDRESS: usize = 128;
+const MAX_ADDRESSES: usize = 16;
 const MAX_DOMAIN: usize = 63;
 const MAX_ID: usize = 32;
 const MAX_POOL_NAME: usize = 253;
+
+pub(crate) use self::slices::{slice, slice_update};
 
 /// The names of a claim's requests, and of the alternatives of each.
 type Requests = BTreeMap<String, BTreeSet<String>>;
@@ -153,6 +158,9 @@ fn asked(asked: &At<'_>, errors: &mut Errors) {
         "ExactCount" => {}
         _ => mode.one_of(errors, &["All", "ExactCount"]),
     }
+    for (name, amount) in asked.get("capacity").get("requests").entries() {
+        qualified_name(&amount.path(), name, errors);
+    }
     let tolerations = asked.get("tolerations");
     tolerations.items().for_each(|t| toleration(&t, errors));
     bounded(&tolerations, MAX_TOLERATIONS, errors);
@@ -255,13 +263,20 @@ fn configuration(config: &At<'_>, errors: &mut Errors) {
         return config.get("opaque").required(errors, "");
     };
     driver_name(&opaque.get("driver"), errors);
-    let parameters = opaque.get("parameters");
-    if parameters.value().is_null() {
-        parameters.required(errors, "");
-    } else if parameters.value().to_string().len() > MAX_PARAMETERS {
-        errors.push(Error::too_long(&parameters.path(), MAX_PARAMETERS));
-    } else if !parameters.value().is_object() {
-        errors.push(Error::invalid(&parameters.path(), "<value omitted>", "must be a valid JSON object"));
+    let given = opaque.get("parameters");
+    if given.value().is_null() {
+        given.required(errors, "");
+    } else {
+        parameters(&given, errors);
+    }
+}
+
+/// What only a driver understands.
+fn parameters(given: &At<'_>, errors: &mut Errors) {
+    if given.value().to_string().len() > MAX_PARAMETERS {
+        errors.push(Error::too_long(&given.path(), MAX_PARAMETERS));
+    } else if !given.value().is_object() {
+        errors.push(Error::invalid(&given.path(), "<value omitted>", "must be a valid JSON object"));
     }
 }
 
@@ -293,6 +308,7 @@ pub(crate) fn claim_status(new: &Value, old: &Value) -> Errors {
             );
         }
     }
+    told(&status, &mut errors);
     let Some(allocation) = allocation else { return errors };
     if !had.is_null() {
         allocation.unchanged(&mut errors, had);
@@ -305,6 +321,8 @@ pub(crate) fn claim_status(new: &Value, old: &Value) -> Errors {
         driver_name(&result.get("driver"), &mut errors);
         pool_name(&result.get("pool"), &mut errors);
         label(&result.get("device"), &mut errors);
+        binding(&result, &mut errors);
+        result.opt("shareID").inspect(|id| share(id, &mut errors));
     }
     bounded(&results, MAX_REQUESTS, &mut errors);
     for config in found.get("config").items() {
@@ -314,6 +332,85 @@ pub(crate) fn claim_status(new: &Value, old: &Value) -> Errors {
     }
     allocation.opt("nodeSelector").inspect(|s| scheduling::node_selector(s, &mut errors));
     errors
+}
+
+/// What drivers tell of the devices that the claim has.
+fn told(status: &At<'_>, errors: &mut Errors) {
+    const KEY: [&str; 4] = ["driver", "pool", "device", "shareID"];
+    let results = meta::items(status.value(), &["allocation", "devices", "results"]);
+    let is =
+        |a: &Value, b: &Value| KEY.iter().all(|field| meta::text(a, &[field]) == meta::text(b, &[field]));
+    let devices = status.get("devices");
+    let mut seen: Vec<&Value> = Vec::new();
+    for told in devices.items() {
+        driver_name(&told.get("driver"), errors);
+        pool_name(&told.get("pool"), errors);
+        label(&told.get("device"), errors);
+        told.opt("shareID").inspect(|id| share(id, errors));
+        let name = KEY.map(|field| told.get(field).text()).join("/");
+        let name = name.trim_end_matches('/');
+        if !results.iter().any(|result| is(result, told.value())) {
+            errors.push(Error::invalid(&told.path(), name, "must be an allocated device in the claim"));
+        }
+        if seen.iter().any(|other| is(other, told.value())) {
+            errors.push(Error::duplicate(&told.path(), name));
+        }
+        seen.push(told.value());
+        let found = told.get("conditions");
+        bounded(&found, MAX_TOLD_CONDITIONS, errors);
+        conditions(&found, errors);
+        told.opt("data").inspect(|data| parameters(data, errors));
+        told.opt("networkData").inspect(|network| network_data(network, errors));
+    }
+}
+
+fn network_data(network: &At<'_>, errors: &mut Errors) {
+    for (field, most) in [("interfaceName", MAX_INTERFACE), ("hardwareAddress", MAX_HARDWARE_ADDRESS)] {
+        let text = network.get(field);
+        if text.text().len() > most {
+            errors.push(Error::too_long(&text.path(), most));
+        }
+    }
+    let addresses = network.get("ips");
+    for address in addresses.items() {
+        let (ip, length) = address.text().split_once('/').unwrap_or((address.text(), ""));
+        let most = ip.parse::<IpAddr>().map(|ip| if ip.is_ipv4() { 32 } else { 128 });
+        if !most.is_ok_and(|most| length.parse::<u8>().is_ok_and(|length| length <= most)) {
+            let detail = "must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)";
+            address.invalid(errors, detail);
+        }
+    }
+    set(&addresses, MAX_ADDRESSES, None, errors);
+}
+
+/// The name of a share: a UUID in lower case.
+fn share(id: &At<'_>, errors: &mut Errors) {
+    let parts: Vec<&str> = id.text().split('-').collect();
+    let is_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    let has_shape = parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12]);
+    if !has_shape || !parts.iter().all(|part| part.bytes().all(is_hex)) {
+        let detail = "must be a lowercase UUID in 8-4-4-4-12 format";
+        id.invalid(errors, detail);
+    }
+}
+
+/// The conditions that have to be there before a device is used, and those that say that it never will be.
+fn binding(of: &At<'_>, errors: &mut Errors) {
+    let (wanted, failures) = (of.get("bindingConditions"), of.get("bindingFailureConditions"));
+    for list in [&wanted, &failures] {
+        list.items().for_each(|name| name.all_invalid(errors, names::label_key(name.text())));
+        set(list, MAX_CONDITIONS, None, errors);
+    }
+    for failure in failures.items().filter(|f| wanted.items().any(|w| w.text() == f.text())) {
+        failure.invalid(errors, "bindingFailureConditions must not overlap with bindingConditions");
+    }
+    match (wanted.len(), failures.len()) {
+        (0, 1..) => wanted.invalid(errors, "bindingConditions are required to use bindingFailureConditions"),
+        (1.., 0) => {
+            failures.invalid(errors, "bindingFailureConditions are required to use bindingConditions")
+        }
+        _ => {}
+    }
 }
 
 fn pool_name(name: &At<'_>, errors: &mut Errors) {
@@ -349,119 +446,10 @@ pub(crate) fn class_update(new: &Value, _old: &Value) -> Errors {
     class(new)
 }
 
-pub(crate) fn slice(object: &Value) -> Errors {
-    let mut errors = Vec::new();
-    let root = At::root(object);
-    let spec = root.get("spec");
-    driver_name(&spec.get("driver"), &mut errors);
-    let pool = spec.get("pool");
-    pool_name(&pool.get("name"), &mut errors);
-    let slices = pool.get("resourceSliceCount");
-    if slices.number().unwrap_or(0) <= 0 {
-        errors.push(Error::invalid(&slices.path(), slices.number().unwrap_or(0), NOT_POSITIVE));
-    }
-    pool.get("generation").not_negative(&mut errors);
-    whose(&spec, &mut errors);
-    let devices = spec.get("devices");
-    if spec.has("sharedCounters") && spec.has("devices") {
-        let detail = "only one of `sharedCounters` or `devices` is allowed";
-        errors.push(Error::invalid(&spec.path(), "", detail));
-    }
-    devices.items().for_each(|d| device(&d, &mut errors));
-    let advanced = devices.items().any(|d| d.get("taints").len() + d.get("consumesCounters").len() > 0);
-    let max = if advanced { MAX_ADVANCED_DEVICES } else { MAX_DEVICES };
-    set(&devices, max, Some("name"), &mut errors);
-    errors
-}
-
-/// The nodes that can reach the devices.
-fn whose(spec: &At<'_>, errors: &mut Errors) {
-    const ONE_OF: &str =
-        "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-    let mut told = Vec::new();
-    if let Some(node) = spec.opt("nodeName") {
-        if node.text().is_empty() {
-            node.invalid(errors, "must be either unset or set to a non-empty string");
-        } else {
-            told.push("`nodeName`");
-            node.rule(errors, dns_subdomain);
-        }
-    }
-    if let Some(selector) = spec.opt("nodeSelector") {
-        told.push("`nodeSelector`");
-        scheduling::node_selector(&selector, errors);
-        let terms = selector.get("nodeSelectorTerms");
-        if terms.len() != 1 {
-            terms.invalid(errors, "must have exactly one node selector term");
-        }
-    }
-    for (field, quoted) in
-        [("allNodes", "`allNodes`"), ("perDeviceNodeSelection", "`perDeviceNodeSelection`")]
-    {
-        let Some(flag) = spec.opt(field) else { continue };
-        if flag.is_true() {
-            told.push(quoted);
-        } else {
-            flag.invalid(errors, "must be either unset or set to true");
-        }
-    }
-    match told.len() {
-        0 => spec.required(errors, ONE_OF),
-        1 => {}
-        _ => {
-            let detail = format!("{ONE_OF}, but multiple fields are set");
-            errors.push(Error::invalid(&spec.path(), format!("{{{}}}", told.join(", ")), detail));
-        }
-    }
-}
-
-fn device(device: &At<'_>, errors: &mut Errors) {
-    label(&device.get("name"), errors);
-    let (attributes, capacity) = (device.get("attributes"), device.get("capacity"));
-    let told = attributes.entries().count() + capacity.entries().count();
-    if told > MAX_ATTRIBUTES {
-        let detail =
-            format!("the total number of attributes and capacities must not exceed {MAX_ATTRIBUTES}");
-        errors.push(Error::invalid(&device.path(), told, detail));
-    }
-    for (name, attribute) in attributes.entries() {
-        qualified_name(&attribute.path(), name, errors);
-        let values: Vec<&str> = attribute.entries().map(|(kind, _)| kind).collect();
-        match values[..] {
-            [] => attribute.required(errors, "exactly one value must be specified"),
-            [_] => {}
-            _ => attribute.invalid(errors, "exactly one value must be specified"),
-        }
-        for field in ["string", "version"] {
-            let text = attribute.get(field);
-            if text.text().len() > MAX_ATTRIBUTE {
-                errors.push(Error::too_long(&text.path(), MAX_ATTRIBUTE));
-            }
-        }
-    }
-    for (name, amount) in capacity.entries() {
-        qualified_name(&amount.path(), name, errors);
-    }
-    let taints = device.get("taints");
-    taints.items().for_each(|t| taint(&t, errors));
-    bounded(&taints, MAX_TAINTS, errors);
-}
-
 fn taint(at: &At<'_>, errors: &mut Errors) {
     at.get("key").needed_as(errors, names::label_key);
     at.get("value").rule(errors, names::label_value);
     at.get("effect").needed_of(errors, &["NoExecute", "NoSchedule", "None"]);
-}
-
-pub(crate) fn slice_update(new: &Value, old: &Value) -> Errors {
-    let mut errors = slice(new);
-    let root = At::root(new);
-    let spec = root.get("spec");
-    let pool = spec.get("pool");
-    pool.get("name").unchanged(&mut errors, &old["spec"]["pool"]["name"]);
-    spec.get("driver").unchanged(&mut errors, &old["spec"]["driver"]);
-    spec.get("nodeName").unchanged(&mut errors, &old["spec"]["nodeName"]);
-    errors
 }
 
 pub(crate) fn taint_rule(object: &Value) -> Errors {

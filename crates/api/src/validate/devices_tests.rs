@@ -127,6 +127,216 @@ fn an_allocation_is_made_once_and_then_reserved() {
 }
 
 #[test]
+fn what_drivers_tell_is_of_devices_that_the_claim_has() {
+    const ID: &str = "0123abcd-0123-4567-89ab-0123456789ab";
+    let bare = made(GROUP, "ResourceClaim", &claim(&json!({})));
+    let result = json!({"request": "gpu", "driver": "d", "pool": "n", "device": "g", "shareID": ID,
+        "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]});
+    let status = |results: &Value, told: &Value| {
+        let devices = json!({"devices": {"results": results}});
+        with(&bare, &json!({"status": {"allocation": devices, "devices": told}}))
+    };
+    let told = |new: &Value| -> Vec<String> {
+        super::claim_status(new, &bare).iter().map(ToString::to_string).collect()
+    };
+    let condition = json!({"type": "Attached", "status": "True", "reason": "Done", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let good = json!({"driver": "d", "pool": "n", "device": "g", "shareID": ID, "conditions": [condition],
+        "data": {"a": 1}, "networkData": {"interfaceName": "eth0", "ips": ["10.0.0.1/24", "2001:db8::1/64"]}});
+    assert_eq!(told(&status(&json!([result]), &json!([good]))), [""; 0]);
+    for (change, wanted) in [
+        (
+            json!({"shareID": null}),
+            "status.devices[0]: Invalid value: \"d/n/g\": must be an allocated device in the claim",
+        ),
+        (
+            json!({"device": "h"}),
+            "status.devices[0]: Invalid value: \"d/n/h/0123abcd-0123-4567-89ab-0123456789ab\": must be an allocated device in the claim",
+        ),
+        (
+            json!({"data": []}),
+            "status.devices[0].data: Invalid value: \"<value omitted>\": must be a valid JSON object",
+        ),
+        (
+            json!({"networkData": {"ips": ["10.0.0.1"]}}),
+            "status.devices[0].networkData.ips[0]: Invalid value: \"10.0.0.1\": must be a valid address in CIDR form",
+        ),
+        (
+            json!({"conditions": [with(&condition, &json!({"status": "Maybe"}))]}),
+            "status.devices[0].conditions[0].status: Unsupported value",
+        ),
+    ] {
+        let found = told(&status(&json!([result]), &json!([with(&good, &change)])));
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{found:?}");
+    }
+    let twice = told(&status(&json!([result]), &json!([good, good])));
+    assert_eq!(twice, [format!("status.devices[1]: Duplicate value: \"d/n/g/{ID}\"")]);
+    for (change, wanted) in [
+        (
+            json!({"shareID": "Share"}),
+            "status.allocation.devices.results[0].shareID: Invalid value: \"Share\": must be a lowercase UUID",
+        ),
+        (
+            json!({"bindingConditions": null}),
+            "status.allocation.devices.results[0].bindingConditions: Invalid value: null: bindingConditions are required to use",
+        ),
+        (
+            json!({"bindingFailureConditions": ["Attached"]}),
+            "status.allocation.devices.results[0].bindingFailureConditions[0]: Invalid value: \"Attached\": bindingFailureConditions must not overlap",
+        ),
+    ] {
+        let found = told(&status(&json!([with(&result, &change)]), &json!([])));
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "{found:?}");
+    }
+}
+
+#[test]
+fn shares_partitions_and_conditions_of_offers_are_refused_with_reasons() {
+    let offer = |device: &Value, more: &Value| {
+        let good = json!({"name": "a", "allowMultipleAllocations": true});
+        with(&slice(&json!({"devices": [with(&good, device)]})), &json!({"spec": more}))
+    };
+    let policy = |policy: Value| json!({"capacity": {"m": {"value": "10Gi", "requestPolicy": policy}}});
+    let no_more = json!({});
+    for (device, wanted) in [
+        (policy(json!({"default": "1Gi"})), vec![]),
+        (policy(json!({"default": "2Gi", "validValues": ["1Gi", "2Gi"]})), vec![]),
+        (
+            policy(
+                json!({"default": "1500m", "validRange": {"min": "500m", "max": "2500m", "step": "500m"}}),
+            ),
+            vec![],
+        ),
+        (
+            with(&policy(json!({"default": "1Gi"})), &json!({"allowMultipleAllocations": false})),
+            vec![
+                "spec.devices[0].capacity[m].requestPolicy: Forbidden: allowMultipleAllocations must be true",
+            ],
+        ),
+        (
+            policy(json!({"validValues": ["1"], "validRange": {"min": "1"}})),
+            vec!["spec.devices[0].capacity[m].requestPolicy: Forbidden: exactly one policy can be specified"],
+        ),
+        (
+            policy(json!({"validValues": ["1"]})),
+            vec![
+                "spec.devices[0].capacity[m].requestPolicy.default: Required value: required when validValues is defined",
+            ],
+        ),
+        (
+            policy(json!({"default": "3", "validValues": ["2", "1", "1", "11Gi"]})),
+            vec![
+                "spec.devices[0].capacity[m].requestPolicy.validValues[1]: Invalid value: \"1\": values must be sorted in ascending order",
+                "spec.devices[0].capacity[m].requestPolicy.validValues[2]: Duplicate value: \"1\"",
+                "spec.devices[0].capacity[m].requestPolicy.validValues[3]: Invalid value: \"11Gi\": option is larger than capacity value: 10Gi",
+                "spec.devices[0].capacity[m].requestPolicy.validValues: Invalid value: \"3\": default value is not valid",
+            ],
+        ),
+        (
+            policy(json!({"default": "1", "validRange": {"min": "2", "max": "5", "step": "2"}})),
+            vec![
+                "spec.devices[0].capacity[m].requestPolicy.validRange.min: Invalid value: \"1\": default is less than min: 2",
+                "spec.devices[0].capacity[m].requestPolicy.validRange.step: Invalid value: \"5\": value is not a multiple of a given step (2) from (2)",
+            ],
+        ),
+        (
+            policy(json!({"default": "1Gi", "validRange": {"min": "1Gi", "max": "11Gi", "step": "0"}})),
+            vec![
+                "spec.devices[0].capacity[m].requestPolicy.validRange.max: Invalid value: \"11Gi\": max is larger than capacity value: 10Gi",
+                "spec.devices[0].capacity[m].requestPolicy.validRange.step: Invalid value: \"0\": must be greater than zero",
+            ],
+        ),
+        (
+            json!({"bindingConditions": ["a", "a", "b", "c", "d"], "bindingFailureConditions": ["b"]}),
+            vec![
+                "spec.devices[0].bindingConditions: Too many: 5: must have at most 4 items",
+                "spec.devices[0].bindingConditions[1]: Duplicate value: \"a\"",
+                "spec.devices[0].bindingFailureConditions[0]: Invalid value: \"b\": bindingFailureConditions must not overlap",
+            ],
+        ),
+        (
+            json!({"bindingConditions": ["a"]}),
+            vec![
+                "spec.devices[0].bindingFailureConditions: Invalid value: null: bindingFailureConditions are required to use",
+            ],
+        ),
+        (
+            json!({"consumesCounters": [{"counterSet": "A", "counters": {}}, {"counterSet": "s", "counters": {"X": {"value": "1"}}}]}),
+            vec![
+                "spec.devices[0].consumesCounters[0].counterSet: Invalid value: \"A\"",
+                "spec.devices[0].consumesCounters[0].counters: Required value",
+                "spec.devices[0].consumesCounters[1].counters[X]: Invalid value: \"X\"",
+            ],
+        ),
+        (
+            json!({"nodeName": "n"}),
+            vec![
+                "spec.devices[0]: Invalid value: null: `nodeName`, `nodeSelector` and `allNodes` can only be set if",
+            ],
+        ),
+    ] {
+        check(&[(GROUP, "ResourceSlice", offer(&device, &no_more), &wanted)]);
+    }
+    let by_device = json!({"nodeName": null, "perDeviceNodeSelection": true});
+    for (device, wanted) in [
+        (json!({"nodeName": "n"}), vec![]),
+        (
+            json!({}),
+            vec![
+                "spec.devices[0]: Required value: exactly one of `nodeName`, `nodeSelector`, or `allNodes` is required",
+            ],
+        ),
+        (
+            json!({"nodeName": "n", "allNodes": true}),
+            vec!["spec.devices[0]: Invalid value: \"{`nodeName`, `allNodes`}\": exactly one of"],
+        ),
+        (
+            json!({"nodeName": "n", "allNodes": false}),
+            vec!["spec.devices[0].allNodes: Invalid value: false: must be either unset or set to true"],
+        ),
+    ] {
+        check(&[(GROUP, "ResourceSlice", offer(&device, &by_device), &wanted)]);
+    }
+    let sets = |sets: Value| slice(&json!({"devices": null, "sharedCounters": sets}));
+    let many: Vec<Value> =
+        (0..9).map(|i| json!({"name": format!("s{i}"), "counters": {"c": {"value": "1"}}})).collect();
+    check(&[
+        (GROUP, "ResourceSlice", sets(json!([many[0]])), &[]),
+        (
+            GROUP,
+            "ResourceSlice",
+            sets(json!(many)),
+            &["spec.sharedCounters: Too many: 9: must have at most 8 items"],
+        ),
+        (
+            GROUP,
+            "ResourceSlice",
+            sets(json!([many[0], many[0]])),
+            &["spec.sharedCounters[1]: Duplicate value: \"s0\""],
+        ),
+        (
+            GROUP,
+            "ResourceSlice",
+            sets(json!([{"name": "", "counters": {}}])),
+            &[
+                "spec.sharedCounters[0].name: Required value",
+                "spec.sharedCounters[0].counters: Required value",
+            ],
+        ),
+        (
+            GROUP,
+            "ResourceClaim",
+            claim(
+                &json!({"requests": [{"name": "a", "exactly": {"deviceClassName": "c", "capacity": {"requests": {"1x": "1"}}}}]}),
+            ),
+            &[
+                "spec.devices.requests[0].exactly.capacity.requests[1x]: Invalid value: \"1x\": a valid C identifier",
+            ],
+        ),
+    ]);
+}
+
+#[test]
 fn offers_are_refused_with_reasons() {
     let cases: Vec<(Value, &[&str])> = vec![
         (

@@ -443,6 +443,9 @@ pub(crate) fn update_status(new: &Value, old: &Value) -> Errors {
         stays_ended(&status.get(list), old, list, &mut errors);
     }
     claim_statuses(&status.get("resourceClaimStatuses"), &new["spec"], &mut errors);
+    if let Some(claim) = status.opt("extendedResourceClaimStatus") {
+        extended_claim(&claim, &new["spec"], &mut errors);
+    }
     addresses(&status.get("podIPs"), &mut errors);
     let host = status.get("hostIPs");
     if let Some(first) = host.items().next().filter(|first| first.value()["ip"] != status.value()["hostIP"]) {
@@ -466,6 +469,39 @@ fn claim_statuses(at: &At<'_>, spec: &Value, errors: &mut Errors) {
             for detail in dns_subdomain(claim.text()) {
                 errors.push(Error::invalid(&name.path(), claim.text(), detail));
             }
+        }
+    }
+}
+
+/// The claim that was made for a pod's extended resources (KEP-5004), and which container has which request of it.
+fn extended_claim(at: &At<'_>, spec: &Value, errors: &mut Errors) {
+    at.get("resourceClaimName").needed_as(errors, dns_subdomain);
+    let mappings = at.get("requestMappings");
+    if mappings.len() == 0 {
+        mappings.required(errors, "at least one request mapping is required");
+    }
+    let mut seen = HashSet::new();
+    for mapping in mappings.items() {
+        let container = mapping.get("containerName");
+        let mut all = items(spec, &["containers"]).iter().chain(items(spec, &["initContainers"]));
+        let found = all.find(|c| c["name"] == *container.value());
+        match found {
+            None => container.invalid(
+                errors,
+                "must match the name of an entry in `spec.initContainers` or `spec.containers`",
+            ),
+            Some(found) => {
+                let resource = mapping.get("resourceName");
+                if found["resources"]["requests"][resource.text()].is_null() {
+                    resource.invalid(errors, "must match a resource that the container requests");
+                }
+            }
+        }
+        mapping.get("requestName").needed_as(errors, super::dns_label);
+        let key = ["containerName", "resourceName", "requestName"]
+            .map(|field| mapping.get(field).text().to_owned());
+        if !seen.insert(key) {
+            mapping.duplicate(errors);
         }
     }
 }

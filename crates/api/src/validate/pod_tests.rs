@@ -510,6 +510,27 @@ fn what_a_kubelet_may_not_say() {
             "status.resourceClaimStatuses[1].name: Invalid value: \"tpu\": must match the name of an entry in `spec.resourceClaims`"
         ]
     );
+    let extended = |mappings: Value| {
+        says(
+            json!({"extendedResourceClaimStatus": {"resourceClaimName": "p-x", "requestMappings": mappings}}),
+        )
+    };
+    let mapping =
+        json!({"containerName": "no", "resourceName": "x.io/gpu", "requestName": "container-0-request-0"});
+    assert_eq!(
+        extended(json!([mapping, mapping])),
+        [
+            "status.extendedResourceClaimStatus.requestMappings[0].containerName: Invalid value: \"no\": must match the name of an entry in `spec.initContainers` or `spec.containers`",
+            "status.extendedResourceClaimStatus.requestMappings[1].containerName: Invalid value: \"no\": must match the name of an entry in `spec.initContainers` or `spec.containers`",
+            "status.extendedResourceClaimStatus.requestMappings[1]: Duplicate value: {\"containerName\":\"no\",\"requestName\":\"container-0-request-0\",\"resourceName\":\"x.io/gpu\"}",
+        ]
+    );
+    assert_eq!(
+        extended(json!([])),
+        [
+            "status.extendedResourceClaimStatus.requestMappings: Required value: at least one request mapping is required"
+        ]
+    );
     assert_eq!(
         says(json!({"conditions": [{"type": "a b", "status": "True"}]}))[0].split(": ").next(),
         Some("metadata.conditions[0].Type")

@@ -2,6 +2,7 @@
 
 mod certificates;
 pub mod config;
+mod device_access;
 mod devices;
 mod expressions;
 mod ingress;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 pub use self::{
     certificates::{Signers, SigningRequests},
+    device_access::DeviceAccess,
     devices::Devices,
     ingress::DefaultIngressClass,
     initializers::Initializers,
@@ -86,6 +88,8 @@ pub struct Attributes<'a> {
     /// What a plug-in tells the client besides the answer.
     pub warnings: &'a Warnings,
     pub field_manager: &'a str,
+    /// An update that came as a patch.
+    pub is_patch: bool,
     /// The options of a delete.
     pub delete: Option<&'a DeleteOptions>,
     pub round: Round,

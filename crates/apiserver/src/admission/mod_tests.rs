@@ -38,6 +38,7 @@ impl<'a> Case<'a> {
             namespace: self.namespace,
             name: self.name,
             dry_run: false,
+            is_patch: false,
             annotations: Annotations::silent(),
             warnings: Box::leak(Box::default()),
             field_manager: "test",

@@ -229,8 +229,14 @@ fn pod_status(node: &str, request: &Attributes<'_>, pod: &Value, old: &Value) ->
     if !modified(meta::labels(pod), meta::labels(old)).is_empty() {
         return refuse(format!("node {node:?} cannot update labels through pod status"));
     }
-    if pod["status"]["resourceClaimStatuses"] != old["status"]["resourceClaimStatuses"] {
-        return refuse(format!("node {node:?} cannot update resource claim statuses"));
+    // They open claims to the node.
+    for (field, what) in [
+        ("resourceClaimStatuses", "resource claim statuses"),
+        ("extendedResourceClaimStatus", "extended resource claim status"),
+    ] {
+        if pod["status"][field] != old["status"][field] {
+            return refuse(format!("node {node:?} cannot update {what}"));
+        }
     }
     Ok(())
 }

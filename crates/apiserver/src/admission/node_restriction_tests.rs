@@ -118,6 +118,19 @@ async fn a_kubelet_reports_on_and_evicts_its_own_pods() {
     let mut labelled = pod("mine", "n1");
     labelled["metadata"]["labels"] = json!({ "a": "b" });
     said(run(Update, status, "mine", labelled, pod("mine", "n1")).await, "cannot update labels");
+    // What opens claims to devices to the node is not the node's to say.
+    for (field, value, wanted) in [
+        ("resourceClaimStatuses", json!([{"name": "a"}]), "cannot update resource claim statuses"),
+        (
+            "extendedResourceClaimStatus",
+            json!({"resourceClaimName": "a"}),
+            "cannot update extended resource claim status",
+        ),
+    ] {
+        let mut opened = pod("mine", "n1");
+        opened["status"][field] = value;
+        said(run(Update, status, "mine", opened, pod("mine", "n1")).await, wanted);
+    }
     let eviction = ("", "pods/eviction");
     assert_eq!(run(Create, eviction, "mine", json!({}), Value::Null).await, Ok(()));
     said(run(Create, eviction, "other", json!({}), Value::Null).await, "can only evict pods");

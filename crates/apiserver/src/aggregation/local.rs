@@ -176,6 +176,7 @@ pub(super) fn call(kind: &Arc<Kind>, name: &str, subresource: &str) -> Call {
         name: name.to_owned(),
         subresource: subresource.to_owned(),
         dry_run: false,
+        is_patch: false,
         field_manager: "kube-apiserver".to_owned(),
         warnings: Arc::new(Warnings::default()),
         annotations: Annotations::default(),

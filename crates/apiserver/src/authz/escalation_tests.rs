@@ -55,6 +55,7 @@ async fn write(
         namespace: "",
         name: "new",
         dry_run: false,
+        is_patch: false,
         annotations: crate::audit::Annotations::silent(),
         warnings: Box::leak(Box::default()),
         field_manager: "test",

@@ -311,6 +311,8 @@ pub(crate) fn pod_references(pod: &Value) -> References {
     for claim in meta::items(spec, &["resourceClaims"]).iter().chain(statuses) {
         found.resource_claims.extend(name(claim, "resourceClaimName"));
     }
+    let extended = &pod["status"]["extendedResourceClaimStatus"];
+    found.resource_claims.extend(name(extended, "resourceClaimName"));
     found
 }
 

@@ -33,7 +33,9 @@ fn pod(namespace: &str, name: &str, node: &str) -> Value {
                 { "name": "e", "ephemeral": {} },
                 { "name": "csi", "csi": { "driver": "d", "nodePublishSecretRef": { "name": "publish" } } },
             ],
+            "resourceClaims": [{ "name": "d", "resourceClaimName": "devices" }],
         },
+        "status": { "extendedResourceClaimStatus": { "resourceClaimName": "extended" } },
     })
 }
 
@@ -101,6 +103,9 @@ fn a_kubelet_reads_what_its_pods_refer_to() {
         assert!(matches!(elsewhere, Decision::NoOpinion { .. }), "{name} of another node's pod");
     }
     let cases = [
+        (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "devices") }, true),
+        (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "extended") }, true),
+        (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "other") }, false),
         (core("get", "configmaps", "a", "env-cm"), true),
         (core("watch", "configmaps", "a", "projected-cm"), true),
         (core("get", "configmaps", "a", "other"), false),

@@ -403,6 +403,7 @@ fn call(kind: &Arc<Kind>, version: &str, name: &str) -> Call {
         name: name.to_owned(),
         subresource: String::new(),
         dry_run: false,
+        is_patch: false,
         field_manager: "kube-apiserver".to_owned(),
         warnings: Arc::new(Warnings::default()),
         annotations: Annotations::default(),

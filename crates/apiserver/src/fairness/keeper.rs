@@ -85,6 +85,7 @@ fn call(registry: &Registry, resource: &str, name: &str, subresource: &str) -> O
         name: name.to_owned(),
         subresource: subresource.to_owned(),
         dry_run: false,
+        is_patch: false,
         uninitialized: true,
         field_manager: "api-priority-and-fairness-config-producer-v1".to_owned(),
         warnings: Arc::new(Warnings::default()),

@@ -19,6 +19,7 @@ fn call() -> Call {
         subresource: "binding".to_owned(),
         uninitialized: false,
         dry_run: false,
+        is_patch: false,
         field_manager: String::new(),
         warnings: Arc::new(Warnings::default()),
         annotations: Annotations::default(),

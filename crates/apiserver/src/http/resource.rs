@@ -112,6 +112,7 @@ impl Handler {
             subresource: r.subresource.clone(),
             uninitialized: asked.query.flag("includeUninitialized"),
             dry_run: options::dry_run(asked.options, asked.query.all("dryRun"))?,
+            is_patch: r.verb == Verb::Patch,
             field_manager: manager(&asked)?,
             warnings: Arc::clone(&asked.warnings),
             annotations: asked.annotations.clone(),

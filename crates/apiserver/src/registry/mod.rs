@@ -62,6 +62,8 @@ pub struct Call {
     pub uninitialized: bool,
     /// Everything is done but the write.
     pub dry_run: bool,
+    /// What is updated is patched.
+    pub is_patch: bool,
     /// Who owns the fields that the request sets.
     pub field_manager: String,
     pub warnings: Arc<Warnings>,
@@ -90,6 +92,7 @@ impl Call {
             annotations: &self.annotations,
             warnings: &self.warnings,
             field_manager: &self.field_manager,
+            is_patch: self.is_patch,
             delete: None,
             round: admission::Round::default(),
         }

@@ -3,12 +3,14 @@
 //! Claims are served in their order, their requests in theirs, each by the first of its ways that leads to an end; of
 //! devices, the first ones that do are taken. All claims get all that they ask for, or none gets anything.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
+use tiphys_api::quantity::Quantity;
 use tiphys_client::ObjectKey;
 
-use super::kinds::{
-    Claim, Class, ConstraintRule, Count, Counters, Device, Request, Rule, Slice, Way, keeps_away,
+use super::{
+    capacity::{Amounts, Taken, share},
+    kinds::{Claim, Class, ConstraintRule, Count, Counters, Device, Request, Rule, Slice, Way, keeps_away},
 };
 
 /// How many devices one claim may have.
@@ -45,8 +47,8 @@ pub struct Offer<'a> {
     pub slice: &'a Slice,
     /// Its place in [`Room::pools`].
     pub pool: usize,
-    /// Somebody has it.
-    pub is_taken: bool,
+    /// Who has it, if somebody has.
+    pub taken: Option<&'a Taken>,
 }
 
 /// All that can be used from a node.
@@ -65,12 +67,20 @@ pub struct Want<'a> {
 }
 
 /// A device for a claim.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Given<'a> {
     /// The place of the request in the claim, and of the way in the request.
     pub request: usize,
     pub way: usize,
     pub offer: Offer<'a>,
+    /// What is taken of its capacities, if it is given in shares.
+    pub share: Option<Rc<Amounts>>,
+}
+
+impl Given<'_> {
+    fn is(&self, device: &Device) -> bool {
+        std::ptr::eq(self.offer.device, device)
+    }
 }
 
 /// Devices for each claim, in the order of the claims; `None` if they cannot all be served.
@@ -79,10 +89,10 @@ pub struct Given<'a> {
 ///
 /// # Errors
 /// What is wrong with a claim, a class or a pool, so that nothing can be told.
-pub fn allocate<'a>(
+pub fn allocate<'a, 'w>(
     room: &Room<'a>,
-    wants: &[Want<'a>],
-    class: impl Fn(&str) -> Option<&'a Class>,
+    wants: &[Want<'w>],
+    class: impl Fn(&str) -> Option<&'w Class>,
 ) -> Result<Option<Vec<Vec<Given<'a>>>>, String> {
     let mut ways = Vec::with_capacity(wants.len());
     for want in wants {
@@ -99,28 +109,25 @@ pub fn allocate<'a>(
 }
 
 /// One way to serve a request, and which devices it is known to suit.
-struct Wanted<'a> {
-    class: &'a Class,
+struct Wanted<'w> {
+    class: &'w Class,
     need: usize,
     /// Those that `All` means.
     all: Vec<usize>,
-    /// Whether a device suits, once that was asked.
-    suits: BTreeMap<usize, bool>,
+    /// What is taken of a device that suits, once that was asked; `None`: it does not.
+    suits: BTreeMap<usize, Option<Rc<Amounts>>>,
 }
 
-impl<'a> Wanted<'a> {
+impl<'w> Wanted<'w> {
     fn new(
-        room: &Room<'a>,
-        want: &Want<'a>,
+        room: &Room<'_>,
+        want: &Want<'w>,
         way: &Way,
-        class: impl Fn(&str) -> Option<&'a Class>,
+        class: impl Fn(&str) -> Option<&'w Class>,
     ) -> Result<Self, String> {
         let fault = |what: String| format!("claim {}, request {}: {what}", want.key, way.name);
         let name = &way.class;
         let class = class(name).ok_or_else(|| fault(format!("could not retrieve device class {name}")))?;
-        if way.asks_capacity {
-            return Err(fault("has capacity requests, and devices are not shared here".to_owned()));
-        }
         if let Some(at) = want.claim.constraints.iter().position(|c| c.rule == ConstraintRule::Unknown) {
             let claim = &want.key;
             return Err(format!(
@@ -144,7 +151,7 @@ impl<'a> Wanted<'a> {
                     )));
                 }
                 for at in 0..room.offers.len() {
-                    if wanted.suits(room, want, way, at)? {
+                    if wanted.suits(room, want, way, at)?.is_some() {
                         wanted.all.push(at);
                     }
                 }
@@ -154,37 +161,52 @@ impl<'a> Wanted<'a> {
         Ok(wanted)
     }
 
-    /// Whether the device is of the class, and what the request selects.
-    fn suits(&mut self, room: &Room<'a>, want: &Want<'a>, way: &Way, at: usize) -> Result<bool, String> {
+    /// Whether the device is of the class, what the request selects, and as large as it asks; and what it takes then.
+    fn suits(
+        &mut self,
+        room: &Room<'_>,
+        want: &Want<'_>,
+        way: &Way,
+        at: usize,
+    ) -> Result<Option<Rc<Amounts>>, String> {
         if let Some(known) = self.suits.get(&at) {
-            return Ok(*known);
+            return Ok(known.clone());
         }
         let device = room.offers[at].device;
+        let share = if self.selects(want, way, device)? {
+            let fault =
+                |why| format!("claim {}, request {} on device {}: {why}", want.key, way.name, device.id);
+            share(device, &way.capacity).map_err(fault)?.map(Rc::new)
+        } else {
+            None
+        };
+        self.suits.insert(at, share.clone());
+        Ok(share)
+    }
+
+    fn selects(&self, want: &Want<'_>, way: &Way, device: &Device) -> Result<bool, String> {
         let of_class = self.class.selectors.iter().enumerate().map(|s| (Some(&way.class), s));
         let of_claim = way.selectors.iter().enumerate().map(|s| (None, s));
-        let mut suits = !device.has_conditions;
         for (class, (i, selector)) in of_class.chain(of_claim) {
-            if !suits {
-                break;
-            }
             let by = || match class {
                 Some(class) => format!("class {class}: selector #{i}"),
                 None => format!("claim {}: selector #{i}", want.key),
             };
             let unknown = || format!("{}: CEL expression empty (unsupported selector type?)", by());
             let selected = selector.as_ref().ok_or_else(unknown)?.selects(device);
-            suits = selected.map_err(|why| format!("{} on device {}: {why}", by(), device.id))?;
+            if !selected.map_err(|why| format!("{} on device {}: {why}", by(), device.id))? {
+                return Ok(false);
+            }
         }
-        self.suits.insert(at, suits);
-        Ok(suits)
+        Ok(true)
     }
 }
 
-struct Search<'s, 'a> {
+struct Search<'s, 'a, 'w> {
     room: &'s Room<'a>,
-    wants: &'s [Want<'a>],
+    wants: &'s [Want<'w>],
     /// By claim, request and way.
-    ways: Vec<Vec<Vec<Wanted<'a>>>>,
+    ways: Vec<Vec<Vec<Wanted<'w>>>>,
     /// By claim.
     given: Vec<Vec<Given<'a>>>,
     left: usize,
@@ -198,7 +220,7 @@ struct Place {
     way: usize,
 }
 
-impl<'a> Search<'_, 'a> {
+impl<'w> Search<'_, '_, 'w> {
     fn claims(&mut self, claim: usize) -> Result<bool, String> {
         if claim == self.wants.len() { Ok(true) } else { self.requests(claim, 0) }
     }
@@ -246,11 +268,15 @@ impl<'a> Search<'_, 'a> {
             return Ok(false);
         }
         let wanted = &mut self.ways[at.claim][at.request][at.way];
-        if !wanted.suits(self.room, &self.wants[at.claim], way, offer)? || !self.fits(at, offer) {
+        let Some(share) = wanted.suits(self.room, &self.wants[at.claim], way, offer)? else {
+            return Ok(false);
+        };
+        if !self.fits(at, offer, &share) {
             return Ok(false);
         }
-        let given = Given { request: at.request, way: at.way, offer: self.room.offers[offer] };
-        self.given[at.claim].push(given);
+        let offer_of = self.room.offers[offer];
+        let share = offer_of.device.allows_multiple.then_some(share);
+        self.given[at.claim].push(Given { request: at.request, way: at.way, offer: offer_of, share });
         if self.devices(at, had + 1, offer + 1)? {
             return Ok(true);
         }
@@ -258,39 +284,67 @@ impl<'a> Search<'_, 'a> {
         Ok(false)
     }
 
-    fn request(&self, at: Place) -> &'a Request {
+    fn request(&self, at: Place) -> &'w Request {
         &self.wants[at.claim].claim.requests[at.request]
     }
 
-    fn way(&self, at: Place) -> &'a Way {
+    fn way(&self, at: Place) -> &'w Way {
         &self.request(at).ways[at.way]
     }
 
-    /// Whether nobody has the device. Who only looks at it does not mind others, but looks at it once.
+    /// Whether nobody has the device, or all of it. Who only looks at it does not mind others, but looks at it once.
     fn is_free(&self, at: Place, offer: usize) -> bool {
         let (offer, is_admin) = (&self.room.offers[offer], self.way(at).is_admin);
+        if offer.device.allows_multiple {
+            return is_admin || offer.taken.is_none_or(|taken| taken.whole == 0);
+        }
         let minded = self.given.iter().enumerate().filter(|(claim, _)| !is_admin || *claim == at.claim);
         let mut minded = minded.flat_map(|(_, given)| given);
-        (is_admin || !offer.is_taken) && !minded.any(|g| std::ptr::eq(g.offer.device, offer.device))
+        (is_admin || offer.taken.is_none()) && !minded.any(|g| g.is(offer.device))
     }
 
-    /// Whether taints, counters and constraints allow it.
-    fn fits(&self, at: Place, offer: usize) -> bool {
+    /// Whether taints, what is left of it and of its counters, and constraints allow it.
+    fn fits(&self, at: Place, offer: usize, share: &Amounts) -> bool {
         let (way, offer) = (self.way(at), &self.room.offers[offer]);
         let device = offer.device;
         let rules = self.room.rules.iter().filter(|rule| rule.covers(&device.id)).map(|rule| &rule.taint);
         if device.taints.iter().chain(rules).any(|taint| keeps_away(taint, &way.tolerations)) {
             return false;
         }
-        let beside = || self.given.iter().flatten().filter(|g| g.offer.pool == offer.pool);
-        for (name, need) in &device.consumes {
-            let Some(left) = self.room.pools[offer.pool].left.get(name) else { return false };
-            let used = beside().filter_map(|g| g.offer.device.consumes.get(name)).copied();
-            if used.sum::<tiphys_api::quantity::Quantity>() + *need > *left {
-                return false;
-            }
+        (!device.allows_multiple || self.has_left(offer, share))
+            && self.has_counters(offer)
+            && self.keeps_constraints(at, device)
+    }
+
+    /// Whether others leave as much of the device's capacities.
+    fn has_left(&self, offer: &Offer<'_>, share: &Amounts) -> bool {
+        let beside =
+            || self.given.iter().flatten().filter(|g| g.is(offer.device)).filter_map(|g| g.share.as_ref());
+        share.iter().all(|(name, amount)| {
+            let before = offer.taken.and_then(|taken| taken.consumed.get(name));
+            let used = before.into_iter().chain(beside().filter_map(|share| share.get(name)));
+            let sum = used.copied().sum::<Quantity>() + *amount;
+            offer.device.capacity.get(name).is_some_and(|capacity| sum <= capacity.value)
+        })
+    }
+
+    /// Whether the pool has the counters that the device takes: once, however many share it.
+    fn has_counters(&self, offer: &Offer<'_>) -> bool {
+        let device = offer.device;
+        let beside: Vec<&Given<'_>> =
+            self.given.iter().flatten().filter(|g| g.offer.pool == offer.pool).collect();
+        if device.consumes.is_empty() || offer.taken.is_some() || beside.iter().any(|g| g.is(device)) {
+            return true;
         }
-        self.keeps_constraints(at, device)
+        let is_first = |at: usize| {
+            beside[at].offer.taken.is_none() && !beside[..at].iter().any(|g| g.is(beside[at].offer.device))
+        };
+        device.consumes.iter().all(|(name, need)| {
+            let Some(left) = self.room.pools[offer.pool].left.get(name) else { return false };
+            let counted = (0..beside.len()).filter(|at| is_first(*at));
+            let used = counted.filter_map(|at| beside[at].offer.device.consumes.get(name)).copied();
+            used.sum::<Quantity>() + *need <= *left
+        })
     }
 
     fn keeps_constraints(&self, at: Place, device: &Device) -> bool {

@@ -1,5 +1,6 @@
 use std::{cell::Cell, sync::Arc};
 
+use k8s_openapi::api::resource::v1::DeviceRequestAllocationResult;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -28,8 +29,7 @@ pub(in crate::devices) fn devices(slices: &[Value]) -> Devices {
         ),
     ] {
         let class = json!({"metadata": {"name": name}, "spec": spec});
-        all.classes
-            .insert(name.into(), Arc::new(Class::new(serde_json::from_value(class).expect("a class"))));
+        all.set_class(name, Some(Arc::new(Class::new(serde_json::from_value(class).expect("a class")))));
     }
     all
 }
@@ -60,7 +60,7 @@ pub(in crate::devices) fn claim(name: &str, spec: Value) -> Claim {
     Claim::new(serde_json::from_value(claim).expect("a claim"))
 }
 
-fn request(name: &str, more: Value) -> Value {
+pub(in crate::devices) fn request(name: &str, more: Value) -> Value {
     let mut exactly = json!({"deviceClassName": "any"});
     for (key, value) in more.as_object().expect("an object") {
         exactly[key] = value.clone();
@@ -73,7 +73,7 @@ fn selects(expression: &str) -> Value {
 }
 
 /// `request=device` for each device, claims divided by `;`, or why there are none.
-fn given(all: &Devices, claims: &[Value]) -> String {
+pub(in crate::devices) fn given(all: &Devices, claims: &[Value]) -> String {
     let claims: Vec<Claim> =
         claims.iter().enumerate().map(|(i, spec)| claim(&format!("c{i}"), spec.clone())).collect();
     let wants: Vec<Want<'_>> =
@@ -87,7 +87,16 @@ fn given(all: &Devices, claims: &[Value]) -> String {
     let of_claim = |(claim, given): (&Claim, &Vec<Given<'_>>)| {
         let result = allocation(claim, given, &facts.name, |name| all.class(name));
         let results = result.devices.expect("devices").results.expect("results");
-        let told: Vec<_> = results.iter().map(|r| format!("{}={}", r.request, r.device)).collect();
+        let share = |r: &DeviceRequestAllocationResult| {
+            let consumed =
+                r.consumed_capacity.iter().flatten().map(|(name, amount)| format!(" {name}={}", amount.0));
+            r.share_id
+                .as_ref()
+                .map(|_| format!("({})", consumed.collect::<String>().trim()))
+                .unwrap_or_default()
+        };
+        let told: Vec<_> =
+            results.iter().map(|r| format!("{}={}{}", r.request, r.device, share(r))).collect();
         told.join(" ")
     };
     claims.iter().zip(&found).map(of_claim).collect::<Vec<_>>().join("; ")
@@ -124,10 +133,13 @@ fn requests_get_the_first_devices_that_do() {
             one(request("r", json!({"deviceClassName": "none"}))),
             "claim ns/c0, request r: could not retrieve device class none",
         ),
+        (one(request("r", json!({"capacity": {"requests": {"memory": "1Gi"}}}))), "r=g0"),
         (
-            one(request("r", json!({"capacity": {"requests": {"memory": "1Gi"}}}))),
-            "claim ns/c0, request r: has capacity requests, and devices are not shared here",
+            // All of a device that is not shared, if it is large enough.
+            one(request("r", json!({"capacity": {"requests": {"memory": "11Gi"}}}))),
+            "r=g2",
         ),
+        (one(request("r", json!({"capacity": {"requests": {"bandwidth": "1"}}}))), "nothing"),
         (
             json!({"requests": [
                 request("all", json!({"selectors": selects("device.attributes['d.io'].model == 'a'"), "count": 2})),

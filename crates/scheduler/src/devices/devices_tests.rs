@@ -91,7 +91,7 @@ fn gives(device: &str) -> AllocationResult {
 fn held(all: &Devices) -> Vec<String> {
     let facts = node();
     let room = all.room(&facts);
-    let taken = room.offers.iter().filter(|offer| offer.is_taken);
+    let taken = room.offers.iter().filter(|offer| offer.taken.is_some());
     taken.map(|offer| offer.device.id.name.to_string()).collect()
 }
 

@@ -2,18 +2,20 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         core::v1::NodeSelector,
         resource::v1::{
-            AllocationResult, CELDeviceSelector, Counter, DeviceAttribute, DeviceClaimConfiguration,
-            DeviceClass, DeviceClassConfiguration, DeviceCounterConsumption, DeviceSelector, DeviceTaint,
-            DeviceTaintRule, DeviceTaintSelector, DeviceToleration, ResourceClaim, ResourceSlice,
+            AllocationResult, CELDeviceSelector, CapacityRequirements, Counter, DeviceAttribute,
+            DeviceClaimConfiguration, DeviceClass, DeviceClassConfiguration, DeviceCounterConsumption,
+            DeviceSelector, DeviceTaint, DeviceTaintRule, DeviceTaintSelector, DeviceToleration,
+            ResourceClaim, ResourceSlice,
         },
     },
     apimachinery::pkg::api::resource,
 };
-use tiphys_api::{quantity::Quantity, semver::Semver};
+use tiphys_api::{quantity::Quantity, quota, semver::Semver};
 use tiphys_cel::device;
 use tiphys_client::{
     devices::{selects, tolerates},
@@ -21,7 +23,11 @@ use tiphys_client::{
     placement,
 };
 
-use super::selector::{Judged, Selector};
+use super::{
+    binding::Binding,
+    capacity::Capacity,
+    selector::{Judged, Selector},
+};
 use crate::snapshot::NodeFacts;
 
 /// A device of the cluster: driver, pool and name.
@@ -115,7 +121,7 @@ impl Attribute {
 pub type CounterName = (Box<str>, Box<str>);
 pub type Counters = BTreeMap<CounterName, Quantity>;
 
-fn amount(quantity: &resource::Quantity) -> Option<Quantity> {
+pub(super) fn amount(quantity: &resource::Quantity) -> Option<Quantity> {
     // Validation has refused what is none.
     Quantity::parse(&quantity.0).ok()
 }
@@ -131,29 +137,35 @@ pub struct Device {
     pub id: DeviceId,
     /// By their full names.
     pub attributes: BTreeMap<Box<str>, Attribute>,
-    pub capacity: BTreeMap<Box<str>, Quantity>,
+    pub capacity: BTreeMap<Box<str>, Capacity>,
     /// What it takes of the counters of its pool.
     pub consumes: Counters,
     pub reach: Reach,
     pub taints: Vec<DeviceTaint>,
     /// Whoever gets it stays on the node that it was chosen for.
     pub binds: bool,
-    /// It is ready only once its driver says so (KEP-5007), which nobody here waits for.
-    pub has_conditions: bool,
+    /// It is ready once its driver says all of these, and never will be once it says one of those (KEP-5007).
+    pub conditions: Vec<String>,
+    pub failures: Vec<String>,
+    /// It is allocated in shares.
     pub allows_multiple: bool,
     pub(super) judged: Judged,
 }
 
 /// Names are told with their domain; the driver's own may go without.
+pub(super) fn full_name(driver: &str, name: &str) -> Box<str> {
+    if name.contains('/') { name.into() } else { format!("{driver}/{name}").into() }
+}
+
 fn full_names<T, U>(
     driver: &str,
     of: Option<BTreeMap<String, T>>,
-    read: impl Fn(T) -> Option<U>,
+    read: impl Fn(&str, T) -> Option<U>,
 ) -> BTreeMap<Box<str>, U> {
     let (full, short): (Vec<_>, Vec<_>) = of.into_iter().flatten().partition(|(name, _)| name.contains('/'));
-    let short = short.into_iter().map(|(name, value)| (format!("{driver}/{name}"), value));
     // One that is told with its domain counts more.
-    short.chain(full).filter_map(|(name, value)| Some((name.into(), read(value)?))).collect()
+    let all = short.into_iter().chain(full);
+    all.filter_map(|(name, value)| Some((full_name(driver, &name), read(&name, value)?))).collect()
 }
 
 /// Some of the devices of a pool.
@@ -181,8 +193,8 @@ impl Slice {
         let (driver, pool) = (spec.driver, spec.pool);
         let devices = spec.devices.into_iter().flatten().map(|device| Device {
             id: DeviceId { driver: (&*driver).into(), pool: (&*pool.name).into(), name: device.name.into() },
-            attributes: full_names(&driver, device.attributes, Attribute::new),
-            capacity: full_names(&driver, device.capacity, |c| amount(&c.value)),
+            attributes: full_names(&driver, device.attributes, |_, attribute| Attribute::new(attribute)),
+            capacity: full_names(&driver, device.capacity, Capacity::new),
             consumes: device
                 .consumes_counters
                 .into_iter()
@@ -194,7 +206,8 @@ impl Slice {
             reach: Reach::new(device.node_name, device.all_nodes, device.node_selector),
             taints: device.taints.unwrap_or_default(),
             binds: device.binds_to_node == Some(true),
-            has_conditions: device.binding_conditions.is_some_and(|conditions| !conditions.is_empty()),
+            conditions: device.binding_conditions.unwrap_or_default(),
+            failures: device.binding_failure_conditions.unwrap_or_default(),
             allows_multiple: device.allow_multiple_allocations == Some(true),
             judged: Judged::default(),
         });
@@ -231,12 +244,20 @@ fn selectors(of: Option<Vec<DeviceSelector>>) -> Selectors {
 pub struct Class {
     pub selectors: Selectors,
     pub config: Vec<DeviceClassConfiguration>,
+    pub created: Option<Timestamp>,
+    /// The extended resource that it stands for.
+    pub resource: Option<Box<str>>,
 }
 
 impl Class {
     pub fn new(class: DeviceClass) -> Self {
         let spec = class.spec.unwrap_or_default();
-        Self { selectors: selectors(spec.selectors), config: spec.config.unwrap_or_default() }
+        Self {
+            selectors: selectors(spec.selectors),
+            config: spec.config.unwrap_or_default(),
+            created: class.metadata.creation_timestamp.map(|time| time.0),
+            resource: spec.extended_resource_name.map(Into::into),
+        }
     }
 }
 
@@ -282,8 +303,8 @@ pub struct Way {
     /// Devices are looked at, not taken: others may have them.
     pub is_admin: bool,
     pub tolerations: Vec<DeviceToleration>,
-    /// Asks for a share of a device.
-    pub asks_capacity: bool,
+    /// How much of a device's capacities, by the names that the request has for them.
+    pub capacity: BTreeMap<Box<str>, Quantity>,
 }
 
 /// A request: the ways to serve it, the best first.
@@ -326,10 +347,13 @@ pub struct Claim {
     pub going: bool,
     /// The UID of the pod that it was made for, if it was.
     pub owner: Option<Box<str>>,
+    /// It was made for the pod's extended resources.
+    pub is_for_resources: bool,
     pub requests: Vec<Request>,
     pub constraints: Vec<Constraint>,
     pub config: Vec<DeviceClaimConfiguration>,
     pub allocation: Option<Arc<AllocationResult>>,
+    pub binding: Binding,
     /// UIDs of who uses it.
     pub users: Vec<Box<str>>,
 }
@@ -342,10 +366,22 @@ fn count(mode: Option<&str>, count: Option<i64>) -> Count {
     }
 }
 
+fn asked(capacity: Option<CapacityRequirements>) -> BTreeMap<Box<str>, Quantity> {
+    let requests = capacity.into_iter().flat_map(|capacity| capacity.requests.into_iter().flatten());
+    requests.filter_map(|(name, asked)| Some((name.into(), amount(&asked)?))).collect()
+}
+
 impl Claim {
+    /// The UID of the pod for whose extended resources it was made, if it was.
+    pub fn for_resources_of(&self) -> Option<&str> {
+        self.owner.as_deref().filter(|_| self.is_for_resources)
+    }
+
     pub fn new(claim: ResourceClaim) -> Self {
         let owner = controller_of(&claim.metadata).filter(|owner| owner.kind == "Pod");
         let owner = owner.map(|owner| owner.uid.as_str().into());
+        let annotation = claim.metadata.annotations.as_ref().and_then(|all| all.get(quota::FOR_RESOURCES));
+        let is_for_resources = annotation.is_some_and(|value| value == "true");
         let spec = claim.spec.unwrap_or_default().devices.unwrap_or_default();
         let status = claim.status.unwrap_or_default();
         let requests = spec.requests.into_iter().flatten().map(|request| {
@@ -356,7 +392,7 @@ impl Claim {
                 count: count(e.allocation_mode.as_deref(), e.count),
                 is_admin: e.admin_access == Some(true),
                 tolerations: e.tolerations.unwrap_or_default(),
-                asks_capacity: e.capacity.is_some(),
+                capacity: asked(e.capacity),
             });
             let is_choice = request.first_available.as_ref().is_some_and(|ways| !ways.is_empty());
             let choices = request.first_available.into_iter().flatten().map(|sub| Way {
@@ -366,7 +402,7 @@ impl Claim {
                 count: count(sub.allocation_mode.as_deref(), sub.count),
                 is_admin: false,
                 tolerations: sub.tolerations.unwrap_or_default(),
-                asks_capacity: sub.capacity.is_some(),
+                capacity: asked(sub.capacity),
             });
             Request { ways: exactly.chain(choices).collect(), name: (&*request.name).into(), is_choice }
         });
@@ -383,9 +419,11 @@ impl Claim {
             uid: claim.metadata.uid.unwrap_or_default().into(),
             going: claim.metadata.deletion_timestamp.is_some(),
             owner,
+            is_for_resources,
             requests,
             constraints: constraints.collect(),
             config: spec.config.unwrap_or_default(),
+            binding: Binding::of(&status),
             allocation: status.allocation.map(Arc::new),
             users: status.reserved_for.into_iter().flatten().map(|user| user.uid.into()).collect(),
         }

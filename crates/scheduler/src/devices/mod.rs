@@ -1,6 +1,9 @@
 //! Devices (dynamic resource allocation, KEP-4381): what drivers offer, what claims ask for, and who has what.
 
 pub mod allocate;
+pub mod binding;
+pub mod capacity;
+pub mod extended;
 pub mod kinds;
 mod result;
 mod selector;
@@ -10,12 +13,14 @@ use std::{
     sync::Arc,
 };
 
-use k8s_openapi::api::resource::v1::AllocationResult;
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequestAllocationResult};
+use tiphys_api::quota::BY_CLASS;
 use tiphys_client::{ObjectKey, devices::given};
 
 pub use self::result::allocation;
 use self::{
     allocate::{Offer, Pool, PoolState, Room},
+    capacity::Taken,
     kinds::{Claim, Class, Counters, DeviceId, Reach, Rule, Slice},
 };
 use crate::snapshot::NodeFacts;
@@ -32,6 +37,8 @@ struct Slices {
     newest: Vec<Arc<Slice>>,
     state: PoolState,
     counters: Counters,
+    /// Some of the devices have to be made ready.
+    has_conditions: bool,
 }
 
 impl Slices {
@@ -48,6 +55,8 @@ impl Slices {
             (true, false) => PoolState::Whole,
         };
         self.counters = self.newest.iter().flat_map(|slice| slice.counters.clone()).collect();
+        let mut devices = self.newest.iter().flat_map(|slice| &slice.devices);
+        self.has_conditions = devices.any(|device| !device.conditions.is_empty());
     }
 }
 
@@ -73,7 +82,11 @@ struct Promise {
 #[derive(Clone, Debug, Default)]
 pub struct Devices {
     claims: BTreeMap<ObjectKey, Arc<Claim>>,
-    pub classes: BTreeMap<Box<str>, Arc<Class>>,
+    /// The claims that schedulers have made for extended resources, by the UIDs of their pods.
+    for_resources: BTreeMap<Box<str>, ObjectKey>,
+    classes: BTreeMap<Box<str>, Arc<Class>>,
+    /// The classes that say which extended resource they stand for, by that.
+    resources: BTreeMap<Box<str>, Box<str>>,
     pub rules: BTreeMap<Box<str>, Arc<Rule>>,
     pools: BTreeMap<PoolId, Slices>,
     /// Pools that can be used from a node alone, by its name.
@@ -81,17 +94,18 @@ pub struct Devices {
     /// All other pools.
     shared: BTreeSet<PoolId>,
     promised: BTreeMap<ObjectKey, Promise>,
-    /// For how many claims a device is allocated.
-    taken: BTreeMap<DeviceId, usize>,
+    /// Who has a device, of those that somebody has.
+    taken: BTreeMap<DeviceId, Taken>,
 }
 
 /// The devices that an allocation takes from others.
-fn taken(allocation: &AllocationResult) -> impl Iterator<Item = DeviceId> {
-    given(allocation).filter(|given| given.admin_access != Some(true)).map(|given| DeviceId {
-        driver: (&*given.driver).into(),
-        pool: (&*given.pool).into(),
-        name: (&*given.device).into(),
-    })
+fn taken(allocation: &AllocationResult) -> impl Iterator<Item = &DeviceRequestAllocationResult> {
+    given(allocation).filter(|given| given.admin_access != Some(true))
+}
+
+/// What stands for the claim to be made for the extended resources of the pod of this UID: no claim has such a name.
+pub fn nameless(namespace: &str, pod: &str) -> ObjectKey {
+    ObjectKey::new(namespace, &format!("<extended-resources>{pod}"))
 }
 
 impl Devices {
@@ -101,6 +115,39 @@ impl Devices {
 
     pub fn class(&self, name: &str) -> Option<&Class> {
         self.classes.get(name).map(|class| &**class)
+    }
+
+    /// The class that stands for an extended resource: it is named by the resource, or names it.
+    pub fn class_of(&self, resource: &str) -> Option<&str> {
+        let named = resource.strip_prefix(BY_CLASS).and_then(|name| self.classes.get_key_value(name));
+        named.map(|(name, _)| &**name).or_else(|| self.resources.get(resource).map(|name| &**name))
+    }
+
+    /// The API's word on a class; tells whether other resources have a class from now on, or another one.
+    pub fn set_class(&mut self, name: &str, class: Option<Arc<Class>>) -> bool {
+        let is_there = class.is_some();
+        let old = match class {
+            Some(class) => self.classes.insert(name.into(), class),
+            None => self.classes.remove(name),
+        };
+        // Of several that stand for one, the latest does, and of those the first by name.
+        let mut latest: BTreeMap<&str, (&str, &Class)> = BTreeMap::new();
+        for (name, class) in &self.classes {
+            let Some(resource) = &class.resource else { continue };
+            let known = latest.entry(resource).or_insert((name, class));
+            if class.created > known.1.created {
+                *known = (name, class);
+            }
+        }
+        let resources =
+            latest.into_iter().map(|(resource, (name, _))| (resource.into(), name.into())).collect();
+        let before = std::mem::replace(&mut self.resources, resources);
+        old.is_some() != is_there || before != self.resources
+    }
+
+    /// The claim that was made for what the pod asks for by resources.
+    pub fn claim_for_resources(&self, pod: &str) -> Option<&ObjectKey> {
+        self.for_resources.get(pod)
     }
 
     /// The API's word on a claim.
@@ -115,6 +162,16 @@ impl Devices {
             Some(claim) => self.claims.insert(key.clone(), claim.clone()),
             None => self.claims.remove(key),
         };
+        if let Some(pod) = old.as_ref().and_then(|old| old.for_resources_of()) {
+            self.for_resources.remove(pod);
+        }
+        if let Some(pod) = claim.as_ref().and_then(|claim| claim.for_resources_of()) {
+            self.for_resources.insert(pod.into(), key.clone());
+            // What was promised before the claim had a name, it has.
+            if claim.as_ref().is_some_and(|claim| claim.allocation.is_some()) {
+                self.withdraw(&nameless(&key.namespace, pod));
+            }
+        }
         for (claim, by) in [(claim, true), (old, false)] {
             if let Some(allocation) = claim.and_then(|claim| claim.allocation.clone()) {
                 self.count(&allocation, by);
@@ -123,10 +180,15 @@ impl Devices {
     }
 
     fn count(&mut self, allocation: &AllocationResult, is_more: bool) {
-        for device in taken(allocation) {
-            let count = self.taken.entry(device.clone()).or_default();
-            *count = if is_more { *count + 1 } else { count.saturating_sub(1) };
-            if *count == 0 {
+        for result in taken(allocation) {
+            let device = DeviceId {
+                driver: (&*result.driver).into(),
+                pool: (&*result.pool).into(),
+                name: (&*result.device).into(),
+            };
+            let taken = self.taken.entry(device.clone()).or_default();
+            taken.count(result, is_more);
+            if taken.is_nothing() {
                 self.taken.remove(&device);
             }
         }
@@ -194,8 +256,11 @@ impl Devices {
         static NONE: BTreeSet<PoolId> = BTreeSet::new();
         let own = self.of_node.get(&node.name).unwrap_or(&NONE);
         let mut room = Room { rules: self.rules.values().map(|rule| &**rule).collect(), ..Room::default() };
-        for id in own.union(&self.shared) {
-            let Some(slices) = self.pools.get(id) else { continue };
+        let pools = || own.union(&self.shared).filter_map(|id| Some((id, self.pools.get(id)?)));
+        // What is ready comes before what has to be made so.
+        let (ready, others) =
+            (|at: &(_, &Slices)| !at.1.has_conditions, |at: &(_, &Slices)| at.1.has_conditions);
+        for (id, slices) in pools().filter(ready).chain(pools().filter(others)) {
             let pool = room.pools.len();
             let before = room.offers.len();
             for slice in &slices.newest {
@@ -204,7 +269,7 @@ impl Devices {
                     device,
                     slice,
                     pool,
-                    is_taken: self.taken.contains_key(&device.id),
+                    taken: self.taken.get(&device.id),
                 }));
             }
             if room.offers.len() > before {
@@ -236,3 +301,6 @@ impl Devices {
 #[cfg(test)]
 #[path = "devices_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod shares_tests;

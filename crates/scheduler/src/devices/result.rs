@@ -1,19 +1,26 @@
 //! What is written of an allocation.
 
-use k8s_openapi::api::{
-    core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
-    resource::v1::{
-        AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult,
-        DeviceRequestAllocationResult,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
+        resource::v1::{
+            AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult,
+            DeviceRequestAllocationResult,
+        },
     },
+    apimachinery::pkg::api::resource::Quantity,
 };
+use uuid::Uuid;
 
 use super::{
     allocate::Given,
-    kinds::{Claim, Class, Reach, Way},
+    capacity::Amounts,
+    kinds::{Claim, Class, Device, Reach, Way},
 };
 
-/// What a claim's status says when it has been given these devices on the node.
+/// What a claim's status says when it has been given these devices on the node. Each share has a name of its own.
 pub fn allocation<'a>(
     claim: &Claim,
     given: &[Given<'_>],
@@ -21,7 +28,8 @@ pub fn allocation<'a>(
     class: impl Fn(&str) -> Option<&'a Class>,
 ) -> AllocationResult {
     let results = given.iter().map(|g| {
-        let (way, id) = (way(claim, g), &g.offer.device.id);
+        let (way, device) = (way(claim, g), g.offer.device);
+        let (id, some) = (&device.id, |of: &Vec<String>| Some(of.clone()).filter(|of| !of.is_empty()));
         DeviceRequestAllocationResult {
             request: way.name.to_string(),
             driver: id.driver.to_string(),
@@ -29,6 +37,10 @@ pub fn allocation<'a>(
             device: id.name.to_string(),
             admin_access: way.is_admin.then_some(true),
             tolerations: Some(way.tolerations.clone()).filter(|t| !t.is_empty()),
+            binding_conditions: some(&device.conditions),
+            binding_failure_conditions: some(&device.failures),
+            consumed_capacity: g.share.as_ref().and_then(|share| consumed(device, share)),
+            share_id: g.share.as_ref().map(|_| Uuid::new_v4().to_string()),
             ..DeviceRequestAllocationResult::default()
         }
     });
@@ -38,6 +50,14 @@ pub fn allocation<'a>(
         config: Some(config).filter(|config| !config.is_empty()),
     };
     AllocationResult { devices: Some(devices), node_selector: nodes(given, node), allocation_timestamp: None }
+}
+
+/// By the names that the driver has for them.
+fn consumed(device: &Device, share: &Amounts) -> Option<BTreeMap<String, Quantity>> {
+    let named = device.capacity.iter().filter_map(|(full, capacity)| {
+        Some((capacity.name.to_string(), Quantity(share.get(full)?.to_string())))
+    });
+    Some(named.collect::<BTreeMap<_, _>>()).filter(|named| !named.is_empty())
 }
 
 fn way<'a>(claim: &'a Claim, given: &Given<'_>) -> &'a Way {

@@ -84,7 +84,7 @@ impl Selector {
             driver: &device.id.driver,
             allows_multiple: device.allows_multiple,
             attributes: split(&device.attributes, |attribute| attribute.seen()),
-            capacity: split(&device.capacity, |amount| *amount),
+            capacity: split(&device.capacity, |capacity| capacity.value),
         };
         let selects =
             device::selects(program, &seen.value()).map_err(|why| format!("CEL runtime error: {why}"))?;

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::core::v1::{self, TopologySpreadConstraint};
 use serde::Deserialize;
 use serde_json::Value;
+use tiphys_api::schedule;
 
 /// The arguments of all plugins of a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +17,7 @@ pub struct Args {
     pub affinity: AffinityArgs,
     pub preemption: PreemptionArgs,
     pub volumes: VolumeBindingArgs,
+    pub devices: DynamicResourcesArgs,
 }
 
 /// How much a resource counts in scoring.
@@ -172,6 +174,41 @@ impl VolumeBindingArgs {
     }
 }
 
+/// `DynamicResourcesArgs`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+pub struct DynamicResourcesArgs {
+    /// How long devices may take to be made ready, as Go writes it.
+    pub binding_timeout: Box<str>,
+    filter_timeout: Option<Value>,
+}
+
+impl Default for DynamicResourcesArgs {
+    fn default() -> Self {
+        Self { binding_timeout: "10m".into(), filter_timeout: None }
+    }
+}
+
+impl DynamicResourcesArgs {
+    pub fn timeout(&self) -> Duration {
+        // What is none was refused when it was read.
+        schedule::duration(&self.binding_timeout).unwrap_or_default()
+    }
+
+    fn check(self) -> Result<Self, String> {
+        if self.filter_timeout.is_some() {
+            return Err("filterTimeout: the search for devices is bounded by steps, not by time".to_owned());
+        }
+        match schedule::duration(&self.binding_timeout) {
+            None => Err(format!("bindingTimeout: {:?} is no duration", self.binding_timeout)),
+            Some(time) if time < Duration::from_secs(1) => {
+                Err("bindingTimeout: must be at least 1 second".to_owned())
+            }
+            Some(_) => Ok(self),
+        }
+    }
+}
+
 impl Args {
     /// Takes the arguments of one plugin, as its `args` are written.
     ///
@@ -226,6 +263,7 @@ impl Args {
                     return Err("bindTimeoutSeconds: should not be a negative value".to_owned());
                 }
             }
+            "DynamicResources" => self.devices = read::<DynamicResourcesArgs>(args)?.check()?,
             _ => return Err(format!("the plugin {plugin} takes no arguments")),
         }
         Ok(())

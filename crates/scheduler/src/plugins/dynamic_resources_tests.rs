@@ -20,8 +20,8 @@ fn state() -> State {
     }
     let class = json!({"metadata": {"name": "gpu"}, "spec": {}});
     let class = Arc::new(Class::new(serde_json::from_value(class).expect("a class")));
-    let change = &mut |all: &mut Snapshot| drop(all.devices().classes.insert("gpu".into(), class.clone()));
-    state.take(Some(&Event::DevicesChanged), change, Instant::now());
+    let change = &mut |all: &mut Snapshot| all.set_device_class("gpu", Some(class.clone()));
+    state.take(Some(&Event::DeviceClassChanged), change, Instant::now());
     state
 }
 
@@ -169,18 +169,14 @@ fn idle_devices_that_only_keep_a_pod_away_are_let_go_of() {
             "{}",
             refusal.message
         );
-        assert_eq!(refusal.release, release.then(|| ObjectKey::new("ns", "c")), "{user:?}");
+        let released = release.then(|| Release::Devices(ObjectKey::new("ns", "c")));
+        assert_eq!(refusal.release, released, "{user:?}");
     }
 }
 
 #[test]
 fn what_keeps_a_pod_from_every_node_is_told() {
     let mut all = state();
-    say(
-        &mut all,
-        "going",
-        Some(claim("going", |c| c["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"))),
-    );
     say(
         &mut all,
         "classless",
@@ -192,8 +188,6 @@ fn what_keeps_a_pod_from_every_node_is_told() {
     come(&mut all, &pod("first", &["shared"]));
     turn(&mut all).expect("a node");
     for (name, wanted) in [
-        ("none", "resourceclaim \"none\" not found"),
-        ("going", "resourceclaim \"going\" is being deleted"),
         ("classless", "request r: device class none does not exist"),
         ("shared", "resource claim ns/shared is in the process of being allocated"),
     ] {
@@ -203,6 +197,12 @@ fn what_keeps_a_pod_from_every_node_is_told() {
         assert!(told.starts_with(&format!("0/2 nodes are available: {wanted}.")), "{told}");
         state_forgets(&mut all, &pod);
     }
+}
+
+#[test]
+fn a_pod_is_not_considered_before_its_claims_are_there() {
+    let mut all = state();
+    let gate = |all: &State, pod: &PodInfo| DynamicResources.pre_enqueue(pod, all.snapshot.surroundings());
     let of_template = |status: Value| {
         let pod = json!({"metadata": {"namespace": "ns", "name": "t", "uid": "t"}, "status": status,
             "spec": {"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "x"}]}});
@@ -210,27 +210,189 @@ fn what_keeps_a_pod_from_every_node_is_told() {
     };
     let waits = of_template(json!({}));
     come(&mut all, &waits);
-    let told = turn(&mut all).unwrap_err();
-    assert!(told.contains("waiting for the resourceclaim of the pod's claim \"gpu\" to be made"), "{told}");
-    // It has been made, for another pod, then for this one.
+    assert!(turn(&mut all).is_err_and(|why| why == "nobody's turn"));
+    let told = "waiting for the resourceclaim of the pod's claim \"gpu\" to be made";
+    assert_eq!(gate(&all, &waits), Err(told.to_owned()));
     let named =
         of_template(json!({"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "t-gpu"}]}));
-    assert!(!waits.asks_like(&named), "so that it is tried again");
     all.pod_changed(Some(&waits), Some(&named), Instant::now());
-    let made = |owner: &'static str| {
+    let made = |owner: &'static str, going: bool| {
         claim("t-gpu", move |c| {
             let owner =
                 json!({"apiVersion": "v1", "kind": "Pod", "name": "t", "uid": owner, "controller": true});
             c["metadata"]["ownerReferences"] = json!([owner]);
+            c["metadata"]["deletionTimestamp"] =
+                if going { json!("2026-01-01T00:00:00Z") } else { Value::Null };
         })
     };
-    let later = Instant::now() + std::time::Duration::from_secs(60);
-    for (owner, wanted) in [("o", false), ("t", true)] {
-        say(&mut all, "t-gpu", Some(made(owner)));
-        let next = all.next(later).expect("the pod");
-        let (_, outcome) = all.decide(&next, later).remove(0);
-        assert_eq!(matches!(outcome, Outcome::Bind(..)), wanted, "{owner}");
+    assert_eq!(gate(&all, &named), Err("resourceclaim \"t-gpu\" not found".to_owned()));
+    // One of another pod, one that goes, one of this pod.
+    for (made, wanted) in [
+        (made("o", false), "ResourceClaim ns/t-gpu was not created for Pod ns/t (Pod is not owner)"),
+        (made("t", true), "resourceclaim \"t-gpu\" is being deleted"),
+    ] {
+        say(&mut all, "t-gpu", Some(made));
+        assert_eq!(gate(&all, &named), Err(wanted.to_owned()));
+        assert!(turn(&mut all).is_err_and(|why| why == "nobody's turn"));
     }
+    say(&mut all, "t-gpu", Some(made("t", false)));
+    turn(&mut all).expect("a node");
+}
+
+/// A node that has so many `x.io/gpu` of its own.
+fn node_with(state: &mut State, name: &str, gpus: &str) {
+    let allocatable = json!({"cpu": "8", "pods": "9", "x.io/gpu": gpus});
+    let node = json!({"metadata": {"name": name}, "status": {"allocatable": allocatable}});
+    let node = Arc::new(NodeFacts::new(serde_json::from_value(node).expect("a node")));
+    let old = state.snapshot.find(name).map(|node| node.facts.clone());
+    state.node_changed(old.as_deref(), Some(&node), Instant::now());
+}
+
+fn asks(name: &str, gpus: &str) -> SharedPod {
+    let pod = json!({"metadata": {"namespace": "ns", "name": name, "uid": name}, "spec": {"containers": [
+        {"name": "c", "resources": {"requests": {"cpu": "1", "x.io/gpu": gpus}}}]}});
+    Arc::new(PodInfo::new(serde_json::from_value(pod).expect("a pod")))
+}
+
+fn class_for(state: &mut State, resource: Option<&str>) {
+    let class = json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": resource}});
+    let class = Arc::new(Class::new(serde_json::from_value(class).expect("a class")));
+    let change = &mut |all: &mut Snapshot| all.set_device_class("gpu", Some(class.clone()));
+    state.take(Some(&Event::DeviceClassChanged), change, Instant::now());
+}
+
+/// The devices that a claim for extended resources is made with.
+fn claimed(errands: &[Errand]) -> Vec<String> {
+    let claimed = errands.iter().filter_map(|errand| match errand {
+        Errand::ClaimDevices { claiming, allocation } => {
+            assert_eq!(claiming.mappings.len(), 1);
+            let devices = allocation
+                .as_ref()
+                .and_then(|a| a.devices.clone())
+                .expect("devices")
+                .results
+                .expect("results");
+            Some(devices.into_iter().map(|r| format!("{}={}/{}", r.request, r.pool, r.device)))
+        }
+        _ => None,
+    });
+    claimed.flatten().collect()
+}
+
+#[test]
+fn resources_of_a_class_are_claimed_where_the_node_has_none_itself() {
+    let mut all = state();
+    come(&mut all, &asks("p", "2"));
+    let told = turn(&mut all).unwrap_err();
+    assert!(told.starts_with("0/2 nodes are available: 2 Insufficient x.io/gpu."), "{told}");
+    // What a class stands for is news to whoever asks for it.
+    class_for(&mut all, Some("x.io/gpu"));
+    let later = || Instant::now() + std::time::Duration::from_secs(60);
+    let next = all.next(later()).expect("the pod that waits");
+    let (_, outcome) = all.decide(&next, later()).remove(0);
+    let Outcome::Bind(node, errands) = outcome else { panic!("it has a node") };
+    let of = |node: &str| ["0", "1"].map(|device| format!("container-0-request-1={node}/{device}"));
+    assert_eq!(claimed(&errands), of(&node));
+    // Nobody else gets them, not before the claim is there and not when it is.
+    let other = if &*node == "a" { "b" } else { "a" };
+    let claim_of = |node: &str, allocated: bool| {
+        let node = node.to_owned();
+        claim("p-extended-resources-x", move |c| {
+            c["metadata"]["annotations"] = json!({"resource.kubernetes.io/extended-resource-claim": "true"});
+            c["metadata"]["ownerReferences"] =
+                json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p", "controller": true}]);
+            let results = ["0", "1"]
+                .map(|device| json!({"request": "r", "driver": "d.io", "pool": node, "device": device}));
+            if allocated {
+                c["status"] = json!({"allocation": {"devices": {"results": results}}});
+            }
+        })
+    };
+    for allocated in [false, true] {
+        say(&mut all, "p-extended-resources-x", Some(claim_of(&node, allocated)));
+        let pod = asks(&format!("q{allocated}"), "2");
+        come(&mut all, &pod);
+        let (second, errands) = turn(&mut all).expect("the other node");
+        assert_eq!((&*second, claimed(&errands)), (other, of(other).to_vec()));
+        all.forget(&pod, true, Instant::now());
+        state_forgets(&mut all, &pod);
+    }
+    say(&mut all, "p-extended-resources-x", None);
+    for name in ["r", "s"] {
+        come(&mut all, &asks(name, "2"));
+        turn(&mut all).expect("a node");
+    }
+    // A node that has them itself gives those.
+    let mut all = state();
+    class_for(&mut all, Some("x.io/gpu"));
+    node_with(&mut all, "a", "1");
+    node_with(&mut all, "b", "4");
+    come(&mut all, &asks("p", "3"));
+    let (node, errands) = turn(&mut all).expect("a node");
+    assert_eq!((&*node, errands), ("b", Vec::new()));
+}
+
+#[test]
+fn a_claim_of_an_attempt_that_failed_goes_before_the_next_one() {
+    let mut all = state();
+    class_for(&mut all, Some("x.io/gpu"));
+    let stale = claim("p-extended-resources-x", |c| {
+        c["metadata"]["annotations"] = json!({"resource.kubernetes.io/extended-resource-claim": "true"});
+        c["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p", "controller": true}]);
+    });
+    say(&mut all, "p-extended-resources-x", Some(stale.clone()));
+    come(&mut all, &asks("p", "1"));
+    let next = all.next(Instant::now()).expect("the pod");
+    let (_, outcome) = all.decide(&next, Instant::now()).remove(0);
+    let Outcome::Refuse(refusal) = outcome else { panic!("it has no node") };
+    assert!(refusal.message.contains("deletion of ResourceClaim completed"), "{}", refusal.message);
+    assert_eq!(refusal.release, Some(Release::Claim(ObjectKey::new("ns", "p-extended-resources-x"))));
+    // When it has gone, the pod is tried again.
+    let key = ObjectKey::new("ns", "p-extended-resources-x");
+    let event = Event::DeviceClaimChanged { claim: &key, frees: true };
+    all.take(Some(&event), &mut |all: &mut Snapshot| all.devices().set_claim(&key, None), Instant::now());
+    let later = Instant::now() + std::time::Duration::from_secs(60);
+    let next = all.next(later).expect("the pod that waits");
+    assert!(matches!(all.decide(&next, later).remove(0).1, Outcome::Bind(..)));
+}
+
+#[test]
+fn devices_that_have_to_be_made_ready_are_waited_for() {
+    let held = |told: &'static str| {
+        claim("c", move |c| {
+            let result = json!({"request": "r", "driver": "d.io", "pool": "b", "device": "0",
+                "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]});
+            let condition = json!({"type": told, "status": "True", "reason": "", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            c["status"] = json!({"allocation": {"devices": {"results": [result]}}, "devices": [
+                {"driver": "d.io", "pool": "b", "device": "0", "conditions": [condition]}]});
+        })
+    };
+    for (told, waits) in [("Warm", true), ("Attached", false)] {
+        let mut all = state();
+        say(&mut all, "c", Some(held(told)));
+        come(&mut all, &pod("p", &["c"]));
+        let (_, errands) = turn(&mut all).expect("a node");
+        assert_eq!(errands.last() == Some(&Errand::AwaitDevices), waits, "{told}");
+    }
+    // Those that never will be ready are of no use.
+    let mut all = state();
+    say(&mut all, "c", Some(held("Broken")));
+    come(&mut all, &pod("p", &["c"]));
+    let told = turn(&mut all).unwrap_err();
+    assert!(told.contains("deallocation of ResourceClaim completed"), "{told}");
+    // Nor are new ones ready.
+    let mut all = state();
+    let slice = json!({"metadata": {"name": "c"}, "spec": {"driver": "d.io", "nodeName": "a", "pool":
+        {"name": "c", "generation": 1, "resourceSliceCount": 1}, "devices": [{"name": "x", "bindingConditions": ["Attached"]}]}});
+    let slice = Arc::new(Slice::new(serde_json::from_value(slice).expect("a slice")));
+    let change = &mut |all: &mut Snapshot| all.devices().set_slice("c", None, Some(&slice));
+    all.take(Some(&Event::DevicesChanged), change, Instant::now());
+    let three = |c: &mut Value| c["spec"]["devices"]["requests"][0]["exactly"]["count"] = json!(3);
+    say(&mut all, "c", Some(claim("c", three)));
+    come(&mut all, &pod("p", &["c"]));
+    let (node, errands) = turn(&mut all).expect("a node");
+    assert_eq!((&*node, errands.last()), ("a", Some(&Errand::AwaitDevices)));
 }
 
 fn state_forgets(state: &mut State, pod: &SharedPod) {

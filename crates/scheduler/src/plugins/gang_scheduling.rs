@@ -36,7 +36,7 @@ impl Plugin for GangScheduling {
         }
         Ok(())
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         pod.group.is_some() && matches!(event, Event::GroupsChanged)
     }
 }

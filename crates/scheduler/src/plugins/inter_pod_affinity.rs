@@ -4,7 +4,7 @@ use crate::{
     event::Event,
     framework::{BEST, Filter, Plugin, Point, PreFilter, Rejection, Score},
     pod::PodInfo,
-    snapshot::{Minds, NodeId, NodeInfo, Snapshot, Spots},
+    snapshot::{Minds, NodeId, NodeInfo, Snapshot, Spots, Surroundings},
     terms::{Namespaces, Scope, Term},
 };
 
@@ -178,7 +178,7 @@ impl Plugin for InterPodAffinity {
         if likes.is_empty() { None } else { Some(Box::new(Likes(likes))) }
     }
 
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         let none = Namespaces::new();
         let wants = |other: &PodInfo| {
             pod.terms

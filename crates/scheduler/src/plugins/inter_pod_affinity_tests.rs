@@ -152,6 +152,6 @@ fn events_that_change_nothing_for_it_do_not_help() {
         ("another becomes one to be with", &wants, Event::PlacedPodChanged { old: &db, new: &web }, true),
         ("one that shuns it goes", &web, Event::PodLeft(&shuns), true),
     ] {
-        assert_eq!(plugin.hint(pod, &event), helps, "{what}");
+        assert_eq!(plugin.hint(pod, &event, &Surroundings::default()), helps, "{what}");
     }
 }

@@ -2,7 +2,7 @@
 
 pub mod args;
 mod default_preemption;
-mod dynamic_resources;
+pub(crate) mod dynamic_resources;
 pub(crate) mod gang_scheduling;
 mod image_locality;
 mod inter_pod_affinity;
@@ -83,8 +83,9 @@ pub fn default_profile(scheduler: &str) -> Profile {
         let at = plugin.points().to_vec();
         Some(Enabled { plugin, weight: *weight, at })
     });
-    let binding = Args::default().volumes.timeout();
-    Profile { scheduler: scheduler.into(), plugins: plugins.collect(), percentage: 0, binding }
+    let args = Args::default();
+    let (binding, devices) = (args.volumes.timeout(), args.devices.timeout());
+    Profile { scheduler: scheduler.into(), plugins: plugins.collect(), percentage: 0, binding, devices }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection, Score, scale},
     pod::PodInfo,
-    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot},
+    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot, Surroundings},
 };
 
 const NAME: &str = "NodeAffinity";
@@ -114,7 +114,7 @@ impl Plugin for NodeAffinity {
         let terms: Vec<_> = pod.preferred_affinity.iter().chain(added.flatten()).collect();
         if terms.is_empty() { None } else { Some(Box::new(Prefers(terms))) }
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         event.node(|old, new| old.labels != new.labels).is_some_and(|node| {
             admits(pod, node) && self.required().is_none_or(|s| selector_matches(s, &node.name, &node.labels))
         })

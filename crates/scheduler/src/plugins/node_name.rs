@@ -4,7 +4,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeInfo, Snapshot},
+    snapshot::{NodeInfo, Snapshot, Surroundings},
 };
 
 const NAME: &str = "NodeName";
@@ -36,7 +36,7 @@ impl Plugin for NodeName {
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _: &'a Snapshot) -> PreFilter<'a> {
         if pod.node.is_empty() { PreFilter::Skip } else { PreFilter::Each(Box::new(Named(&pod.node))) }
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         event.node(|_, _| false).is_some_and(|node| node.name == pod.node)
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeInfo, Snapshot},
+    snapshot::{NodeInfo, Snapshot, Surroundings},
 };
 
 const NAME: &str = "NodePorts";
@@ -45,7 +45,7 @@ impl Plugin for NodePorts {
         }
         PreFilter::Each(Box::new(Wants(&pod.host_ports)))
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         match event {
             Event::NodeAdded(_) => true,
             Event::PodLeft(left) => clash(&pod.host_ports, &left.host_ports),

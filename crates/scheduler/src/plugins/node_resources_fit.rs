@@ -7,7 +7,7 @@ use crate::{
     framework::{BEST, Filter, Plugin, Point, PreFilter, Reasons, Rejection, Score},
     pod::PodInfo,
     resources::Resources,
-    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot},
+    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot, Surroundings},
 };
 
 use super::args::{FitArgs, ScoringStrategy, ShapePoint, Strategy, Weighted};
@@ -27,11 +27,18 @@ struct Lack<'a> {
 
 struct Needs<'a> {
     need: &'a Resources,
-    others: Vec<(&'a str, i64)>,
+    others: Vec<Other<'a>>,
+}
+
+struct Other<'a> {
+    name: &'a str,
+    need: i64,
+    /// A DeviceClass stands for it: of a node that has none by itself, devices are claimed (KEP-5004).
+    is_claimed: bool,
 }
 
 impl<'a> Needs<'a> {
-    fn new(args: &FitArgs, need: &'a Resources) -> Self {
+    fn new(args: &FitArgs, need: &'a Resources, around: &Surroundings) -> Self {
         let is_ignored = |name: &str| {
             args.ignored_resources.iter().any(|i| i == name)
                 || name
@@ -39,7 +46,12 @@ impl<'a> Needs<'a> {
                     .is_some_and(|(group, _)| args.ignored_resource_groups.iter().any(|g| g == group))
         };
         let others = need.others.iter().filter(|(name, amount)| **amount > 0 && !is_ignored(name));
-        Self { need, others: others.map(|(name, amount)| (&**name, *amount)).collect() }
+        let others = others.map(|(name, need)| Other {
+            name,
+            need: *need,
+            is_claimed: around.devices.class_of(name).is_some(),
+        });
+        Self { need, others: others.collect() }
     }
 
     fn lacks(&self, have: &NodeFacts, taken: &Resources) -> impl Iterator<Item = Lack<'a>> {
@@ -49,7 +61,8 @@ impl<'a> Needs<'a> {
             ("memory", need.memory, have.memory, taken.memory),
             ("ephemeral-storage", need.ephemeral_storage, have.ephemeral_storage, taken.ephemeral_storage),
         ];
-        let others = self.others.iter().map(|(name, need)| (*name, *need, have.of(name), taken.of(name)));
+        let others = self.others.iter().filter(|other| !other.is_claimed || have.of(other.name) != 0);
+        let others = others.map(|other| (other.name, other.need, have.of(other.name), taken.of(other.name)));
         three.into_iter().chain(others).filter_map(|(resource, need, have, taken)| {
             let missing = need.saturating_sub(have.saturating_sub(taken));
             (need > 0 && missing > 0).then_some(Lack { resource, missing, hopeless: need > have, of: have })
@@ -193,8 +206,8 @@ impl Plugin for NodeResourcesFit {
     fn points(&self) -> &'static [Point] {
         &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
-    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, _: &'a Snapshot) -> PreFilter<'a> {
-        PreFilter::Each(Box::new(Needs::new(&self.0, &pod.requests)))
+    fn pre_filter<'a>(&'a self, pod: &'a PodInfo, all: &'a Snapshot) -> PreFilter<'a> {
+        PreFilter::Each(Box::new(Needs::new(&self.0, &pod.requests, all.surroundings())))
     }
     fn pre_score<'a>(
         &'a self,
@@ -206,10 +219,11 @@ impl Plugin for NodeResourcesFit {
         let shape = &requested_to_capacity_ratio.shape;
         Some(Box::new(Fill { pod, resources, strategy: *type_, shape }))
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, around: &Surroundings) -> bool {
         let need = &pod.requests;
         match event {
             Event::PodLeft(_) => true,
+            Event::DeviceClassChanged => !pod.asking.is_empty(),
             Event::PlacedPodChanged { old, new } => old.requests != new.requests,
             _ => {
                 let grew = |old: &NodeFacts, new: &NodeFacts| {
@@ -217,7 +231,10 @@ impl Plugin for NodeResourcesFit {
                 };
                 event.node(grew).is_some_and(|node| {
                     node.most_pods > 0
-                        && Needs::new(&self.0, need).lacks(node, &Resources::default()).next().is_none()
+                        && Needs::new(&self.0, need, around)
+                            .lacks(node, &Resources::default())
+                            .next()
+                            .is_none()
                 })
             }
         }

@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeInfo, Snapshot},
+    snapshot::{NodeInfo, Snapshot, Surroundings},
 };
 
 const NAME: &str = "NodeUnschedulable";
@@ -48,7 +48,7 @@ impl Plugin for NodeUnschedulable {
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, all: &'a Snapshot) -> PreFilter<'a> {
         if !all.has_cordoned() || bears(pod) { PreFilter::Skip } else { PreFilter::Each(Box::new(Refuses)) }
     }
-    fn hint(&self, _: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, _: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         event.node(|old, _| old.unschedulable).is_some_and(|node| !node.unschedulable)
     }
 }

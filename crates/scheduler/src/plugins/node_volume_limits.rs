@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeInfo, Snapshot, claims},
+    snapshot::{NodeInfo, Snapshot, Surroundings, claims},
     volumes::Storage,
 };
 
@@ -61,7 +61,7 @@ impl Plugin for NodeVolumeLimits {
         let new = attached(storage, claims(pod));
         if new.is_empty() { PreFilter::Skip } else { PreFilter::Each(Box::new(Limited { storage, new })) }
     }
-    fn hint(&self, _: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, _: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         match event {
             Event::PodLeft(left) => claims(left).next().is_some(),
             Event::NodeAdded(_) | Event::StorageChanged => true,

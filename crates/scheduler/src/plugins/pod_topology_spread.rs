@@ -293,7 +293,7 @@ impl Plugin for PodTopologySpread {
         Some(Box::new(Evens { constraints: constraints.collect(), needs_all }))
     }
 
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         let hard = || pod.terms.iter().flat_map(|t| &t.spread).filter(|c| c.hard);
         let counts = |other: &PodInfo| {
             other.reference.key.namespace == pod.reference.key.namespace

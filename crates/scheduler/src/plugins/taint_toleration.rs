@@ -7,7 +7,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection, Score, scale},
     pod::PodInfo,
-    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot},
+    snapshot::{NodeFacts, NodeId, NodeInfo, Snapshot, Surroundings},
 };
 
 const NAME: &str = "TaintToleration";
@@ -74,7 +74,7 @@ impl Plugin for TaintToleration {
     ) -> Option<Box<dyn Score + 'a>> {
         all.has_disliked().then(|| Box::new(Bears(pod)) as Box<dyn Score>)
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         let node = event.node(|old, new| old.taints != new.taints);
         node.is_some_and(|node| unborne(pod, node).is_none())
     }

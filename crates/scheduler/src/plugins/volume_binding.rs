@@ -8,7 +8,7 @@ use crate::{
     event::Event,
     framework::{Errand, Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeId, NodeInfo, Snapshot, claims},
+    snapshot::{NodeId, NodeInfo, Snapshot, Surroundings, claims},
     volumes::{Claim, Class, Storage, Volume, VolumeUse},
 };
 
@@ -207,7 +207,7 @@ impl Plugin for VolumeBinding {
         }
     }
 
-    fn hint(&self, _: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, _: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         matches!(event, Event::StorageChanged)
             || event.node(|old, new| old.labels != new.labels || old.name != new.name).is_some()
     }

@@ -6,7 +6,7 @@ use crate::{
     event::Event,
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
-    snapshot::{NodeInfo, Snapshot, claims},
+    snapshot::{NodeInfo, Snapshot, Surroundings, claims},
     volumes::{Disk, VolumeUse},
 };
 
@@ -70,7 +70,7 @@ impl Plugin for VolumeRestrictions {
         }
         PreFilter::Each(Box::new(Alone { pod, claims }))
     }
-    fn hint(&self, pod: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, pod: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         match event {
             Event::PodLeft(left) => {
                 clash(pod, left) || claims(pod).any(|claim| claims(left).any(|theirs| theirs == claim))

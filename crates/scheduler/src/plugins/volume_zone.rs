@@ -5,7 +5,7 @@ use crate::{
     framework::{Filter, Plugin, Point, PreFilter, Rejection},
     pod::PodInfo,
     selector::Labels,
-    snapshot::{NodeInfo, Snapshot, claims},
+    snapshot::{NodeInfo, Snapshot, Surroundings, claims},
 };
 
 const NAME: &str = "VolumeZone";
@@ -58,7 +58,7 @@ impl Plugin for VolumeZone {
             zoned.filter(|labels| KEYS.iter().any(|key| label(labels, *key).is_some())).collect();
         if zoned.is_empty() { PreFilter::Skip } else { PreFilter::Each(Box::new(Zoned(zoned))) }
     }
-    fn hint(&self, _: &PodInfo, event: &Event<'_>) -> bool {
+    fn hint(&self, _: &PodInfo, event: &Event<'_>, _: &Surroundings) -> bool {
         matches!(event, Event::StorageChanged) || event.node(|old, new| old.labels != new.labels).is_some()
     }
 }

@@ -19,7 +19,7 @@ pub use self::{
     node::{NodeFacts, NodeId, NodeInfo},
 };
 use crate::{
-    devices::Devices,
+    devices::{self, Devices, kinds::Class},
     pod::PodInfo,
     preemption::Plan,
     selector::{Labels, Selector},
@@ -146,6 +146,16 @@ impl Snapshot {
 
     pub fn devices(&mut self) -> &mut Devices {
         &mut self.surroundings.devices
+    }
+
+    /// The API's word on a DeviceClass. Which resources have one, local filters ask: then all nodes count as changed.
+    pub fn set_device_class(&mut self, name: &str, class: Option<Arc<Class>>) {
+        if self.surroundings.devices.set_class(name, class) {
+            for node in &mut self.nodes {
+                self.changes += 1;
+                node.version = self.changes;
+            }
+        }
     }
 
     /// What is neither node nor pod nor namespace.
@@ -348,6 +358,7 @@ impl Snapshot {
 
     /// The pod is no more.
     pub fn remove_pod(&mut self, pod: &ObjectRef) {
+        self.surroundings.devices.withdraw(&devices::nameless(&pod.key.namespace, &pod.uid));
         self.assumed.remove(pod);
         self.withdraw(pod);
         self.lift(pod);

@@ -2,7 +2,7 @@
 
 use super::{Kind, row};
 use crate::convert::devices as convert;
-use crate::defaults;
+use crate::{defaults, prepare};
 
 pub(super) fn all(rows: &mut Vec<Kind>) {
     let device = |kind, resource| {
@@ -21,14 +21,19 @@ pub(super) fn all(rows: &mut Vec<Kind>) {
         device("ResourceClaim", "resourceclaims")
             .converted(convert::claim_to_storage, convert::claim_from_storage)
             .default(defaults::resource_claim)
-            .status_alone(),
+            .create(prepare::devices::create_claim)
+            .update(prepare::devices::update_claim)
+            .status_by(prepare::devices::update_claim_status),
         device("ResourceClaimTemplate", "resourceclaimtemplates")
             .converted(convert::template_to_storage, convert::template_from_storage)
-            .default(defaults::resource_claim_template),
+            .default(defaults::resource_claim_template)
+            .create(prepare::devices::create_template)
+            .update(prepare::devices::update_template),
         device("ResourceSlice", "resourceslices")
             .converted(convert::slice_to_storage, convert::slice_from_storage)
             .cluster()
-            .counted()
+            .create(prepare::devices::create_slice)
+            .update(prepare::devices::update_slice)
             .field("spec.nodeName")
             .field("spec.driver"),
     ]);

@@ -226,7 +226,8 @@ pub(super) const TABLE: &[(&str, &str, &[Row])] = &[
             on(READ, "scheduling.k8s.io", "priorityclasses podgroups"),
             on("patch update", "scheduling.k8s.io", "podgroups/status"),
             on(READ, "resource.k8s.io", "resourceclaims deviceclasses resourceslices devicetaintrules"),
-            on("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status"),
+            on("create delete patch update", "resource.k8s.io", "resourceclaims"),
+            on("patch update", "resource.k8s.io", "resourceclaims/status resourceclaims/binding"),
         ],
     ),
     (

@@ -129,7 +129,11 @@ pub(super) const TABLE: &[(&str, &[Row])] = &[
             on(READ, "core", "pods"),
             on("update", "core", "pods/finalizers"),
             on("create delete get list watch", "resource.k8s.io", "resourceclaims"),
-            on("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status"),
+            on(
+                "patch update",
+                "resource.k8s.io",
+                "resourceclaims resourceclaims/status resourceclaims/binding",
+            ),
             on("patch update", "core", "pods/status"),
             EVENTS,
         ],
