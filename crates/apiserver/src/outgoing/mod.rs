@@ -471,7 +471,7 @@ fn located(place: &Place) -> Result<(Scheme, Authority, String), SpecError> {
         Place::Url(url) => {
             let bad = || SpecError::Url(url.clone());
             let uri: Uri = url.parse().map_err(|_| bad())?;
-            let path = uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
+            let path = cleaned(uri.path());
             let parts = uri.into_parts();
             let scheme =
                 parts.scheme.filter(|s| *s == Scheme::HTTPS || *s == Scheme::HTTP).ok_or_else(bad)?;
@@ -480,10 +480,23 @@ fn located(place: &Place) -> Result<(Scheme, Authority, String), SpecError> {
         Place::Service { namespace, name, port, path } => {
             let authority = format!("{name}.{namespace}.svc:{port}");
             let authority = authority.parse().map_err(|_| SpecError::Url(authority))?;
-            let path = if path.is_empty() { "/".to_owned() } else { path.clone() };
-            Ok((Scheme::HTTPS, authority, path))
+            Ok((Scheme::HTTPS, authority, cleaned(path)))
         }
     }
+}
+
+/// A path as Go's `path.Join` leaves it, through which client-go takes the path of every webhook: with one slash before each
+/// segment, and none at the end. Routers answer other spellings with redirects, which nobody follows here.
+fn cleaned(path: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
 }
 
 fn json(body: Bytes) -> Result<Value, Step> {

@@ -40,6 +40,22 @@ async fn a_url_is_asked_over_http_2_with_its_path_and_query() {
     assert_eq!(said, expected);
 }
 
+#[tokio::test]
+async fn a_path_is_asked_for_as_go_would_clean_it() {
+    let server = Stranger::start(&["127.0.0.1"], echo).await;
+    let outgoing = outgoing(&[]);
+    for (written, asked) in [
+        ("", "/"),
+        ("//hook", "/hook"),
+        ("/a//b/./c/", "/a/b/c"),
+        ("/a/../../b", "/b"),
+        ("/hook?query=dropped", "/hook"),
+    ] {
+        let endpoint = outgoing.endpoint(&url(&server, written)).unwrap();
+        assert_eq!(endpoint.ask("", object(), SOON).await.unwrap()["path"], asked, "{written}");
+    }
+}
+
 fn service(port: u16) -> [(&'static str, &'static str, Value); 2] {
     [
         (
