@@ -112,3 +112,16 @@ fn mirror(from: &Path, to: &Path, tree: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_a_place_to_be_planted_in() {
+        for planted::Bug { what, file, right, .. } in planted::BUGS {
+            let text = fs::read_to_string(root().unwrap().join(file)).unwrap();
+            assert_eq!(text.matches(right).count(), 1, "{what}: {right} in {file}");
+        }
+    }
+}

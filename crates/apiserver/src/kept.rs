@@ -31,7 +31,6 @@ impl<T: DeserializeOwned> Kept<T> {
             "" => Cow::Borrowed(name),
             namespace => Cow::Owned(format!("{namespace}/{name}")),
         };
-        // An entry is whole between any two statements.
         let known = read.read().get(&*key).cloned();
         if let Some((_, value)) = known.filter(|(known, _)| *known == revision) {
             return Some(value);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::key::ObjectKey;
@@ -31,12 +31,8 @@ impl Expectations {
         Self::default()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Pending>> {
-        self.0.lock()
-    }
-
     fn change(&self, owner: &ObjectKey, change: impl FnOnce(&mut Pending)) {
-        let mut all = self.lock();
+        let mut all = self.0.lock();
         let pending = all.entry(owner.clone()).or_insert_with(|| Pending {
             creations: 0,
             deletions: BTreeSet::new(),
@@ -68,14 +64,14 @@ impl Expectations {
 
     /// The informer showed a new object of the owner, or its creation failed.
     pub fn created(&self, owner: &ObjectKey) {
-        if self.lock().contains_key(owner) {
+        if self.0.lock().contains_key(owner) {
             self.change(owner, |p| p.creations = p.creations.saturating_sub(1));
         }
     }
 
     /// The informer showed that the object is gone or going, or its deletion failed.
     pub fn deleted(&self, owner: &ObjectKey, uid: &str) {
-        if self.lock().contains_key(owner) {
+        if self.0.lock().contains_key(owner) {
             self.change(owner, |p| {
                 p.deletions.remove(uid);
             });
@@ -84,12 +80,12 @@ impl Expectations {
 
     /// Whether a plan for this owner may trust its informer.
     pub fn satisfied(&self, owner: &ObjectKey) -> bool {
-        self.lock().get(owner).is_none_or(|p| p.since.elapsed() > LOST_AFTER)
+        self.0.lock().get(owner).is_none_or(|p| p.since.elapsed() > LOST_AFTER)
     }
 
     /// The owner is gone.
     pub fn forget(&self, owner: &ObjectKey) {
-        self.lock().remove(owner);
+        self.0.lock().remove(owner);
     }
 }
 

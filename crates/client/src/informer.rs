@@ -86,25 +86,20 @@ impl<T> Clone for Reader<T> {
 }
 
 impl<T> Reader<T> {
-    fn read(&self) -> parking_lot::RwLockReadGuard<'_, State<T>> {
-        // The state is consistent between calls of `set`, which a poisoned lock was not in the middle of
-        // unless an index function panicked; serving the last state is still right.
-        self.state.read()
-    }
-
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<T>> {
-        self.read().objects.get(key).cloned()
+        self.state.read().objects.get(key).cloned()
     }
 
     /// Everything, in key order.
     pub fn list(&self) -> Vec<Arc<T>> {
-        self.read().objects.values().cloned().collect()
+        self.state.read().objects.values().cloned().collect()
     }
 
     /// Everything in one namespace, in name order.
     pub fn list_in(&self, namespace: &str) -> Vec<Arc<T>> {
         let from = ObjectKey::new(namespace, "");
-        self.read()
+        self.state
+            .read()
             .objects
             .range((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| &*key.namespace == namespace)
@@ -114,7 +109,7 @@ impl<T> Reader<T> {
 
     /// What the named index has under `group`, in key order; nothing for an index that does not exist.
     pub fn indexed(&self, index: &str, group: &str) -> Vec<Arc<T>> {
-        let state = self.read();
+        let state = self.state.read();
         let Some(keys) = state.indexes.iter().find(|i| i.name == index).and_then(|i| i.groups.get(group))
         else {
             return Vec::new();
@@ -123,7 +118,7 @@ impl<T> Reader<T> {
     }
 
     pub fn len(&self) -> usize {
-        self.read().objects.len()
+        self.state.read().objects.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -200,7 +195,7 @@ where
                 Ok(Event::InitDone) => {
                     let present = listed.take().unwrap_or_default();
                     let gone: Vec<_> = {
-                        let state = self.reader.read();
+                        let state = self.reader.state.read();
                         state.objects.keys().filter(|key| !present.contains(*key)).cloned().collect()
                     };
                     for key in gone {

@@ -90,7 +90,6 @@ impl<T: ?Sized + PartialEq> Alike<T> {
 
     /// The one that equals this value.
     pub fn hold<V: Borrow<T> + Into<Arc<T>>>(&self, value: V) -> Arc<T> {
-        // The queue is whole between any two statements.
         let mut known = self.0.lock();
         if let Some(one) = known.iter().find(|one| ***one == *value.borrow()) {
             return Arc::clone(one);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tiphys_metrics::Histogram;
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tracing::debug;
@@ -96,13 +96,9 @@ impl<K: Ord + Clone> Queue<K> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock()
-    }
-
     /// Adds a key now; a no-op if it waits already.
     pub fn add(&self, key: K) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if Self::enqueue(&mut state, key) {
             self.wake.notify_one();
         }
@@ -126,7 +122,7 @@ impl<K: Ord + Clone> Queue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
-        Self::delay(&mut self.lock(), key, delay);
+        Self::delay(&mut self.state.lock(), key, delay);
         self.wake.notify_one();
     }
 
@@ -146,7 +142,7 @@ impl<K: Ord + Clone> Queue<K> {
     /// Adds a key after its back-off, which doubles with each call until [`Queue::forget`].
     pub fn add_rate_limited(&self, key: K) {
         let failures = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.retries += 1;
             let count = state.failures.entry(key.clone()).or_default();
             *count += 1;
@@ -158,12 +154,12 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// The key's next failure counts as its first.
     pub fn forget(&self, key: &K) {
-        self.lock().failures.remove(key);
+        self.state.lock().failures.remove(key);
     }
 
     /// How often in a row the key has failed.
     pub fn failures(&self, key: &K) -> u32 {
-        self.lock().failures.get(key).copied().unwrap_or_default()
+        self.state.lock().failures.get(key).copied().unwrap_or_default()
     }
 
     /// Hands out the next key, to be returned by [`Queue::done`]; `None` once closed.
@@ -171,7 +167,7 @@ impl<K: Ord + Clone> Queue<K> {
         loop {
             let woken = self.wake.notified();
             let due = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if state.closed {
                     return None;
                 }
@@ -209,7 +205,7 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// A worker is through with the key; if it was added meanwhile, it is handed out again after a moment.
     pub fn done(&self, key: &K) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(since) = state.working.remove(key) {
             state.worked.observe_time(since.elapsed());
         }
@@ -221,14 +217,14 @@ impl<K: Ord + Clone> Queue<K> {
 
     /// Ends every [`Queue::next`], now and later.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.state.lock().closed = true;
         self.wake.notify_waiters();
         self.wake.notify_one();
     }
 
     /// How many keys wait to be looked at now.
     pub fn len(&self) -> usize {
-        self.lock().ready.len()
+        self.state.lock().ready.len()
     }
 
     pub fn is_empty(&self) -> bool {

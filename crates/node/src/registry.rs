@@ -61,26 +61,18 @@ impl Registry {
     pub(crate) fn settle(&self) {
         self.settled.store(true, std::sync::atomic::Ordering::Release);
         if let Some(ctx) = self.ctx.get() {
-            reconsider(ctx, &mut self.entries());
+            reconsider(ctx, &mut self.entries.lock());
         }
-    }
-
-    fn entries(&self) -> parking_lot::MutexGuard<'_, BTreeMap<PodKey, Entry>> {
-        self.entries.lock()
-    }
-
-    fn mirrors(&self) -> parking_lot::MutexGuard<'_, BTreeMap<(String, String), Arc<Pod>>> {
-        self.mirrors.lock()
     }
 
     /// Mirrors of static pods that are no more.
     pub(crate) fn orphaned_mirrors(&self) -> Vec<Arc<Pod>> {
-        let entries = self.entries();
+        let entries = self.entries.lock();
         let statics: Vec<&PodKey> =
             entries.iter().filter(|(_, e)| pod::is_static(&e.pod)).map(|(k, _)| k).collect();
         let is_orphan =
             |at: &(String, String)| !statics.iter().any(|k| k.namespace == at.0 && k.name == at.1);
-        self.mirrors().iter().filter(|(at, _)| is_orphan(at)).map(|(_, pod)| pod.clone()).collect()
+        self.mirrors.lock().iter().filter(|(at, _)| is_orphan(at)).map(|(_, pod)| pod.clone()).collect()
     }
 
     /// A source has a pod, or a newer state of one.
@@ -91,7 +83,7 @@ impl Registry {
             return;
         };
         let ended = pod::is_terminal_phase(pod.status.as_ref().and_then(|s| s.phase.as_deref()));
-        let mut entries = self.entries();
+        let mut entries = self.entries.lock();
         if entries.contains_key(&key) {
             ctx.contents.set_references(&key, &content::references(&pod));
             change(ctx, &mut entries, &key, pod, ended);
@@ -114,7 +106,7 @@ impl Registry {
             mailbox.put(|inbox| inbox.verdict = Some(verdict));
         }
         if pod::is_static(&pod) {
-            let mirror = self.mirrors().get(&(key.namespace.clone(), key.name.clone())).cloned();
+            let mirror = self.mirrors.lock().get(&(key.namespace.clone(), key.name.clone())).cloned();
             mailbox.put(|inbox| inbox.mirror = mirror.map(Some));
         }
         let adopted = !self.settled.load(std::sync::atomic::Ordering::Acquire);
@@ -147,7 +139,7 @@ impl Registry {
                 () = worker.run() => {}
                 () = self.stop.cancelled() => return,
             }
-            let mut entries = self.entries();
+            let mut entries = self.entries.lock();
             let mut left = mailbox.take();
             match left.pod.take().filter(|_| !left.gone) {
                 // A static pod whose manifest came back while its last containers were stopping.
@@ -168,7 +160,7 @@ impl Registry {
 
     /// A source has no such pod any more. `last` is how it was when it went.
     pub(crate) fn gone(&self, key: &PodKey, last: Option<Arc<Pod>>) {
-        let mut entries = self.entries();
+        let mut entries = self.entries.lock();
         if let Some(entry) = entries.get_mut(key) {
             // Whoever forced its deletion has given its room away already.
             entry.counts = false;
@@ -191,10 +183,10 @@ impl Registry {
     pub(crate) fn mirror(&self, namespace: &str, name: &str, mirror: Option<Arc<Pod>>) {
         let at = (namespace.to_owned(), name.to_owned());
         match &mirror {
-            Some(pod) => self.mirrors().insert(at, pod.clone()),
-            None => self.mirrors().remove(&at),
+            Some(pod) => self.mirrors.lock().insert(at, pod.clone()),
+            None => self.mirrors.lock().remove(&at),
         };
-        for (key, entry) in self.entries().iter() {
+        for (key, entry) in self.entries.lock().iter() {
             if key.namespace == namespace && key.name == name && pod::is_static(&entry.pod) {
                 entry.mailbox.put(|inbox| inbox.mirror = Some(mirror.clone()));
             }
@@ -203,7 +195,7 @@ impl Registry {
 
     /// The runtime has news of a pod.
     pub(crate) fn runtime_changed(&self, uid: &str) {
-        for (key, entry) in self.entries().iter() {
+        for (key, entry) in self.entries.lock().iter() {
             if key.uid.as_str() == uid {
                 entry.mailbox.put(|inbox| inbox.runtime = true);
             }
@@ -212,31 +204,31 @@ impl Registry {
 
     /// Something that a pod refers to has changed.
     pub(crate) fn content_changed(&self, key: &PodKey) {
-        if let Some(entry) = self.entries().get(key) {
+        if let Some(entry) = self.entries.lock().get(key) {
             entry.mailbox.put(|inbox| inbox.content = true);
         }
     }
 
     /// A ClusterTrustBundle has changed.
     pub(crate) fn bundles_changed(&self) {
-        for entry in self.entries().values().filter(|entry| bundles::volume_of(&entry.pod).is_some()) {
+        for entry in self.entries.lock().values().filter(|entry| bundles::volume_of(&entry.pod).is_some()) {
             entry.mailbox.put(|inbox| inbox.content = true);
         }
     }
 
     /// Whether a pod of that UID is known.
     pub(crate) fn knows(&self, uid: &PodUid) -> bool {
-        self.entries().keys().any(|key| key.uid == *uid)
+        self.entries.lock().keys().any(|key| key.uid == *uid)
     }
 
     /// All pods.
     pub(crate) fn pods(&self) -> Vec<(PodKey, Arc<Pod>)> {
-        self.entries().iter().map(|(key, entry)| (key.clone(), entry.pod.clone())).collect()
+        self.entries.lock().iter().map(|(key, entry)| (key.clone(), entry.pod.clone())).collect()
     }
 
     /// The pod of a name. Of several incarnations the one that is not being deleted.
     pub(crate) fn find(&self, namespace: &str, name: &str) -> Option<(PodKey, Arc<Pod>)> {
-        let entries = self.entries();
+        let entries = self.entries.lock();
         let mut found: Vec<_> =
             entries.iter().filter(|(key, _)| key.namespace == namespace && key.name == name).collect();
         found.sort_by_key(|(_, entry)| entry.pod.metadata.deletion_timestamp.is_some());

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::libc;
 use nix::sys::stat::{Mode, mkdirat};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tiphys_cri::v1::{
     self, ContainerConfig, ContainerEventType, ContainerMetadata, ContainerResources, ContainerUser,
     ImageSpec, LinuxContainerResources, LinuxContainerUser, NamespaceMode,
@@ -58,26 +58,22 @@ const KILL_PATIENCE: Duration = Duration::from_secs(60);
 const KILLED: i32 = 128 + libc::SIGKILL;
 
 impl Container {
-    fn record(&self) -> MutexGuard<'_, ContainerRecord> {
-        self.record.lock()
-    }
-
     fn update(&self, change: impl FnOnce(&mut ContainerRecord)) -> Result<()> {
-        let mut record = self.record();
+        let mut record = self.record.lock();
         change(&mut record);
         files::write_json(&self.dir.join("container.json"), &*record)
     }
 
     pub(crate) fn created_at(&self) -> i64 {
-        self.record().created_at
+        self.record.lock().created_at
     }
 
     pub(crate) fn layers(&self) -> Vec<String> {
-        self.record().layers.clone()
+        self.record.lock().layers.clone()
     }
 
     pub(crate) fn group(&self) -> String {
-        self.record().cgroup.clone()
+        self.record.lock().cgroup.clone()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -160,14 +156,14 @@ impl Container {
     }
 
     fn image_name(&self, images: &Store) -> String {
-        let record = self.record().image.clone();
+        let record = self.record.lock().image.clone();
         let known = images.find(&record).ok();
         known.and_then(|image| image.names.first().cloned()).unwrap_or(record)
     }
 
     pub(crate) fn status(&self, images: &Store) -> v1::ContainerStatus {
         let image = self.image_name(images);
-        let record = self.record().clone();
+        let record = self.record.lock().clone();
         let (started_at, exit) = match self.state() {
             State::Created => (0, None),
             State::Running { .. } => (record.started_at, None),
@@ -218,7 +214,7 @@ impl Container {
 
     pub(crate) fn summary(&self, images: &Store) -> v1::Container {
         let image = self.image_name(images);
-        let record = self.record().clone();
+        let record = self.record.lock().clone();
         v1::Container {
             id: self.id.clone(),
             pod_sandbox_id: self.sandbox.id.clone(),
@@ -318,7 +314,7 @@ impl Runtime {
                 return Err(error);
             }
         };
-        inner.containers().insert(id.clone(), Arc::new(container));
+        inner.containers.lock().insert(id.clone(), Arc::new(container));
         inner.announce(ContainerEventType::ContainerCreatedEvent, &id, &sandbox.id);
         Ok(id)
     }
@@ -484,7 +480,7 @@ impl Runtime {
         }
         let dir = &container.sandbox.dir;
         if !timeout.is_zero() {
-            let stop_signal = container.record().stop_signal;
+            let stop_signal = container.record.lock().stop_signal;
             // It may end, or its shim, before it is told: the state says so, and what comes next finds out.
             let _ = client::ask(dir, &signal(stop_signal, false)).await;
             if tokio::time::timeout(timeout, container.ended()).await.is_ok() {
@@ -520,7 +516,7 @@ impl Runtime {
             files::remove_dir(&dir)
         })
         .await?;
-        inner.containers().remove(&container.id);
+        inner.containers.lock().remove(&container.id);
         inner.announce(ContainerEventType::ContainerDeletedEvent, &container.id, &container.sandbox.id);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use crate::container::Container;
@@ -103,7 +103,7 @@ impl Runtime {
 
     /// The IDs of all sandboxes whose network is in use, for a network that looks for what is left over.
     pub fn networked_sandboxes(&self) -> Vec<String> {
-        let sandboxes = self.inner.sandboxes();
+        let sandboxes = self.inner.sandboxes.lock();
         let networked =
             sandboxes.values().filter(|sandbox| sandbox.is_ready() && sandbox.network().is_some());
         networked.map(|sandbox| sandbox.id.clone()).collect()
@@ -127,27 +127,19 @@ impl Runtime {
 }
 
 impl Inner {
-    pub(crate) fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Sandbox>>> {
-        self.sandboxes.lock()
-    }
-
-    pub(crate) fn containers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Container>>> {
-        self.containers.lock()
-    }
-
     /// The sandbox of an ID, or of the beginning of one that no other shares.
     pub(crate) fn sandbox(&self, id: &str) -> Result<Arc<Sandbox>> {
-        by_prefix(&self.sandboxes(), id).ok_or_else(|| Error::no_sandbox(id))
+        by_prefix(&self.sandboxes.lock(), id).ok_or_else(|| Error::no_sandbox(id))
     }
 
     /// The container of an ID, or of the beginning of one that no other shares.
     pub(crate) fn container(&self, id: &str) -> Result<Arc<Container>> {
-        by_prefix(&self.containers(), id).ok_or_else(|| Error::no_container(id))
+        by_prefix(&self.containers.lock(), id).ok_or_else(|| Error::no_container(id))
     }
 
     /// The containers of a sandbox, oldest first.
     pub(crate) fn containers_of(&self, sandbox: &str) -> Vec<Arc<Container>> {
-        let containers = self.containers();
+        let containers = self.containers.lock();
         let mut found: Vec<_> =
             containers.values().filter(|container| container.sandbox.id == sandbox).cloned().collect();
         found.sort_by_key(|container| container.created_at());
@@ -156,7 +148,7 @@ impl Inner {
 
     /// The layers that containers need, whatever happens to their images.
     pub(crate) fn layers_in_use(&self) -> BTreeSet<String> {
-        self.containers().values().flat_map(|container| container.layers()).collect()
+        self.containers.lock().values().flat_map(|container| container.layers()).collect()
     }
 
     /// The group that everything of a sandbox's shim is tracked by, absolute in its hierarchy.

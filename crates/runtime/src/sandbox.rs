@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::mount::{MsFlags, mount};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tiphys_cri::v1::{
     self, ContainerEventType, LinuxPodSandboxStatus, Namespace, NamespaceMode, PodIp, PodSandboxConfig,
     PodSandboxMetadata, PodSandboxNetworkStatus, PodSandboxState,
@@ -31,25 +31,21 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    fn record(&self) -> MutexGuard<'_, SandboxRecord> {
-        self.record.lock()
-    }
-
     pub(crate) fn is_ready(&self) -> bool {
-        self.record().phase == Phase::Ready
+        self.record.lock().phase == Phase::Ready
     }
 
     pub(crate) fn pause(&self) -> i32 {
-        self.record().pause
+        self.record.lock().pause
     }
 
     pub(crate) fn created_at(&self) -> i64 {
-        self.record().created_at
+        self.record.lock().created_at
     }
 
     /// The file that holds the sandbox's network namespace; none is the host's.
     pub(crate) fn network(&self) -> Option<PathBuf> {
-        (!self.record().host_network).then(|| self.dir.join("netns"))
+        (!self.record.lock().host_network).then(|| self.dir.join("netns"))
     }
 
     pub(crate) fn metadata(&self) -> PodSandboxMetadata {
@@ -65,7 +61,7 @@ impl Sandbox {
 
     /// Changes the record, in memory and on disk.
     fn update(&self, change: impl FnOnce(&mut SandboxRecord)) -> Result<()> {
-        let mut record = self.record();
+        let mut record = self.record.lock();
         change(&mut record);
         files::write_json(&self.dir.join("sandbox.json"), &*record)
     }
@@ -75,7 +71,7 @@ impl Sandbox {
     }
 
     pub(crate) fn status(&self) -> v1::PodSandboxStatus {
-        let record = self.record().clone();
+        let record = self.record.lock().clone();
         let mut addresses = record.addresses.iter().map(IpAddr::to_string);
         let network = PodSandboxNetworkStatus {
             ip: addresses.next().unwrap_or_default(),
@@ -240,7 +236,7 @@ impl Runtime {
             }
             return Err(error);
         }
-        inner.sandboxes().insert(id.clone(), sandbox.clone());
+        inner.sandboxes.lock().insert(id.clone(), sandbox.clone());
         inner.announce(ContainerEventType::ContainerCreatedEvent, &id, &id);
         inner.announce(ContainerEventType::ContainerStartedEvent, &id, &id);
         Ok(id)
@@ -393,7 +389,7 @@ impl Runtime {
         }
         let dir = sandbox.dir.clone();
         blocking(move || files::remove_dir(&dir)).await?;
-        self.inner.sandboxes().remove(&sandbox.id);
+        self.inner.sandboxes.lock().remove(&sandbox.id);
         self.inner.announce(ContainerEventType::ContainerDeletedEvent, &sandbox.id, &sandbox.id);
         Ok(())
     }
@@ -430,9 +426,9 @@ impl Runtime {
             return files::remove_dir(dir);
         }
         for container in Container::read_all(&sandbox)? {
-            inner.containers().insert(container.id.clone(), container);
+            inner.containers.lock().insert(container.id.clone(), container);
         }
-        inner.sandboxes().insert(id, sandbox.clone());
+        inner.sandboxes.lock().insert(id, sandbox.clone());
         if phase == Phase::Ready {
             let listening =
                 if same_boot { self.listen(&sandbox).await } else { Err(Error::Shim("rebooted".into())) };

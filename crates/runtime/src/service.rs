@@ -107,7 +107,8 @@ impl RuntimeService for Runtime {
         request: Request<ListPodSandboxRequest>,
     ) -> Answer<ListPodSandboxResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let sandboxes: Vec<_> = self.inner.sandboxes().values().map(|sandbox| sandbox.summary()).collect();
+        let sandboxes: Vec<_> =
+            self.inner.sandboxes.lock().values().map(|sandbox| sandbox.summary()).collect();
         let items = sandboxes.into_iter().filter(|sandbox| {
             sandbox.id.starts_with(&filter.id)
                 && filter.state.as_ref().is_none_or(|state| state.state == sandbox.state)
@@ -158,7 +159,7 @@ impl RuntimeService for Runtime {
         request: Request<ListContainersRequest>,
     ) -> Answer<ListContainersResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let all: Vec<_> = self.inner.containers().values().cloned().collect();
+        let all: Vec<_> = self.inner.containers.lock().values().cloned().collect();
         let containers =
             all.iter().map(|container| container.summary(&self.inner.images)).filter(|container| {
                 container.id.starts_with(&filter.id)
@@ -267,7 +268,7 @@ impl RuntimeService for Runtime {
         request: Request<ListContainerStatsRequest>,
     ) -> Answer<ListContainerStatsResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let mut containers: Vec<_> = self.inner.containers().values().cloned().collect();
+        let mut containers: Vec<_> = self.inner.containers.lock().values().cloned().collect();
         containers.retain(|container| {
             container.pid().is_some()
                 && container.id.starts_with(&filter.id)
@@ -297,7 +298,7 @@ impl RuntimeService for Runtime {
         request: Request<ListPodSandboxStatsRequest>,
     ) -> Answer<ListPodSandboxStatsResponse> {
         let filter = request.into_inner().filter.unwrap_or_default();
-        let mut sandboxes: Vec<_> = self.inner.sandboxes().values().cloned().collect();
+        let mut sandboxes: Vec<_> = self.inner.sandboxes.lock().values().cloned().collect();
         sandboxes.retain(|sandbox| {
             sandbox.is_ready()
                 && sandbox.id.starts_with(&filter.id)

@@ -88,12 +88,12 @@ impl Runtime {
         let containers: Vec<ContainerStats> =
             running.map(|container| self.stats_of(container)).collect::<Result<_>>()?;
         let groups: Vec<String> =
-            self.inner.containers().values().map(|container| container.group()).collect();
+            self.inner.containers.lock().values().map(|container| container.group()).collect();
         let group = sandbox.group(&self.inner.config.instance);
         let usage = cgroup::usage(&self.inner.host, &group);
         let cpu = self.cpu(&group, now, &usage);
         let pods: Vec<String> = {
-            let sandboxes = self.inner.sandboxes();
+            let sandboxes = self.inner.sandboxes.lock();
             sandboxes.values().map(|sandbox| sandbox.group(&self.inner.config.instance)).collect()
         };
         let mut rates = self.inner.usage.lock();

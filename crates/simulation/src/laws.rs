@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_client::election::NAMESPACE;
 use tiphys_store::{Change as Put, Expect, Key, Memory, Revision, Store, Write};
@@ -186,10 +186,6 @@ impl Laws {
         self.network.get_or_init(|| Arc::downgrade(network));
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock()
-    }
-
     /// How many pods of a namespace there may be that nobody could know of.
     fn untold(&self, namespace: &str) -> i64 {
         let untold =
@@ -199,7 +195,7 @@ impl Laws {
 
     /// The store has made this durable, and is about to say so.
     pub(crate) fn committed(&self, revision: Revision, writes: Vec<Write>) {
-        let mut world = self.world();
+        let mut world = self.world.lock();
         for write in writes {
             if let Err(why) = world.keep(revision, &write) {
                 self.trace.fail(format!("comparison: {}: {why}", write.key));
@@ -247,7 +243,7 @@ impl Laws {
     /// The store cannot be read.
     pub(crate) async fn reopened(&self, memory: &Memory) -> Result<(), tiphys_store::Error> {
         let known: Vec<_> = {
-            let world = self.world();
+            let world = self.world.lock();
             let lasting = world.kept.iter().filter(|(_, kept)| !kept.expires);
             lasting.map(|(key, kept)| (key.clone(), kept.revision)).collect()
         };
@@ -264,7 +260,7 @@ impl Laws {
     /// A write of a controller on this host arrives at the API server.
     pub(crate) fn controller_writes(&self, host: &str) {
         let lease = format!("/registry/coordination.k8s.io/leases/{NAMESPACE}/{LEASE}");
-        let world = self.world();
+        let world = self.world.lock();
         let leader = world.objects.get(&lease).map(|lease| at(lease, "/spec/holderIdentity"));
         if leader != Some(host) {
             self.trace.fail(format!("leadership: {host} writes, and {leader:?} leads"));
@@ -273,7 +269,7 @@ impl Laws {
 
     /// A pod's containers start on a machine.
     pub(crate) fn starts(&self, name: &str, uid: &str, machine: &str, alone: bool) {
-        let mut world = self.world();
+        let mut world = self.world.lock();
         let running = world.running.entry(name.to_owned()).or_default();
         if alone && let Some((other, (place, _))) = running.iter().find(|(other, _)| *other != uid) {
             let why =
@@ -284,19 +280,19 @@ impl Laws {
     }
 
     pub(crate) fn stops(&self, name: &str, uid: &str) {
-        if let Some(running) = self.world().running.get_mut(name) {
+        if let Some(running) = self.world.lock().running.get_mut(name) {
             running.remove(uid);
         }
     }
 
     /// What is not yet as it is to be in the end, faults having stopped.
     pub(crate) fn unsettled(&self) -> Vec<String> {
-        settled::complaints(&self.world())
+        settled::complaints(&self.world.lock())
     }
 
     /// How many objects there are.
     pub(crate) fn count(&self) -> usize {
-        self.world().objects.len()
+        self.world.lock().objects.len()
     }
 }
 

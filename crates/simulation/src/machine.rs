@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, runtime::watcher};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_apiserver::identity::Component;
 use tiphys_client::{Informer, Reader};
@@ -73,10 +73,6 @@ impl Machine {
         })
     }
 
-    fn runs(&self) -> MutexGuard<'_, BTreeMap<String, Run>> {
-        self.runs.lock()
-    }
-
     /// Starts its kubelet.
     pub(crate) fn start(self: &Arc<Self>, cluster: &Cluster) -> Process {
         self.trace.step(format_args!("! the kubelet of {} starts", self.name));
@@ -88,7 +84,7 @@ impl Machine {
     /// Power fails: nothing runs any more.
     pub(crate) fn lose_power(&self) {
         self.trace.step(format_args!("! {} loses power", self.name));
-        for (uid, run) in std::mem::take(&mut *self.runs()) {
+        for (uid, run) in std::mem::take(&mut *self.runs.lock()) {
             if run.ended.is_none() {
                 self.laws.stops(&run.name, &uid);
             }
@@ -97,7 +93,7 @@ impl Machine {
 
     /// Some container crashes and takes a while to come back.
     pub(crate) fn upset(&self) {
-        let mut runs = self.runs();
+        let mut runs = self.runs.lock();
         let running: Vec<_> = runs.values_mut().filter(|run| run.ended.is_none()).collect();
         if running.is_empty() {
             return;
@@ -153,17 +149,17 @@ impl Kubelet {
         }
         // What was deleted without asking stops as well.
         let gone: Vec<_> = {
-            let runs = self.machine.runs();
+            let runs = self.machine.runs.lock();
             let is_known = |uid: &&String| known.iter().any(|pod| text(pod, "/metadata/uid") == uid.as_str());
             runs.keys().filter(|uid| !is_known(uid)).cloned().collect()
         };
         for uid in gone {
             if self.stop(&uid) {
-                self.machine.runs().remove(&uid);
+                self.machine.runs.lock().remove(&uid);
             }
         }
         let soon = Instant::now() + Duration::from_millis(1);
-        for run in self.machine.runs().values() {
+        for run in self.machine.runs.lock().values() {
             let times = [Some(run.ready_at), run.ends.map(|(at, _)| at), run.stops_at];
             for at in times.into_iter().flatten().filter(|at| *at > soon) {
                 next = next.min(at);
@@ -174,7 +170,7 @@ impl Kubelet {
 
     /// Stops what runs as this; `true` once nothing does.
     fn stop(&self, uid: &str) -> bool {
-        let mut runs = self.machine.runs();
+        let mut runs = self.machine.runs.lock();
         let Some(run) = runs.get_mut(uid) else { return true };
         if run.ended.is_some() {
             return true;
@@ -197,7 +193,7 @@ impl Kubelet {
         let name = format!("{}/{}", text(pod, "/metadata/namespace"), text(pod, "/metadata/name"));
         let going = !text(pod, "/metadata/deletionTimestamp").is_empty();
         let finished = matches!(text(pod, "/status/phase"), "Succeeded" | "Failed");
-        let runs = self.machine.runs().contains_key(&uid);
+        let runs = self.machine.runs.lock().contains_key(&uid);
         if going {
             if self.stop(&uid) {
                 self.finish(pod, &uid).await;
@@ -211,7 +207,7 @@ impl Kubelet {
             self.begin(pod, &uid, &name);
         }
         let wanted = {
-            let mut runs = self.machine.runs();
+            let mut runs = self.machine.runs.lock();
             let Some(run) = runs.get_mut(&uid) else { return };
             let now = Instant::now();
             if let Some((at, well)) = run.ends
@@ -262,7 +258,7 @@ impl Kubelet {
             address,
         };
         machine.trace.step(format_args!("! {name} starts on {}", machine.name));
-        machine.runs().insert(uid.to_owned(), run);
+        machine.runs.lock().insert(uid.to_owned(), run);
         let owner = text(pod, "/metadata/ownerReferences/0/kind");
         machine.laws.starts(name, uid, &machine.name, owner == "StatefulSet");
     }
@@ -290,7 +286,7 @@ impl Kubelet {
             text(pod, "/metadata/name")
         );
         if !matches!(text(pod, "/status/phase"), "Succeeded" | "Failed") {
-            let well = self.machine.runs().get(uid).and_then(|run| run.ended).unwrap_or(false);
+            let well = self.machine.runs.lock().get(uid).and_then(|run| run.ended).unwrap_or(false);
             let phase = if well { "Succeeded" } else { "Failed" };
             let ready = json!([{"type": "Ready", "status": "False", "lastTransitionTime": now()}]);
             let body = json!({"metadata": {"uid": uid}, "status": {"phase": phase, "conditions": ready}});

@@ -39,12 +39,8 @@ impl Trace {
         Self { shown, state: Mutex::new(state), failed: tokio::sync::Notify::new() }
     }
 
-    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     pub(crate) fn step(&self, what: fmt::Arguments<'_>) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.steps += 1;
         let line = format!("{:>6} {:>11.6} {what}", state.steps, seams::elapsed().as_secs_f64());
         state.hash = hash(state.hash, line.as_bytes());
@@ -60,7 +56,7 @@ impl Trace {
     /// A law was broken, or something did not come to its end. The first failure counts.
     pub(crate) fn fail(&self, why: String) {
         self.step(format_args!("FAILED: {why}"));
-        self.state().failure.get_or_insert(why);
+        self.state.lock().failure.get_or_insert(why);
         self.failed.notify_one();
     }
 
@@ -71,13 +67,13 @@ impl Trace {
 
     /// How many steps there were, and their hash.
     pub(crate) fn sum(&self) -> (u64, u64) {
-        let state = self.state();
+        let state = self.state.lock();
         (state.steps, state.hash)
     }
 
     /// Why the run failed, and the steps before.
     pub(crate) fn failure(&self) -> Option<(String, Vec<String>)> {
-        let state = self.state();
+        let state = self.state.lock();
         state.failure.clone().map(|why| (why, state.last.iter().cloned().collect()))
     }
 }

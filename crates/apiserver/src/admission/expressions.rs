@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_api::meta;
 use tiphys_cel::admission::{Declarations, NAMESPACE, REQUEST};
@@ -105,16 +105,12 @@ impl<'a> Asker<'a> {
         Self { chain, user, asked: Mutex::default() }
     }
 
-    fn asked(&self) -> MutexGuard<'_, Asked> {
-        self.asked.lock()
-    }
-
     /// What `evaluate` gives once all that it asks has been answered. Each round answers something that the last one
     /// lacked, and what an evaluation may ask is bounded by what it may cost.
     pub(super) async fn settled<T>(&self, mut evaluate: impl FnMut() -> T) -> T {
         loop {
             let found = evaluate();
-            let open = std::mem::take(&mut self.asked().open);
+            let open = std::mem::take(&mut self.asked.lock().open);
             if open.is_empty() {
                 return found;
             }
@@ -123,7 +119,7 @@ impl<'a> Asker<'a> {
                 let user = other.as_ref().unwrap_or(self.user);
                 let attributes = authz::Attributes { user, verb: &question.verb, target: question.target() };
                 let decision = told(self.chain.authorize(&attributes).await);
-                self.asked().answers.insert(question, decision);
+                self.asked.lock().answers.insert(question, decision);
             }
         }
     }
@@ -151,7 +147,7 @@ impl tiphys_cel::Authorizer for Asker<'_> {
         if let Ok(decision) = self.chain.decide(&attributes) {
             return told(decision);
         }
-        let mut asked = self.asked();
+        let mut asked = self.asked.lock();
         if let Some(decision) = asked.answers.get(&question) {
             return decision.clone();
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 /// The rounds of plug-ins over one object.
@@ -20,32 +20,28 @@ struct State {
 }
 
 impl Round {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
-    }
-
     pub fn is_second(&self) -> bool {
-        self.state().second
+        self.0.lock().second
     }
 
     /// The object has changed: the others shall see it again.
     pub fn ask_again(&self) {
-        self.state().asked = true;
+        self.0.lock().asked = true;
     }
 
     /// Keeps something for the second round, by the plug-in's name.
     pub fn note(&self, plugin: &'static str, note: Value) {
-        self.state().notes.insert(plugin, note);
+        self.0.lock().notes.insert(plugin, note);
     }
 
     /// What the plug-in kept.
     pub fn noted(&self, plugin: &'static str) -> Option<Value> {
-        self.state().notes.remove(plugin)
+        self.0.lock().notes.remove(plugin)
     }
 
     /// Goes on to the second round if somebody asked for it in the first.
     pub(crate) fn next(&self) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let next = state.asked && !state.second;
         state.second |= next;
         next

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::RwLock;
 use tiphys_store::Revision;
 use tokio::{sync::watch as tell, time::Instant};
 
@@ -101,18 +101,10 @@ impl Collection {
         self.feed.limits()
     }
 
-    // Nothing that holds the lock can panic half-way through a change.
-    fn read_state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read()
-    }
-    fn write_state(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write()
-    }
-
     /// What the cache holds now, without waiting: for authorizers and other callers who can live with a
     /// moment's delay, or who called [`Cache::wait`](super::Cache::wait) before.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
-        let state = self.read_state();
+        let state = self.state.read();
         if namespace.is_empty() {
             return state.root.get(name).cloned();
         }
@@ -121,23 +113,23 @@ impl Collection {
 
     /// Whether there is no object at all now, without waiting.
     pub fn is_empty(&self) -> bool {
-        self.read_state().root.is_empty()
+        self.state.read().root.is_empty()
     }
 
     /// All objects (of one namespace) now, in key order, without waiting.
     pub fn iter(&self, namespace: Option<&str>) -> impl Iterator<Item = Arc<Object>> + Send + use<> {
         let filter = Filter { namespace: namespace.map(Arc::from), ..Filter::default() };
-        self.read_state().root.matching(filter, "", usize::MAX)
+        self.state.read().root.matching(filter, "", usize::MAX)
     }
 
     /// The objects whose indexed field has this value, without waiting; none for a field without an index.
     pub fn by_field(&self, field: &str, value: &str) -> impl Iterator<Item = Arc<Object>> + Send + use<> {
-        self.read_state().root.by_field(field, value)
+        self.state.read().root.by_field(field, value)
     }
 
     /// How many objects there are now.
     pub fn count(&self) -> usize {
-        self.read_state().root.len()
+        self.state.read().root.len()
     }
 
     /// Tells each time that this collection has changed; the value is the newest change.
@@ -208,7 +200,7 @@ impl Collection {
     fn newest(&self) -> Result<(Root, Revision), Error> {
         // Asked before the lock is taken: what is fresh by then has been applied.
         let fresh = self.feed.revision();
-        let state = self.read_state();
+        let state = self.state.read();
         if state.removed {
             return Err(Error::Unavailable);
         }
@@ -217,7 +209,7 @@ impl Collection {
 
     /// The version at a revision that has happened, if it is still known.
     fn version(&self, revision: Revision) -> Option<Root> {
-        let state = self.read_state();
+        let state = self.state.read();
         if let Some((root, _)) = state.pins.get(&revision) {
             return Some(root.clone());
         }
@@ -227,7 +219,7 @@ impl Collection {
     /// Keeps a version for the pages to come.
     fn pin(&self, root: &Root, revision: Revision) {
         let max = self.limits().pins;
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         state.pins.entry(revision).or_insert_with(|| (root.clone(), Instant::now()));
         while state.pins.len() > max {
             state.pins.pop_first();
@@ -247,7 +239,7 @@ impl Collection {
         }
         let group = self.group(&options.filter);
         let fresh = self.feed.revision();
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         if state.removed {
             return Err(Error::Unavailable);
         }
@@ -289,7 +281,7 @@ impl Collection {
 
     /// Drops a watcher.
     pub(super) fn forget(&self, group: &Group, id: u64) {
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         if let Some(watchers) = state.watchers.get_mut(group) {
             watchers.remove(&id);
             if watchers.is_empty() {
@@ -302,7 +294,7 @@ impl Collection {
     pub(super) fn apply(&self, changes: Vec<Incoming>) {
         let Some(last) = changes.last().map(|c| c.revision) else { return };
         let now = Instant::now();
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         for Incoming { key, revision, object } in changes {
             let before = state.root.set(&key, object.as_ref());
             if before.is_none() && object.is_none() {
@@ -342,7 +334,7 @@ impl Collection {
     pub(super) fn tick(&self, revision: Revision) {
         let now = Instant::now();
         let window = self.limits().window;
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         state.ring.age(now, window);
         state.pins.retain(|_, (_, since)| now.saturating_duration_since(*since) < window);
         for watcher in state.watchers.values().flat_map(BTreeMap::values).filter(|w| w.bookmarks) {
@@ -363,7 +355,7 @@ impl Collection {
 
     /// Starts again from a new state: what happened between is not known.
     pub(super) fn reset(&self, root: Root, revision: Revision) {
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         for watcher in state.watchers.values().flat_map(BTreeMap::values) {
             watcher.end(Error::Gone { asked: state.changed, oldest: revision });
         }
@@ -378,7 +370,7 @@ impl Collection {
 
     /// Ends all watches; there will be no more.
     pub(super) fn end(&self, error: &Error) {
-        let mut state = self.write_state();
+        let mut state = self.state.write();
         state.removed = true;
         for watcher in state.watchers.values().flat_map(BTreeMap::values) {
             watcher.end(error.clone());

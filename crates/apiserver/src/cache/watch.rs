@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tiphys_store::Revision;
 use tokio::sync::Notify;
 
@@ -140,13 +140,9 @@ impl Watcher {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
-    }
-
     /// Tells the watcher something; a backlog over its budget ends it. Says whether that has happened now.
     pub(super) fn tell(&self, notice: Notice) -> bool {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         if queue.ended.is_some() {
             return false;
         }
@@ -164,7 +160,7 @@ impl Watcher {
 
     /// Ends the watch after what was told already.
     pub(super) fn end(&self, error: Error) {
-        self.queue().ended.get_or_insert(error);
+        self.queue.lock().ended.get_or_insert(error);
         self.bell.notify_one();
     }
 }
@@ -218,7 +214,7 @@ impl Watch {
                 return Ok(notices);
             }
         }
-        let mut queue = self.watcher.queue();
+        let mut queue = self.watcher.queue.lock();
         if queue.notices.is_empty()
             && let Some(error) = &queue.ended
         {

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use http::HeaderValue;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tiphys_api::status::{Details, Reason, Status};
 use tiphys_metrics::Exposition;
@@ -105,7 +105,7 @@ impl Fairness {
         schemas: impl Iterator<Item = &'a Value>,
     ) {
         let settings: Vec<Settings> = levels.filter_map(Settings::read).collect();
-        let mut pool = self.pool();
+        let mut pool = self.pool.lock();
         pool.configure(settings, self.now());
         let mut compiled: Vec<Schema> = schemas
             .filter_map(|schema| Schema::read(schema, |level| pool.level(level), &self.flows))
@@ -172,7 +172,7 @@ impl Fairness {
     async fn turn(&self, schema: &Schema, hash: u64, seats: u32) -> Result<Option<Turn>, level::Refusal> {
         let (answer, answered) = oneshot::channel();
         let spot = {
-            let mut pool = self.pool();
+            let mut pool = self.pool.lock();
             let now = self.now();
             if !pool.queues(&schema.level) {
                 return pool.take_now(&schema.level, seats).map(|()| None);
@@ -191,17 +191,12 @@ impl Fairness {
     /// Adds what happens in the levels.
     pub(crate) fn expose(&self, text: &mut Exposition) {
         self.flows.expose(text);
-        self.pool().expose(text);
+        self.pool.lock().expose(text);
     }
 
     /// Nanoseconds since this was made.
     fn now(&self) -> u64 {
         u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        // Nothing that holds it can panic half-way through a change.
-        self.pool.lock()
     }
 }
 
@@ -231,7 +226,7 @@ impl Line<'_> {
 impl Drop for Line<'_> {
     fn drop(&mut self) {
         let Some(spot) = self.spot.take() else { return };
-        let mut pool = self.fairness.pool();
+        let mut pool = self.fairness.pool.lock();
         let now = self.fairness.now();
         if !pool.leave(self.level, spot)
             && let Ok(turn) = self.answered.try_recv()
@@ -253,7 +248,7 @@ impl Drop for Seat {
         if turn.is_none() && fairness.waiting.load(SeqCst) == 0 {
             return;
         }
-        let mut pool = fairness.pool();
+        let mut pool = fairness.pool.lock();
         let now = fairness.now();
         if let Some(turn) = turn {
             let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);

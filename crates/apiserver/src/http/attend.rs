@@ -18,7 +18,7 @@ use std::{
 
 use futures::task::AtomicWaker;
 use hyper::rt::Executor;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// After so many turns of both futures others have theirs: what must yield wakes itself.
 const TURNS: usize = 16;
@@ -81,14 +81,9 @@ struct Desk {
 }
 
 impl Desk {
-    fn seat(&self) -> MutexGuard<'_, Seat> {
-        // A seat is whole between any two statements.
-        self.seat.lock()
-    }
-
     /// Polls the request, if there is one.
     fn poll(&self, cx: &mut Context<'_>) {
-        let mut seat = self.seat();
+        let mut seat = self.seat.lock();
         let mut request = match std::mem::replace(&mut *seat, Seat::Busy) {
             Seat::Taken(request) => request,
             other => return *seat = other,
@@ -97,7 +92,7 @@ impl Desk {
         let pending = request.as_mut().poll(cx).is_pending();
         // One that has ended goes first: with it goes all that it holds.
         let left = pending.then_some(request).map_or(Seat::Free, Seat::Taken);
-        *self.seat() = left;
+        *self.seat.lock() = left;
     }
 }
 
@@ -119,7 +114,7 @@ where
 {
     fn execute(&self, request: F) {
         if let Some(desk) = self.0.upgrade() {
-            let mut seat = desk.seat();
+            let mut seat = desk.seat.lock();
             if matches!(*seat, Seat::Free) {
                 *seat = Seat::Taken(Box::pin(request));
                 drop(seat);

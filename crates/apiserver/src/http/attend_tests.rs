@@ -105,7 +105,7 @@ async fn only_what_was_woken_is_polled() {
     ends.send(()).unwrap();
     assert!(running.as_mut().poll(&mut cx).is_pending());
     assert_eq!(*looked.lock(), 1);
-    assert!(matches!(*attendant.desk.seat(), Seat::Free));
+    assert!(matches!(*attendant.desk.seat.lock(), Seat::Free));
 }
 
 #[tokio::test]

@@ -66,7 +66,6 @@ pub(super) struct Gathering<T>(Arc<Mutex<Inner<T>>>);
 /// The other end, which lets go what was gathered.
 pub(super) struct Outlet<T>(Arc<Mutex<Inner<T>>>);
 
-// Between two calls the state is whole, so a panic elsewhere leaves it usable.
 /// A stream whose writes are gathered. Nothing goes out but through [`Outlet::run`].
 pub(super) fn gathering<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> (Gathering<T>, Outlet<T>) {
     let inner = Arc::new(Mutex::new(Inner { io, waiting: Vec::new(), gone: 0, blocked: None }));

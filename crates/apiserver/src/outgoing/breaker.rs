@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// So many failures in a row open the breaker.
@@ -31,13 +31,9 @@ pub(super) struct Ticket<'a> {
 }
 
 impl Breaker {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
-    }
-
     /// Lets a call through; `None` while the breaker is open.
     pub(super) fn enter(&self, now: Instant) -> Option<Ticket<'_>> {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let probe = match state.open {
             None => false,
             Some((until, _)) if now < until || state.probing => return None,
@@ -50,13 +46,13 @@ impl Breaker {
 
 impl Ticket<'_> {
     pub(super) fn worked(self) {
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.lock();
         state.failures = 0;
         state.open = None;
     }
 
     pub(super) fn failed(self, now: Instant) {
-        let mut state = self.breaker.state();
+        let mut state = self.breaker.0.lock();
         state.failures = state.failures.saturating_add(1);
         state.open = match state.open {
             Some((_, pause)) if self.probe => {
@@ -74,7 +70,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         if self.probe {
-            self.breaker.state().probing = false;
+            self.breaker.0.lock().probing = false;
         }
     }
 }

@@ -29,7 +29,7 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tiphys_pki::Rotating;
 use tokio::sync::Semaphore;
@@ -402,10 +402,6 @@ impl Endpoint {
         self.dialer.service()
     }
 
-    fn pool(&self) -> MutexGuard<'_, Pool> {
-        self.pool.lock()
-    }
-
     /// Does one piece of work with the endpoint, if it is fit for it and has room.
     async fn within<T>(
         &self,
@@ -419,7 +415,7 @@ impl Endpoint {
         let Ok(Ok(_place)) = turn.await else { return Err(Step::Busy) };
         let result = tokio::time::timeout_at(deadline, work).await.unwrap_or_else(|_| {
             // Who does not answer may be gone without a word: nobody else shall wait on its connections.
-            *self.pool() = pool(&self.dialer);
+            *self.pool.lock() = pool(&self.dialer);
             Err(Step::Deadline)
         });
         match &result {
@@ -441,7 +437,7 @@ impl Endpoint {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
-        let pool = self.pool().clone();
+        let pool = self.pool.lock().clone();
         pool.request(request).await.map_err(Step::of)
     }
 

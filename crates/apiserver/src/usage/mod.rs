@@ -17,7 +17,7 @@ use http::header;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use jiff::Timestamp;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::RwLock;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -91,13 +91,9 @@ impl Usage {
         let _ = tokio::time::timeout(PATIENCE, ready.wait_for(|ready| *ready)).await;
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.known.read()
-    }
-
     /// What is known of a node.
     pub(crate) fn of<T>(&self, node: &str, tell: impl FnOnce(&Pair) -> Option<T>) -> Option<T> {
-        self.read().get(node).and_then(tell)
+        self.known.read().get(node).and_then(tell)
     }
 
     /// Reads nodes while somebody asks, until `stop`.
@@ -135,7 +131,7 @@ impl Usage {
     }
 
     async fn visit(&self, node: &str, stop: &CancellationToken) {
-        let known = self.read().contains_key(node);
+        let known = self.known.read().contains_key(node);
         if self.look(node, stop).await && !known {
             tokio::time::sleep(FIRST).await;
             self.look(node, stop).await;

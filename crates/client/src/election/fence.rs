@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 use tower_service::Service;
 
@@ -45,25 +45,21 @@ impl Fence {
         Self(Arc::new(Shared { state: Mutex::new(state), idle: Notify::new() }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock()
-    }
-
     /// Moves the end of one that is open.
     pub(super) fn extend(&self, until: Option<Instant>) {
-        self.lock().until = until;
+        self.0.state.lock().until = until;
     }
 
     /// Lets nothing more through, ever.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.0.state.lock().closed = true;
     }
 
     /// Waits until no write is under way.
     pub async fn idle(&self) {
         loop {
             let woken = self.0.idle.notified();
-            if self.lock().writing == 0 {
+            if self.0.state.lock().writing == 0 {
                 return;
             }
             woken.await;
@@ -76,7 +72,7 @@ impl Fence {
     }
 
     fn enter(&self) -> Result<Passage, NotLeading> {
-        let mut state = self.lock();
+        let mut state = self.0.state.lock();
         if state.closed || state.until.is_some_and(|until| until <= Instant::now()) {
             return Err(NotLeading);
         }
@@ -90,7 +86,7 @@ struct Passage(Fence);
 
 impl Drop for Passage {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.0.0.state.lock();
         state.writing -= 1;
         if state.writing == 0 {
             self.0.0.idle.notify_waiters();

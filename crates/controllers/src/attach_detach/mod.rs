@@ -13,7 +13,7 @@ use k8s_openapi::api::{
     storage::v1::{CSIDriver, VolumeAttachment},
 };
 use kube::{Api, Client, api::Patch};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder};
 use tokio::{sync::Notify, time::Instant};
@@ -154,11 +154,6 @@ impl AttachDetach {
         }
     }
 
-    fn memory(&self) -> MutexGuard<'_, BTreeMap<String, Memory>> {
-        // It is whole between any two statements.
-        self.memory.lock()
-    }
-
     /// The volume behind a claim that is bound, if a driver has to attach it.
     fn attachable(&self, claim: &ObjectKey) -> Option<Volume> {
         let claim = self.claims.get(claim)?;
@@ -209,7 +204,7 @@ impl AttachDetach {
             pods
         };
         let since: BTreeMap<_, _> =
-            self.memory().get(name).map(|memory| memory.unwanted.clone()).unwrap_or_default();
+            self.memory.lock().get(name).map(|memory| memory.unwanted.clone()).unwrap_or_default();
         let unwanted_for = |name: &str| since.get(name).map(Instant::elapsed).unwrap_or_default();
         let seen = Seen { here: &here, elsewhere: &elsewhere, rivals: &rivals, unwanted_for: &unwanted_for };
         plan::plan(name, node.as_deref(), &wanted, &seen)
@@ -217,7 +212,7 @@ impl AttachDetach {
 
     /// Remembers what a plan said, and leaves out what was told before.
     fn remember(&self, name: &str, plan: &mut plan::Plan) {
-        let mut memory = self.memory();
+        let mut memory = self.memory.lock();
         let before = memory.remove(name).unwrap_or_default();
         let mut now = Memory::default();
         for attachment in &plan.unwanted {

@@ -99,7 +99,7 @@ pub(super) async fn follow(collector: &Arc<Collector>) {
                 if let Some((_, _, before)) = followed.insert(name, (at, kind, task)) {
                     before.abort();
                 }
-                let puzzling = collector.graph().puzzling();
+                let puzzling = collector.graph.lock().puzzling();
                 puzzling.into_iter().for_each(|uid| collector.queue.add(uid));
             }
             Ok(Event::Delete(definition)) => gone.push(definition.name_any()),
@@ -108,7 +108,7 @@ pub(super) async fn follow(collector: &Arc<Collector>) {
         for name in gone {
             if let Some((_, kind, task)) = followed.remove(&name) {
                 task.abort();
-                let look = collector.graph().retain(kind, &BTreeSet::new());
+                let look = collector.graph.lock().retain(kind, &BTreeSet::new());
                 look.into_iter().for_each(|uid| collector.queue.add(uid));
             }
         }

@@ -22,7 +22,7 @@ use kube::{
         watcher::{self, Event},
     },
 };
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_client::{Queue, Verdict, events::Recorder, follow};
 use tokio::{
@@ -92,11 +92,6 @@ pub(crate) async fn run(tools: Tools) {
 }
 
 impl Collector {
-    fn graph(&self) -> MutexGuard<'_, Graph> {
-        // Whatever a panic left half done, the next list of the kind makes good.
-        self.graph.lock()
-    }
-
     fn api(&self, kind: KindId, namespace: &str) -> Api<Metadata> {
         let resource = &self.catalogue.served(kind).resource;
         if namespace.is_empty() {
@@ -127,11 +122,11 @@ impl Collector {
                     if std::mem::take(&mut first) {
                         listed_once();
                     }
-                    self.graph().retain(kind, &std::mem::take(&mut listed))
+                    self.graph.lock().retain(kind, &std::mem::take(&mut listed))
                 }
                 Ok(Event::Apply(object)) => self.apply(kind, &object.metadata),
                 Ok(Event::Delete(object)) => {
-                    object.metadata.uid.map(|uid| self.graph().remove(&uid)).unwrap_or_default()
+                    object.metadata.uid.map(|uid| self.graph.lock().remove(&uid)).unwrap_or_default()
                 }
                 Err(error) => {
                     warn!(resource = self.catalogue.served(kind).resource.plural, %error, "watch interrupted");
@@ -143,7 +138,7 @@ impl Collector {
     }
 
     fn apply(&self, kind: KindId, meta: &ObjectMeta) -> Vec<Uid> {
-        Node::of(&self.catalogue, kind, meta).map(|node| self.graph().apply(node)).unwrap_or_default()
+        Node::of(&self.catalogue, kind, meta).map(|node| self.graph.lock().apply(node)).unwrap_or_default()
     }
 
     async fn work(self: &Arc<Self>, mut unlisted: watch::Receiver<usize>) {
@@ -159,7 +154,7 @@ impl Collector {
     }
 
     async fn look(&self, uid: &Uid) -> Result<Verdict, kube::Error> {
-        let Some(node) = self.graph().get(uid).cloned() else { return Ok(Verdict::Done) };
+        let Some(node) = self.graph.lock().get(uid).cloned() else { return Ok(Verdict::Done) };
         if self.is_at_rest(&node) {
             return Ok(Verdict::Done);
         }
@@ -168,10 +163,10 @@ impl Collector {
         let Some(node) = Node::of(&self.catalogue, identity.kind, &meta) else { return Ok(Verdict::Done) };
         let step = match node.life {
             Life::Stays => match self.standings(&node).await? {
-                Some(owners) => for_owners(&self.graph(), &node, &owners, policy_of(&meta)),
+                Some(owners) => for_owners(&self.graph.lock(), &node, &owners, policy_of(&meta)),
                 None => Step::Nothing,
             },
-            _ => for_dependents(&self.graph(), &node),
+            _ => for_dependents(&self.graph.lock(), &node),
         };
         if step != Step::Nothing {
             debug!(object = %identity.key, resource = self.catalogue.served(identity.kind).resource.plural, ?step, "collecting");
@@ -181,7 +176,7 @@ impl Collector {
 
     /// Whether the graph alone tells that there is nothing to do, as it does of nearly everything.
     fn is_at_rest(&self, node: &Node) -> bool {
-        let graph = self.graph();
+        let graph = self.graph.lock();
         match node.life {
             Life::Stays => node.owners.iter().all(|owner| {
                 // Of a kind that was not known when the object was seen more may be known now.
@@ -203,7 +198,7 @@ impl Collector {
     async fn standings(&self, node: &Node) -> Result<Option<Vec<Standing>>, kube::Error> {
         let mut standings = Vec::with_capacity(node.owners.len());
         for owner in &node.owners {
-            let known = known(&self.graph(), &self.catalogue, node, owner);
+            let known = known(&self.graph.lock(), &self.catalogue, node, owner);
             standings.push(match known {
                 Known::Yes(standing) => standing,
                 Known::Invalid => {
@@ -214,11 +209,11 @@ impl Collector {
                     Some(meta) => Node::of(&self.catalogue, identity.kind, &meta)
                         .map_or(Standing::Solid, |owner| standing(&owner)),
                     None => {
-                        let elsewhere = self.graph().get(&identity.uid).is_some();
+                        let elsewhere = self.graph.lock().get(&identity.uid).is_some();
                         if elsewhere {
                             self.complain(node, owner);
                         }
-                        self.graph().note_absent(identity);
+                        self.graph.lock().note_absent(identity);
                         Standing::Absent
                     }
                 },

@@ -11,7 +11,7 @@ use k8s_openapi::api::{
     storage::v1::StorageClass,
 };
 use kube::{Api, Client, api::Patch};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, storage::BIND_COMPLETED};
 use tokio::time::Instant;
@@ -176,18 +176,13 @@ impl Binder {
         if recycles {
             return self.recycle(volume).await;
         }
-        self.recycling().remove(volume.name());
+        self.recycling.lock().remove(volume.name());
         Ok(Verdict::Done)
-    }
-
-    fn recycling(&self) -> MutexGuard<'_, BTreeMap<String, Recycling>> {
-        // It is whole between any two statements.
-        self.recycling.lock()
     }
 
     async fn recycle(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {
         let key = recycle::scrubber(volume.name());
-        let known = self.recycling().get(volume.name()).cloned().unwrap_or_default();
+        let known = self.recycling.lock().get(volume.name()).cloned().unwrap_or_default();
         let rested = known.failed.map(|failed| failed.elapsed());
         let claim = named(volume).filter(|claim| self.claims.get(claim).is_none());
         let users = claim.map(|claim| self.pods.indexed(BY_CLAIM, &claim.to_string())).unwrap_or_default();
@@ -209,7 +204,7 @@ impl Binder {
                 Step::Start(pod) => match pods.create(&Default::default(), &pod).await {
                     Ok(made) => {
                         let recycling = Recycling { pod: made.metadata.uid, failed: None };
-                        self.recycling().insert(volume.name().to_owned(), recycling);
+                        self.recycling.lock().insert(volume.name().to_owned(), recycling);
                     }
                     // An old one that we have not heard of goes first.
                     Err(kube::Error::Api(status))
@@ -222,7 +217,7 @@ impl Binder {
                         );
                         steps.extend(recycle::failed(volume, &why));
                         steps.push_back(Step::Rest);
-                        self.recycling().insert(volume.name().to_owned(), Recycling::default());
+                        self.recycling.lock().insert(volume.name().to_owned(), Recycling::default());
                     }
                     Err(error) => return Err(error),
                 },
@@ -230,7 +225,7 @@ impl Binder {
                     gone_is_fine(pods.delete(&key.name, &only(&uid)).await)?;
                 }
                 Step::Rest => {
-                    let mut recycling = self.recycling();
+                    let mut recycling = self.recycling.lock();
                     let failed = recycling
                         .entry(volume.name().to_owned())
                         .or_default()
@@ -279,7 +274,7 @@ impl Controller for Binder {
             if let Some(volume) = self.volumes.get(key) {
                 return self.look_at_volume(&volume).await;
             }
-            self.recycling().remove(&*key.name);
+            self.recycling.lock().remove(&*key.name);
         } else if let Some(claim) = self.claims.get(key) {
             self.look_at_claim(&claim).await?;
         }

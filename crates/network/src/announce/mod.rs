@@ -54,16 +54,12 @@ pub(crate) struct Balanced {
 }
 
 impl Balanced {
-    fn services(&self) -> parking_lot::MutexGuard<'_, BTreeSet<ObjectKey>> {
-        self.services.lock()
-    }
-
     pub(crate) fn service(&self, change: &Change<Service>) {
         let is_balanced =
             |service: &Option<Arc<Service>>| service.as_ref().is_some_and(|s| !s.balanced.is_empty());
         match is_balanced(&change.new) {
-            true => drop(self.services().insert(change.key.clone())),
-            false => drop(self.services().remove(&change.key)),
+            true => drop(self.services.lock().insert(change.key.clone())),
+            false => drop(self.services.lock().remove(&change.key)),
         }
         if is_balanced(&change.new) || is_balanced(&change.old) {
             self.changed.notify_one();
@@ -72,7 +68,7 @@ impl Balanced {
 
     pub(crate) fn slice(&self, change: &Change<Slice>) {
         let touched = change.old.iter().chain(&change.new).filter_map(|slice| slice.service.as_ref());
-        if touched.into_iter().any(|key| self.services().contains(key)) {
+        if touched.into_iter().any(|key| self.services.lock().contains(key)) {
             self.changed.notify_one();
         }
     }
@@ -151,7 +147,7 @@ async fn announce(
 /// with an endpoint that is ready.
 fn wanted(cluster: &Cluster, ranges: &[RangeInclusive<Ipv4Addr>], balanced: &Balanced) -> plan::Wanted {
     let mut wanted = plan::Wanted::new();
-    let keys: Vec<ObjectKey> = balanced.services().iter().cloned().collect();
+    let keys: Vec<ObjectKey> = balanced.services.lock().iter().cloned().collect();
     for key in keys {
         let Some(service) = cluster.services.get(&key) else { continue };
         let nodes = service.external_local.then(|| plan::with_endpoints(&cluster.slices_of(&key)));

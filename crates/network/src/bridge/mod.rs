@@ -128,6 +128,7 @@ pub struct PodNetwork {
     mtu: u32,
     router: Router,
     monitor: Monitor,
+    /// Its records change on disk first and in memory last, so that one that cannot be written changes nothing.
     state: Mutex<State>,
 }
 
@@ -156,7 +157,7 @@ impl PodNetwork {
         let network = PodNetwork { config, mtu, router, monitor, state };
         network.ranges_are_free().await?;
         network.make_bridge().await?;
-        network.apply_rules(&mut network.state())?;
+        network.apply_rules(&mut network.state.lock())?;
         Ok(network)
     }
 
@@ -175,7 +176,7 @@ impl PodNetwork {
         sandbox: &str,
         ports: &[PortMapping],
     ) -> Result<Vec<IpAddr>, Error> {
-        let (record, made) = self.state().records.reserve(sandbox, ports)?;
+        let (record, made) = self.state.lock().records.reserve(sandbox, ports)?;
         match self.connect(netns, &record).await {
             Ok(()) => Ok(vec![IpAddr::V4(record.address)]),
             Err(error) => {
@@ -190,11 +191,11 @@ impl PodNetwork {
     /// Removes the sandbox's link and host ports and gives its address back. A sandbox that is not attached, and
     /// kernel objects that are gone already, are no error.
     pub async fn detach(&self, sandbox: &str) -> Result<(), Error> {
-        let Some(record) = self.state().records.get(sandbox).cloned() else { return Ok(()) };
+        let Some(record) = self.state.lock().records.get(sandbox).cloned() else { return Ok(()) };
         if let Some(link) = self.router.link(&self.veth(record.address)).await? {
             self.router.delete(link.header.index).await?;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.records.release(sandbox)?;
         if !record.ports.is_empty() {
             self.apply_rules(&mut state)?;
@@ -205,7 +206,7 @@ impl PodNetwork {
     /// Detaches every sandbox that is not among `live`, and removes links of this instance that no record explains.
     pub async fn reconcile(&self, live: &BTreeSet<String>) -> Result<(), Error> {
         let dead: Vec<String> = {
-            let state = self.state();
+            let state = self.state.lock();
             let held = state.records.iter().map(|(id, _)| id);
             held.filter(|id| !live.contains(*id)).map(str::to_owned).collect()
         };
@@ -213,7 +214,7 @@ impl PodNetwork {
             self.detach(&sandbox).await?;
         }
         for (name, index) in self.router.links(&self.config.instance.veth_prefix()).await? {
-            let known = self.state().records.iter().any(|(_, record)| self.veth(record.address) == name);
+            let known = self.state.lock().records.iter().any(|(_, record)| self.veth(record.address) == name);
             if !known {
                 self.router.delete(index).await?;
             }
@@ -233,7 +234,7 @@ impl PodNetwork {
                     tracing::warn!(%error, "lost sight of the pod network's rules; putting them back")
                 }
             }
-            if let Err(error) = self.apply_rules(&mut self.state()) {
+            if let Err(error) = self.apply_rules(&mut self.state.lock()) {
                 tracing::warn!(%error, "the pod network's rules could not be put back");
             }
             tokio::time::sleep(REST).await;
@@ -279,7 +280,7 @@ impl PodNetwork {
             inside.on_link(eth0, Ipv4Net::from(gateway), None).await?;
             inside.default_via(eth0, gateway).await?;
         }
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !record.ports.is_empty() {
             self.apply_rules(&mut state)?;
         }
@@ -320,11 +321,6 @@ impl PodNetwork {
 
     fn veth(&self, address: Ipv4Addr) -> String {
         self.config.instance.veth(u32::from(address) - u32::from(self.config.pod_cidr.network()))
-    }
-
-    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
-        // Records change on disk first and in memory last, so that a panic in between leaves them usable.
-        self.state.lock()
     }
 }
 

@@ -54,7 +54,6 @@ impl Selector {
     pub fn read(source: &str) -> Arc<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         static LATEST: Mutex<VecDeque<Arc<Selector>>> = Mutex::new(VecDeque::new());
-        // The queue is whole between any two statements.
         let mut latest = LATEST.lock();
         if let Some(known) = latest.iter().find(|known| *known.source == *source) {
             return known.clone();
@@ -74,7 +73,6 @@ impl Selector {
     /// # Errors
     /// Why that cannot be told, in upstream's words.
     pub fn selects(&self, device: &Device) -> Result<bool, String> {
-        // The queue is whole between any two statements.
         let judged = || device.judged.0.lock();
         if let Some((_, known)) = judged().iter().find(|(number, _)| *number == self.number) {
             return Ok(*known);
