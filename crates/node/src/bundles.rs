@@ -6,17 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use k8s_openapi::api::certificates::v1::ClusterTrustBundle;
 use k8s_openapi::api::core::v1::{ClusterTrustBundleProjection, Pod, Volume};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::Api;
+use kube::core::{Selector, SelectorExt};
 use kube::runtime::watcher;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tiphys_client::{Informer, Reader};
+use tiphys_pki::pem;
 use tokio::sync::OnceCell;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -106,44 +105,18 @@ pub(crate) fn anchors(
 ) -> Result<Bytes, BundleError> {
     let name = wanted.name.as_deref().filter(|name| !name.is_empty());
     let signer = wanted.signer_name.as_deref().unwrap_or_default();
+    // No selector matches nothing, an empty one everything.
+    let selector = wanted.label_selector.clone().and_then(|selector| Selector::try_from(selector).ok());
     let chosen = bundles.iter().filter(|bundle| match name {
         Some(name) => bundle.name == name,
-        None => bundle.signer == signer && matches(wanted.label_selector.as_ref(), &bundle.labels),
+        None => bundle.signer == signer && selector.as_ref().is_some_and(|s| s.matches(&bundle.labels)),
     });
     let chosen: Vec<_> = chosen.collect();
     if chosen.is_empty() && !wanted.optional.unwrap_or(false) {
         return Err(name.map_or(BundleError::NoMatch, |name| BundleError::NoBundle(name.to_owned())));
     }
     let anchors: BTreeSet<&Vec<u8>> = chosen.iter().flat_map(|bundle| &bundle.anchors).collect();
-    Ok(anchors.into_iter().map(|der| pem(der)).collect::<String>().into())
-}
-
-/// No selector matches nothing, an empty one everything.
-fn matches(selector: Option<&LabelSelector>, labels: &BTreeMap<String, String>) -> bool {
-    let Some(selector) = selector else { return false };
-    let equal = selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key) == Some(value));
-    equal
-        && selector.match_expressions.iter().flatten().all(|wanted| {
-            let value = labels.get(&wanted.key);
-            let listed = value.is_some_and(|value| wanted.values.iter().flatten().any(|v| v == value));
-            match wanted.operator.as_str() {
-                "In" => listed,
-                "NotIn" => !listed,
-                "Exists" => value.is_some(),
-                "DoesNotExist" => value.is_none(),
-                _ => false,
-            }
-        })
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let mut lines = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in text.as_bytes().chunks(64) {
-        lines.extend(line.iter().map(|byte| char::from(*byte)));
-        lines.push('\n');
-    }
-    lines + "-----END CERTIFICATE-----\n"
+    Ok(anchors.into_iter().map(|der| pem("CERTIFICATE", der)).collect::<String>().into())
 }
 
 #[cfg(test)]
@@ -152,7 +125,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn bundle(name: &str, signer: &str, tier: &str, anchors: &[&[u8]]) -> Arc<Bundle> {
-        let text: String = anchors.iter().map(|der| format!("# by hand\n{}\n", pem(der))).collect();
+        let text: String =
+            anchors.iter().map(|der| format!("# by hand\n{}\n", pem("CERTIFICATE", der))).collect();
         let object = json!({"metadata": {"name": name, "labels": {"tier": tier}},
             "spec": {"signerName": signer, "trustBundle": text}});
         Arc::new(Bundle::of(serde_json::from_value(object).unwrap()))

@@ -59,8 +59,8 @@ pub(crate) fn time(at: SystemTime) -> Vec<u8> {
     }
 }
 
-/// A value in PEM (RFC 7468).
-pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+/// A value in PEM (RFC 7468), `label` being what it is, say `CERTIFICATE`.
+pub fn pem(label: &str, der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let mut pem = format!("-----BEGIN {label}-----\n");
     let mut rest = text.as_str();

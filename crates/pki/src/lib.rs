@@ -24,6 +24,7 @@ mod validity;
 use std::{path::Path, sync::Arc, time::SystemTime};
 
 pub use authority::{Authority, Credential};
+pub use der::pem;
 pub use detached::detached_signature;
 pub use error::Error;
 pub use file::write_private;

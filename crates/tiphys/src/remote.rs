@@ -23,6 +23,7 @@ use kube::{
 };
 use tiphys_apiserver::identity::Component;
 use tiphys_client::{election::Fence, metrics::Counted};
+use tiphys_pki::pem;
 use tokio::{sync::Mutex, time::Instant};
 use tower_service::Service;
 
@@ -66,7 +67,7 @@ impl Remote {
         let port = config.cluster_url.port_u16().unwrap_or(443);
         let authority = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let root_ca = match (&config.root_cert, &config.root_cert_file) {
-            (Some(certificates), _) => Some(certificates.iter().map(|der| pem(der)).collect()),
+            (Some(certificates), _) => Some(certificates.iter().map(|der| pem("CERTIFICATE", der)).collect()),
             (None, Some(file)) => {
                 let text = std::fs::read_to_string(file);
                 Some(text.with_context(|| format!("reading {}", file.display()))?)
@@ -119,19 +120,6 @@ impl Remote {
             _ => self.counted(fence.guard(Through(self.own.clone()))),
         })
     }
-}
-
-fn pem(der: &[u8]) -> String {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-    let text = STANDARD.encode(der);
-    let mut lines = String::from("-----BEGIN CERTIFICATE-----\n");
-    // Base64 is ASCII.
-    for line in text.as_bytes().chunks(64) {
-        lines.push_str(&String::from_utf8_lossy(line));
-        lines.push('\n');
-    }
-    lines.push_str("-----END CERTIFICATE-----\n");
-    lines
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
