@@ -27,3 +27,6 @@ pub mod status;
 pub mod table;
 pub mod tree;
 mod validate;
+
+/// Where a kubelet listens unless it is told otherwise.
+pub const KUBELET_PORT: u16 = 10250;

@@ -15,6 +15,9 @@ pub const ORPHAN_FINALIZER: &str = "orphan";
 /// The finalizer that makes the collector delete the dependents first.
 pub const FOREGROUND_FINALIZER: &str = "foregroundDeletion";
 
+/// On the Secret that a token is kept in: the name of the token's service account.
+pub const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
 /// What stands at a path of object keys.
 pub fn at<'a, S: AsRef<str>>(object: &'a Value, path: &[S]) -> Option<&'a Value> {
     path.iter().try_fold(object, |v, key| v.get(key.as_ref()))

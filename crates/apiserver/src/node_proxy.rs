@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tiphys_api::meta;
+use tiphys_api::{KUBELET_PORT, meta};
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -116,7 +116,7 @@ impl Nodes {
         };
         let ip = of_type("InternalIP").or_else(|| of_type("ExternalIP"));
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
-        let port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(10250);
+        let port = port.and_then(|p| u16::try_from(p).ok()).unwrap_or(KUBELET_PORT);
         Ok(SocketAddr::new(ip.ok_or_else(|| Error::NoAddress(name.to_owned()))?, port))
     }
 }

@@ -18,6 +18,7 @@ use kube::{
     api::{Patch, PostParams},
 };
 use serde_json::json;
+use tiphys_api::meta::SERVICE_ACCOUNT_NAME;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
 
 use crate::{
@@ -27,7 +28,6 @@ use crate::{
     object::Object,
 };
 
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 const TOKEN: &str = "token";
 const NAMESPACE: &str = "namespace";
@@ -47,7 +47,7 @@ pub(crate) fn by_secret(account: &ServiceAccount) -> Vec<String> {
 }
 
 fn account_of(secret: &Secret) -> Option<ObjectKey> {
-    secret.annotation(ACCOUNT_NAME).map(|name| ObjectKey::new(secret.namespace(), name))
+    secret.annotation(SERVICE_ACCOUNT_NAME).map(|name| ObjectKey::new(secret.namespace(), name))
 }
 
 /// What a Secret needs.

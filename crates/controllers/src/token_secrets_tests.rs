@@ -11,7 +11,7 @@ use crate::testing::{self, refused};
 
 fn secret(change: impl Fn(&mut Value)) -> Secret {
     let mut secret = json!({"metadata": {"namespace": "a", "name": "s", "uid": "su", "resourceVersion": "4",
-        "annotations": {ACCOUNT_NAME: "robot"}}, "type": "kubernetes.io/service-account-token"});
+        "annotations": {SERVICE_ACCOUNT_NAME: "robot"}}, "type": "kubernetes.io/service-account-token"});
     change(&mut secret);
     serde_json::from_value(secret).expect("a secret")
 }

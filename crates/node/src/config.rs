@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::Taint;
+use tiphys_api::KUBELET_PORT;
 
 use crate::names::ClusterDns;
 
@@ -62,7 +63,7 @@ impl Config {
             pod_cidr: None,
             max_pods: 110,
             pod_pids_limit: None,
-            port: 10250,
+            port: KUBELET_PORT,
             labels: BTreeMap::new(),
             taints: vec![],
             version: "v1.37.0".to_owned(),

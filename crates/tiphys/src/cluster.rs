@@ -1,7 +1,6 @@
 //! Every room of a cluster in one process, wired together.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -32,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     data_dir::DataDir,
+    files,
     follow::follow,
     image,
     loops::{self, Connect, Scheduling},
@@ -92,10 +92,7 @@ impl Cluster {
         let pki = Arc::new(Pki::open(&data.join("pki")).context("opening the cluster's keys")?);
         let storage = Storage::open(&settings.storage, data.join("store")).await?;
         let host = advertised(settings);
-        let read = |file: &Option<PathBuf>| match file {
-            Some(file) => fs::read(file).with_context(|| format!("reading {}", file.display())).map(Some),
-            None => Ok(None),
-        };
+        let read = |file: &Option<PathBuf>| file.as_deref().map(files::read).transpose();
         let authentication = read(&settings.tokens.authentication_config)?;
         let authorization = read(&settings.permissions.authorization_config)?;
         let config = tiphys_apiserver::Config {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ArgAction;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use tiphys_api::KUBELET_PORT;
 use tiphys_apiserver::identity::Component;
 use tiphys_controllers::{NodeIpamSettings, Parted};
 use tiphys_pki::Authority;
@@ -13,14 +14,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     election_flags::{ElectionFile, ElectionFlags},
+    files,
     loops::{self, Scheduling},
     node_flags::NodeFlags,
-    remote::{Remote, read},
+    remote::Remote,
     up,
 };
-
-/// Where kubelets listen unless they are told otherwise.
-const KUBELET: u16 = 10250;
 
 /// The flags of `tiphys controller-manager`, under upstream's names.
 #[derive(Clone, Debug, clap::Args)]
@@ -114,7 +113,8 @@ pub(crate) fn controller_manager(flags: ControllerManagerFlags) -> Result<()> {
         }
         None => None,
     };
-    let root_ca = flags.root_ca_file.map(|file| read("--root-ca-file", &file)).transpose()?;
+    let root_ca =
+        flags.root_ca_file.as_deref().map(files::read_text).transpose().context("--root-ca-file")?;
     if root_ca.as_deref().is_some_and(|text| !text.contains("-----BEGIN CERTIFICATE-----")) {
         bail!("--root-ca-file: there is no certificate in it");
     }
@@ -126,7 +126,7 @@ pub(crate) fn controller_manager(flags: ControllerManagerFlags) -> Result<()> {
             authority,
             node_lifecycle: flags.nodes.lifecycle(),
             node_ipam,
-            load_balancer: flags.nodes.load_balancer(&[remote.port(), KUBELET]),
+            load_balancer: flags.nodes.load_balancer(&[remote.port(), KUBELET_PORT]),
             selection,
         };
         let election = flags.election.election(loops::CONTROLLERS, remote.own())?;

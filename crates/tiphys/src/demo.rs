@@ -14,7 +14,7 @@ use hickory_proto::{
     rr::{Name, RData, RecordType},
 };
 
-use crate::initialize;
+use crate::{files, initialize};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -84,7 +84,7 @@ fn answer(mut connection: TcpStream, host: &str, page: &Path) -> Result<()> {
         request.extend_from_slice(&buffer[..n]);
     }
     // Read each time: the page follows its ConfigMap.
-    let text = std::fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+    let text = files::read_text(page)?;
     let body = format!("{} (from {host})\n", text.trim());
     write!(
         connection,
@@ -118,7 +118,7 @@ pub(crate) fn visit(server: SocketAddr, times: u32) -> Result<BTreeMap<String, u
 }
 
 fn name_server() -> Result<SocketAddr> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").context("reading /etc/resolv.conf")?;
+    let text = files::read_text(Path::new("/etc/resolv.conf"))?;
     let mut servers =
         text.lines().filter_map(|l| l.strip_prefix("nameserver ")?.trim().parse::<IpAddr>().ok());
     servers.next().map(|ip| SocketAddr::new(ip, 53)).context("/etc/resolv.conf names no server")

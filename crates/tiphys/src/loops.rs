@@ -1,6 +1,6 @@
 //! The control loops and the scheduler: one at a time of all processes that could run them.
 
-use std::{fs, future::Future, path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use kube::Client;
@@ -8,6 +8,8 @@ use tiphys_apiserver::identity::Component;
 use tiphys_client::election::{Election, Fence};
 use tiphys_controllers::ControllerManager;
 use tiphys_scheduler::Scheduler;
+
+use crate::files;
 
 /// Gives clients with the identity of a component. What they write passes the fence.
 pub(crate) type Connect = Arc<dyn Fn(&Component, &Fence) -> Client + Send + Sync>;
@@ -24,7 +26,7 @@ impl Scheduling {
     /// Reads the file, and makes sure that it can be used.
     pub(crate) fn read(file: Option<&PathBuf>) -> Result<Self> {
         let Some(file) = file else { return Ok(Self(None)) };
-        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        let text = files::read_text(file)?;
         let scheduling = Self(Some((file.clone(), text.into())));
         scheduling.config()?;
         Ok(scheduling)

@@ -8,6 +8,7 @@ mod data_dir;
 mod demo;
 mod down;
 mod election_flags;
+mod files;
 mod follow;
 mod image;
 mod initialize;

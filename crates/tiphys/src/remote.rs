@@ -1,13 +1,6 @@
 //! The way to an API server that is another process: by a kubeconfig, or as a pod.
 
-use std::{
-    future::Future,
-    path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
-    task,
-    time::Duration,
-};
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, task, time::Duration};
 
 use anyhow::{Context, Result};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -27,7 +20,7 @@ use tiphys_pki::pem;
 use tokio::{sync::Mutex, time::Instant};
 use tower_service::Service;
 
-use crate::loops::Connect;
+use crate::{files, loops::Connect};
 
 /// Where controllers have their service accounts.
 const NAMESPACE: &str = "kube-system";
@@ -68,10 +61,7 @@ impl Remote {
         let authority = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
         let root_ca = match (&config.root_cert, &config.root_cert_file) {
             (Some(certificates), _) => Some(certificates.iter().map(|der| pem("CERTIFICATE", der)).collect()),
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(file);
-                Some(text.with_context(|| format!("reading {}", file.display()))?)
-            }
+            (None, Some(file)) => Some(files::read_text(file)?),
             (None, None) => None,
         };
         let mut nobody = config.clone();
@@ -233,9 +223,4 @@ impl Service<Request<Body>> for As {
         let account = Arc::clone(&self.0);
         Box::pin(async move { account.send(request).await })
     }
-}
-
-/// Reads a file that a flag names.
-pub(crate) fn read(flag: &str, file: &PathBuf) -> Result<String> {
-    std::fs::read_to_string(file).with_context(|| format!("{flag}: reading {}", file.display()))
 }

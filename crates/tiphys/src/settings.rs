@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use ipnet::Ipv4Net;
+use tiphys_api::KUBELET_PORT;
 use tiphys_apiserver::{
     admission,
     audit::{self, Policy},
@@ -17,7 +18,7 @@ use tiphys_apiserver::{
 use tiphys_controllers::{NodeIpamSettings, Parted};
 
 use crate::{
-    data_dir, node_flags::NodeFlags, permission_flags::PermissionFlags, storage::StorageFlags,
+    data_dir, files, node_flags::NodeFlags, permission_flags::PermissionFlags, storage::StorageFlags,
     token_flags::TokenFlags,
 };
 
@@ -33,7 +34,7 @@ pub(crate) struct Settings {
     #[arg(long, default_value_t = 6443)]
     pub(crate) secure_port: u16,
     /// The port of the node's own API: logs, exec, metrics.
-    #[arg(long, default_value_t = 10250)]
+    #[arg(long, default_value_t = KUBELET_PORT)]
     pub(crate) kubelet_port: u16,
     #[command(flatten)]
     pub(crate) ranges: Ranges,
@@ -131,9 +132,7 @@ impl AuditFlags {
     pub(crate) fn config(&self, log: PathBuf) -> Result<audit::Config> {
         let policy = match &self.audit_policy_file {
             None => Policy::DEFAULT.as_bytes().to_vec(),
-            Some(file) => {
-                fs::read(file).with_context(|| format!("reading the audit policy {}", file.display()))?
-            }
+            Some(file) => files::read(file).context("the audit policy (--audit-policy-file)")?,
         };
         let policy = Policy::parse(&policy).context("the audit policy (--audit-policy-file)")?;
         let log = audit::LogOptions {

@@ -1,9 +1,11 @@
 //! Where the cluster's objects are kept: the flags, and the engine that follows from them.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, Result};
 use tiphys_store::{Embedded, Etcd, Store, embedded, etcd};
+
+use crate::files;
 
 /// Where an etcd is, if the store is to be one.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -40,10 +42,7 @@ impl Storage {
             let store = Embedded::open(dir, embedded::Options::default()).context("opening the store")?;
             return Ok(Self::Embedded(Arc::new(store)));
         }
-        let read = |file: &Option<PathBuf>| match file {
-            Some(file) => fs::read(file).with_context(|| format!("reading {}", file.display())).map(Some),
-            None => Ok(None),
-        };
+        let read = |file: &Option<PathBuf>| file.as_deref().map(files::read).transpose();
         let mut options = etcd::Options::new(flags.etcd_servers.clone());
         options.authority = read(&flags.etcd_cafile)?;
         options.identity = read(&flags.etcd_certfile)?.zip(read(&flags.etcd_keyfile)?);

@@ -1,9 +1,11 @@
 //! The flags that name who else tells who somebody is.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tiphys_apiserver::{authn, outgoing::kubeconfig};
+
+use crate::files;
 
 /// Whose tokens the API takes besides the cluster's own.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -104,10 +106,7 @@ impl TokenFlags {
             None if claim == "email" => String::new(),
             None => format!("{url}#"),
         };
-        let authority = match &self.oidc_ca_file {
-            Some(file) => Some(fs::read(file).with_context(|| format!("reading {}", file.display()))?.into()),
-            None => None,
-        };
+        let authority = self.oidc_ca_file.as_deref().map(files::read).transpose()?.map(Into::into);
         let required = self.oidc_required_claim.iter().map(|pair| {
             let (claim, value) = pair.split_once('=').context("--oidc-required-claim wants claim=value")?;
             Ok((claim.to_owned(), value.to_owned()))

@@ -81,12 +81,11 @@ pub(crate) fn secret(object: &Value) -> Errors {
         }
     };
     match root.get("type").text() {
-        "kubernetes.io/service-account-token" => {
-            let account = "kubernetes.io/service-account.name";
-            if meta::annotation(object, account).is_none_or(str::is_empty) {
-                let path = Path::new("metadata").child("annotations").key(account);
-                errors.push(Error::required(&path, ""));
-            }
+        "kubernetes.io/service-account-token"
+            if meta::annotation(object, meta::SERVICE_ACCOUNT_NAME).is_none_or(str::is_empty) =>
+        {
+            let path = Path::new("metadata").child("annotations").key(meta::SERVICE_ACCOUNT_NAME);
+            errors.push(Error::required(&path, ""));
         }
         "kubernetes.io/dockercfg" => docker_config(&data, ".dockercfg", &mut errors),
         "kubernetes.io/dockerconfigjson" => docker_config(&data, ".dockerconfigjson", &mut errors),
