@@ -16,11 +16,9 @@ use tiphys_pki::Pki;
 
 use crate::{
     admission::system_classes,
-    audit::Annotations,
     authz::policy::Change,
     fairness,
-    identity::Component,
-    registry::{Call, DeleteOptions, Registry, Updating, Warnings},
+    registry::{Call, DeleteOptions, Registry, Updating},
     security::Security,
 };
 
@@ -98,20 +96,7 @@ impl Boot<'_> {
 
     fn call(&self, group: &str, resource: &str, object: &Value) -> Option<Call> {
         let (kind, version) = self.kind(group, resource)?;
-        Some(Call {
-            user: Component::ApiServer.identity(),
-            kind,
-            version,
-            namespace: meta::namespace(object).to_owned(),
-            name: meta::name(object).to_owned(),
-            subresource: String::new(),
-            uninitialized: true,
-            dry_run: false,
-            is_patch: false,
-            field_manager: "kube-apiserver".to_owned(),
-            warnings: Arc::new(Warnings::default()),
-            annotations: Annotations::default(),
-        })
+        Some(Call::own(&kind, &version, meta::namespace(object), meta::name(object)))
     }
 
     /// Makes those of the objects that are not there.

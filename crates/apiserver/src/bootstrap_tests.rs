@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use tiphys_store::{Memory, Store};
 
 use super::*;
-use crate::{ApiServer, testing};
+use crate::{ApiServer, identity::Component, testing};
 
 /// A server over a store of its own, with keys of its own.
 struct Cluster {

@@ -15,9 +15,7 @@ use tiphys_store::{Change, Expect, Key, Outcome, Range, Store, Write};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::Annotations;
-use crate::identity::Component;
-use crate::registry::{Call, Registry, Updating, Warnings};
+use crate::registry::{Call, Registry, Updating};
 
 /// What the records of servers are named, before their addresses.
 const SERVERS: &str = "/apiservers/";
@@ -112,20 +110,7 @@ async fn set(
     let kind = kinds
         .group_resource(group, resource)
         .ok_or_else(|| failed(Status::new(Reason::NotFound, "the kind is not served")))?;
-    let call = Call {
-        user: Component::ApiServer.identity(),
-        kind: Arc::clone(kind),
-        version: "v1".to_owned(),
-        namespace: "default".to_owned(),
-        name: "kubernetes".to_owned(),
-        subresource: String::new(),
-        uninitialized: true,
-        dry_run: false,
-        is_patch: false,
-        field_manager: "kube-apiserver".to_owned(),
-        warnings: Arc::new(Warnings::default()),
-        annotations: Annotations::default(),
-    };
+    let call = Call::own(kind, "v1", "default", "kubernetes");
     object["kind"] = kind.kind.as_ref().into();
     (kind.hooks.default)("v1", &mut object);
     let mut make = |live: Option<&Value>| {

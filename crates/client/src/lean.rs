@@ -22,6 +22,36 @@ use serde::{
     de::{IgnoredAny, MapAccess, Visitor},
 };
 
+/// Makes a type that has the `metadata` of a kind a resource of that kind.
+#[macro_export]
+macro_rules! resource_of {
+    ($kind:ty, $lean:ty $(, $($generics:tt)+)?) => {
+        impl $(<$($generics)+>)? kube::Resource for $lean {
+            type DynamicType = ();
+            type Scope = <$kind as kube::Resource>::Scope;
+
+            fn kind(_: &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::kind(&())
+            }
+            fn group(_: &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::group(&())
+            }
+            fn version(_: &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::version(&())
+            }
+            fn plural(_: &()) -> std::borrow::Cow<'_, str> {
+                <$kind as kube::Resource>::plural(&())
+            }
+            fn meta(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &self.metadata
+            }
+            fn meta_mut(&mut self) -> &mut k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                &mut self.metadata
+            }
+        }
+    };
+}
+
 /// Which annotations a room reads.
 pub trait Reads {
     const ANNOTATIONS: &'static [&'static str];

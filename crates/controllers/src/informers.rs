@@ -127,7 +127,7 @@ impl Informers {
                 .index(UNBOUND, volumes::unbound)
                 .index(BY_ATTRIBUTES, volumes::attributes_of_claim),
             volumes: all(client, slim)
-                .index(BY_CLAIM, volumes::claim_named)
+                .index(BY_CLAIM, volumes::by_claim_named)
                 .index(BY_ATTRIBUTES, volumes::attributes_of_volume),
             storage_classes: all(client, slim),
             csi_drivers: all(client, slim),

@@ -4,7 +4,6 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::core::v1::{
         self, NodeSelectorRequirement, PodExtendedResourceClaimStatus, PodIP, PodResourceClaim,
         PodResourceClaimStatus, Toleration,
@@ -14,7 +13,6 @@ use k8s_openapi::{
         apis::meta::v1::{ObjectMeta, Time},
     },
 };
-use kube::Resource;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use tiphys_client::{lean, storage::ephemeral_claim};
 
@@ -279,26 +277,4 @@ pub(crate) struct ContainerStateTerminated {
     pub(crate) finished_at: Option<Time>,
 }
 
-impl Resource for Pod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        v1::Pod::kind(&())
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        v1::Pod::group(&())
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        v1::Pod::version(&())
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        v1::Pod::plural(&())
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+tiphys_client::resource_of!(v1::Pod, Pod);

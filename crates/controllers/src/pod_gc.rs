@@ -24,7 +24,7 @@ use crate::{
     informers::Informers,
     object::Object,
     pod::Pod,
-    pods::{disrupted, is_finished},
+    pods::{disrupted, is_finished, node_of},
 };
 
 /// The taint by which somebody vouches that nothing on the node runs any more (KEP-2268).
@@ -109,10 +109,6 @@ fn out_of_service(node: &Node) -> bool {
     tainted && !conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-fn node_of(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).unwrap_or_default()
-}
-
 /// The pods to delete at once, by how it stands with their nodes.
 fn doomed(pods: &[Arc<Pod>], standing: impl Fn(&str) -> Standing) -> Vec<Arc<Pod>> {
     let finished = |p: &&Arc<Pod>| is_finished(p) && !p.is_going();
@@ -121,8 +117,8 @@ fn doomed(pods: &[Arc<Pod>], standing: impl Fn(&str) -> Standing) -> Vec<Arc<Pod
     old.sort_by_key(|p| p.metadata.creation_timestamp.as_ref().map(|t| t.0));
     old.truncate(excess);
     let lost = pods.iter().filter(|p| match node_of(p) {
-        "" => p.is_going(),
-        name => match standing(name) {
+        None => p.is_going(),
+        Some(name) => match standing(name) {
             Standing::Gone => true,
             Standing::OutOfService => p.is_going(),
             Standing::Serves | Standing::Missed(_) => false,
@@ -148,13 +144,13 @@ impl Controller for PodGc {
     async fn look(&self, _: &ObjectKey) -> Result<Verdict, kube::Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let (now, pods) = (Instant::now(), self.pods.list());
-        let names: BTreeSet<&str> = pods.iter().map(|p| node_of(p)).filter(|n| !n.is_empty()).collect();
+        let names: BTreeSet<&str> = pods.iter().filter_map(|p| node_of(p)).collect();
         let standings: BTreeMap<&str, Standing> =
             names.into_iter().map(|name| (name, self.standing(name, now))).collect();
         let standing = |name: &str| standings.get(name).copied().unwrap_or(Standing::Serves);
         self.missed.lock().retain(|name, _| standings.contains_key(&**name));
         for pod in doomed(&pods, standing) {
-            let node = node_of(&pod);
+            let node = node_of(&pod).unwrap_or_default();
             // The informer may only be late to show a new node.
             if standing(node) == Standing::Gone && !is_finished(&pod) && nodes.get_opt(node).await?.is_some()
             {

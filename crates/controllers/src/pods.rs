@@ -120,23 +120,24 @@ pub(crate) fn first_to_go(
     }
     let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();
     for sibling in siblings {
-        if let Some(node) = node(sibling) {
+        if let Some(node) = node_of(sibling) {
             *on_node.entry(node).or_default() += 1;
         }
     }
-    let crowd = |pod: &Pod| node(pod).and_then(|n| on_node.get(n)).copied().unwrap_or(0);
+    let crowd = |pod: &Pod| node_of(pod).and_then(|n| on_node.get(n)).copied().unwrap_or(0);
     pods.sort_by(|a, b| keep_order(a, b, crowd(a), crowd(b), now));
     pods.truncate(count);
     pods
 }
 
-fn node(pod: &Pod) -> Option<&str> {
+/// The node that a pod is on.
+pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.node_name.as_deref().filter(|n| !n.is_empty())
 }
 
 /// The node that a pod is on, or is for.
 pub(crate) fn target_node(pod: &Pod) -> Option<&str> {
-    node(pod).or_else(|| pod.spec.as_ref()?.meant_for.as_deref())
+    node_of(pod).or_else(|| pod.spec.as_ref()?.meant_for.as_deref())
 }
 
 /// Less means that `a` goes before `b`.
@@ -158,7 +159,7 @@ fn keep_order(a: &Pod, b: &Pod, crowd_a: usize, crowd_b: usize, now: Timestamp) 
             .map_or(i64::MAX, |age| i64::from((age + 1).ilog2()))
     };
     let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
-    (node(a).is_some().cmp(&node(b).is_some()))
+    (node_of(a).is_some().cmp(&node_of(b).is_some()))
         .then_with(|| stage(a).cmp(&stage(b)))
         .then_with(|| is_ready(a).cmp(&is_ready(b)))
         .then_with(|| cost(a).cmp(&cost(b)))

@@ -1,17 +1,15 @@
 //! A pod as the scheduler reads and keeps it.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::{
-    NamespaceResourceScope,
     api::core::v1::{
         self, NodeSelector, PodResourceClaim, PodResourceClaimStatus, PodSpec, PreferredSchedulingTerm,
         Toleration,
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
-use kube::Resource;
 use serde::Deserialize;
 use tiphys_client::{ObjectKey, ObjectRef, lean, placement::HostPort};
 
@@ -55,29 +53,7 @@ struct PodCondition {
     message: Option<String>,
 }
 
-impl Resource for Pod {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        v1::Pod::kind(&())
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        v1::Pod::group(&())
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        v1::Pod::version(&())
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        v1::Pod::plural(&())
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+tiphys_client::resource_of!(v1::Pod, Pod);
 
 /// What the scheduler keeps of a pod.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! What the scheduler follows besides pods and nodes: one informer a kind, each keeping what plugins ask for.
 
-use std::{borrow::Cow, future::Future, marker::PhantomData, pin::Pin, sync::Arc};
+use std::{future::Future, marker::PhantomData, pin::Pin, sync::Arc};
 
 use k8s_openapi::{
     api::{
@@ -45,29 +45,7 @@ struct SelectingSpec {
     selector: Value,
 }
 
-impl<K: Resource<DynamicType = ()>> Resource for Selecting<K> {
-    type DynamicType = ();
-    type Scope = K::Scope;
-
-    fn kind(_: &()) -> Cow<'_, str> {
-        K::kind(&())
-    }
-    fn group(_: &()) -> Cow<'_, str> {
-        K::group(&())
-    }
-    fn version(_: &()) -> Cow<'_, str> {
-        K::version(&())
-    }
-    fn plural(_: &()) -> Cow<'_, str> {
-        K::plural(&())
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
+tiphys_client::resource_of!(K, Selecting<K>, K: Resource<DynamicType = ()>);
 
 /// By labels, as Services and ReplicationControllers select; nothing, if it has no selector.
 fn by_labels<K>(object: Selecting<K>) -> Selector {

@@ -15,6 +15,42 @@ use tiphys_api::status::Status;
 use super::{Attributes, Operation};
 use crate::source::Source;
 
+/// The group of the kinds that configure admission.
+pub(super) const GROUP: &str = "admissionregistration.k8s.io";
+
+/// Whether the request writes one of these kinds, whose expressions are to be checked.
+pub(super) fn configures(attributes: &Attributes<'_>, resource: &str) -> bool {
+    attributes.group == GROUP
+        && attributes.resource == resource
+        && attributes.subresource.is_empty()
+        && matches!(attributes.operation, Operation::Create | Operation::Update)
+}
+
+/// Kinds that neither webhooks nor policies are asked about: those that configure admission, of which a bad one could not be mended
+/// otherwise, and those that ask who somebody is and what he may, which a webhook may have to ask itself.
+pub(super) fn is_exempt(attributes: &Attributes<'_>) -> bool {
+    match attributes.group {
+        GROUP => matches!(
+            attributes.resource,
+            "mutatingwebhookconfigurations"
+                | "validatingwebhookconfigurations"
+                | "mutatingadmissionpolicies"
+                | "mutatingadmissionpolicybindings"
+                | "validatingadmissionpolicies"
+                | "validatingadmissionpolicybindings"
+        ),
+        "authentication.k8s.io" => matches!(attributes.resource, "tokenreviews" | "selfsubjectreviews"),
+        "authorization.k8s.io" => matches!(
+            attributes.resource,
+            "subjectaccessreviews"
+                | "localsubjectaccessreviews"
+                | "selfsubjectaccessreviews"
+                | "selfsubjectrulesreviews"
+        ),
+        _ => false,
+    }
+}
+
 /// `rules`, selectors and `matchPolicy`, compiled.
 #[derive(Clone, Debug)]
 pub struct Matcher {

@@ -9,9 +9,7 @@ use tiphys_api::kind::{Kind, Kinds};
 use tiphys_api::status::{Reason, Status};
 
 use super::{GROUP, RESOURCE, own};
-use crate::audit::Annotations;
-use crate::identity::Component;
-use crate::registry::{Call, DeleteOptions, Registry, Warnings};
+use crate::registry::{Call, DeleteOptions, Registry};
 use crate::source::Source;
 
 /// Marks what is made here: `onstart` for groups that every cluster has, `true` for what comes and goes.
@@ -168,20 +166,7 @@ pub(crate) async fn settled(registry: &Registry) {
 
 /// A request of the server's own to an APIService.
 pub(super) fn call(kind: &Arc<Kind>, name: &str, subresource: &str) -> Call {
-    Call {
-        user: Component::ApiServer.identity(),
-        kind: Arc::clone(kind),
-        version: "v1".to_owned(),
-        namespace: String::new(),
-        name: name.to_owned(),
-        subresource: subresource.to_owned(),
-        dry_run: false,
-        is_patch: false,
-        field_manager: "kube-apiserver".to_owned(),
-        warnings: Arc::new(Warnings::default()),
-        annotations: Annotations::default(),
-        uninitialized: true,
-    }
+    Call { subresource: subresource.to_owned(), ..Call::own(kind, "v1", "", name) }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use tiphys_api::custom::definition;
 use tiphys_api::kind::Kind;
 use tiphys_store::{Change, Expect, Key, Range, Write};
 
-use super::{call, write};
+use super::write;
 use crate::cache::{At, Filter, ListOptions};
-use crate::registry::{DeleteOptions, Registry, objectmeta};
+use crate::registry::{Call, DeleteOptions, Registry, objectmeta};
 
 /// What could not be deleted is tried again after this.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ fn report(name: &str, written: Result<(), tiphys_api::status::Status>) {
 
 async fn delete(registry: &Registry, row: &Arc<Kind>) -> Result<(), String> {
     let version = row.storage.as_ref().map(|s| s.version.to_string()).unwrap_or_default();
-    let call = call(row, &version, "");
+    let call = Call::own(row, &version, "", "");
     let failed = |status: tiphys_api::status::Status| status.message;
     let all = ListOptions { at: At::Newest, filter: Filter::default(), limit: 0 };
     registry.delete_collection(&call, &DeleteOptions::default(), all).await.map_err(failed)?;

@@ -22,11 +22,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::names::{Names, Outcome};
-use crate::audit::Annotations;
 use crate::cache::{At, Change, Collection, Filter, Notice, Object, Spec, Start, WatchOptions};
-use crate::identity::Component;
 use crate::outgoing::Outgoing;
-use crate::registry::{Call, Registry, Updating, Warnings, objectmeta};
+use crate::registry::{Call, Registry, Updating, objectmeta};
 
 /// The group of the definitions.
 pub const GROUP: &str = "apiextensions.k8s.io";
@@ -383,7 +381,7 @@ async fn write(
 ) -> Result<(), Status> {
     let kinds = registry.kinds();
     let Some(kind) = kinds.resource(GROUP, VERSION, RESOURCE) else { return Ok(()) };
-    let call = Call { subresource: "status".to_owned(), ..call(kind, VERSION, name) };
+    let call = Call { subresource: "status".to_owned(), ..Call::own(kind, VERSION, "", name) };
     let rules = Update { prepare: tiphys_api::prepare::update_status, ..Update::PLAIN };
     let mut make = |live: Option<&Value>| {
         let mut live = live.ok_or_else(|| call.not_found())?.clone();
@@ -391,24 +389,6 @@ async fn write(
         Ok(live)
     };
     registry.update(&call, Updating { rules, create: false, make: &mut make }).await.map(|_| ())
-}
-
-/// A call of the server's own.
-fn call(kind: &Arc<Kind>, version: &str, name: &str) -> Call {
-    Call {
-        user: Component::ApiServer.identity(),
-        kind: Arc::clone(kind),
-        version: version.to_owned(),
-        namespace: String::new(),
-        name: name.to_owned(),
-        subresource: String::new(),
-        dry_run: false,
-        is_patch: false,
-        field_manager: "kube-apiserver".to_owned(),
-        warnings: Arc::new(Warnings::default()),
-        annotations: Annotations::default(),
-        uninitialized: true,
-    }
 }
 
 #[cfg(test)]

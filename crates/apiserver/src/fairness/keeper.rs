@@ -13,10 +13,8 @@ use tiphys_store::Revision;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fairness, GROUP, LEVELS, SCHEMAS, objects};
-use crate::audit::Annotations;
-use crate::identity::Component;
 use crate::registry::objectmeta::time;
-use crate::registry::{Call, Registry, Updating, Warnings};
+use crate::registry::{Call, Registry, Updating};
 use crate::source::Source;
 
 /// The versions of both resources that somebody has looked at.
@@ -78,18 +76,9 @@ fn told(done: Result<(), Status>, object: &Value) {
 fn call(registry: &Registry, resource: &str, name: &str, subresource: &str) -> Option<Call> {
     let kinds = registry.kinds();
     Some(Call {
-        user: Component::ApiServer.identity(),
-        kind: Arc::clone(kinds.resource(GROUP, "v1", resource)?),
-        version: "v1".to_owned(),
-        namespace: String::new(),
-        name: name.to_owned(),
         subresource: subresource.to_owned(),
-        dry_run: false,
-        is_patch: false,
-        uninitialized: true,
         field_manager: "api-priority-and-fairness-config-producer-v1".to_owned(),
-        warnings: Arc::new(Warnings::default()),
-        annotations: Annotations::default(),
+        ..Call::own(kinds.resource(GROUP, "v1", resource)?, "v1", "", name)
     })
 }
 

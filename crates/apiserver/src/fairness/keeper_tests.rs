@@ -1,5 +1,6 @@
 use super::*;
 use crate::ApiServer;
+use crate::identity::Component;
 use crate::testing::{ask_as, json as send, server};
 
 const BASE: &str = "/apis/flowcontrol.apiserver.k8s.io/v1";

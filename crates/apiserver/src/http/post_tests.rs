@@ -1,29 +1,12 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::audit::Annotations;
-use crate::identity::Component;
-use crate::registry::Warnings;
 use crate::testing::{json as send, server};
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
 fn call() -> Call {
     let kinds = tiphys_api::kind::Kinds::builtin();
-    Call {
-        user: Component::ApiServer.identity(),
-        kind: kinds.group_resource("", "pods").unwrap().clone(),
-        version: "v1".to_owned(),
-        namespace: "default".to_owned(),
-        name: "p".to_owned(),
-        subresource: "binding".to_owned(),
-        uninitialized: false,
-        dry_run: false,
-        is_patch: false,
-        field_manager: String::new(),
-        warnings: Arc::new(Warnings::default()),
-        annotations: Annotations::default(),
-    }
+    let pods = kinds.group_resource("", "pods").unwrap();
+    Call { subresource: "binding".to_owned(), ..Call::own(pods, "v1", "default", "p") }
 }
 
 fn pod(spec: Value) -> Value {

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::admission::{self, Operation};
 use crate::audit::Annotations;
 use crate::cache::{self, Cache, Collection};
+use crate::identity::Component;
 use crate::identity::Identity;
 use crate::metrics::{Admission as AdmissionTimes, Phase};
 use crate::stored;
@@ -72,6 +73,24 @@ pub struct Call {
 }
 
 impl Call {
+    /// One of the server's own, to an object itself. It sees what initializers have yet to see.
+    pub(crate) fn own(kind: &Arc<Kind>, version: &str, namespace: &str, name: &str) -> Self {
+        Self {
+            user: Component::ApiServer.identity(),
+            kind: Arc::clone(kind),
+            version: version.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            subresource: String::new(),
+            uninitialized: true,
+            dry_run: false,
+            is_patch: false,
+            field_manager: "kube-apiserver".to_owned(),
+            warnings: Arc::default(),
+            annotations: Annotations::default(),
+        }
+    }
+
     /// The same for one object of the collection.
     fn of(&self, namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.to_owned(), name: name.to_owned(), ..self.clone() }

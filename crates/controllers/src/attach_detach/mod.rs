@@ -25,6 +25,8 @@ use crate::{
     informers::{BY_CLAIM, BY_NODE, BY_VOLUME, Informers},
     object::Object,
     pod::Pod,
+    pods::node_of,
+    volumes::claim_named,
 };
 
 /// How long an attachment that was made may take to be seen.
@@ -80,7 +82,7 @@ impl AttachDetach {
         let users_of_volume = {
             let users = users.clone();
             move |volume: &PersistentVolume| {
-                claim_of(volume).into_iter().for_each(|claim| users(&claim.to_string()));
+                claim_named(volume).into_iter().for_each(|claim| users(&claim.to_string()));
             }
         };
         informers.pods.on_change({
@@ -197,7 +199,7 @@ impl AttachDetach {
         };
         let rivals = |volume: &Volume| {
             let claim =
-                self.volumes.get(&ObjectKey::new("", &volume.name)).and_then(|volume| claim_of(&volume));
+                self.volumes.get(&ObjectKey::new("", &volume.name)).and_then(|volume| claim_named(&volume));
             let mut pods =
                 claim.map(|claim| self.pods.indexed(BY_CLAIM, &claim.to_string())).unwrap_or_default();
             pods.retain(|pod| node_of(pod).is_some_and(|other| other != name));
@@ -290,15 +292,6 @@ impl AttachDetach {
 fn bound_to(claim: &PersistentVolumeClaim) -> Option<&str> {
     let is_bound = claim.status.as_ref()?.phase.as_deref() == Some("Bound");
     claim.spec.as_ref()?.volume_name.as_deref().filter(|_| is_bound)
-}
-
-fn claim_of(volume: &PersistentVolume) -> Option<ObjectKey> {
-    let named = volume.spec.as_ref()?.claim_ref.as_ref()?;
-    Some(ObjectKey::new(named.namespace.as_deref()?, named.name.as_deref()?))
-}
-
-fn node_of(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.node_name.as_deref()
 }
 
 fn add_node_of(queue: &Queue<ObjectKey>, pod: &Pod) {

@@ -15,7 +15,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{Availability, availability, is_finished, is_ready, phase, target_node},
+    pods::{Availability, availability, is_finished, is_ready, node_of, phase, target_node},
 };
 
 /// A daemon pod that came to an end, which none should.
@@ -68,7 +68,7 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
     }
     for pods in by_node.values_mut() {
         // The one that counts comes first: bound before unbound, then the oldest.
-        pods.sort_by_cached_key(|p| (!is_bound(p), created(p), p.name().to_owned()));
+        pods.sort_by_cached_key(|p| (node_of(p).is_none(), created(p), p.name().to_owned()));
     }
     let eligibility = Eligibility::of(seen.set);
     let places = seen.nodes.iter().map(|node| {
@@ -81,7 +81,7 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
     if seen.caught_up {
         planner.manage();
         // Nobody else deletes what waits for a node that is gone.
-        let lost = by_node.into_values().flatten().filter(|p| !is_bound(p) && !p.is_going());
+        let lost = by_node.into_values().flatten().filter(|p| node_of(p).is_none() && !p.is_going());
         planner.plan.delete.extend(lost);
         let idle = planner.plan.create.is_empty() && planner.plan.delete.is_empty();
         if idle && planner.rolls() {
@@ -91,10 +91,6 @@ pub(super) fn plan(seen: &Seen<'_>) -> Plan {
         planner.plan.delete.truncate(BURST);
     }
     planner.plan
-}
-
-fn is_bound(pod: &Pod) -> bool {
-    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()).is_some_and(|n| !n.is_empty())
 }
 
 fn created(pod: &Pod) -> Option<Timestamp> {

@@ -9,7 +9,11 @@ use k8s_openapi::api::resource::v1::{
 };
 use tiphys_client::devices::{self, selects, tolerates};
 
-use crate::{object::Object, pod::Pod, pods::is_finished};
+use crate::{
+    object::Object,
+    pod::Pod,
+    pods::{is_finished, node_of},
+};
 
 const NO_EXECUTE: &str = "NoExecute";
 
@@ -95,8 +99,7 @@ pub(super) fn of_claim(
 
 /// Whether the pod is somewhere where it uses devices.
 pub(super) fn is_there(pod: &Pod) -> bool {
-    let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    placed && !pod.is_going() && !is_finished(pod)
+    node_of(pod).is_some() && !pod.is_going() && !is_finished(pod)
 }
 
 /// When the pod has to leave, for one of the claims that it names.

@@ -20,7 +20,7 @@ use crate::{
     informers::{BY_NODE, Informers},
     object::Object,
     pod::Pod,
-    pods::{condition, disrupted, is_finished},
+    pods::{condition, disrupted, is_finished, node_of},
 };
 
 /// Since when nodes have had those of their taints that do not say so themselves, by key and value.
@@ -121,7 +121,7 @@ impl TaintEviction {
 
     /// How long a pod may stay where it is.
     fn stay(&self, pod: &Pod) -> Option<Duration> {
-        let key = ObjectKey::new("", pod.spec.as_ref()?.node_name.as_deref()?);
+        let key = ObjectKey::new("", node_of(pod)?);
         let taints = driving(self.nodes.get(&key).as_deref());
         if taints.is_empty() || pod.is_going() || is_finished(pod) {
             return None;

@@ -14,7 +14,7 @@ use tiphys_client::{
 use crate::{
     object::{Object, hash, safe_encode},
     pod::Pod,
-    pods::is_finished,
+    pods::{is_finished, node_of},
 };
 
 /// On a claim that was made for a pod: which of the pod's claims it is.
@@ -87,8 +87,7 @@ pub(super) fn templates(pod: &Pod) -> impl Iterator<Item = &str> {
 
 /// Neither runs nor will run any more.
 pub(super) fn is_done(pod: &Pod) -> bool {
-    let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    is_finished(pod) || pod.is_going() && !placed
+    is_finished(pod) || pod.is_going() && node_of(pod).is_none()
 }
 
 fn is_for(claim: &ResourceClaim, pod: &Pod) -> bool {
@@ -117,7 +116,7 @@ pub(super) fn needs<'a>(
     if pod.is_going() || is_done(pod) {
         return Vec::new();
     }
-    let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    let placed = node_of(pod).is_some();
     let make = |of: &'a str, template: &'a str| match own.iter().find(|claim| is_made_for(claim, pod, of)) {
         Some(made) => Need::Note { of, name: made.name().to_owned() },
         None => Need::Claim { of, template },

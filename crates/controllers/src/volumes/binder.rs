@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     binding::{self, Action, Seen, Severity},
+    claim_named,
     recycle::{self, Step},
 };
 use crate::{
@@ -71,7 +72,7 @@ impl Binder {
             move |change| {
                 for volume in [&change.old, &change.new].into_iter().flatten() {
                     queue.add(volume.key());
-                    named(volume).into_iter().for_each(|claim| queue.add(claim));
+                    claim_named(volume).into_iter().for_each(|claim| queue.add(claim));
                 }
                 // One that is free, or named by a claim that was there before it.
                 claims.indexed(UNBOUND, "").iter().for_each(|claim| queue.add(claim.key()));
@@ -162,7 +163,7 @@ impl Binder {
     }
 
     async fn look_at_volume(&self, volume: &Arc<PersistentVolume>) -> Result<Verdict, kube::Error> {
-        let key = named(volume);
+        let key = claim_named(volume);
         let claim = key.as_ref().and_then(|key| self.claims.get(key));
         let mut actions = binding::volume(volume, claim.as_deref());
         if let Some(key) = key.filter(|_| claim.is_none() && !actions.is_empty()) {
@@ -184,7 +185,7 @@ impl Binder {
         let key = recycle::scrubber(volume.name());
         let known = self.recycling.lock().get(volume.name()).cloned().unwrap_or_default();
         let rested = known.failed.map(|failed| failed.elapsed());
-        let claim = named(volume).filter(|claim| self.claims.get(claim).is_none());
+        let claim = claim_named(volume).filter(|claim| self.claims.get(claim).is_none());
         let users = claim.map(|claim| self.pods.indexed(BY_CLAIM, &claim.to_string())).unwrap_or_default();
         let users: Vec<_> =
             users.iter().filter(|pod| !is_finished(pod)).map(|pod| pod.key().to_string()).collect();
@@ -237,12 +238,6 @@ impl Binder {
         }
         Ok(verdict)
     }
-}
-
-/// The claim that a volume names.
-pub(super) fn named(volume: &PersistentVolume) -> Option<ObjectKey> {
-    let named = volume.spec.as_ref()?.claim_ref.as_ref()?;
-    Some(ObjectKey::new(named.namespace.as_deref()?, named.name.as_deref()?))
 }
 
 /// A change that fails where the object is no longer as it was seen.

@@ -15,7 +15,7 @@ mod recycle;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use tiphys_client::storage::BIND_COMPLETED;
+use tiphys_client::{ObjectKey, storage::BIND_COMPLETED};
 
 use crate::object::Object;
 
@@ -45,7 +45,13 @@ pub(crate) fn attributes_of_volume(volume: &PersistentVolume) -> Vec<String> {
     attributes::of_volume(volume)
 }
 
+/// The claim that a volume names.
+pub(crate) fn claim_named(volume: &PersistentVolume) -> Option<ObjectKey> {
+    let named = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    Some(ObjectKey::new(named.namespace.as_deref()?, named.name.as_deref()?))
+}
+
 /// The group of a volume in the index by claim.
-pub(crate) fn claim_named(volume: &PersistentVolume) -> Vec<String> {
-    binder::named(volume).map(|claim| claim.to_string()).into_iter().collect()
+pub(crate) fn by_claim_named(volume: &PersistentVolume) -> Vec<String> {
+    claim_named(volume).map(|claim| claim.to_string()).into_iter().collect()
 }

@@ -14,7 +14,7 @@ use crate::{
     informers::{BY_CLAIM, Informers},
     object::Object,
     pod::Pod,
-    pods::is_finished,
+    pods::{is_finished, node_of},
 };
 
 const CLAIM: &str = "kubernetes.io/pvc-protection";
@@ -40,8 +40,7 @@ pub(super) fn change(object: &impl Object, finalizers: &[String]) -> Patch<serde
 
 /// A pod that is over, or was never placed, holds no claim.
 fn holds(pod: &Pod) -> bool {
-    let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    placed && !is_finished(pod)
+    node_of(pod).is_some() && !is_finished(pod)
 }
 
 pub(crate) struct ClaimProtection {

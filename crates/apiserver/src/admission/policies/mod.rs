@@ -21,16 +21,14 @@ use tokio::sync::watch;
 use self::compile::{Binding, Policy};
 use self::params::Params;
 use super::expressions::Asker;
-use super::matching::{Candidate, Matched};
-use super::webhooks::{is_exempt, keep_managed_fields};
-use super::{Attributes, Operation, Phase, Plugin, request};
+use super::matching::{Candidate, GROUP, Matched, configures, is_exempt};
+use super::webhooks::keep_managed_fields;
+use super::{Attributes, Phase, Plugin, request};
 use crate::authz::Chain;
 use crate::derived::{Derived, Made};
 use crate::source::Source;
 
 pub use counts::Counts;
-
-const GROUP: &str = "admissionregistration.k8s.io";
 
 /// The resources of a phase's policies and of their bindings.
 fn resources(phase: Phase) -> [&'static str; 2] {
@@ -192,10 +190,7 @@ impl Policies {
 
     /// Whether the request writes a policy of this phase, whose expressions are to be checked.
     fn is_own(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.group == GROUP
-            && attributes.resource == resources(self.phase)[0]
-            && attributes.subresource.is_empty()
-            && matches!(attributes.operation, Operation::Create | Operation::Update)
+        configures(attributes, resources(self.phase)[0])
     }
 }
 

@@ -29,14 +29,12 @@ pub use self::counts::Counts;
 use self::hook::{Hook, Reviews};
 use self::review::{Answer, Rejected};
 use super::expressions::{Asker, Input};
-use super::matching::{Candidate, Matched};
-use super::{Attributes, Operation, Plugin, request};
+use super::matching::{Candidate, GROUP, Matched, configures, is_exempt};
+use super::{Attributes, Plugin, request};
 use crate::authz::Chain;
 use crate::derived::{Derived, Made};
 use crate::outgoing::Outgoing;
 use crate::source::Source;
-
-const GROUP: &str = "admissionregistration.k8s.io";
 
 /// All webhooks of one phase of one request are done by then.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -182,10 +180,7 @@ impl Webhooks {
 
     /// Whether the request writes webhooks of this phase, whose conditions are to be checked.
     fn is_own(&self, attributes: &Attributes<'_>) -> bool {
-        attributes.group == GROUP
-            && attributes.resource == self.phase.resource()
-            && attributes.subresource.is_empty()
-            && matches!(attributes.operation, Operation::Create | Operation::Update)
+        configures(attributes, self.phase.resource())
     }
 
     /// Asks one webhook, and counts what comes of it.
@@ -392,31 +387,6 @@ impl Webhooks {
             }
         });
         join_all(calls).await.into_iter().collect()
-    }
-}
-
-/// Kinds that neither webhooks nor policies are asked about: those that configure admission, of which a bad one could not be mended
-/// otherwise, and those that ask who somebody is and what he may, which a webhook may have to ask itself.
-pub(super) fn is_exempt(attributes: &Attributes<'_>) -> bool {
-    match attributes.group {
-        GROUP => matches!(
-            attributes.resource,
-            "mutatingwebhookconfigurations"
-                | "validatingwebhookconfigurations"
-                | "mutatingadmissionpolicies"
-                | "mutatingadmissionpolicybindings"
-                | "validatingadmissionpolicies"
-                | "validatingadmissionpolicybindings"
-        ),
-        "authentication.k8s.io" => matches!(attributes.resource, "tokenreviews" | "selfsubjectreviews"),
-        "authorization.k8s.io" => matches!(
-            attributes.resource,
-            "subjectaccessreviews"
-                | "localsubjectaccessreviews"
-                | "selfsubjectaccessreviews"
-                | "selfsubjectrulesreviews"
-        ),
-        _ => false,
     }
 }
 
