@@ -209,6 +209,8 @@ fn a_running_pod_is_given_more_and_less() {
         let refused = |p: Option<&Value>| p.is_some_and(|p| condition(p, "PodResizePending") == "True");
         let pod = world.until(&path, "refused", refused).await;
         assert!(has(&pod, "200m"));
+        let told = world.api.event("big", "ResizeInfeasible").await;
+        assert!(told.contains(r#""cpu":"1000""#), "{told} does not list what is wanted");
         let world = world.restart(|_, _| {}).await;
         let pod = world.until(&path, "still refused", refused).await;
         assert!(has(&pod, "200m"), "what was given outlives the node");

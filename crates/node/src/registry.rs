@@ -248,11 +248,11 @@ fn change(ctx: &Context, entries: &mut BTreeMap<PodKey, Entry>, key: &PodKey, po
         resize::consider(&pod, &entry.pod, &others, &ctx.allocatable)
     };
     entry.counts &= !ended;
-    entry.wanted = pending.is_some().then_some(pod);
+    entry.wanted = pending.is_some().then(|| pod.clone());
     entry.pod = given.clone();
     entry.mailbox.put(|inbox| {
         inbox.pod = Some(given);
-        inbox.pending = pending;
+        inbox.pending = pending.map(|pending| (pending, pod));
         inbox.gone = false;
     });
 }

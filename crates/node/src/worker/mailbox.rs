@@ -17,8 +17,8 @@ use crate::status::Verdict;
 pub(crate) struct Inbox {
     /// A newer state of the pod, with the resources that it was given.
     pub(crate) pod: Option<Arc<Pod>>,
-    /// Why that is not what it wants; it goes with `pod`.
-    pub(crate) pending: Option<Pending>,
+    /// Why that is not what it wants, and the pod as it wants to be; it goes with `pod`.
+    pub(crate) pending: Option<(Pending, Arc<Pod>)>,
     /// The API's image of a static pod, `None` inside when there is none.
     pub(crate) mirror: Option<Option<Arc<Pod>>>,
     /// Its source has no such pod any more.

@@ -233,16 +233,17 @@ impl Worker {
     }
 
     /// Takes note of other resources, given or refused.
-    fn heed_resize(&mut self, pod: &Pod, pending: Option<Pending>) {
+    fn heed_resize(&mut self, pod: &Pod, pending: Option<(Pending, Arc<Pod>)>) {
         if pod.spec != self.pod.spec {
             self.resize_failure = None;
         }
-        if let Some(new) = pending.as_ref().filter(|new| Some(*new) != self.pending.as_ref()) {
+        if let Some((new, wanted)) = pending.as_ref().filter(|(new, _)| Some(new) != self.pending.as_ref()) {
             let reason = if new.reason == "Infeasible" { "ResizeInfeasible" } else { "ResizeDeferred" };
-            let message = format!("Pod resize {}: {}", new.reason, resize::summary(pod, Some(&new.message)));
+            let resources = resize::summary(wanted, Some(&new.message));
+            let message = format!("Pod resize {}: {resources}", new.reason);
             self.ctx.events.warning(&about_pod(pod), reason, message);
         }
-        self.pending = pending;
+        self.pending = pending.map(|(pending, _)| pending);
     }
 
     /// Says when a change of limits begins and when all have what they were given.
