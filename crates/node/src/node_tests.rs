@@ -516,6 +516,7 @@ fn a_pod_that_does_not_fit_is_refused() {
         );
         let pod = world.phase(&path, "Failed").await;
         assert_eq!(pod["status"]["reason"], "OutOfcpu");
+        assert!(pod["status"]["containerStatuses"].is_null(), "none waits to be made");
         assert!(world.runtime.calls().is_empty());
         let path = world.create("late", json!({"activeDeadlineSeconds": 4, "containers": [{"name": "m"}]}));
         world.ready(&path).await;

@@ -71,6 +71,9 @@ pub fn compute(facts: &Facts<'_>) -> PodStatus {
     let pod = facts.pod;
     let empty = PodStatus::default();
     let old = facts.last.or(pod.status.as_ref()).unwrap_or(&empty);
+    if never_began(facts, old) {
+        return refused(facts, old);
+    }
     let lists = Lists {
         init: pod::init_containers(pod).map(|c| container_status(facts, old, &c)).collect(),
         main: pod::main_containers(pod).map(|c| container_status(facts, old, &c)).collect(),
@@ -91,7 +94,7 @@ pub fn compute(facts: &Facts<'_>) -> PodStatus {
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos::class(pod).as_str().to_owned()),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
-        start_time: old.start_time.clone().or(Some(Time(whole_second(facts.now)))),
+        start_time: start_time(facts, old),
         ..PodStatus::default()
     };
     if facts.finished || phase == "Failed" {
@@ -107,6 +110,37 @@ pub fn compute(facts: &Facts<'_>) -> PodStatus {
     status.container_statuses = non_empty(lists.main);
     status.ephemeral_container_statuses = non_empty(lists.ephemeral);
     status
+}
+
+/// Whether the pod has ended without a trace of a container, here or in the API.
+fn never_began(facts: &Facts<'_>, old: &PodStatus) -> bool {
+    let ended = facts.verdict.is_some() || pod::is_terminal_phase(old.phase.as_deref());
+    let traces = [&old.init_container_statuses, &old.container_statuses, &old.ephemeral_container_statuses];
+    ended
+        && facts.observed.sandboxes.is_empty()
+        && facts.observed.containers.is_empty()
+        && traces.into_iter().all(|list| list.as_ref().is_none_or(Vec::is_empty))
+}
+
+/// What is told of such a pod: why, and as upstream nothing of its containers, nor any condition of the node's own.
+fn refused(facts: &Facts<'_>, old: &PodStatus) -> PodStatus {
+    let ended = old.phase.clone().filter(|phase| pod::is_terminal_phase(Some(phase)));
+    PodStatus {
+        conditions: Some(conditions_of_others(old)),
+        message: facts.verdict.map(|v| v.message.clone()).or(old.message.clone()),
+        nominated_node_name: old.nominated_node_name.clone(),
+        observed_generation: facts.pod.metadata.generation,
+        phase: ended.or(Some("Failed".to_owned())),
+        qos_class: Some(qos::class(facts.pod).as_str().to_owned()),
+        reason: facts.verdict.map(|v| v.reason.clone()).or(old.reason.clone()),
+        resource_claim_statuses: old.resource_claim_statuses.clone(),
+        start_time: start_time(facts, old),
+        ..PodStatus::default()
+    }
+}
+
+fn start_time(facts: &Facts<'_>, old: &PodStatus) -> Option<Time> {
+    old.start_time.clone().or(Some(Time(whole_second(facts.now))))
 }
 
 /// The API keeps times in whole seconds.
@@ -423,10 +457,13 @@ fn conditions(facts: &Facts<'_>, old: &PodStatus, phase: &str, lists: &Lists) ->
             }
         })
         .collect();
-    let theirs =
-        before.iter().filter(|o| !OWN_CONDITIONS.contains(&o.type_.as_str())).cloned().collect::<Vec<_>>();
-    all.extend(theirs);
+    all.extend(conditions_of_others(old));
     all
+}
+
+fn conditions_of_others(old: &PodStatus) -> Vec<PodCondition> {
+    let all = old.conditions.iter().flatten();
+    all.filter(|condition| !OWN_CONDITIONS.contains(&condition.type_.as_str())).cloned().collect()
 }
 
 /// The types of conditions that the node owns; all others belong to somebody else.

@@ -39,6 +39,8 @@ struct Case {
     waiting: BTreeMap<String, Waiting>,
     verdict: Option<Verdict>,
     finished: bool,
+    /// Without its sandbox.
+    bare: bool,
     healthy: bool,
     resize: Resize<'static>,
 }
@@ -54,6 +56,7 @@ impl Case {
             waiting: BTreeMap::new(),
             verdict: None,
             finished: false,
+            bare: false,
             healthy: true,
             resize: Resize::default(),
         }
@@ -72,7 +75,7 @@ impl Case {
         compute(&Facts {
             pod: &self.pod,
             last: None,
-            observed: &Observed::new(vec![sandbox], self.containers.clone()),
+            observed: &Observed::new(if self.bare { vec![] } else { vec![sandbox] }, self.containers.clone()),
             waiting: &self.waiting,
             health: &self.containers.iter().map(|c| (c.id.clone(), health.clone())).collect(),
             verdict: self.verdict.as_ref(),
@@ -217,6 +220,35 @@ fn a_pod_that_the_node_ends_fails_when_its_containers_have_stopped() {
     let status = case.compute();
     assert_eq!(status.phase.as_deref(), Some("Failed"));
     assert_eq!(status.reason.as_deref(), Some("DeadlineExceeded"));
+}
+
+#[test]
+fn of_a_pod_that_was_refused_nothing_is_told_but_why() {
+    let mut case = Case::new(one("Always"), vec![]);
+    case.bare = true;
+    let condition = |kind: &str| PodCondition { type_: kind.into(), ..PodCondition::default() };
+    let conditions = Some(vec![condition("PodScheduled"), condition("gate")]);
+    case.pod.status = Some(PodStatus { conditions, ..PodStatus::default() });
+    let starting = case.compute();
+    assert_eq!(starting.phase.as_deref(), Some("Pending"));
+    assert!(starting.container_statuses.is_some());
+    case.verdict = Some(Verdict { reason: "OutOfcpu".into(), message: "Pod was rejected: no".into() });
+    let wanted = PodStatus {
+        conditions: Some(vec![condition("gate")]),
+        message: Some("Pod was rejected: no".into()),
+        observed_generation: Some(3),
+        phase: Some("Failed".into()),
+        qos_class: Some("BestEffort".into()),
+        reason: Some("OutOfcpu".into()),
+        start_time: Some(Time(at(100))),
+        ..PodStatus::default()
+    };
+    assert_eq!(case.compute(), wanted);
+    // Nor is more known after the node was started again.
+    case.verdict = None;
+    case.pod.status = Some(wanted.clone());
+    case.finished = true;
+    assert_eq!(case.compute(), wanted);
 }
 
 #[test]
