@@ -178,8 +178,10 @@ fn a_running_pod_is_given_more_and_less() {
         let world = World::start();
         let amounts = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"cpu": cpu, "memory": "8Mi"}});
         let policy = json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
-        let containers = json!([{"name": "m", "resources": amounts("100m"), "resizePolicy": policy}]);
-        let path = world.create("big", json!({"containers": containers}));
+        let containers = json!([
+            {"name": "m", "image": "polite:1", "resources": amounts("100m"), "resizePolicy": policy}
+        ]);
+        let path = world.create("big", json!({"restartPolicy": "OnFailure", "containers": containers}));
         world.ready(&path).await;
         let ask = |cpu: &str, generation: i64| {
             world.api.change(&path, |pod| {

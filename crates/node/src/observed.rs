@@ -112,6 +112,8 @@ pub struct Container {
     pub resources: Option<Actual>,
     /// The signal that ends it, as the API names it; empty where the runtime does not tell.
     pub stop_signal: String,
+    /// Whether the node stopped it for its next instance to start, which it does however this one ends.
+    pub again: bool,
 }
 
 impl Container {
@@ -240,6 +242,7 @@ impl Container {
             log_path: status.log_path.clone(),
             resources: status.resources.as_ref().and_then(|r| r.linux.as_ref()).map(Actual::of),
             stop_signal: signal_name(status.stop_signal()),
+            again: false,
         }
     }
 }

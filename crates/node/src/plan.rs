@@ -166,6 +166,8 @@ pub enum Action {
         id: ContainerId,
         /// Its name in the pod.
         name: String,
+        /// Whether its next instance starts then, however this one ends.
+        again: bool,
         /// Time from SIGTERM to SIGKILL, the preStop hook included.
         grace: Duration,
         /// What the event says.
@@ -221,10 +223,16 @@ pub fn plan(view: &View<'_>) -> Plan {
 /// Whether every main container, or an init container that may not be repeated, has come to its end.
 pub fn is_done(pod: &Pod, observed: &Observed) -> bool {
     let finished = |c: &ContainerSpec<'_>| {
-        let exit = observed.newest(c.name()).and_then(Container::exit);
-        exit.is_some_and(|exit| !pod::restarts(pod, c, exit.code))
+        observed
+            .newest(c.name())
+            .is_some_and(|instance| instance.exit().is_some_and(|exit| !goes_on(pod, c, instance, exit.code)))
     };
     pod::main_containers(pod).all(|c| finished(&c)) || init_failed(pod, observed)
+}
+
+/// Whether a container whose newest instance has ended with `code` is started once more.
+fn goes_on(pod: &Pod, c: &ContainerSpec<'_>, newest: &Container, code: i32) -> bool {
+    newest.again || pod::restarts(pod, c, code)
 }
 
 /// Whether an init container failed for good.
@@ -325,7 +333,7 @@ fn resize(view: &View<'_>, sandbox: &Sandbox, plan: &mut Plan) {
                 let planned = |a: &Action| matches!(a, Action::Kill { id, .. } if *id == instance.id);
                 if !plan.actions.iter().any(planned) {
                     let message = format!("Container {} resize requires restart", c.name());
-                    kill(view, plan, instance, seconds(pod::grace_seconds(pod)), message);
+                    kill(view, plan, instance, true, seconds(pod::grace_seconds(pod)), message);
                 }
                 (ending, plan.resizing) = (true, true);
             }
@@ -403,9 +411,9 @@ fn keep_running(
                 message.push_str(", will be restarted");
             }
             let grace = seconds(grace.unwrap_or_else(|| pod::grace_seconds(view.pod)));
-            kill(view, plan, instance, grace, message);
+            kill(view, plan, instance, again, grace, message);
         }
-        State::Exited(exit) if !pod::restarts(view.pod, c, exit.code) => {}
+        State::Exited(exit) if !goes_on(view.pod, c, instance, exit.code) => {}
         State::Exited(_) | State::Created | State::Unknown => start(view, sandbox, c, Some(instance), plan),
     }
 }
@@ -463,7 +471,14 @@ fn restarts_on_record(pod: &Pod, name: &str) -> u32 {
     ran.map_or(0, |s| u32::try_from(s.restart_count).unwrap_or(0).saturating_add(1))
 }
 
-fn kill(view: &View<'_>, plan: &mut Plan, container: &Container, grace: Duration, message: String) {
+fn kill(
+    view: &View<'_>,
+    plan: &mut Plan,
+    container: &Container,
+    again: bool,
+    grace: Duration,
+    message: String,
+) {
     let grace = grace.max(MINIMUM_GRACE);
     let until = view.now.saturating_add(grace + Duration::from_secs(1)).unwrap_or(Timestamp::MAX);
     let soon_enough = |already: &Timestamp| *already <= until;
@@ -473,6 +488,7 @@ fn kill(view: &View<'_>, plan: &mut Plan, container: &Container, grace: Duration
     plan.actions.push(Action::Kill {
         id: container.id.clone(),
         name: container.name.clone(),
+        again,
         grace,
         message,
     });
@@ -497,7 +513,7 @@ fn terminating(view: &View<'_>, deadline: Timestamp, plan: &mut Plan) {
         mains
     };
     for container in &now {
-        kill(view, plan, container, left, format!("Stopping container {}", container.name));
+        kill(view, plan, container, false, left, format!("Stopping container {}", container.name));
     }
     if !running.is_empty() {
         if left > Duration::ZERO {

@@ -93,7 +93,9 @@ impl Case {
             Action::CreateSandbox { attempt } => format!("sandbox {attempt}"),
             Action::StopSandbox { id } => format!("stop {id}"),
             Action::Start { name, attempt, .. } => format!("start {name} {attempt}"),
-            Action::Kill { id, grace, .. } => format!("kill {id} {}", grace.as_secs()),
+            Action::Kill { id, grace, again, .. } => {
+                format!("kill {id} {}{}", grace.as_secs(), if *again { " again" } else { "" })
+            }
             Action::Resize { containers } => {
                 let names: Vec<&str> = containers.iter().map(|(_, name)| name.as_str()).collect();
                 format!("resize {}", names.join(" "))
@@ -264,16 +266,32 @@ fn unhealthy_and_changed_containers_are_killed() {
     let mut case = Case::new(spec, vec![instance("a", 0, "s", running())]);
     assert!(case.steps().is_empty());
     case.observed.containers[0].hash = "other".into();
-    assert_eq!(case.steps(), ["kill a0 7"]);
+    assert_eq!(case.steps(), ["kill a0 7 again"]);
     let plan = case.plan();
     let [Action::Kill { message, .. }] = &plan.actions[..] else { panic!() };
     assert_eq!(message, "Container a definition changed, will be restarted");
     case.observed.containers[0].hash = String::new();
     let health = case.health.get_mut(&ContainerId("a0".into())).unwrap();
     health.unhealthy = Some(Unhealthy { what: "liveness", grace_seconds: Some(3) });
-    assert_eq!(case.steps(), ["kill a0 3"]);
+    assert_eq!(case.steps(), ["kill a0 3 again"]);
     case.busy.insert(Busy::Kill(ContainerId("a0".into())), at(103));
     assert!(case.steps().is_empty());
+}
+
+#[test]
+fn what_was_stopped_to_start_anew_starts_however_it_ended() {
+    let spec = |policy: &str| json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i"}]});
+    for (policy, wanted) in [("OnFailure", "kill a0 30 again"), ("Never", "kill a0 30")] {
+        let mut case = Case::new(spec(policy), vec![instance("a", 0, "s", running())]);
+        let health = case.health.get_mut(&ContainerId("a0".into())).unwrap();
+        health.unhealthy = Some(Unhealthy { what: "liveness", grace_seconds: None });
+        assert_eq!(case.steps(), [wanted]);
+    }
+    let mut case = Case::new(spec("OnFailure"), vec![instance("a", 0, "s", exit(0, 50))]);
+    assert!(is_done(&case.pod, &case.observed));
+    case.observed.containers[0].again = true;
+    assert!(!is_done(&case.pod, &case.observed));
+    assert_eq!(case.steps(), ["start a 1"]);
 }
 
 #[test]
@@ -351,7 +369,7 @@ fn limits_are_led_to_what_was_given() {
         (quota, right, &["resize a"]),
         (quota, memory, &["resize a b"]),
         // A restart comes before all other changes.
-        (memory, memory, &["kill a0 30"]),
+        (memory, memory, &["kill a0 30 again"]),
     ] {
         let case = case(a, b);
         assert_eq!(case.steps(), want, "{a:?} {b:?}");

@@ -376,7 +376,8 @@ fn phase(facts: &Facts<'_>, lists: &Lists) -> &'static str {
         .zip(&lists.main)
         .map(|(c, status)| {
             let end = is_terminated(status)?;
-            let over = facts.finished || !pod::restarts(pod, &c, end.exit_code);
+            let again = facts.observed.newest(c.name()).is_some_and(|newest| newest.again);
+            let over = facts.finished || !again && !pod::restarts(pod, &c, end.exit_code);
             over.then_some(end.exit_code == 0)
         })
         .collect();

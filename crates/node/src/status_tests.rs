@@ -223,6 +223,16 @@ fn a_pod_that_the_node_ends_fails_when_its_containers_have_stopped() {
 }
 
 #[test]
+fn a_pod_goes_on_while_what_was_stopped_is_to_start_anew() {
+    let mut case = Case::new(one("OnFailure"), vec![instance("a", 0, exit(0))]);
+    assert_eq!(case.phase(), "Succeeded");
+    case.containers[0].again = true;
+    assert_eq!(case.phase(), "Running");
+    case.finished = true;
+    assert_eq!(case.phase(), "Succeeded");
+}
+
+#[test]
 fn of_a_pod_that_was_refused_nothing_is_told_but_why() {
     let mut case = Case::new(one("Always"), vec![]);
     case.bare = true;

@@ -40,6 +40,7 @@ pub(crate) fn instance(name: &str, attempt: u32, sandbox: &str, state: State) ->
         log_path: String::new(),
         stop_signal: String::new(),
         resources: None,
+        again: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! A runtime that only remembers. What a container does is in its image's name: `run:…` runs until it is stopped,
-//! `exit-N:…` ends with code N, `stubborn:…` lives until the last moment of its grace; `missing/…` can't be pulled and
-//! `unmade/…` can't be created.
+//! `exit-N:…` ends with code N, `stubborn:…` lives until the last moment of its grace, `polite:…` ends with code 0 when it
+//! is stopped; `missing/…` can't be pulled and `unmade/…` can't be created.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::Pin;
@@ -321,20 +321,22 @@ impl RuntimeService for FakeRuntime {
         request: Request<v1::StopContainerRequest>,
     ) -> Answer<v1::StopContainerResponse> {
         let request = request.into_inner();
-        let (name, stubborn) = {
+        let (name, image) = {
             let mut state = self.state.lock();
             let (_, _, config) =
                 state.containers.get(&request.container_id).ok_or_else(|| Status::not_found("container"))?;
             let name = config.metadata.clone().unwrap_or_default().name;
-            let stubborn = config.image.clone().unwrap_or_default().image.starts_with("stubborn");
+            let image = config.image.clone().unwrap_or_default().image;
             state.calls.push(format!("stop {name} {}", request.timeout));
-            (name, stubborn)
+            (name, image)
         };
+        let (stubborn, polite) = (image.starts_with("stubborn"), image.starts_with("polite"));
         if stubborn {
             tokio::time::sleep(Duration::from_secs(request.timeout.unsigned_abs())).await;
             self.call(format!("killed {name}"));
         }
-        self.end(&request.container_id, if stubborn { 137 } else { 143 });
+        let code = if polite { 0 } else { 143 };
+        self.end(&request.container_id, if stubborn { 137 } else { code });
         Ok(Response::new(Default::default()))
     }
 

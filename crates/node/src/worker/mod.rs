@@ -11,7 +11,7 @@ pub(crate) mod mailbox;
 pub(crate) mod operations;
 pub(crate) mod publish;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +88,8 @@ pub(crate) struct Worker {
     pod_failure: Option<Failure>,
     attempts: BTreeMap<String, Attempts>,
     health: BTreeMap<ContainerId, Health>,
+    /// Containers that were stopped for their next instances to start.
+    again: BTreeSet<ContainerId>,
     probes: HashMap<(ContainerId, Purpose), AbortOnDropHandle<()>>,
     busy: BTreeMap<Busy, Timestamp>,
     tokens: Arc<Mutex<Tokens>>,
@@ -141,6 +143,7 @@ impl Worker {
             pod_failure: None,
             attempts: BTreeMap::new(),
             health: BTreeMap::new(),
+            again: BTreeSet::new(),
             probes: HashMap::new(),
             busy: BTreeMap::new(),
             tokens: Arc::default(),
@@ -188,7 +191,11 @@ impl Worker {
     async fn look(&mut self) {
         let dir = self.ctx.pod_dir(&self.key);
         match self.lens.look(&self.ctx.cri, &self.key.uid, &Words { dir: &dir }).await {
-            Ok(observed) => {
+            Ok(mut observed) => {
+                self.again.retain(|id| observed.by_id(id).is_some());
+                for container in &mut observed.containers {
+                    container.again = self.again.contains(&container.id);
+                }
                 self.observed = observed;
                 self.looked = true;
             }
@@ -580,7 +587,10 @@ impl Worker {
             Action::Start { name, attempt, sandbox, crash } => {
                 self.begin(job, name, attempt, &sandbox, crash)
             }
-            Action::Kill { id, name, grace, message } => {
+            Action::Kill { id, name, again, grace, message } => {
+                if again {
+                    self.again.insert(id.clone());
+                }
                 let until = now.saturating_add(grace).unwrap_or(Timestamp::MAX);
                 self.busy.insert(Busy::Kill(id.clone()), until);
                 let which = id.clone();
