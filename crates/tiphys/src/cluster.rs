@@ -91,13 +91,14 @@ impl Cluster {
         let port = listener.local_addr().context("asking for the listener's address")?.port();
         let pki = Arc::new(Pki::open(&data.join("pki")).context("opening the cluster's keys")?);
         let storage = Storage::open(&settings.storage, data.join("store")).await?;
-        let host = advertised(settings);
+        let (host, local) = (advertised(settings), local(settings));
+        let url = format!("https://{}", SocketAddr::new(local, port));
         let read = |file: &Option<PathBuf>| file.as_deref().map(files::read).transpose();
         let authentication = read(&settings.tokens.authentication_config)?;
         let authorization = read(&settings.permissions.authorization_config)?;
         let config = tiphys_apiserver::Config {
             pki: pki.clone(),
-            names: Vec::new(),
+            names: vec![local.to_string()],
             node_name: node.clone(),
             domain: settings.cluster_domain.clone(),
             clock: Arc::new(SystemTime::now),
@@ -114,7 +115,7 @@ impl Cluster {
         };
         let scheduling = Scheduling::read(settings.scheduler_config.as_ref())?;
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;
-        pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &format!("https://127.0.0.1:{port}"))
+        pki.admin_kubeconfig(&data.admin_kubeconfig(), "tiphys", &url)
             .context("writing the administrator's kubeconfig")?;
         let elsewhere = [
             (
@@ -126,7 +127,7 @@ impl Cluster {
         ];
         for (_, component, leaf) in elsewhere.into_iter().filter(|(elsewhere, ..)| *elsewhere) {
             let file = data.join(&format!("{component}.kubeconfig"));
-            pki.kubeconfig(&file, "tiphys", &format!("https://127.0.0.1:{port}"), leaf)
+            pki.kubeconfig(&file, "tiphys", &url, leaf)
                 .with_context(|| format!("writing the kubeconfig of the {component}"))?;
         }
         server.metrics().add(Arc::new(tiphys_client::metrics::expose));
@@ -295,7 +296,7 @@ impl Cluster {
             )
         })?;
         let trust = pki.client_trust().context("trusting the node's clients")?;
-        let certificate = pki.rotating(Leaf::kubelet_serving(&self.node, &[host]));
+        let certificate = pki.rotating(Leaf::kubelet_serving(&self.node, &[host, local(settings)]));
         let certificate = certificate.context("issuing the node's certificate")?;
         let tls = tiphys_pki::server_config(certificate, &trust).context("serving the node's own API")?;
         let provisioner = self.client(&Component::Controller(local_path::NAME));
@@ -430,6 +431,12 @@ fn advertised(settings: &Settings) -> IpAddr {
     }
 }
 
+/// The address that programs on this host reach it at.
+fn local(settings: &Settings) -> IpAddr {
+    let listening = settings.bind_address;
+    if listening.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listening }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -440,6 +447,14 @@ mod tests {
     struct Line {
         #[command(flatten)]
         settings: Settings,
+    }
+
+    #[test]
+    fn programs_on_the_host_are_sent_to_where_it_listens() {
+        for (flag, reached) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.5", "127.0.0.5"), ("::1", "::1")] {
+            let settings = Line::parse_from(["up", "--bind-address", flag]).settings;
+            assert_eq!(local(&settings).to_string(), reached);
+        }
     }
 
     #[test]
