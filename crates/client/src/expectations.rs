@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::key::ObjectKey;
 
 /// A watch that is this far behind is taken to have lost the event; the plan then trusts what it sees.
-const LOST_AFTER: Duration = Duration::from_secs(300);
+pub const LOST_AFTER: Duration = Duration::from_secs(300);
 
 #[derive(Debug)]
 struct Pending {
@@ -78,9 +78,15 @@ impl Expectations {
         }
     }
 
-    /// Whether a plan for this owner may trust its informer.
-    pub fn satisfied(&self, owner: &ObjectKey) -> bool {
-        self.0.lock().get(owner).is_none_or(|p| p.since.elapsed() > LOST_AFTER)
+    /// How long a plan for this owner has to wait for its informer still; `None`: it may trust it. What has not been
+    /// shown in time is expected no longer.
+    pub fn outstanding(&self, owner: &ObjectKey) -> Option<Duration> {
+        let mut all = self.0.lock();
+        let left = LOST_AFTER.saturating_sub(all.get(owner)?.since.elapsed());
+        if left.is_zero() {
+            all.remove(owner);
+        }
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// The owner is gone.
@@ -94,23 +100,29 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_owner_is_satisfied_when_all_was_seen_or_time_ran_out() {
+    async fn an_owner_waits_until_all_was_seen_or_time_ran_out() {
         let (all, owner, other) = (Expectations::new(), ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b"));
         all.expect_creations(&owner, 2);
         all.expect_deletions(&owner, ["u1".to_owned()]);
-        assert!(!all.satisfied(&owner));
-        assert!(all.satisfied(&other));
+        assert_eq!(all.outstanding(&owner), Some(LOST_AFTER));
+        assert_eq!(all.outstanding(&other), None);
         all.created(&owner);
         all.created(&owner);
-        assert!(!all.satisfied(&owner), "a deletion is still out");
+        assert!(all.outstanding(&owner).is_some(), "a deletion is still out");
         all.deleted(&owner, "u2");
-        assert!(!all.satisfied(&owner), "another object's deletion does not count");
+        assert!(all.outstanding(&owner).is_some(), "another object's deletion does not count");
         all.deleted(&owner, "u1");
-        assert!(all.satisfied(&owner));
-        assert!(all.lock().is_empty(), "a satisfied owner is forgotten");
+        assert_eq!(all.outstanding(&owner), None);
+        assert!(all.0.lock().is_empty(), "an owner that waits for nothing is forgotten");
 
         all.expect_creations(&owner, 1);
-        tokio::time::advance(LOST_AFTER + Duration::from_secs(1)).await;
-        assert!(all.satisfied(&owner));
+        let last = Duration::from_secs(1);
+        tokio::time::advance(LOST_AFTER - last).await;
+        assert_eq!(all.outstanding(&owner), Some(last));
+        tokio::time::advance(last).await;
+        assert_eq!(all.outstanding(&owner), None);
+        all.expect_creations(&owner, 1);
+        all.created(&owner);
+        assert_eq!(all.outstanding(&owner), None, "what was lost is not waited for again");
     }
 }

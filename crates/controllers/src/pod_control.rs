@@ -15,7 +15,8 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource, api::PostParams};
 use serde::de::DeserializeOwned;
 use tiphys_client::{
-    Change, Expectations, Informer, ObjectKey, Queue, Reader, events::Recorder, key::controller_of,
+    Change, Expectations, Informer, ObjectKey, Queue, Reader, events::Recorder, expectations::LOST_AFTER,
+    key::controller_of,
 };
 
 use crate::{
@@ -126,15 +127,23 @@ impl<O: RunsPods> PodControl<O> {
     /// The pods that the owner has, after adopting and letting go; and whether they show its own last writes.
     pub(crate) async fn owned(&self, api: &Api<O>, owner: &O) -> Result<(Vec<Arc<Pod>>, bool), kube::Error> {
         // Asked before the pods are read: what is seen in between can only be missing from the answer.
-        let caught_up = self.expectations.satisfied(&owner.key());
+        let outstanding = self.expectations.outstanding(&owner.key());
+        if let Some(left) = outstanding {
+            self.queue.add_after(owner.key(), left);
+        }
         let owns = owns(owner);
         let is_its = |pod: &Pod| owns.finds(pod) && owner.takes(pod);
         let claims = claim(owner.uid(), owner.is_going(), is_its, claim::near(&self.pods, owner));
-        Ok((claim::settle(api, &self.api(owner), owner, claims).await?, caught_up))
+        Ok((claim::settle(api, &self.api(owner), owner, claims).await?, outstanding.is_none()))
     }
 
     pub(crate) fn api(&self, owner: &O) -> Api<Pod> {
         Api::namespaced(self.client.clone(), owner.namespace())
+    }
+
+    /// What the informer never shows brings nobody back to the owner.
+    fn look_again(&self, owner: &ObjectKey) {
+        self.queue.add_after(owner.clone(), LOST_AFTER);
     }
 
     /// Creates a pod of each of `wanted`, in batches that double, so that a refusal costs one request and not
@@ -148,6 +157,7 @@ impl<O: RunsPods> PodControl<O> {
         let (key, about) = (owner.key(), owner.as_reference());
         let pods: Api<v1::Pod> = Api::namespaced(self.client.clone(), owner.namespace());
         self.expectations.expect_creations(&key, wanted.len());
+        self.look_again(&key);
         let (mut rest, mut batch) = (wanted, 1);
         while !rest.is_empty() {
             let (now, later) = rest.split_at(batch.min(rest.len()));
@@ -186,6 +196,7 @@ impl<O: RunsPods> PodControl<O> {
     pub(crate) async fn delete(&self, owner: &O, doomed: &[Arc<Pod>]) -> Result<(), kube::Error> {
         let (key, pods, about) = (owner.key(), self.api(owner), owner.as_reference());
         self.expectations.expect_deletions(&key, doomed.iter().map(|p| p.uid().to_owned()));
+        self.look_again(&key);
         let deletions = doomed.iter().map(|pod| {
             let pods = &pods;
             async move { (pod, pods.delete(pod.name(), &only(pod.uid())).await) }
@@ -265,9 +276,45 @@ fn follow<O: RunsPods>(
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use parking_lot::Mutex;
     use serde_json::json;
 
     use super::*;
+    use crate::{controller::Controller, informers::Informers, replica_set::ReplicaSets, testing};
+
+    /// Watches bring nothing here, so that no pod is ever seen.
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_shown_its_pods_looks_again_in_the_end() {
+        let labels = json!({"app": "web"});
+        let set = json!({"metadata": {"name": "web", "namespace": "a", "uid": "s"}, "spec": {"replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": []}}}});
+        let created = Arc::new(Mutex::new(Vec::new()));
+        let client = testing::client({
+            let created = Arc::clone(&created);
+            move |asked| match (&asked.method, &*asked.path) {
+                (&Method::GET, "/apis/apps/v1/replicasets") => {
+                    testing::list("apps/v1", "ReplicaSet", std::slice::from_ref(&set))
+                }
+                (&Method::GET, path) => testing::list("v1", path, &[]),
+                (&Method::POST, "/api/v1/namespaces/a/pods") => {
+                    created.lock().push(tokio::time::Instant::now());
+                    (201, asked.body.clone())
+                }
+                _ => (200, set.clone()),
+            }
+        });
+        let mut informers = Informers::new(&client);
+        let (events, _sink) = Recorder::new(client.clone(), "test", "");
+        let controller = ReplicaSets::new(Tools { client, events }, &mut informers);
+        let mut tasks = tokio::task::JoinSet::new();
+        informers.start(&mut tasks);
+        let begun = tokio::time::Instant::now();
+        let _ = tokio::time::timeout(LOST_AFTER * 5 / 2, controller.run()).await;
+        let created: Vec<u64> = created.lock().iter().map(|at| (*at - begun).as_secs() / 300).collect();
+        assert_eq!(created, [0, 1, 2]);
+    }
 
     fn pod(uid: &str, goes: bool) -> Arc<Pod> {
         let going = if goes { json!("2026-01-01T00:00:00Z") } else { json!(null) };
