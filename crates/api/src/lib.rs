@@ -24,6 +24,7 @@ pub mod schema;
 pub mod selector;
 pub mod semver;
 pub mod status;
+pub mod sysctl;
 pub mod table;
 pub mod tree;
 mod validate;

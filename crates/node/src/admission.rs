@@ -11,6 +11,7 @@ use crate::pod;
 use crate::qos;
 use crate::security;
 use crate::status::Verdict;
+use crate::sysctls;
 
 /// Decides on a pod, given the others that run here. `None` admits it.
 ///
@@ -25,6 +26,9 @@ pub fn reject(
     let verdict = |reason: String, message: String| {
         Some(Verdict { reason, message: format!("Pod was rejected: {message}") })
     };
+    if let Some(message) = sysctls::forbidden(candidate, &features.sysctls) {
+        return verdict("SysctlForbidden".into(), message);
+    }
     if let Some(node) = node {
         if !selected(candidate, node) {
             let message = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
@@ -203,6 +207,12 @@ mod tests {
         let strict = json!({"securityContext": {"supplementalGroupsPolicy": "Strict"}, "containers": []});
         assert_eq!(refused(true, strict.clone()), None);
         assert!(refused(false, strict).unwrap().starts_with("SupplementalGroupsPolicyNotSupported: "));
+        let sysctl =
+            json!({"securityContext": {"sysctls": [{"name": "kernel.sem", "value": "1"}]}, "containers": []});
+        assert_eq!(
+            refused(true, sysctl).as_deref(),
+            Some("SysctlForbidden: Pod was rejected: forbidden sysctl: \"kernel.sem\" not allowlisted")
+        );
         let profile = |kind: &str| json!({"appArmorProfile": {"type": kind}});
         let confined = json!({"securityContext": profile("Unconfined"),
             "containers": [{"name": "c", "securityContext": profile("RuntimeDefault")}]});

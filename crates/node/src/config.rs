@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Taint;
 use tiphys_api::KUBELET_PORT;
 
 use crate::names::ClusterDns;
+use crate::sysctls::Pattern;
 
 /// Settings of one node.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Config {
     pub pod_pids_limit: Option<i64>,
     /// The port that the Node object names for logs, exec and the like.
     pub port: u16,
+    /// Settings of the kernel that pods may ask for beside the safe ones.
+    pub sysctls: Vec<Pattern>,
     /// Labels beside the well-known ones.
     pub labels: BTreeMap<String, String>,
     /// Taints that the node registers with.
@@ -64,6 +67,7 @@ impl Config {
             max_pods: 110,
             pod_pids_limit: None,
             port: KUBELET_PORT,
+            sysctls: vec![],
             labels: BTreeMap::new(),
             taints: vec![],
             version: "v1.37.0".to_owned(),

@@ -5,6 +5,8 @@ use std::fs;
 use k8s_openapi::api::core::v1::{NodeFeatures, NodeRuntimeHandler, NodeRuntimeHandlerFeatures};
 use tiphys_cri::v1;
 
+use crate::sysctls::Pattern;
+
 /// The node's answer to fields that not every node can act on.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Features {
@@ -12,16 +14,19 @@ pub struct Features {
     pub supplemental_groups_policy: bool,
     /// Whether the kernel enforces AppArmor profiles.
     pub app_armor: bool,
+    /// Settings of the kernel that pods may ask for beside the safe ones.
+    pub sysctls: Vec<Pattern>,
     handlers: Vec<v1::RuntimeHandler>,
 }
 
 impl Features {
-    /// Reads the runtime's status. One that says nothing of a feature does not have it.
-    pub fn of(status: v1::StatusResponse) -> Self {
+    /// Reads the runtime's status. One that says nothing of a feature does not have it. `sysctls` are what the node allows.
+    pub fn of(status: v1::StatusResponse, sysctls: &[Pattern]) -> Self {
         let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
         Self {
             supplemental_groups_policy: status.features.is_some_and(|f| f.supplemental_groups_policy),
             app_armor: enabled.is_ok_and(|text| text.starts_with('Y')),
+            sysctls: sysctls.to_vec(),
             handlers: status.runtime_handlers,
         }
     }
@@ -68,6 +73,7 @@ impl Features {
         Self {
             supplemental_groups_policy: able,
             app_armor: able,
+            sysctls: vec![],
             handlers: vec![v1::RuntimeHandler { name: String::new(), features: Some(features) }],
         }
     }

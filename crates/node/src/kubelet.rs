@@ -200,13 +200,12 @@ impl Kubelet {
 
     /// What the runtime, which answers by now, can do.
     async fn features(&self) -> Features {
-        match self.inner.cri.runtime().status(v1::StatusRequest { verbose: false }).await {
-            Ok(response) => Features::of(response.into_inner()),
-            Err(status) => {
-                tracing::warn!(error = status.message(), "the runtime did not say what it can do");
-                Features::default()
-            }
-        }
+        let answer = self.inner.cri.runtime().status(v1::StatusRequest { verbose: false }).await;
+        let status = answer.map(tonic::Response::into_inner).unwrap_or_else(|status| {
+            tracing::warn!(error = status.message(), "the runtime did not say what it can do");
+            v1::StatusResponse::default()
+        });
+        Features::of(status, &self.inner.config.sysctls)
     }
 
     /// Asks until the runtime answers.

@@ -45,6 +45,7 @@ mod server;
 pub mod services;
 mod static_pods;
 pub mod status;
+pub mod sysctls;
 #[cfg(test)]
 mod testing;
 pub mod userns;

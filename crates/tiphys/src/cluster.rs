@@ -285,6 +285,7 @@ impl Cluster {
         config.pod_cidr = Some(settings.node_pod_cidr().to_string());
         config.static_pods.clone_from(&settings.pod_manifest_path);
         config.port = settings.kubelet_port;
+        config.sysctls.clone_from(&settings.allowed_unsafe_sysctls);
         config.version = KUBERNETES.to_owned();
         let kubelet = Kubelet::new(config, self.client(&Component::Node(self.node.clone())), cri);
         self.server.nodes().add(self.node.clone(), Arc::new(InProcess(kubelet.clone())));

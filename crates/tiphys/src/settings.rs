@@ -44,6 +44,10 @@ pub(crate) struct Settings {
     /// A directory of manifests of pods that this node runs whatever the API says.
     #[arg(long)]
     pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// Settings of the kernel that pods may have for themselves beside those that are safe on every node; with a `*` at the
+    /// end, all whose names begin so.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub(crate) allowed_unsafe_sysctls: Vec<tiphys_node::sysctls::Pattern>,
     /// The socket of another CRI runtime, such as `unix:///run/containerd/containerd.sock`.
     #[arg(long)]
     pub(crate) container_runtime_endpoint: Option<String>,
@@ -187,6 +191,7 @@ impl Settings {
             ranges,
             node_name: None,
             pod_manifest_path: None,
+            allowed_unsafe_sysctls: Vec::new(),
             container_runtime_endpoint: None,
             removed_apis: true,
             storage: StorageFlags::default(),

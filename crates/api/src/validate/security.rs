@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::{At, pod_os, volume};
 use crate::field::{Error, Errors};
+use crate::sysctl;
 
 const MAX_ID: i64 = i32::MAX as i64;
 /// A path's longest.
@@ -76,9 +77,9 @@ pub(super) fn of_pod(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
         policy.one_of(errors, &["MountOption", "Recursive"]);
     }
     let mut seen = HashSet::new();
-    for sysctl in at.get("sysctls").items() {
-        let name = sysctl.get("name");
-        if name.needed(errors).is_some_and(|n| !is_sysctl(n)) {
+    for wanted in at.get("sysctls").items() {
+        let name = wanted.get("name");
+        if name.needed(errors).is_some_and(|n| !sysctl::is_valid(n)) {
             name.invalid(
                 errors,
                 "must have at most 253 characters and match regex \
@@ -88,34 +89,11 @@ pub(super) fn of_pod(at: &At<'_>, spec: &At<'_>, errors: &mut Errors) {
             name.duplicate(errors);
         }
         for (host, what) in [("hostNetwork", "net"), ("hostIPC", "ipc")] {
-            if spec.get(host).is_true() && sysctl_namespace(name.text()) == Some(what) {
+            if spec.get(host).is_true() && sysctl::namespace(name.text()) == Some(what) {
                 name.invalid(errors, format!("may not be specified when '{host}' is true"));
             }
         }
     }
-}
-
-/// The namespace whose setting it is.
-fn sysctl_namespace(name: &str) -> Option<&'static str> {
-    // Whichever of the two comes first separates.
-    let slashed = name.find(['.', '/']).is_some_and(|at| name.as_bytes()[at] == b'/');
-    let dotted = if slashed { name.replace('/', ".") } else { name.to_owned() };
-    if dotted.starts_with("net.") {
-        return Some("net");
-    }
-    let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."];
-    (dotted == "kernel.sem" || ipc.iter().any(|prefix| dotted.starts_with(prefix))).then_some("ipc")
-}
-
-fn is_sysctl(name: &str) -> bool {
-    let alnum = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    name.len() <= 253
-        && name.split(['.', '/']).all(|part| {
-            let b = part.as_bytes();
-            b.first().is_some_and(|c| alnum(*c))
-                && b.last().is_some_and(|c| alnum(*c))
-                && b.iter().all(|c| alnum(*c) || matches!(c, b'-' | b'_'))
-        })
 }
 
 /// The security context of a container; `spec` is its pod's.

@@ -3,7 +3,7 @@
 //! Each looks at one aspect of a pod. They run in the order of upstream's identifiers, those of the baseline first.
 
 use serde_json::Value;
-use tiphys_api::meta;
+use tiphys_api::{meta, sysctl};
 
 use super::Level;
 
@@ -362,24 +362,10 @@ fn seccomp_baseline(pod: &Pod<'_>) -> Option<Violation> {
 }
 
 fn sysctls(pod: &Pod<'_>) -> Option<Violation> {
-    const ALLOWED: [&str; 12] = [
-        "kernel.shm_rmid_forced",
-        "net.ipv4.ip_local_port_range",
-        "net.ipv4.tcp_syncookies",
-        "net.ipv4.ping_group_range",
-        "net.ipv4.ip_unprivileged_port_start",
-        "net.ipv4.ip_local_reserved_ports",
-        "net.ipv4.tcp_keepalive_time",
-        "net.ipv4.tcp_fin_timeout",
-        "net.ipv4.tcp_keepalive_intvl",
-        "net.ipv4.tcp_keepalive_probes",
-        "net.ipv4.tcp_rmem",
-        "net.ipv4.tcp_wmem",
-    ];
     let names: Vec<&str> = meta::items(pod.security(), &["sysctls"])
         .iter()
-        .map(|sysctl| meta::text(sysctl, &["name"]))
-        .filter(|name| !ALLOWED.contains(name))
+        .map(|wanted| meta::text(wanted, &["name"]))
+        .filter(|name| !sysctl::SAFE.contains(name))
         .collect();
     if names.is_empty() { None } else { violation("forbidden sysctls", names.join(", ")) }
 }
