@@ -39,7 +39,8 @@ pub struct Config {
     pub pod_cidr: Ipv4Net,
     /// The node's name as endpoints carry it, for traffic policies and hints.
     pub node: String,
-    /// Of the load balancers' addresses, those that are announced in the links that they belong to.
+    /// Of the load balancers' addresses, those that are announced in the links that they belong to. What no service has of
+    /// them is refused.
     pub announced: Vec<RangeInclusive<Ipv4Addr>>,
 }
 
@@ -65,7 +66,8 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy of the network namespace that this thread is in. Leaves the kernel alone as yet.
     pub fn new(config: Config) -> Result<Proxy, Error> {
-        Ok(Proxy { config, socket: Arc::new(Mutex::new(Socket::open()?)), state: State::default() })
+        let state = State::new(config.announced.clone());
+        Ok(Proxy { config, socket: Arc::new(Mutex::new(Socket::open()?)), state })
     }
 
     /// Follows the API until `shutdown` completes. The table stays in force after that, as pods run on; it is

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
+    ops::RangeInclusive,
 };
 
 use ipnet::Ipv4Net;
@@ -54,6 +55,8 @@ pub enum Element {
     Admitted(Frontend, Ipv4Net),
     /// An endpoint that may be its own client.
     Hairpin(Ipv4Addr),
+    /// The node answers for the address, which is that of services alone: what is no frontend there is nobody's.
+    Announced(Ipv4Addr),
 }
 
 /// A step from one table to the next. Steps are in an order in which no element refers to what is missing.
@@ -75,9 +78,18 @@ pub struct State {
     claims: BTreeMap<Frontend, Vec<(ObjectKey, Route)>>,
     pickers: BTreeMap<Picker, u32>,
     hairpins: BTreeMap<Ipv4Addr, u32>,
+    /// Addresses that are announced if services have them.
+    ranges: Vec<RangeInclusive<Ipv4Addr>>,
+    /// Those that have frontends, and how many.
+    announced: BTreeMap<Ipv4Addr, u32>,
 }
 
 impl State {
+    /// Nothing yet; of the addresses of services, those in `ranges` are announced.
+    pub fn new(ranges: Vec<RangeInclusive<Ipv4Addr>>) -> Self {
+        Self { ranges, ..Self::default() }
+    }
+
     /// Replaces all routes of one service, none for a service that is gone, and tells the changes that this makes.
     pub fn replace(&mut self, service: &ObjectKey, routes: BTreeMap<Frontend, Route>) -> Vec<Change> {
         let frontends: Vec<Frontend> = routes.keys().copied().collect();
@@ -132,6 +144,18 @@ impl State {
                 changes.remove_pickers.insert(*picker);
             }
         }
+        let address = frontend.address;
+        if self.ranges.iter().any(|range| range.contains(&address)) {
+            match (before.is_some(), after.is_some()) {
+                (false, true) if count_up(&mut self.announced, address) => {
+                    changes.add.insert(Element::Announced(address));
+                }
+                (true, false) if count_down(&mut self.announced, address) => {
+                    changes.remove.insert(Element::Announced(address));
+                }
+                _ => {}
+            }
+        }
         // One hairpin serves every frontend that has the address among its endpoints.
         for endpoint in after.into_iter().flat_map(Route::endpoints) {
             if count_up(&mut self.hairpins, *endpoint.ip()) {
@@ -152,7 +176,8 @@ impl State {
             self.claims.iter().filter_map(|(frontend, claims)| Some((*frontend, &claims.first()?.1)));
         let elements = routes.flat_map(|(frontend, route)| elements(frontend, route));
         let hairpins = self.hairpins.keys().map(|address| Element::Hairpin(*address));
-        pickers.chain(elements.chain(hairpins).map(Change::Add))
+        let announced = self.announced.keys().map(|address| Element::Announced(*address));
+        pickers.chain(elements.chain(hairpins).chain(announced).map(Change::Add))
     }
 
     /// Where the frontend leads now.

@@ -22,7 +22,9 @@ impl Kernel {
             Element::Identity(whose, frontend, number, _) => {
                 format!("identity {whose:?} {frontend:?} {number}")
             }
-            Element::Guarded(_) | Element::Admitted(..) | Element::Hairpin(_) => format!("{element:?}"),
+            Element::Guarded(_) | Element::Admitted(..) | Element::Hairpin(_) | Element::Announced(_) => {
+                format!("{element:?}")
+            }
         }
     }
 
@@ -85,7 +87,8 @@ proptest! {
     fn changes_in_any_order_lead_to_the_same_tables(
         steps in vec((0u8..4, proptest::collection::btree_map(frontend(), route(), 0..4)), 1..20),
     ) {
-        let (mut state, mut kernel) = (State::default(), Kernel::default());
+        let announced = || vec![Ipv4Addr::new(10, 96, 0, 0)..=Ipv4Addr::new(10, 96, 0, 1)];
+        let (mut state, mut kernel) = (State::new(announced()), Kernel::default());
         let mut last = BTreeMap::new();
         for (service, routes) in steps {
             let service = ObjectKey::new("n", &service.to_string());
@@ -95,12 +98,16 @@ proptest! {
             prop_assert!(state.replace(&service, routes.clone()).is_empty(), "nothing changed");
             last.insert(service, routes);
         }
-        let (mut fresh, mut at_once) = (State::default(), Kernel::default());
+        let (mut fresh, mut at_once) = (State::new(announced()), Kernel::default());
         for (service, routes) in last.iter().rev() {
             fresh.replace(service, routes.clone());
         }
         fresh.everything().for_each(|change| at_once.apply(change));
         prop_assert_eq!(&kernel, &at_once);
+        let one = Ipv4Addr::new(10, 96, 0, 1);
+        let has_frontends = last.values().flat_map(BTreeMap::keys).any(|frontend| frontend.address == one);
+        let is_announced = kernel.elements.values().any(|element| *element == Element::Announced(one));
+        prop_assert_eq!(is_announced, has_frontends);
 
         for service in last.keys() {
             for change in state.replace(service, BTreeMap::new()) {

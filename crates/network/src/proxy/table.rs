@@ -8,7 +8,7 @@
 //!   picker chain (one for each number of endpoints, not one a service):
 //!       n = 0, 1, … by turns;  endpoints      address . protocol . port . n → endpoint;  dnat
 //!   filter prerouting, output, after that ──► refused, refused-node-ports → reject | drop
-//!                                             what is left in the service range → reject
+//!                                             what is left in the service range, and of announced addresses → reject
 //!   nat postrouting ──► masquerade what is marked, and who talks to itself (hairpin)
 //! ```
 //!
@@ -41,6 +41,7 @@ const INSIDE_IDENTITIES: &str = "inside-identities";
 const REFUSED: &str = "refused";
 const REFUSED_NODE_PORTS: &str = "refused-node-ports";
 const HAIRPIN: &str = "hairpin";
+const ANNOUNCED: &str = "announced";
 const GUARDED: &str = "guarded";
 const ADMITTED: &str = "admitted";
 const SOURCES: &str = "sources";
@@ -81,6 +82,7 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net, po
     let source = (ty::concat(&[ty::IPV4, ty::PROTO, ty::PORT, ty::IPV4, ty::MARK]), 20);
     set(ADMITTED, source, Data::None, None);
     set(HAIRPIN, (ty::concat(&[ty::IPV4, ty::IPV4]), 8), Data::None, None);
+    set(ANNOUNCED, (ty::IPV4, 4), Data::None, None);
 
     let mut chain = |name, hook, rules: Vec<Vec<Expr>>| {
         batch.add_chain(table, Chain { name, hook });
@@ -107,7 +109,8 @@ pub(super) fn skeleton(batch: &mut Batch, table: &str, service_cidr: Ipv4Net, po
             .collect();
         let [service, node_port] = dispatch(REFUSED, REFUSED_NODE_PORTS);
         let new = |rule: Vec<Expr>| expr::new_connection().into_iter().chain(rule).collect();
-        vec![new(service), new(node_port), new(undefined)]
+        let unserved = vec![expr::daddr(0), expr::contains(ANNOUNCED, 0), expr::goto_chain(REJECT)];
+        vec![new(service), new(node_port), new(undefined), new(unserved)]
     };
     chain(
         REJECT,
@@ -291,6 +294,7 @@ impl Encoded {
             Element::Guarded(_) => GUARDED,
             Element::Admitted(..) => ADMITTED,
             Element::Hairpin(_) => HAIRPIN,
+            Element::Announced(_) => ANNOUNCED,
         }
     }
 
@@ -308,6 +312,7 @@ impl Encoded {
             Element::Guarded(frontend) => (frontend_key(frontend), Payload::Plain),
             Element::Admitted(frontend, net) => (source_key(frontend, net), Payload::Plain),
             Element::Hairpin(address) => ([address.octets(); 2].concat(), Payload::Plain),
+            Element::Announced(address) => (address.octets().to_vec(), Payload::Plain),
         };
         Encoded { set: Encoded::set_of(element), key, data }
     }

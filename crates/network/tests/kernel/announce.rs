@@ -77,6 +77,8 @@ fn an_address_in_the_link_is_found_by_its_hosts() {
         };
         until("a".to_owned(), ask("192.0.2.50:80")).await;
         assert_eq!(owner(&world, "192.0.2.50")(), hardware);
+        // What no service has of it is refused, by the node: there is nobody to pass it on to.
+        until("connection refused".to_owned(), ask("192.0.2.50:81")).await;
 
         // Without being asked, so that nobody goes on asking whoever had it.
         api.put("services", balanced("moved", "10.96.0.8", "192.0.2.51", "Local"));
