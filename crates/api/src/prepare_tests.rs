@@ -274,6 +274,21 @@ fn the_templates_of_daemon_sets_are_counted() {
 }
 
 #[test]
+fn the_template_of_a_pod_template_counts() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("", "v1", "PodTemplate").unwrap();
+    let mut old = json!({"metadata": {"name": "a"}, "template": {"spec": {}}});
+    (row.hooks.prepare_create)(&mut old);
+    assert_eq!(old["metadata"]["generation"], 1);
+    let mut same = json!({"metadata": {"name": "a", "labels": {"b": "c"}}, "template": {"spec": {}}});
+    (row.hooks.update.prepare)(&mut same, &old);
+    assert_eq!(same["metadata"]["generation"], 1);
+    let mut new = json!({"metadata": {"name": "a"}, "template": {"spec": {"hostNetwork": true}}});
+    (row.hooks.update.prepare)(&mut new, &old);
+    assert_eq!(new["metadata"]["generation"], 2);
+}
+
+#[test]
 fn what_never_changes_is_of_the_first_generation() {
     let kinds = Kinds::builtin();
     let row = kinds.kind("scheduling.k8s.io", "v1", "PriorityClass").unwrap();

@@ -30,6 +30,10 @@ fn warnings_are_upstreams() {
         warning("node.k8s.io", "v1beta1", "RuntimeClass"),
         "node.k8s.io/v1beta1 RuntimeClass is deprecated in v1.22+, unavailable in v1.25+"
     );
+    assert_eq!(
+        warning("", "v1", "Endpoints"),
+        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    );
 }
 
 #[test]

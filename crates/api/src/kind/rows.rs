@@ -91,6 +91,13 @@ impl Kind {
         }
         self
     }
+    /// What is served for ever, and yet had better not be used, told to its users in upstream's words.
+    fn warned(mut self, warning: &'static str) -> Self {
+        for version in &mut self.versions {
+            version.warning = Some(warning.into());
+        }
+        self
+    }
     fn short(mut self, names: &[&'static str]) -> Self {
         self.short_names = names.iter().map(|n| Str::from(*n)).collect();
         self
@@ -429,7 +436,11 @@ fn core(rows: &mut Vec<Kind>) {
             ..row("", "ComponentStatus", "componentstatuses").cluster().short(&["cs"])
         },
         row("", "ConfigMap", "configmaps").short(&["cm"]),
-        row("", "Endpoints", "endpoints").short(&["ep"]).create_on_update().default(defaults::endpoints),
+        row("", "Endpoints", "endpoints")
+            .warned("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+            .short(&["ep"])
+            .create_on_update()
+            .default(defaults::endpoints),
         core_event(row("", "Event", "events").short(&["ev"]).create_on_update().named(names::path_segment)),
         row("", "LimitRange", "limitranges")
             .short(&["limits"])
@@ -494,7 +505,10 @@ fn core(rows: &mut Vec<Kind>) {
             .field("status.phase")
             .field("status.podIP")
             .field("status.nominatedNodeName"),
-        row("", "PodTemplate", "podtemplates").default(defaults::pod_template_object),
+        row("", "PodTemplate", "podtemplates")
+            .create(meta::start_generation)
+            .update(prepare::update_whole_counted)
+            .default(defaults::pod_template_object),
         Kind {
             orphan_by_default: true,
             ..row("", "ReplicationController", "replicationcontrollers")
