@@ -203,6 +203,12 @@ pub fn is_terminal_phase(phase: Option<&str>) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// Whether the pod has claims to devices: its own, or one that was made for its extended resources (KEP-5004).
+pub fn claims_devices(pod: &Pod) -> bool {
+    let extended = pod.status.as_ref().and_then(|status| status.extended_resource_claim_status.as_ref());
+    extended.is_some() || spec(pod).resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
+}
+
 /// The grace period for its end: the one of the deletion if it is being deleted, otherwise the spec's; 30 s if unset.
 pub fn grace_seconds(pod: &Pod) -> i64 {
     let deleted = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);

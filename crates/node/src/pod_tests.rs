@@ -45,3 +45,15 @@ fn a_containers_rules_go_before_its_policy_and_that_before_the_pods() {
         assert_eq!(restarts_after(policy, list, container.clone()), want, "{policy} {list} {container}");
     }
 }
+
+#[test]
+fn devices_are_claimed_by_name_or_for_resources() {
+    let claims = |pod: Value| claims_devices(&pod_from(pod));
+    let spec = json!({"containers": []});
+    assert!(!claims(json!({"spec": spec})));
+    assert!(claims(
+        json!({"spec": {"containers": [], "resourceClaims": [{"name": "g", "resourceClaimName": "c"}]}})
+    ));
+    let told = json!({"extendedResourceClaimStatus": {"resourceClaimName": "p-x", "requestMappings": []}});
+    assert!(claims(json!({"spec": spec, "status": told})));
+}

@@ -94,6 +94,7 @@ pub fn compute(facts: &Facts<'_>) -> PodStatus {
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos::class(pod).as_str().to_owned()),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
+        extended_resource_claim_status: old.extended_resource_claim_status.clone(),
         start_time: start_time(facts, old),
         ..PodStatus::default()
     };

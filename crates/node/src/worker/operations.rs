@@ -166,7 +166,7 @@ enum PrepareError {
 pub(crate) async fn prepare(job: Job, ips: Vec<String>) -> Result<Prepared, String> {
     let made = async {
         // Drivers cannot register yet, and a container without its devices is not what was asked for.
-        if crate::pod::spec(&job.pod).resource_claims.as_ref().is_some_and(|claims| !claims.is_empty()) {
+        if crate::pod::claims_devices(&job.pod) {
             return Err(PrepareError::Devices);
         }
         let (ctx, key, pod) = (job.ctx.clone(), job.key.clone(), job.pod.clone());
