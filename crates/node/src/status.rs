@@ -135,6 +135,7 @@ fn refused(facts: &Facts<'_>, old: &PodStatus) -> PodStatus {
         qos_class: Some(qos::class(facts.pod).as_str().to_owned()),
         reason: facts.verdict.map(|v| v.reason.clone()).or(old.reason.clone()),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
+        extended_resource_claim_status: old.extended_resource_claim_status.clone(),
         start_time: start_time(facts, old),
         ..PodStatus::default()
     }
