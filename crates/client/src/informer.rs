@@ -5,9 +5,11 @@ use std::{
     fmt::Debug,
     ops::Bound,
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{StreamExt, pin_mut};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Resource,
     runtime::{
@@ -17,7 +19,7 @@ use kube::{
 };
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use crate::{follow::follow, key::ObjectKey};
@@ -33,6 +35,9 @@ pub struct Change<T> {
 /// Names the groups an object is found under: its owner's UID, its node, a label's value.
 pub type IndexFn<T> = fn(&T) -> Vec<String>;
 
+/// An informer that is this far behind is taken to have lost the change.
+pub const LOST_AFTER: Duration = Duration::from_secs(30);
+
 type Handler<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
 
 struct Index<T> {
@@ -41,17 +46,40 @@ struct Index<T> {
     groups: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
+/// An object, and the version that it is of.
+struct Known<T> {
+    version: u64,
+    object: Arc<T>,
+}
+
+/// A version that a reader has written.
+struct Written {
+    version: u64,
+    at: Instant,
+}
+
 struct State<T> {
-    objects: BTreeMap<ObjectKey, Arc<T>>,
+    objects: BTreeMap<ObjectKey, Known<T>>,
+    /// Later than what is known; of living objects alone.
+    written: BTreeMap<ObjectKey, Written>,
     indexes: Vec<Index<T>>,
 }
 
 impl<T> State<T> {
-    fn set(&mut self, key: &ObjectKey, new: Option<Arc<T>>) -> Option<Arc<T>> {
-        let old = match &new {
-            Some(object) => self.objects.insert(key.clone(), object.clone()),
+    fn get(&self, key: &ObjectKey) -> Option<Arc<T>> {
+        self.objects.get(key).map(|known| known.object.clone())
+    }
+
+    fn set(&mut self, key: &ObjectKey, new: Option<Known<T>>) -> Option<Arc<T>> {
+        if self.written.get(key).is_some_and(|w| new.as_ref().is_none_or(|n| n.version >= w.version)) {
+            self.written.remove(key);
+        }
+        let object = new.as_ref().map(|known| known.object.clone());
+        let old = match new {
+            Some(known) => self.objects.insert(key.clone(), known),
             None => self.objects.remove(key),
         };
+        let (old, new) = (old.map(|known| known.object), object);
         for index in &mut self.indexes {
             if let Some(old) = &old {
                 for group in (index.of)(old) {
@@ -87,12 +115,29 @@ impl<T> Clone for Reader<T> {
 
 impl<T> Reader<T> {
     pub fn get(&self, key: &ObjectKey) -> Option<Arc<T>> {
-        self.state.read().objects.get(key).cloned()
+        self.state.read().get(key)
+    }
+
+    /// The reader has written this version of an object; who asks whether the informer is behind is told so until it
+    /// shows that one, or a later one.
+    pub fn wrote(&self, meta: &ObjectMeta) {
+        let (key, version) = (ObjectKey::of(meta), version(meta));
+        let mut state = self.state.write();
+        // What is gone, or has been shown meanwhile, need not be waited for.
+        if state.objects.get(&key).is_some_and(|known| known.version < version) {
+            state.written.insert(key, Written { version, at: Instant::now() });
+        }
+    }
+
+    /// Whether the informer does not show yet what the reader has written. The change that shows it will come to the
+    /// handlers; a plan made before would do the same again. After [`LOST_AFTER`] what is shown counts.
+    pub fn is_behind(&self, key: &ObjectKey) -> bool {
+        self.state.read().written.get(key).is_some_and(|written| written.at.elapsed() < LOST_AFTER)
     }
 
     /// Everything, in key order.
     pub fn list(&self) -> Vec<Arc<T>> {
-        self.state.read().objects.values().cloned().collect()
+        self.state.read().objects.values().map(|known| known.object.clone()).collect()
     }
 
     /// Everything in one namespace, in name order.
@@ -103,7 +148,7 @@ impl<T> Reader<T> {
             .objects
             .range((Bound::Included(from), Bound::Unbounded))
             .take_while(|(key, _)| &*key.namespace == namespace)
-            .map(|(_, object)| object.clone())
+            .map(|(_, known)| known.object.clone())
             .collect()
     }
 
@@ -114,7 +159,7 @@ impl<T> Reader<T> {
         else {
             return Vec::new();
         };
-        keys.iter().filter_map(|key| state.objects.get(key).cloned()).collect()
+        keys.iter().filter_map(|key| state.get(key)).collect()
     }
 
     pub fn len(&self) -> usize {
@@ -157,7 +202,11 @@ where
     /// `project` keeps of an object what readers need; everything else is dropped at once.
     pub fn new(api: Api<K>, config: watcher::Config, project: fn(K) -> T) -> Self {
         let (synced, seen) = watch::channel(false);
-        let state = Arc::new(RwLock::new(State { objects: BTreeMap::new(), indexes: Vec::new() }));
+        let state = Arc::new(RwLock::new(State {
+            objects: BTreeMap::new(),
+            written: BTreeMap::new(),
+            indexes: Vec::new(),
+        }));
         Self { api, config, project, reader: Reader { state, synced: seen }, handlers: Vec::new(), synced }
     }
 
@@ -213,11 +262,12 @@ where
     }
 
     fn apply(&self, key: ObjectKey, object: Option<K>) {
-        let new = object.map(|o| Arc::new((self.project)(o)));
-        let old = {
-            let mut state = self.reader.state.write();
-            state.set(&key, new.clone())
-        };
+        let known = object.map(|object| {
+            let version = version(object.meta());
+            Known { version, object: Arc::new((self.project)(object)) }
+        });
+        let new = known.as_ref().map(|known| known.object.clone());
+        let old = self.reader.state.write().set(&key, known);
         if old.is_none() && new.is_none() {
             return;
         }
@@ -226,6 +276,11 @@ where
             handler(&change);
         }
     }
+}
+
+/// The version of an object as a number, as KEP-5504 has it; zero for one that is none.
+fn version(meta: &ObjectMeta) -> u64 {
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

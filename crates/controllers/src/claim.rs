@@ -1,6 +1,6 @@
 //! Which objects belong to an owner: by reference, and by adoption where the selector matches.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
@@ -9,7 +9,7 @@ use kube::{
     core::{Selector, SelectorExt},
 };
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tiphys_client::{Reader, key::controller_of};
 
 use crate::{
@@ -140,6 +140,24 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 422) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Writes the status of an object, and has whoever reads it know that it is coming.
+pub(crate) async fn write_status<K>(
+    api: &Api<K>,
+    known: &Reader<K>,
+    object: &K,
+    status: Value,
+) -> Result<(), kube::Error>
+where
+    K: Object + Clone + DeserializeOwned + Debug,
+{
+    let patch = json!({"metadata": {"uid": object.uid()}, "status": status});
+    let written = api.patch_status(object.name(), &Default::default(), &Patch::Merge(patch)).await;
+    if let Some(written) = gone_is_fine(written)? {
+        known.wrote(written.meta());
+    }
+    Ok(())
 }
 
 /// The name is taken.

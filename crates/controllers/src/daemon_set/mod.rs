@@ -14,9 +14,9 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{Api, api::Patch};
+use kube::Api;
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, informer::LOST_AFTER};
 
 use self::{
     backoff::Backoff,
@@ -24,7 +24,7 @@ use self::{
     plan::{Ended, Plan, Seen, plan},
 };
 use crate::{
-    claim::gone_is_fine,
+    claim::write_status,
     controller::{Controller, Tools},
     history::{History, KeepsHistory, REVISION},
     informers::Informers,
@@ -106,6 +106,9 @@ impl Controller for DaemonSets {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(set) = self.pods.owners.get(key) else { return Ok(Verdict::Done) };
+        if self.pods.owners.is_behind(key) {
+            return Ok(Verdict::After(LOST_AFTER));
+        }
         if set.is_going() {
             // Its past and its pods are being deleted or orphaned, in no order: they tell nothing.
             self.backoff.forget(set.uid());
@@ -128,8 +131,7 @@ impl Controller for DaemonSets {
         });
         let Plan { create, delete, ended, status, look_again } = plan;
         if set.status.as_ref() != Some(&status) {
-            let patch = json!({"metadata": {"uid": set.uid()}, "status": status});
-            gone_is_fine(sets.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+            write_status(&sets, &self.pods.owners, &*set, json!(status)).await?;
         }
         for end in &ended {
             self.tell(&set, end);

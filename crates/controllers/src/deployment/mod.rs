@@ -14,11 +14,13 @@ use kube::{
     api::{DeleteParams, Patch, PostParams},
 };
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict, events::Recorder, key::controller_of};
+use tiphys_client::{
+    ObjectKey, Queue, Reader, Verdict, events::Recorder, informer::LOST_AFTER, key::controller_of,
+};
 
 use self::plan::{Action, Plan, plan};
 use crate::{
-    claim::{self, Owns, claim, exists, gone_is_fine, namespace_goes},
+    claim::{self, Owns, claim, exists, gone_is_fine, namespace_goes, write_status},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
@@ -105,6 +107,9 @@ impl Controller for Deployments {
             claim::near(&self.sets, &*deployment),
         );
         let owned = claim::settle(&api, &sets, &*deployment, claims).await?;
+        if self.deployments.is_behind(key) || owned.iter().any(|set| self.sets.is_behind(&set.key())) {
+            return Ok(Verdict::After(LOST_AFTER));
+        }
         let Plan { actions, mut status, look_again } =
             plan(&deployment, &owned, self.old_pods_run(&deployment, &owned), Timestamp::now());
         let mut verdict = look_again.map_or(Verdict::Done, Verdict::After);
@@ -119,10 +124,7 @@ impl Controller for Deployments {
             }
         }
         if deployment.status.as_ref() != Some(&status) {
-            let patch = json!({"metadata": {"uid": deployment.uid()}, "status": status});
-            gone_is_fine(
-                api.patch_status(deployment.name(), &Default::default(), &Patch::Merge(patch)).await,
-            )?;
+            write_status(&api, &self.deployments, &*deployment, json!(status)).await?;
         }
         Ok(verdict)
     }
@@ -176,7 +178,8 @@ impl Deployments {
                         "annotations": annotations},
                     "spec": {"replicas": to},
                 });
-                sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+                let written = sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+                self.sets.wrote(&written.metadata);
                 if from != to {
                     let way = if to > from { "up" } else { "down" };
                     tell(format!("Scaled {way} replica set {} from {from} to {to}", set.name()));
@@ -188,7 +191,8 @@ impl Deployments {
                         "annotations": annotations},
                     "spec": {"minReadySeconds": min_ready_seconds},
                 });
-                sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+                let written = sets.patch(set.name(), &Default::default(), &Patch::Merge(patch)).await?;
+                self.sets.wrote(&written.metadata);
             }
             Action::Delete(set) => {
                 gone_is_fine(sets.delete(set.name(), &DeleteParams::background()).await)?;
@@ -196,7 +200,10 @@ impl Deployments {
             Action::Mark { revision } => {
                 let patch = json!({"metadata": {"uid": deployment.uid(),
                     "annotations": {sets::REVISION: revision.to_string()}}});
-                gone_is_fine(api.patch(deployment.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+                let written = api.patch(deployment.name(), &Default::default(), &Patch::Merge(patch)).await;
+                if let Some(written) = gone_is_fine(written)? {
+                    self.deployments.wrote(&written.metadata);
+                }
             }
         }
         Ok(Performed::Done)

@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::Patch};
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Verdict};
+use tiphys_client::{ObjectKey, Queue, Verdict, informer::LOST_AFTER};
 
 use self::plan::{NewPod, Plan, TRACKING, plan};
 use crate::{
@@ -54,6 +54,9 @@ impl Controller for Jobs {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(job) = self.0.owners.get(key) else { return Ok(Verdict::Done) };
+        if self.0.owners.is_behind(key) {
+            return Ok(Verdict::After(LOST_AFTER));
+        }
         let managed_elsewhere = job.spec.as_ref().and_then(|s| s.managed_by.as_deref());
         if managed_elsewhere.is_some_and(|m| m != "kubernetes.io/job-controller") {
             return Ok(Verdict::Done);
@@ -68,7 +71,8 @@ impl Controller for Jobs {
                 "metadata": {"uid": job.uid(), "resourceVersion": job.metadata.resource_version},
                 "status": with_nulls(&status),
             });
-            jobs.patch_status(job.name(), &Default::default(), &Patch::Merge(patch)).await?;
+            let written = jobs.patch_status(job.name(), &Default::default(), &Patch::Merge(patch)).await?;
+            self.0.owners.wrote(&written.metadata);
         }
         for condition in news {
             self.tell(&job, &condition);

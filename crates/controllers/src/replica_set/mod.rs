@@ -11,13 +11,13 @@ use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetStatus},
     core::v1::ReplicationController,
 };
-use kube::{Api, api::Patch};
+use kube::Api;
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Verdict, key::controller_of};
+use tiphys_client::{ObjectKey, Queue, Verdict, informer::LOST_AFTER, key::controller_of};
 
 use self::plan::{Plan, Step, differs, plan, tell_failure};
 use crate::{
-    claim::{gone_is_fine, said},
+    claim::{said, write_status},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers, Kept},
     object::Object,
@@ -97,6 +97,9 @@ impl<O: Replicates> Controller for Replicas<O> {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(owner) = self.0.owners.get(key) else { return Ok(Verdict::Done) };
+        if self.0.owners.is_behind(key) {
+            return Ok(Verdict::After(LOST_AFTER));
+        }
         let set = owner.as_set();
         let owners: Api<O> = Api::namespaced(self.0.client.clone(), &key.namespace);
         let (owned, caught_up) = self.0.owned(&owners, &owner).await?;
@@ -112,12 +115,12 @@ impl<O: Replicates> Controller for Replicas<O> {
         let failure = result.as_ref().err().map(|(reason, error)| (*reason, said(error)));
         tell_failure(&mut status, failure, now);
         if differs(set.status.as_ref(), &status) {
-            let mut patch = json!({"metadata": {"uid": set.uid()}, "status": status});
+            let mut told = json!(status);
             // A merge patch keeps what it does not name.
             if status.conditions.is_none() {
-                patch["status"]["conditions"] = serde_json::Value::Null;
+                told["conditions"] = serde_json::Value::Null;
             }
-            gone_is_fine(owners.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+            write_status(&owners, &self.0.owners, &*owner, told).await?;
         }
         result.map_err(|(_, error)| error)?;
         Ok(look_again.map_or(Verdict::Done, Verdict::After))

@@ -19,14 +19,14 @@ use kube::{
     api::{Patch, PostParams},
 };
 use serde_json::json;
-use tiphys_client::{ObjectKey, Queue, Reader, Verdict};
+use tiphys_client::{ObjectKey, Queue, Reader, Verdict, informer::LOST_AFTER};
 
 use self::{
     identity::{POD_NAME, claim_names, ordinal, pod},
     plan::{Plan, Revisions, plan},
 };
 use crate::{
-    claim::{exists, gone_is_fine, namespace_goes, said},
+    claim::{exists, gone_is_fine, namespace_goes, said, write_status},
     controller::{Controller, Tools},
     history::{History, KeepsHistory, Past, REVISION, template_of},
     informers::Informers,
@@ -122,6 +122,9 @@ impl Controller for StatefulSets {
 
     async fn look(&self, key: &ObjectKey) -> Result<Verdict, kube::Error> {
         let Some(set) = self.pods.owners.get(key) else { return Ok(Verdict::Done) };
+        if self.pods.owners.is_behind(key) {
+            return Ok(Verdict::After(LOST_AFTER));
+        }
         let sets: Api<StatefulSet> = Api::namespaced(self.pods.client.clone(), &key.namespace);
         let (owned, caught_up) = self.pods.owned(&sets, &set).await?;
         // The past of a set that goes may have gone before it.
@@ -130,8 +133,7 @@ impl Controller for StatefulSets {
         let find = |name: &str| self.claims.get(&ObjectKey::new(&key.namespace, name));
         let plan = plan(&set, &revisions, &owned, &find, caught_up, Timestamp::now());
         if set.status.as_ref() != Some(&plan.status) {
-            let patch = json!({"metadata": {"uid": set.uid()}, "status": plan.status});
-            gone_is_fine(sets.patch_status(set.name(), &Default::default(), &Patch::Merge(patch)).await)?;
+            write_status(&sets, &self.pods.owners, &*set, json!(plan.status)).await?;
         }
         let Some(past) = past else { return Ok(Verdict::Done) };
         let verdict = plan.look_again.map_or(Verdict::Done, Verdict::After);
