@@ -209,6 +209,8 @@ pub struct Hooks {
     pub prepare_create: fn(&mut Value),
     pub validate_create: fn(&Value) -> field::Errors,
     pub update: Update,
+    /// Notes in a changed object when it changed; the second is the stored one, the third the time.
+    pub stamp: fn(&mut Value, &Value, &str),
     /// Changes an object that is about to be deleted for the first time; the second argument is the time.
     pub prepare_delete: fn(&mut Value, &str),
     /// What is wrong with a name; each line continues the sentence `Invalid value: "x": `.
@@ -231,6 +233,7 @@ impl Hooks {
         prepare_create: |_| {},
         validate_create: |_| Vec::new(),
         update: Update::PLAIN,
+        stamp: |_, _, _| {},
         prepare_delete: |_, _| {},
         validate_name: names::dns_subdomain,
         warnings: |_, _| Vec::new(),
@@ -279,6 +282,14 @@ impl Kind {
     /// Whether a DELETE of a version leaves the dependents when it does not say what becomes of them.
     pub fn orphans_by_default(&self, version: &str) -> bool {
         self.orphan_by_default || removed::orphans(&self.group, version, &self.kind)
+    }
+
+    /// What a DELETE is told that does not say what becomes of the dependents.
+    pub fn orphaning_warning(&self, version: &str) -> Option<&'static str> {
+        const PODS_STAY: &str = "child pods are preserved by default when jobs are deleted; \
+            set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+        let is_job = (&*self.group, version, &*self.kind) == ("batch", "v1", "Job");
+        is_job.then_some(PODS_STAY)
     }
 
     pub fn version(&self, name: &str) -> Option<&Version> {

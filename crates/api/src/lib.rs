@@ -28,6 +28,7 @@ pub mod sysctl;
 pub mod table;
 pub mod tree;
 mod validate;
+mod warnings;
 
 /// Where a kubelet listens unless it is told otherwise.
 pub const KUBELET_PORT: u16 = 10250;

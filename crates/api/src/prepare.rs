@@ -67,6 +67,12 @@ pub fn create_replicated(object: &mut Value) {
     as_map(object).insert("status".to_owned(), json!({"replicas": 0}));
 }
 
+/// As [`create_replicated`], and how many of them are available.
+pub fn create_stateful_set(set: &mut Value) {
+    create_replicated(set);
+    set["status"]["availableReplicas"] = 0.into();
+}
+
 /// The status stays as it is stored.
 pub fn update(new: &mut Value, old: &Value) {
     keep(new, old, "status");
@@ -372,6 +378,25 @@ pub fn create_api_service(service: &mut Value) {
 /// A volume or a claim starts pending.
 pub fn create_pending(object: &mut Value) {
     as_map(object).insert("status".to_owned(), json!({"phase": "Pending"}));
+}
+
+/// As [`create_pending`], which it tells since when (KEP-3762).
+pub fn create_volume(volume: &mut Value) {
+    create_pending(volume);
+    volume["status"]["lastPhaseTransitionTime"] = volume["metadata"]["creationTimestamp"].clone();
+}
+
+/// Notes when a volume comes into another phase, unless who says so has noted it.
+pub fn stamp_volume(new: &mut Value, old: &Value, now: &str) {
+    const SINCE: &str = "lastPhaseTransitionTime";
+    let (before, since) = (old["status"].get(SINCE), new["status"].get(SINCE));
+    if new["status"]["phase"] != old["status"]["phase"] {
+        if since.is_none_or(|since| since.is_null() || Some(since) == before) {
+            new["status"][SINCE] = now.into();
+        }
+    } else if let (Some(before), None) = (before, since) {
+        new["status"][SINCE] = before.clone();
+    }
 }
 
 /// As [`create_pending`]; where the data comes from has two names, of which the older knows only two kinds.

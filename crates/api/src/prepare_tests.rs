@@ -15,12 +15,17 @@ fn a_new_object_brings_no_status() {
 
 #[test]
 fn what_runs_replicas_tells_their_number_from_the_start() {
-    for (group, kind) in [("apps", "ReplicaSet"), ("apps", "StatefulSet"), ("", "ReplicationController")] {
+    let (replicas, available) = (json!({"replicas": 0}), json!({"replicas": 0, "availableReplicas": 0}));
+    for (group, kind, status) in [
+        ("apps", "ReplicaSet", &replicas),
+        ("apps", "StatefulSet", &available),
+        ("", "ReplicationController", &replicas),
+    ] {
         let mut object = json!({"metadata": {"name": "a"}, "status": {"replicas": 5, "readyReplicas": 5}});
         let kinds = Kinds::builtin();
         let row = kinds.kind(group, "v1", kind).unwrap();
         (row.hooks.prepare_create)(&mut object);
-        assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "status": {"replicas": 0}}));
+        assert_eq!(object, json!({"metadata": {"name": "a", "generation": 1}, "status": status}));
     }
 }
 
@@ -295,4 +300,23 @@ fn what_never_changes_is_of_the_first_generation() {
     let mut class = json!({"metadata": {"name": "a"}, "value": 5});
     (row.hooks.prepare_create)(&mut class);
     assert_eq!(class["metadata"]["generation"], 1);
+}
+
+#[test]
+fn a_volume_tells_since_when_it_is_in_its_phase() {
+    let kinds = Kinds::builtin();
+    let row = kinds.kind("", "v1", "PersistentVolume").unwrap();
+    let made = "2026-01-01T00:00:00Z";
+    let mut volume = json!({"metadata": {"name": "v", "creationTimestamp": made}});
+    (row.hooks.prepare_create)(&mut volume);
+    assert_eq!(volume["status"], json!({"phase": "Pending", "lastPhaseTransitionTime": made}));
+    let stamped = |status: Value| {
+        let mut new = json!({"metadata": {"name": "v"}, "status": status});
+        (row.hooks.stamp)(&mut new, &volume, "later");
+        new["status"]["lastPhaseTransitionTime"].clone()
+    };
+    assert_eq!(stamped(json!({"phase": "Available"})), "later");
+    assert_eq!(stamped(json!({"phase": "Available", "lastPhaseTransitionTime": made})), "later");
+    assert_eq!(stamped(json!({"phase": "Available", "lastPhaseTransitionTime": "said"})), "said");
+    assert_eq!(stamped(json!({"phase": "Pending"})), made);
 }

@@ -163,7 +163,7 @@ fn good_objects_pass() {
         (
             "autoscaling",
             "HorizontalPodAutoscaler",
-            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "x"}}}),
+            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}}}),
         ),
         (
             "authorization.k8s.io",

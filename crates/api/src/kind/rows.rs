@@ -12,7 +12,7 @@ use crate::validate::{
     access, admission, autoscaling as scaling, cluster as rules_of, devices as device, machinery as machine,
     network as net, pod, service, storage as volume, workload,
 };
-use crate::{convert, defaults, meta, prepare, validate};
+use crate::{convert, defaults, meta, prepare, validate, warnings};
 
 mod devices;
 mod machinery;
@@ -126,6 +126,10 @@ impl Kind {
     }
     fn create(mut self, prepare: fn(&mut Value)) -> Self {
         self.hooks.prepare_create = prepare;
+        self
+    }
+    fn stamp(mut self, stamp: fn(&mut Value, &Value, &str)) -> Self {
+        self.hooks.stamp = stamp;
         self
     }
     fn update(mut self, prepare: fn(&mut Value, &Value)) -> Self {
@@ -415,6 +419,9 @@ pub(super) fn all() -> Vec<Kind> {
             row.hooks.validate_create = create;
             row.hooks.update.validate = update;
         }
+        if let Some(told) = warnings::of(&row.group, &row.kind) {
+            row.hooks.warnings = told;
+        }
         for part in &mut row.subresources {
             if let (Action::Update(update), Some(rules)) =
                 (&mut part.action, part_rules(&row.kind, &part.name))
@@ -476,7 +483,8 @@ fn core(rows: &mut Vec<Kind>) {
             .cluster()
             .short(&["pv"])
             .status()
-            .create(prepare::create_pending)
+            .create(prepare::create_volume)
+            .stamp(prepare::stamp_volume)
             .default(defaults::persistent_volume),
         row("", "Pod", "pods")
             .short(&["po"])
@@ -596,7 +604,7 @@ fn apps(rows: &mut Vec<Kind>) {
             .scale(&["spec", "selector"])
             .status()
             .counted()
-            .create(prepare::create_replicated)
+            .create(prepare::create_stateful_set)
             .default(defaults::stateful_set),
     ]);
 }

@@ -142,10 +142,8 @@ pub(crate) static SECRET: Printer = Printer {
     cells: |o, now| vec![name(o), text(o, &["type"]).into(), size(&o["data"]).into(), age(o, now)],
 };
 
-pub(crate) static SERVICE_ACCOUNT: Printer = Printer {
-    columns: &[NAME, Column::text("Secrets"), AGE],
-    cells: |o, now| vec![name(o), items(o, &["secrets"]).len().into(), age(o, now)],
-};
+pub(crate) static SERVICE_ACCOUNT: Printer =
+    Printer { columns: &[NAME, AGE], cells: |o, now| vec![name(o), age(o, now)] };
 
 pub(crate) static RESOURCE_QUOTA: Printer = Printer {
     columns: &[NAME, Column::text("Request"), Column::text("Limit"), AGE],

@@ -19,8 +19,10 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-pub(crate) fn autoscaler_update(new: &Value, _old: &Value) -> Errors {
-    autoscaler(new)
+pub(crate) fn autoscaler_update(new: &Value, old: &Value) -> Errors {
+    let target = |object: &Value, field: &str| object["spec"]["scaleTargetRef"][field].clone();
+    let same = ["apiVersion", "kind"].iter().all(|field| target(new, field) == target(old, field));
+    judged(new, !same)
 }
 
 pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
@@ -34,6 +36,11 @@ pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
 }
 
 pub(crate) fn autoscaler(object: &Value) -> Errors {
+    judged(object, true)
+}
+
+/// `whose`: whether it also counts whose kind it is that is scaled. Of older objects that is not asked.
+fn judged(object: &Value, whose: bool) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
     let mut errors = Vec::new();
@@ -42,13 +49,22 @@ pub(crate) fn autoscaler(object: &Value) -> Errors {
         min.invalid(&mut errors, "must be greater than or equal to 0");
     }
     let most = max.number().unwrap_or(0);
-    if most < 1 {
-        errors.push(Error::invalid(&max.path(), most, "must be greater than 0"));
+    match most {
+        0 => max.required(&mut errors, "must be set and greater than 0"),
+        ..0 => max.invalid(&mut errors, "must be greater than or equal to 1"),
+        _ => {}
     }
     if min.number().is_some_and(|n| n > most) {
         errors.push(Error::invalid(&max.path(), most, "must be greater than or equal to `minReplicas`"));
     }
-    reference(&spec.get("scaleTargetRef"), &mut errors);
+    let target = spec.get("scaleTargetRef");
+    reference(&target, &mut errors);
+    if whose && target.get("kind").text() != "ReplicationController" {
+        let version = target.get("apiVersion");
+        if !version.text().contains('/') {
+            errors.push(Error::invalid(&version.path(), version.text(), "apiVersion must specify API group"));
+        }
+    }
     let metrics = spec.get("metrics");
     metrics.items().for_each(|m| metric(&m, &mut errors));
     let from_outside = |m: &At<'_>| matches!(m.get("type").text(), "Object" | "External");

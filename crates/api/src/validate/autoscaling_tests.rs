@@ -4,7 +4,7 @@ use super::*;
 use crate::validate::tests::{check, created, made, updated, with};
 
 fn scaler(change: &Value) -> Value {
-    let good = json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "web"}}});
+    let good = json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}});
     with(&good, &json!({"spec": change}))
 }
 
@@ -31,6 +31,13 @@ fn autoscalers_are_refused_with_reasons() {
                 "spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`",
                 "spec.scaleTargetRef.kind: Invalid value: \"a/b\": may not contain '/'",
                 "spec.scaleTargetRef.name: Required value",
+            ],
+        ),
+        (
+            json!({"maxReplicas": 0, "scaleTargetRef": {"apiVersion": "v1"}}),
+            &[
+                "spec.maxReplicas: Required value: must be set and greater than 0",
+                "spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must specify API group",
             ],
         ),
         (
@@ -108,6 +115,10 @@ fn who_is_woken_from_outside_may_sleep() {
     assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &asleep, &asleep), [""; 0]);
     assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &asleep), [""; 0]);
     assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &scaler(&json!({})), &asleep), [""; 0]);
+    let controllers = json!({"scaleTargetRef": {"apiVersion": "v1", "kind": "ReplicationController"}});
+    assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &scaler(&controllers)), [""; 0]);
+    let nobodys = scaler(&json!({"scaleTargetRef": {"apiVersion": ""}}));
+    assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &nobodys, &nobodys), [""; 0]);
     let old = made("autoscaling", "HorizontalPodAutoscaler", &asleep);
     let new = with(&old, &json!({"status": {"currentReplicas": -1, "desiredReplicas": 2}}));
     let told = autoscaler_status(&new, &old);

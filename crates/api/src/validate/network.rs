@@ -256,7 +256,7 @@ pub(crate) fn runtime_class(object: &Value) -> Errors {
     let mut errors = Vec::new();
     let root = At::root(object);
     let handler = root.get("handler");
-    handler.all_invalid(&mut errors, dns_label(handler.text()));
+    handler.needed_as(&mut errors, dns_label);
     let overhead = root.get("overhead");
     super::resources::amounts(&overhead.get("podFixed"), &mut errors);
     let scheduling = root.get("scheduling");

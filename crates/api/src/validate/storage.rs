@@ -394,8 +394,10 @@ fn forbidden_changes(new: &Value, old: &Value, fields: &[&str], errors: &mut Err
 
 pub(crate) fn class_update(new: &Value, old: &Value) -> Errors {
     let mut errors = Vec::new();
-    forbidden_changes(new, old, &["parameters", "provisioner", "reclaimPolicy"], &mut errors);
-    At::root(new).get("volumeBindingMode").unchanged(&mut errors, &old["volumeBindingMode"]);
+    let root = At::root(new);
+    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        root.get(field).unchanged(&mut errors, &old[field]);
+    }
     errors
 }
 
@@ -419,7 +421,9 @@ pub(crate) fn attributes_update(new: &Value, old: &Value) -> Errors {
 
 /// The name of a CSI driver.
 pub(super) fn driver_name(name: &At<'_>, errors: &mut Errors) {
-    name.needed(errors);
+    if name.needed(errors).is_none() {
+        return;
+    }
     if name.text().len() > 63 {
         errors.push(Error::too_long(&name.path(), 63));
     }

@@ -436,7 +436,7 @@ async fn versions_of_a_kind_are_one_object() {
         |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
     let newer = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
-        "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}, "maxReplicas": 3, "metrics": [
+        "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}, "maxReplicas": 3, "metrics": [
             {"type": "Pods", "pods": {"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "2"}}}]},
     });
     let (code, made) = send(&server, "POST", &at("v2"), newer).await;
@@ -648,4 +648,50 @@ async fn dependents_of_old_versions_are_left() {
         patch(&server, &format!("{old}/a"), "merge-patch+json", json!({"metadata": {"finalizers": null}}))
             .await;
     }
+}
+
+#[tokio::test]
+async fn clients_are_warned_of_what_is_not_what_it_seems() {
+    let server = server().await;
+    let warned = async |method: &str, path: &str, body: Value| {
+        let headers = [("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = ask(&server, method, path, &headers, body).await;
+        let told = answer.headers.get("warning").map(|value| value.to_str().unwrap().to_owned());
+        (answer.code, told.unwrap_or_default())
+    };
+    let (code, told) = warned("GET", "/api/v1/namespaces/default/endpoints", Value::Null).await;
+    assert_eq!(code, 200);
+    assert!(
+        told.contains("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        "{told}"
+    );
+
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let container = json!({"name": "c", "image": "i", "env": [{"name": "A"}, {"name": "A"}]});
+    let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}});
+    let (code, told) = warned("POST", jobs, job).await;
+    assert_eq!(code, 201);
+    assert!(told.contains("spec.template.spec.containers[0].env[1]: hides previous definition"), "{told}");
+    let status =
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "status": {"active": 1}});
+    let merge = [("content-type", "application/merge-patch+json")];
+    let answer = ask(&server, "PATCH", &format!("{jobs}/j/status"), &merge, status.to_string()).await;
+    assert_eq!(
+        (answer.code, answer.headers.get("warning")),
+        (200, None),
+        "who writes a status is told nothing"
+    );
+
+    let (_, told) = warned("DELETE", &format!("{jobs}/j?dryRun=All"), Value::Null).await;
+    assert!(
+        told.contains("child pods are preserved by default when jobs are deleted; set propagationPolicy="),
+        "{told}"
+    );
+    let (code, told) = warned("DELETE", &format!("{jobs}/j?propagationPolicy=Background"), Value::Null).await;
+    assert_eq!((code, &*told), (200, ""));
+
+    let (code, refused) = send(&server, "GET", &format!("{MAPS}?timeout=x"), Value::Null).await;
+    assert_eq!(code, 400, "{refused}");
 }

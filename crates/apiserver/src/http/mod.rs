@@ -204,6 +204,10 @@ impl Handler {
         };
         self.permit(&user, verb, &about, record.annotations()).await?;
         let body = record.reads(class, &head.headers, body).await?;
+        let patience = match class {
+            Class::Long => None,
+            Class::Read | Class::Write => Some(options::patience(query.text("timeout"))?.min(PATIENCE)),
+        };
         let options = match &target {
             Target::Resource(resource) => resource.verb.options(),
             Target::Path(_) => Verb::Get.options(),
@@ -217,10 +221,10 @@ impl Handler {
                 Target::Path(path) => self.path(&path, asked, body).await,
             }
         };
-        match class {
-            Class::Long => answer.await,
-            Class::Read | Class::Write => {
-                tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(too_slow()))
+        match patience {
+            None => answer.await,
+            Some(patience) => {
+                tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(too_slow()))
             }
         }
     }

@@ -2,9 +2,12 @@
 //!
 //! What is wrong with them is told as of an object: 422, by the name that the options have.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tiphys_api::decode::FieldValidation;
-use tiphys_api::field::{Error, Path};
+use tiphys_api::field::{Error, Path, quoted};
+use tiphys_api::schedule::duration;
 use tiphys_api::status::Status;
 
 use super::query::Query;
@@ -153,16 +156,31 @@ fn propagation(policy: Option<&str>, orphan: Option<bool>) -> Result<Option<Prop
     }
 }
 
+/// Reads `timeout`, after which a client does not want its answer any more.
+///
+/// # Errors
+/// 400 for what Go would not take for a duration.
+pub(super) fn patience(text: &str) -> Result<Duration, Status> {
+    let wrong = |how: &str| {
+        let why = format!("time: {how} duration {}", quoted(text));
+        Status::bad_request(format!("invalid timeout specified in the request URL - {why}"))
+    };
+    match duration(text) {
+        _ if text.is_empty() => Ok(Duration::MAX),
+        Some(Duration::ZERO) => Ok(Duration::MAX),
+        Some(patience) => Ok(patience),
+        None if text.parse::<f64>().is_ok() => Err(wrong("missing unit in")),
+        None => Err(wrong("invalid")),
+    }
+}
+
 /// Reads `dryRun`.
 pub(super) fn dry_run<'a>(kind: &str, values: impl Iterator<Item = &'a str>) -> Result<bool, Status> {
-    let mut asked = false;
-    for value in values {
-        if value != "All" {
-            return Err(invalid(kind, &[Error::not_supported(&Path::new("dryRun"), value, &["All"])]));
-        }
-        asked = true;
+    let asked: Vec<&str> = values.collect();
+    if asked.iter().any(|value| *value != "All") {
+        return Err(invalid(kind, &[Error::not_supported(&Path::new("dryRun"), asked, &["All"])]));
     }
-    Ok(asked)
+    Ok(!asked.is_empty())
 }
 
 #[cfg(test)]
@@ -170,6 +188,23 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn who_does_not_wait_says_so_as_go_writes_it() {
+        assert_eq!(patience("32s"), Ok(Duration::from_secs(32)));
+        assert_eq!((patience(""), patience("0")), (Ok(Duration::MAX), Ok(Duration::MAX)));
+        for (text, why) in [
+            ("x", r#"time: invalid duration "x""#),
+            ("5", r#"time: missing unit in duration "5""#),
+            ("5x", r#"time: invalid duration "5x""#),
+        ] {
+            let refused = patience(text).unwrap_err();
+            assert_eq!(
+                (refused.code(), refused.message),
+                (400, format!("invalid timeout specified in the request URL - {why}"))
+            );
+        }
+    }
 
     #[test]
     fn the_body_counts() {

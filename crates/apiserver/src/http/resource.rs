@@ -22,7 +22,7 @@ use super::why::WHY;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
 use crate::authz;
 use crate::cache::{At, Filter, ListOptions};
-use crate::registry::{Call, Object, Registry, Updating, cache_status, objectmeta};
+use crate::registry::{Call, DeleteOptions, Object, Registry, Updating, cache_status, objectmeta};
 
 /// Subresources whose answers can go on for as long as the client likes.
 pub(super) fn is_stream(subresource: &str) -> bool {
@@ -66,6 +66,16 @@ fn verbs(verb: Verb) -> Verbs {
         Verb::Delete => Verbs::DELETE,
         Verb::DeleteCollection => Verbs::DELETE_COLLECTION,
     }
+}
+
+/// How an object is to be deleted, and whether only in play.
+fn deletion(call: &Call, body: Option<&Value>, asked: &Asked) -> Result<(DeleteOptions, bool), Status> {
+    let (mut options, dry_run) = options::delete(body, &asked.query)?;
+    options.orphans = call.kind.orphans_by_default(&call.version);
+    if let (None, Some(warning)) = (options.propagation, call.kind.orphaning_warning(&call.version)) {
+        call.warnings.add(warning);
+    }
+    Ok((options, dry_run))
 }
 
 impl Handler {
@@ -341,8 +351,7 @@ impl Handler {
     ) -> Result<Response<Body>, Status> {
         let view = self.view(&call, &asked, false)?;
         let body = read_options(body, &asked.head.headers).await?;
-        let (mut options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
-        options.orphans = call.kind.orphans_by_default(&call.version);
+        let (options, dry_run) = deletion(&call, body.as_ref(), &asked)?;
         call.dry_run |= dry_run;
         let deleted = self.registry.delete(&call, &options).await?;
         if deleted.gone && !returns_deleted(&call.kind) {
@@ -364,8 +373,7 @@ impl Handler {
         let mut list = listing(&call, &asked)?;
         list.filter.uninitialized = true;
         let body = read_options(body, &asked.head.headers).await?;
-        let (mut options, dry_run) = options::delete(body.as_ref(), &asked.query)?;
-        options.orphans = call.kind.orphans_by_default(&call.version);
+        let (options, dry_run) = deletion(&call, body.as_ref(), &asked)?;
         call.dry_run |= dry_run;
         let resource_version = self.registry.cache().revision().to_string();
         let deleted = self.registry.delete_collection(&call, &options, list).await?;

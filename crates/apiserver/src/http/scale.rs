@@ -24,9 +24,8 @@ use crate::registry::{Call, Updating, cache_status, objectmeta};
 fn no_scale(call: &Call) -> Status {
     let Kind { group, resource, custom, .. } = &*call.kind;
     match (custom, &**group) {
-        (Some(_), _) => call.not_found(),
         (None, "") => Status::not_found("autoscaling", &format!("{resource}/scale"), &call.name),
-        (None, group) => Status::not_found(group, &format!("{resource}/scale"), &call.name),
+        _ => call.not_found(),
     }
 }
 

@@ -409,7 +409,10 @@ impl Registry {
 
     /// Lets plug-ins tell the client about an object that they have let through.
     fn warn(&self, call: &Call, attributes: &admission::Attributes<'_>, object: &Value, old: &Value) {
-        (call.kind.hooks.warnings)(object, old).into_iter().for_each(|text| call.warnings.add(text));
+        // Who writes a status or another part has not written what there is to warn of.
+        if call.subresource.is_empty() {
+            (call.kind.hooks.warnings)(object, old).into_iter().for_each(|text| call.warnings.add(text));
+        }
         for plugin in &self.admission {
             plugin.warnings(attributes, object, old).into_iter().for_each(|text| call.warnings.add(text));
         }

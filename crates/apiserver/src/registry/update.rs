@@ -152,6 +152,7 @@ impl Registry {
         kind.fill_defaults(&storage(kind)?.version, &mut object);
         objectmeta::keep(&mut object, old);
         (change.rules.prepare)(&mut object, old);
+        (kind.hooks.stamp)(&mut object, old, &objectmeta::time(self.now()));
         let mut claimed = self.claims.begin(kind, &object);
         loop {
             self.claims.assign(kind, &mut object, old, &claimed)?;
