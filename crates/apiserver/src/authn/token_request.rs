@@ -50,6 +50,7 @@ pub fn token_request(
         .get("", "serviceaccounts", namespace, name)
         .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?
         .tree();
+    is_about(&request, namespace, &account)?;
     let mut claims = Private {
         namespace: namespace.to_owned(),
         node: None,
@@ -73,13 +74,46 @@ pub fn token_request(
         .issue(Grant { audiences: audiences.clone(), lifetime, claims }, now)
         .map_err(|e| Status::new(Reason::InternalError, format!("failed to generate token: {e}")))?;
 
-    let expires = jiff::Timestamp::try_from(now + lifetime)
-        .map_err(|e| Status::new(Reason::InternalError, format!("failed to generate token: {e}")))?;
+    let moment = |at: SystemTime| match jiff::Timestamp::try_from(at) {
+        Ok(at) => Ok(at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        Err(why) => Err(Status::new(Reason::InternalError, format!("failed to generate token: {why}"))),
+    };
+    let (made, expires) = (moment(now)?, moment(now + lifetime)?);
+    let metadata = meta::metadata_mut(&mut request);
+    for (field, value) in
+        [("name", name), ("namespace", namespace), ("uid", meta::uid(&account)), ("creationTimestamp", &made)]
+    {
+        metadata.insert(field.to_owned(), value.into());
+    }
     let spec = meta::child_mut(meta::as_map(&mut request), "spec");
     spec.insert("audiences".to_owned(), audiences.into());
     spec.insert("expirationSeconds".to_owned(), seconds.into());
-    let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     Ok(answered(request, json!({ "token": token, "expirationTimestamp": expires })))
+}
+
+/// What the request says of the account must be so.
+fn is_about(request: &Value, namespace: &str, account: &Value) -> Result<(), Status> {
+    let path = Path::new("metadata");
+    for (field, is) in [("name", meta::name(account)), ("namespace", namespace)] {
+        let said = meta::text(request, &["metadata", field]);
+        if !said.is_empty() && said != is {
+            let wrong = format!("must match the service account {field} if specified");
+            let error = Error::invalid(&path.child(field), said, wrong);
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]));
+        }
+    }
+    let (said, is) = (meta::uid(request), meta::uid(account));
+    if !said.is_empty() && said != is {
+        return Err(Status::conflict(
+            "authentication.k8s.io",
+            "TokenRequest",
+            meta::name(account),
+            &format!(
+                "the UID in the token request ({said}) does not match the UID of the service account ({is})"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 fn reference(object: &Value) -> Reference {

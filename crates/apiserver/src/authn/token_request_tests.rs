@@ -50,6 +50,9 @@ fn hands_out_what_was_asked_for() {
     let request = json!({ "kind": "TokenRequest", "spec": { "expirationSeconds": 600 } });
     let answer = token_request(&tokens, "ns", "sa", request, now()).unwrap();
     assert_eq!(answer["kind"], "TokenRequest");
+    let told = |field: &str| answer["metadata"][field].as_str().unwrap_or_default();
+    assert_eq!((told("name"), told("namespace")), ("sa", "ns"));
+    assert_eq!((told("creationTimestamp"), told("uid").is_empty()), ("2027-01-15T08:00:00Z", false));
     assert_eq!(answer["spec"]["audiences"], json!(["https://issuer"]));
     assert_eq!(answer["status"]["expirationTimestamp"], "2027-01-15T08:10:00Z");
     let token = answer["status"]["token"].as_str().unwrap();
@@ -92,6 +95,20 @@ fn refuses_what_cannot_be() {
         let error = token_request(&tokens, "ns", account, json!({ "spec": spec }), now()).unwrap_err();
         assert_eq!(error.code(), code, "{spec}: {error}");
         assert!(error.message.contains(want), "{spec}: {error}");
+    }
+}
+
+#[test]
+fn a_request_that_means_another_account_is_refused() {
+    for (metadata, code, want) in [
+        (json!({"name": "other"}), 422, "must match the service account name if specified"),
+        (json!({"namespace": "other"}), 422, "must match the service account namespace if specified"),
+        (json!({"uid": "other"}), 409, "the UID in the token request (other) does not match the UID of"),
+    ] {
+        let request = json!({"metadata": metadata, "spec": {}});
+        let error = token_request(&tokens(), "ns", "sa", request, now()).unwrap_err();
+        assert_eq!(error.code(), code, "{metadata}: {error}");
+        assert!(error.message.contains(want), "{metadata}: {error}");
     }
 }
 
