@@ -8,7 +8,7 @@ use kube::{
     api::{DeleteParams, Patch, Preconditions},
     core::{Selector, SelectorExt},
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tiphys_client::{Reader, key::controller_of};
 
@@ -142,22 +142,57 @@ pub(crate) fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<Option<T
     }
 }
 
-/// Writes the status of an object, and has whoever reads it know that it is coming.
-pub(crate) async fn write_status<K>(
+/// Writes the status of an object, if it is another, and has whoever reads it know that it is coming.
+pub(crate) async fn write_status<K, S>(
     api: &Api<K>,
     known: &Reader<K>,
     object: &K,
-    status: Value,
+    old: Option<&S>,
+    new: &S,
 ) -> Result<(), kube::Error>
 where
     K: Object + Clone + DeserializeOwned + Debug,
+    S: Serialize,
 {
+    let Some(status) = change(&json!(old), json!(new)) else { return Ok(()) };
     let patch = json!({"metadata": {"uid": object.uid()}, "status": status});
     let written = api.patch_status(object.name(), &Default::default(), &Patch::Merge(patch)).await;
     if let Some(written) = gone_is_fine(written)? {
         known.wrote(written.meta());
     }
     Ok(())
+}
+
+/// The merge patch from one status to another; `None` where both say the same: what is zero, empty or absent reads alike.
+fn change(old: &Value, mut new: Value) -> Option<Value> {
+    if bare(old) == bare(&new) {
+        return None;
+    }
+    // A merge patch keeps what it does not name.
+    if let (Some(old), Some(new)) = (old.as_object(), new.as_object_mut()) {
+        for key in old.keys() {
+            new.entry(key).or_insert(Value::Null);
+        }
+    }
+    Some(new)
+}
+
+/// A value without what says nothing; `None` if that is all of it.
+fn bare(value: &Value) -> Option<Value> {
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Number(number) => (number.as_f64() != Some(0.0)).then(|| value.clone()),
+        Value::String(text) => (!text.is_empty()).then(|| value.clone()),
+        Value::Array(items) => {
+            (!items.is_empty()).then(|| items.iter().map(|item| bare(item).unwrap_or_default()).collect())
+        }
+        Value::Object(fields) => {
+            let kept = fields.iter().filter_map(|(key, value)| Some((key.clone(), bare(value)?)));
+            let kept: serde_json::Map<String, Value> = kept.collect();
+            (!kept.is_empty()).then_some(Value::Object(kept))
+        }
+        Value::Bool(true) => Some(Value::Bool(true)),
+    }
 }
 
 /// The name is taken.
@@ -190,6 +225,22 @@ mod tests {
 
     fn names(pods: &[Arc<Pod>]) -> Vec<&str> {
         pods.iter().map(|p| p.name()).collect()
+    }
+
+    #[test]
+    fn a_status_is_written_only_if_it_says_something_else() {
+        let old =
+            json!({"replicas": 2, "conditions": [{"type": "A", "message": ""}], "observedGeneration": 3});
+        let same = json!({"replicas": 2, "readyReplicas": 0, "conditions": [{"type": "A"}], "observedGeneration": 3});
+        assert_eq!(change(&old, same), None);
+        assert_eq!(
+            change(&old, json!({"replicas": 0, "observedGeneration": 3})),
+            Some(json!({"replicas": 0, "observedGeneration": 3, "conditions": null}))
+        );
+        assert_eq!(change(&Value::Null, json!({"replicas": 0})), None);
+        assert_eq!(change(&Value::Null, json!({"replicas": 1})), Some(json!({"replicas": 1})));
+        let other = json!({"replicas": 2, "conditions": [{"type": "B"}], "observedGeneration": 3});
+        assert_eq!(change(&old, other.clone()), Some(other));
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn autoscalers_are_refused_with_reasons() {
             json!({"maxReplicas": 0, "scaleTargetRef": {"apiVersion": "v1"}}),
             &[
                 "spec.maxReplicas: Required value: must be set and greater than 0",
+                "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
                 "spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must specify API group",
             ],
         ),

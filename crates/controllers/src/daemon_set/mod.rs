@@ -15,7 +15,6 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::Api;
-use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Reader, Verdict, informer::LOST_AFTER};
 
 use self::{
@@ -130,9 +129,7 @@ impl Controller for DaemonSets {
             now: Timestamp::now(),
         });
         let Plan { create, delete, ended, status, look_again } = plan;
-        if set.status.as_ref() != Some(&status) {
-            write_status(&sets, &self.pods.owners, &*set, json!(status)).await?;
-        }
+        write_status(&sets, &self.pods.owners, &*set, set.status.as_ref(), &status).await?;
         for end in &ended {
             self.tell(&set, end);
         }

@@ -123,9 +123,7 @@ impl Controller for Deployments {
                 }
             }
         }
-        if deployment.status.as_ref() != Some(&status) {
-            write_status(&api, &self.deployments, &*deployment, json!(status)).await?;
-        }
+        write_status(&api, &self.deployments, &*deployment, deployment.status.as_ref(), &status).await?;
         Ok(verdict)
     }
 }

@@ -12,10 +12,9 @@ use k8s_openapi::api::{
     core::v1::ReplicationController,
 };
 use kube::Api;
-use serde_json::json;
 use tiphys_client::{ObjectKey, Queue, Verdict, informer::LOST_AFTER, key::controller_of};
 
-use self::plan::{Plan, Step, differs, plan, tell_failure};
+use self::plan::{Plan, Step, plan, tell_failure};
 use crate::{
     claim::{said, write_status},
     controller::{Controller, Tools},
@@ -114,14 +113,7 @@ impl<O: Replicates> Controller for Replicas<O> {
         };
         let failure = result.as_ref().err().map(|(reason, error)| (*reason, said(error)));
         tell_failure(&mut status, failure, now);
-        if differs(set.status.as_ref(), &status) {
-            let mut told = json!(status);
-            // A merge patch keeps what it does not name.
-            if status.conditions.is_none() {
-                told["conditions"] = serde_json::Value::Null;
-            }
-            write_status(&owners, &self.0.owners, &*owner, told).await?;
-        }
+        write_status(&owners, &self.0.owners, &*owner, set.status.as_ref(), &status).await?;
         result.map_err(|(_, error)| error)?;
         Ok(look_again.map_or(Verdict::Done, Verdict::After))
     }

@@ -113,19 +113,6 @@ pub(super) fn tell_failure(status: &mut ReplicaSetStatus, failure: Option<(&str,
     }
 }
 
-/// Whether writing `new` over `old` would change anything.
-pub(super) fn differs(old: Option<&ReplicaSetStatus>, new: &ReplicaSetStatus) -> bool {
-    let Some(old) = old else { return true };
-    let zero = |n: Option<i32>| n.unwrap_or(0);
-    old.replicas != new.replicas
-        || zero(old.fully_labeled_replicas) != zero(new.fully_labeled_replicas)
-        || zero(old.ready_replicas) != zero(new.ready_replicas)
-        || zero(old.available_replicas) != zero(new.available_replicas)
-        || zero(old.terminating_replicas) != zero(new.terminating_replicas)
-        || old.observed_generation != new.observed_generation
-        || old.conditions.clone().unwrap_or_default() != new.conditions.clone().unwrap_or_default()
-}
-
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;

@@ -132,9 +132,7 @@ impl Controller for StatefulSets {
         let revisions = revisions(&set, past.as_ref());
         let find = |name: &str| self.claims.get(&ObjectKey::new(&key.namespace, name));
         let plan = plan(&set, &revisions, &owned, &find, caught_up, Timestamp::now());
-        if set.status.as_ref() != Some(&plan.status) {
-            write_status(&sets, &self.pods.owners, &*set, json!(plan.status)).await?;
-        }
+        write_status(&sets, &self.pods.owners, &*set, set.status.as_ref(), &plan.status).await?;
         let Some(past) = past else { return Ok(Verdict::Done) };
         let verdict = plan.look_again.map_or(Verdict::Done, Verdict::After);
         self.perform(&set, &past, plan).await?;
