@@ -19,10 +19,8 @@ const SOURCES: [(&str, &str); 5] = [
 ];
 const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-pub(crate) fn autoscaler_update(new: &Value, old: &Value) -> Errors {
-    let target = |object: &Value, field: &str| object["spec"]["scaleTargetRef"][field].clone();
-    let same = ["apiVersion", "kind"].iter().all(|field| target(new, field) == target(old, field));
-    judged(new, !same)
+pub(crate) fn autoscaler_update(new: &Value, _old: &Value) -> Errors {
+    autoscaler(new)
 }
 
 pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
@@ -36,11 +34,6 @@ pub(crate) fn autoscaler_status(new: &Value, _old: &Value) -> Errors {
 }
 
 pub(crate) fn autoscaler(object: &Value) -> Errors {
-    judged(object, true)
-}
-
-/// `whose`: whether it also counts whose kind it is that is scaled. Of older objects that is not asked.
-fn judged(object: &Value, whose: bool) -> Errors {
     let root = At::root(object);
     let spec = root.get("spec");
     let mut errors = Vec::new();
@@ -57,14 +50,8 @@ fn judged(object: &Value, whose: bool) -> Errors {
     if min.number().is_some_and(|n| n > most) {
         errors.push(Error::invalid(&max.path(), most, "must be greater than or equal to `minReplicas`"));
     }
-    let target = spec.get("scaleTargetRef");
-    reference(&target, &mut errors);
-    if whose && target.get("kind").text() != "ReplicationController" {
-        let version = target.get("apiVersion");
-        if !version.text().contains('/') {
-            errors.push(Error::invalid(&version.path(), version.text(), "apiVersion must specify API group"));
-        }
-    }
+    // Newer servers want a group there; manifests of any age shall apply.
+    reference(&spec.get("scaleTargetRef"), &mut errors);
     let metrics = spec.get("metrics");
     metrics.items().for_each(|m| metric(&m, &mut errors));
     let from_outside = |m: &At<'_>| matches!(m.get("type").text(), "Object" | "External");

@@ -34,11 +34,10 @@ fn autoscalers_are_refused_with_reasons() {
             ],
         ),
         (
-            json!({"maxReplicas": 0, "scaleTargetRef": {"apiVersion": "v1"}}),
+            json!({"maxReplicas": 0}),
             &[
                 "spec.maxReplicas: Required value: must be set and greater than 0",
                 "spec.maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
-                "spec.scaleTargetRef.apiVersion: Invalid value: \"v1\": apiVersion must specify API group",
             ],
         ),
         (
@@ -116,10 +115,8 @@ fn who_is_woken_from_outside_may_sleep() {
     assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &asleep, &asleep), [""; 0]);
     assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &asleep), [""; 0]);
     assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &scaler(&json!({})), &asleep), [""; 0]);
-    let controllers = json!({"scaleTargetRef": {"apiVersion": "v1", "kind": "ReplicationController"}});
-    assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &scaler(&controllers)), [""; 0]);
-    let nobodys = scaler(&json!({"scaleTargetRef": {"apiVersion": ""}}));
-    assert_eq!(updated("autoscaling", "HorizontalPodAutoscaler", &nobodys, &nobodys), [""; 0]);
+    let old_fashioned = scaler(&json!({"scaleTargetRef": {"apiVersion": ""}}));
+    assert_eq!(created("autoscaling", "HorizontalPodAutoscaler", &old_fashioned), [""; 0]);
     let old = made("autoscaling", "HorizontalPodAutoscaler", &asleep);
     let new = with(&old, &json!({"status": {"currentReplicas": -1, "desiredReplicas": 2}}));
     let told = autoscaler_status(&new, &old);
