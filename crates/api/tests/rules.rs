@@ -86,7 +86,7 @@ fn least() -> Vec<(&'static str, &'static str, Value)> {
             "HorizontalPodAutoscaler",
             "autoscaling",
             json!({"spec": {"maxReplicas": 2,
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}}),
+            "scaleTargetRef": {"kind": "Deployment", "name": "d"}}}),
         ),
         (
             "IPAddress",
