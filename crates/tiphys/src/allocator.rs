@@ -1,13 +1,9 @@
 //! Where memory comes from: mimalloc.
 //!
 //! A request is hundreds of small allocations, made by one thread and given back by another. What is free goes back to
-//! the kernel: at once in a process that nobody attends to, such as a shim, and after a while where [`attend`] runs.
-//! Under load it is asked for again at once, and a tenth of a write would be handing it to and fro.
+//! the kernel at once: a cluster that idles shall be small, and nobody would come by later to look for what is free.
 
-use std::{
-    alloc::{GlobalAlloc, Layout},
-    time::Duration,
-};
+use std::alloc::{GlobalAlloc, Layout};
 
 use libmimalloc_sys as mi;
 
@@ -18,28 +14,10 @@ const ALIGNED: usize = 16;
 /// `mi_option_purge_delay`, in milliseconds.
 const PURGE_DELAY: mi::mi_option_t = 15;
 
-/// How long what is free waits to be used again.
-const KEPT: Duration = Duration::from_secs(1);
-
-/// Makes what is free go back at once. To be called first.
+/// Makes the rules above hold, from now on. To be called first.
 pub(crate) fn settle() {
-    give_back_after(Duration::ZERO);
-}
-
-fn give_back_after(delay: Duration) {
-    let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
     // SAFETY: the option exists, and setting it is atomic.
-    unsafe { mi::mi_option_set(PURGE_DELAY, millis) };
-}
-
-/// Keeps what is free for a while, and gives it back when nobody has asked for it, also while nothing else goes on.
-pub(crate) async fn attend() {
-    give_back_after(KEPT);
-    loop {
-        tokio::time::sleep(KEPT).await;
-        // SAFETY: it may be called at any time, by any thread.
-        unsafe { mi::mi_collect(false) };
-    }
+    unsafe { mi::mi_option_set(PURGE_DELAY, 0) };
 }
 
 /// Whether any block of the size will do; to ask for an alignment takes a slower way.
