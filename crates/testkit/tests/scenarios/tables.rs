@@ -13,7 +13,7 @@ const HEADS: [(&str, &str, &str); 16] = [
     ("endpointslices", "NAME ADDRESSTYPE PORTS ENDPOINTS AGE", ""),
     ("configmaps", "NAME DATA AGE", ""),
     ("secrets", "NAME TYPE DATA AGE", ""),
-    ("serviceaccounts", "NAME SECRETS AGE", ""),
+    ("serviceaccounts", "NAME AGE", ""),
     ("events", "LAST SEEN TYPE REASON OBJECT MESSAGE", ""),
     ("namespaces", "NAME STATUS AGE", ""),
     ("priorityclasses", "NAME VALUE GLOBAL-DEFAULT AGE PREEMPTIONPOLICY", ""),
