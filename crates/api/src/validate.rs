@@ -10,7 +10,7 @@ use crate::{meta, names};
 
 pub(crate) mod access;
 pub(crate) mod admission;
-mod annotations;
+pub(crate) mod annotations;
 pub(crate) mod autoscaling;
 pub(crate) mod certificates;
 pub(crate) mod cluster;

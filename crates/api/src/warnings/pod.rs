@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{address, gone_volume, node_label, node_term};
+use super::{GONE_VOLUMES, address, gone_volume, node_label, node_term};
 use crate::field::quoted;
 use crate::meta;
 use crate::names;
 use crate::quantity::Quantity;
-use crate::validate::At;
+use crate::validate::{At, annotations};
 
 /// A pod that is made; nobody looks at what is told of later writes.
 pub(super) fn pod(new: &Value, old: &Value) -> Vec<String> {
@@ -64,21 +64,18 @@ const NO_SELECTOR: &str = "a null labelSelector results in matching no pod";
 
 fn all(pod: &At<'_>, is_template: bool, told: &mut Vec<String>) {
     let (metadata, spec) = (pod.get("metadata"), pod.get("spec"));
-    let annotations = metadata.get("annotations");
+    let said = metadata.get("annotations");
     placement(&spec, told);
     for (key, why) in [
         ("scheduler.alpha.kubernetes.io/critical-pod", CRITICAL),
         ("security.alpha.kubernetes.io/sysctls", SYSCTLS),
         ("security.alpha.kubernetes.io/unsafe-sysctls", SYSCTLS),
     ] {
-        annotation(&annotations, key, why, told);
+        annotation(&said, key, why, told);
     }
     let volumes = spec.get("volumes");
     for volume in volumes.items() {
-        let before =
-            ["photonPersistentDisk", "gitRepo", "scaleIO", "flocker", "storageos", "quobyte", "glusterfs"];
-        gone_volume(&volume, &before, told);
-        gone_volume(&volume, &["cephfs", "rbd"], told);
+        gone_volume(&volume, GONE_VOLUMES.map(|(driver, _)| driver).as_slice(), told);
     }
     volumes.items().for_each(|volume| overlaps(&volume, told));
     twice(&spec.get("hostAliases"), "ip", told);
@@ -93,22 +90,22 @@ fn all(pod: &At<'_>, is_template: bool, told: &mut Vec<String>) {
     whole_bytes(&spec.get("overhead"), told);
     let security = spec.get("securityContext");
     if !security.has("seccompProfile") {
-        annotation(&annotations, "seccomp.security.alpha.kubernetes.io/pod", SECCOMP, told);
+        annotation(&said, annotations::SECCOMP_POD, SECCOMP, told);
     }
     let lists = ["initContainers", "containers", "ephemeralContainers"].map(|list| spec.get(list));
     let containers = || lists.iter().flat_map(At::items);
     for container in containers() {
         let (name, security) = (container.get("name"), container.get("securityContext"));
         if !security.has("seccompProfile") {
-            let key = format!("container.seccomp.security.alpha.kubernetes.io/{}", name.text());
-            annotation(&annotations, &key, SECCOMP, told);
+            let key = format!("{}{}", annotations::SECCOMP, name.text());
+            annotation(&said, &key, SECCOMP, told);
         }
         let profile = spec.value()["securityContext"].get("appArmorProfile");
         if is_template && !security.has("appArmorProfile") {
-            let key = format!("container.apparmor.security.beta.kubernetes.io/{}", name.text());
-            let said = meta::annotation(pod.value(), &key);
-            if said.is_some_and(|said| profile != Some(&app_armor(said))) {
-                annotation(&annotations, &key, APP_ARMOR, told);
+            let key = format!("{}{}", annotations::APP_ARMOR, name.text());
+            let old = meta::annotation(pod.value(), &key);
+            if old.is_some_and(|old| profile != Some(&app_armor(old))) {
+                annotation(&said, &key, APP_ARMOR, told);
             }
         }
         let resources = container.get("resources");
