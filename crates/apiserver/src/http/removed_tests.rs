@@ -174,3 +174,36 @@ async fn reviews_and_flows_are_spoken_in_their_betas() {
         json(&server, "GET", "/apis/apiregistration.k8s.io/v1beta1/apiservices", Value::Null).await;
     assert_eq!((code, &services["apiVersion"]), (200, &json!("apiregistration.k8s.io/v1beta1")));
 }
+
+#[tokio::test]
+async fn what_is_applied_no_more_goes_alone_whatever_versions_its_owners_speak() {
+    let server = server().await;
+    let path = |version: &str| format!("/apis/{version}/namespaces/default/poddisruptionbudgets/web");
+    let apply = async |version: &str, labels: Value, spec: Value| {
+        let body = json!({"apiVersion": version, "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "labels": labels}, "spec": spec});
+        let (path, headers) = (path(version), [("content-type", "application/apply-patch+yaml")]);
+        let path = format!("{path}?fieldManager=helm");
+        let answer = ask(&server, "PATCH", &path, &headers, body.to_string()).await;
+        assert!(answer.code < 300, "{version}: {}", answer.json());
+        answer.json()
+    };
+    let selector = json!({"matchLabels": {"app": "web"}});
+    apply("policy/v1beta1", json!({"a": "b", "c": "d"}), json!({"minAvailable": 1, "selector": selector}))
+        .await;
+    // Somebody else owns fields in the current version, and nothing of the metadata or the spec.
+    let status = json!({"status": {"disruptionsAllowed": 1}}).to_string();
+    let merge = [("content-type", "application/merge-patch+json")];
+    let told = path("policy/v1") + "/status?fieldManager=controller";
+    assert_eq!(ask(&server, "PATCH", &told, &merge, status).await.code, 200);
+
+    for (version, labels) in
+        [("policy/v1beta1", json!({"c": "d"})), ("policy/v1", json!({})), ("policy/v1beta1", json!({}))]
+    {
+        let seen = apply(version, labels.clone(), json!({"selector": selector})).await;
+        assert_eq!(seen["metadata"]["labels"].as_object().is_some_and(|l| !l.is_empty()), labels["c"] == "d");
+        assert_eq!(seen["spec"], json!({"selector": selector}), "{version}");
+        assert_eq!(seen["status"]["disruptionsAllowed"], 1, "{version}");
+        assert!(seen["metadata"]["uid"].is_string() && seen["metadata"]["resourceVersion"].is_string());
+    }
+}

@@ -17,7 +17,7 @@ pub use self::set::{Set, SetError};
 use self::{
     managers::{Entry, Managers, Operation, seconds},
     set::Node,
-    walk::{Comparison, compare},
+    walk::{Comparison, Cut, compare},
 };
 use crate::schema::TypeRef;
 use crate::status::{Details, Reason, Status, StatusCause};
@@ -413,27 +413,29 @@ fn prune(
             (types.convert)(object, version)
         }
     };
-    let Some((merged, ty)) = convert(object, &last.api_version) else { return };
+    let Some((mut merged, ty)) = convert(object, &last.api_version) else { return };
+    let place = Some(ty.into());
     let mut pruned = merged.clone();
-    walk::prune(&mut pruned, Some(ty.into()), &last.set.0, &sets(&last.api_version));
-    let mut at = last.api_version.as_str();
+    let applied = Some(&last.set.0);
+    walk::prune(&mut pruned, place, &Cut { left: None, last: applied, managed: sets(&last.api_version) });
     // What was removed is put back as far as managers in other versions own it.
-    let mut others: Vec<&str> = owners().map(|e| e.api_version.as_str()).filter(|v| *v != at).collect();
+    let mut others: Vec<&str> =
+        owners().map(|e| e.api_version.as_str()).filter(|v| *v != last.api_version).collect();
     others.sort_unstable();
     others.dedup();
     for version in others {
-        let (Some((mut merged, ty)), Some((less, _))) = (convert(object, version), convert(&pruned, version))
+        let (Some((mut merged, ty)), Some((left, _))) = (convert(object, version), convert(&pruned, version))
         else {
             continue;
         };
-        let gone = compare(&merged, &less, ty).removed;
-        walk::prune(&mut merged, Some(ty.into()), &gone.0, &sets(version));
+        let cut = Cut { left: Some(&left), last: None, managed: sets(version) };
+        walk::prune(&mut merged, Some(ty.into()), &cut);
         pruned = merged;
-        at = version;
     }
-    if at == writer.api_version {
-        *object = pruned;
-    } else if let Some((back, _)) = (types.convert)(&pruned, writer.api_version) {
+    // What was never applied stays, whatever has become of what it lies in.
+    let Some((left, _)) = convert(&pruned, &last.api_version) else { return };
+    walk::prune(&mut merged, place, &Cut { left: Some(&left), last: applied, managed: Vec::new() });
+    if let Some((back, _)) = convert(&merged, writer.api_version) {
         *object = back;
     }
 }

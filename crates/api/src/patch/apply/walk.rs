@@ -1,8 +1,10 @@
 //! The walks over objects that ownership needs: which fields there are, which changed, merging and pruning.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
-use super::set::{Node, Set, child, children, field, is_member, node};
+use super::set::{Node, Set, child, field, is_member, node};
 use crate::{
     patch::place::{Granular, Place},
     schema::TypeRef,
@@ -413,55 +415,70 @@ fn merge_lists(live: &mut Vec<Value>, config: &[Value], list: Granular<'_>) {
     live.extend(wanted);
 }
 
-/// Removes from `value` what is in `last` and in none of `managed`.
+/// What may go from a place.
+pub(super) struct Cut<'a> {
+    /// What stays there in any case.
+    pub(super) left: Option<&'a Value>,
+    /// Nothing but this goes; `None`: anything may.
+    pub(super) last: Option<&'a Node>,
+    /// What others hold.
+    pub(super) managed: Vec<&'a Node>,
+}
+
+/// Removes from `value` what may go.
 ///
 /// A struct field counts as a member of a set that has members inside it. A map or list that loses its last
 /// entry goes too.
-pub(super) fn prune(value: &mut Value, place: At<'_>, last: &Node, managed: &[&Node]) {
+pub(super) fn prune(value: &mut Value, place: At<'_>, cut: &Cut<'_>) {
     match value {
-        Value::Object(map) if !atomic(place) => {
-            for (element, was) in children(last) {
-                let Some(key) = element.strip_prefix("f:") else { continue };
-                let Some(value) = map.get_mut(key) else { continue };
-                let named = place.is_some_and(|s| s.field(key).is_some());
-                if prune_element(value, entry(place, key), element, (was, named), managed) {
-                    map.remove(key);
-                }
-            }
-        }
+        Value::Object(map) if !atomic(place) => map.retain(|key, value| {
+            let named = place.is_some_and(|s| s.field(key).is_some());
+            let left = cut.left.and_then(|left| left.get(key));
+            !cut.takes(value, entry(place, key), (&field(key), named), left)
+        }),
         Value::Array(items) => {
             let Some(list) = granular(place) else { return };
+            let left = cut.left.and_then(Value::as_array).into_iter().flatten();
+            let left: HashMap<_, _> =
+                left.filter_map(|item| Some((element(item, list).ok()?, item))).collect();
             items.retain_mut(|item| {
                 let Ok(element) = element(item, list) else { return true };
-                let Some(was) = child(last, &element) else { return true };
-                !prune_element(item, Some(list.item), &element, (was, false), managed)
+                !cut.takes(item, Some(list.item), (&element, false), left.get(&element).copied())
             });
         }
         _ => {}
     }
 }
 
-/// Whether the element goes as a whole.
-fn prune_element(
-    value: &mut Value,
-    place: At<'_>,
-    element: &str,
-    (was, named): (&Node, bool),
-    managed: &[&Node],
-) -> bool {
-    let owners: Vec<&Node> = managed.iter().filter_map(|set| child(set, element)).collect();
-    let owned = owners.iter().any(|set| named || is_member(set));
-    if (named || is_member(was)) && !owned {
-        return true;
+impl Cut<'_> {
+    /// Removes what may go from one element of the place. Whether it goes as a whole.
+    fn takes(
+        &self,
+        value: &mut Value,
+        place: At<'_>,
+        (element, named): (&str, bool),
+        left: Option<&Value>,
+    ) -> bool {
+        let last = match self.last.map(|last| child(last, element)) {
+            Some(None) => return false,
+            Some(last) => last,
+            None => None,
+        };
+        let managed: Vec<&Node> = self.managed.iter().filter_map(|set| child(set, element)).collect();
+        let is_in = |set: &Node| named || is_member(set);
+        if left.is_none() && last.is_none_or(is_in) && !managed.iter().any(|set| is_in(set)) {
+            return true;
+        }
+        let filled = |value: &Value| match value {
+            Value::Object(map) => !map.is_empty(),
+            Value::Array(items) => !items.is_empty(),
+            _ => false,
+        };
+        let before = filled(value);
+        let kept = left.is_some() || managed.iter().any(|set| is_member(set));
+        prune(value, place, &Cut { left, last, managed });
+        before && !filled(value) && !kept
     }
-    let filled = |value: &Value| match value {
-        Value::Object(map) => !map.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        _ => false,
-    };
-    let before = filled(value);
-    prune(value, place, was, &owners);
-    before && !filled(value) && !owners.iter().any(|set| is_member(set))
 }
 
 #[cfg(test)]
