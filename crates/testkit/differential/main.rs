@@ -3,7 +3,7 @@
 //! `cargo xtask differential [REGEX]` runs it, or those files of `cases` that the regular expression finds. Both servers are
 //! alone: without controllers and nodes, what they answer follows from what they were asked. What is no accident of a run
 //! (uids, times, revisions, addresses that a server chose) and differs is listed in `differences.yaml` with the reason why ours
-//! is right by 1.37. It fails if something else differs, and if nothing differs any more that is listed.
+//! is right by 1.37. It fails if something else differs, and if what is listed as different on every run is not.
 
 mod answer;
 mod case;

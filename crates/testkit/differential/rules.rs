@@ -21,6 +21,9 @@ struct Entry {
     reference: Option<String>,
     #[serde(default)]
     ours: Option<String>,
+    /// The servers differ on some runs alone: not to need this rule is no error.
+    #[serde(default)]
+    sometimes: bool,
     why: String,
 }
 
@@ -29,6 +32,7 @@ struct Rule {
     within: Regex,
     reference: Option<Regex>,
     ours: Option<Regex>,
+    sometimes: bool,
     why: String,
     text: String,
     used: usize,
@@ -63,8 +67,13 @@ impl Rules {
         self.0.iter().filter(|rule| rule.used > 0).map(|rule| (rule.used, rule.why.as_str()))
     }
 
+    /// Rules that every run needs, and this one did not.
     pub(crate) fn unused(&self) -> Vec<&str> {
-        self.0.iter().filter(|rule| rule.used == 0).map(|rule| rule.text.as_str()).collect()
+        self.0
+            .iter()
+            .filter(|rule| rule.used == 0 && !rule.sometimes)
+            .map(|rule| rule.text.as_str())
+            .collect()
     }
 }
 
@@ -81,6 +90,7 @@ impl Rule {
             within: Regex::new(&entry.within)?,
             reference: entry.reference.as_deref().map(whole).transpose()?,
             ours: entry.ours.as_deref().map(whole).transpose()?,
+            sometimes: entry.sometimes,
             why: entry.why,
             text,
             used: 0,

@@ -28,6 +28,12 @@ fn a_rule_explains_what_it_says_and_nothing_else() {
 }
 
 #[test]
+fn only_a_rule_that_every_run_needs_is_missed() {
+    let rules = Rules::parse("[{at: /a, why: so}, {at: /b, sometimes: true, why: so}]").unwrap();
+    assert_eq!(rules.unused(), ["/a in \"\": so"]);
+}
+
+#[test]
 fn a_rule_without_a_reason_is_none() {
     assert!(Rules::parse("[{at: /body, why: ' '}]").is_err());
 }
