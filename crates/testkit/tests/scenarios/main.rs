@@ -8,6 +8,7 @@ mod devices;
 mod disk;
 mod election;
 mod fields;
+mod helm;
 mod input;
 mod logs;
 mod loops;
