@@ -21,59 +21,48 @@ const PROGRAMS: [(&str, &str); 9] = [
 ];
 
 struct Image {
-    names: &'static [&'static str],
+    /// How the names of what it stands for end, less their tags: the suite tells the rest.
+    repositories: &'static [&'static str],
     entrypoint: &'static [&'static str],
     command: &'static [&'static str],
     user: &'static str,
 }
 
-const fn image(names: &'static [&'static str], command: &'static [&'static str]) -> Image {
-    Image { names, entrypoint: &[], command, user: "" }
+const fn image(repositories: &'static [&'static str], command: &'static [&'static str]) -> Image {
+    Image { repositories, entrypoint: &[], command, user: "" }
 }
 
 const IMAGES: [Image; 9] = [
-    Image {
-        entrypoint: &["/agnhost"],
-        ..image(
-            &["k8s.gcr.io/e2e-test-images/agnhost:2.21", "k8s.gcr.io/e2e-test-images/agnhost:2.20"],
-            &["pause"],
-        )
-    },
-    image(&["k8s.gcr.io/pause:3.2"], &["/agnhost", "pause"]),
-    Image {
-        entrypoint: &["/sample-apiserver"],
-        ..image(&["gcr.io/kubernetes-e2e-test-images/sample-apiserver:1.17"], &[])
-    },
-    image(&["k8s.gcr.io/etcd:3.4.13-0"], &["/usr/local/bin/etcd"]),
+    Image { entrypoint: &["/agnhost"], ..image(&["e2e-test-images/agnhost"], &["pause"]) },
+    image(&["k8s.gcr.io/pause", "registry.k8s.io/pause"], &["/agnhost", "pause"]),
+    Image { entrypoint: &["/sample-apiserver"], ..image(&["e2e-test-images/sample-apiserver"], &[]) },
+    image(&["k8s.gcr.io/etcd", "registry.k8s.io/etcd"], &["/usr/local/bin/etcd"]),
+    image(&["e2e-test-images/ipc-utils"], &["sh"]),
+    image(&["e2e-test-images/jessie-dnsutils", "e2e-test-images/glibc-dns-testing"], &["sleep", "infinity"]),
+    Image { user: "1234", ..image(&["e2e-test-images/nonroot"], &["sh"]) },
+    image(&["e2e-test-images/nonewprivs"], &["sh", "-c", "echo Effective uid: $(/setuid/id -u)"]),
     image(
-        &[
-            "docker.io/library/busybox:1.28",
-            "docker.io/library/alpine:3.7",
-            "gcr.io/kubernetes-e2e-test-images/ipc-utils:1.0",
-        ],
-        &["sh"],
-    ),
-    image(&["gcr.io/kubernetes-e2e-test-images/jessie-dnsutils:1.0"], &["sleep", "infinity"]),
-    Image { user: "1234", ..image(&["gcr.io/kubernetes-e2e-test-images/nonroot:1.0"], &["sh"]) },
-    image(
-        &["gcr.io/kubernetes-e2e-test-images/nonewprivs:1.0"],
-        &["sh", "-c", "echo Effective uid: $(/setuid/id -u)"],
-    ),
-    image(
-        &[
-            "docker.io/library/httpd:2.4.38-alpine",
-            "docker.io/library/httpd:2.4.39-alpine",
-            "docker.io/library/nginx:1.14-alpine",
-            "docker.io/library/nginx:1.15-alpine",
-            "gcr.io/kubernetes-e2e-test-images/nautilus:1.0",
-        ],
+        &["library/httpd", "library/nginx", "e2e-test-images/nginx", "e2e-test-images/nautilus"],
         &["sh", "-c", "trap 'exit 0' TERM; busybox httpd -f -p 80 -h /usr/local/apache2/htdocs & wait"],
     ),
 ];
 
-/// Writes the archive; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images, and its sample server,
+/// Those of `names` that stand for one of `repositories`.
+pub(crate) fn named<'n>(names: &'n [String], repositories: &[&str]) -> Vec<&'n str> {
+    let stands_for = |name: &&String| {
+        let repository = name.rsplit_once(':').map_or(name.as_str(), |(repository, _)| repository);
+        repositories.iter().any(|end| repository.ends_with(end))
+    };
+    names.iter().filter(stands_for).map(String::as_str).collect()
+}
+
+/// Writes the archive of those images that `names` tells; `agnhost`, `localhost.crt` and `localhost.key` of upstream's test images, and its sample server,
 /// are taken from where `found` says.
-pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf>) -> Result<()> {
+pub(crate) fn write(
+    to: &Path,
+    names: &[String],
+    found: impl Fn(&str) -> Result<std::path::PathBuf>,
+) -> Result<()> {
     let mut layer = Layer::new()?;
     for (name, mode) in
         [("agnhost", 0o755), ("sample-apiserver", 0o755), ("localhost.crt", 0o644), ("localhost.key", 0o644)]
@@ -88,16 +77,20 @@ pub(crate) fn write(to: &Path, found: impl Fn(&str) -> Result<std::path::PathBuf
     }
     // The one that takes its owner's rights stands where nobody else looks for `id`.
     layer.copy("setuid/id", "/usr/bin/id".as_ref(), 0o4755)?;
-    let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n";
+    let users = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n\
+                 user-defined-in-image:x:1000:1000::/:/bin/sh\n";
     layer.file("etc/passwd", 0o644, users.as_bytes())?;
+    let groups = "root:x:0:\nuser-defined-in-image:x:1000:\n\
+                  group-defined-in-image:x:50000:user-defined-in-image\n";
+    layer.file("etc/group", 0o644, groups.as_bytes())?;
     layer.file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n")?;
     // Tests take the page away to make a probe fail.
     let page = b"<html><body><h1>It works!</h1></body></html>\n";
     layer.file("usr/local/apache2/htdocs/index.html", 0o644, page)?;
     layer.file("usr/local/apache2/htdocs/data.json", 0o644, br#"{"image": "nautilus.jpg"}"#)?;
     let layer = layer.finish(None)?;
-    let images = IMAGES.map(|Image { names, entrypoint, command, user }| {
-        let names = names.iter().map(|n| (*n).to_owned()).collect();
+    let images = IMAGES.map(|Image { repositories, entrypoint, command, user }| {
+        let names = named(names, repositories).into_iter().map(str::to_owned).collect();
         (names, json!({"Entrypoint": entrypoint, "Cmd": command, "User": user, "Env": [PATH]}))
     });
     let out = File::create(to).with_context(|| format!("making {}", to.display()))?;

@@ -2,4 +2,5 @@
 
 pub mod cbor;
 pub mod protobuf;
+mod repeated;
 pub mod yaml;

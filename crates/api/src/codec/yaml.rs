@@ -3,14 +3,16 @@
 //! A document becomes JSON text, so that one decoder judges both: keys that stand twice in YAML stand twice
 //! in the JSON.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, marker::PhantomData};
 
 use serde::{
     de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor},
     ser::{Error as _, Serialize, SerializeMap, SerializeSeq, Serializer},
 };
 use serde_json::Value;
-use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Options, Spanned, options::DuplicateKeyPolicy};
+
+use super::repeated::Repeated;
 
 /// How deep a document may be nested: what a thread's stack of 2 MB holds in an unoptimised build.
 pub const MAX_DEPTH: usize = 50;
@@ -36,6 +38,39 @@ pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, Error> {
     if yaml.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<de::IgnoredAny>(yaml).is_ok() {
         return Ok(yaml.to_vec());
     }
+    let text = std::str::from_utf8(yaml).map_err(|e| Error::Syntax(e.to_string()))?;
+    let mut json = Vec::with_capacity(yaml.len());
+    serde_saphyr::with_deserializer_from_str_with_options(text, options(), |source| {
+        Transcode(RefCell::new(Some(source)))
+            .serialize(&mut serde_json::Serializer::new(&mut json))
+            .map_err(de::Error::custom)
+    })
+    .map_err(|e| Error::Syntax(e.to_string()))?;
+    Ok(json)
+}
+
+/// The keys of `yaml` that their maps have already, in upstream's words: `line 9: key "foo" already set in map`. `json` is what
+/// [`to_json`] made of it.
+pub fn repeated(yaml: &[u8], json: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut source = serde_json::Deserializer::from_slice(json);
+    let seed = Repeated { found: &mut found, key: PhantomData::<String> };
+    // What cannot be read has no keys; whoever made the JSON was told why.
+    if seed.deserialize(&mut source).is_err() || found.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = Vec::new();
+    let seed = Repeated { found: &mut lines, key: PhantomData::<Spanned<String>> };
+    let read = std::str::from_utf8(yaml).map(|text| {
+        serde_saphyr::with_deserializer_from_str_with_options(text, options(), |source| {
+            seed.deserialize(source)
+        })
+    });
+    // JSON may be deeper than YAML.
+    if matches!(read, Ok(Ok(()))) { lines } else { found }
+}
+
+fn options() -> Options {
     let budget = serde_saphyr::budget! {
         max_depth: MAX_DEPTH,
         max_nodes: MAX_NODES,
@@ -43,20 +78,11 @@ pub fn to_json(yaml: &[u8]) -> Result<Vec<u8>, Error> {
         max_recorded_anchor_events: MAX_NODES,
         max_documents: 1,
     };
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: budget,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         with_snippet: false,
-    };
-    let text = std::str::from_utf8(yaml).map_err(|e| Error::Syntax(e.to_string()))?;
-    let mut json = Vec::with_capacity(yaml.len());
-    serde_saphyr::with_deserializer_from_str_with_options(text, options, |source| {
-        Transcode(RefCell::new(Some(source)))
-            .serialize(&mut serde_json::Serializer::new(&mut json))
-            .map_err(de::Error::custom)
-    })
-    .map_err(|e| Error::Syntax(e.to_string()))?;
-    Ok(json)
+    }
 }
 
 /// The tree as a YAML document.

@@ -37,6 +37,20 @@ fn duplicate_keys_reach_the_decoder() {
 }
 
 #[test]
+fn keys_that_stand_twice_are_told_with_their_lines() {
+    for (yaml, expected) in [
+        ("a: 1\nb: {a: 2}\nc: [{a: 1}, {a: 2}]\n", &[][..]),
+        (
+            "\na: 1\nb:\n- x: 1\n  x: 2\na: 3\n",
+            &["line 5: key \"x\" already set in map", "line 6: key \"a\" already set in map"],
+        ),
+        ("{\"a\": 1,\n\"b\": 2,\n\"a\": null}", &["line 3: key \"a\" already set in map"]),
+    ] {
+        assert_eq!(repeated(yaml.as_bytes(), json(yaml).as_bytes()), expected, "{yaml}");
+    }
+}
+
+#[test]
 fn json_may_be_as_deep_as_json_may_be() {
     let deep = format!("{}1{}", "{\"a\":".repeat(100), "}".repeat(100));
     assert_eq!(json(&deep), deep);

@@ -432,6 +432,25 @@ async fn a_paged_list_ends_with_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_paged_list_of_what_does_not_change_ends_with_the_window_once_others_change() {
+    let f = Fixture::new().await;
+    f.pod("a", "1", "x", "n").await;
+    f.pod("a", "2", "x", "n").await;
+    let token = f.list(At::Newest, Filter::default(), 1).await.unwrap().1.next.unwrap();
+    let at = || At::Continue(token.clone());
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    assert_eq!(f.list(at(), Filter::default(), 1).await.unwrap().0, ["a/2@2"]);
+    f.write(&nodes(), "", "n", Some(json!({"kind": "Node", "apiVersion": "v1", "metadata": {}}))).await;
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    let Err(Error::ContinueExpired { next }) = f.list(at(), Filter::default(), 1).await else { panic!() };
+    assert_eq!(f.list(At::Continue(next), Filter::default(), 1).await.unwrap().0, ["a/2@2"]);
+    // Who watches what does not change misses nothing.
+    let after =
+        WatchOptions { start: Start::After(revision(2)), filter: Filter::default(), bookmarks: false };
+    assert!(f.pods().watch(after).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn bookmarks_tell_how_far_others_have_come() {
     let f = Fixture::new().await;
     let mut watch = f.watch(Start::Now, Filter::default()).await;

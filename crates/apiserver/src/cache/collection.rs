@@ -37,6 +37,9 @@ struct State {
     /// The newest change of the collection.
     changed: Revision,
     ring: Ring,
+    /// What was newest when the window began. Lists of what was before have ended, also where nothing has changed since, as
+    /// upstream's end with compaction.
+    horizon: Revision,
     watchers: HashMap<Group, BTreeMap<u64, Arc<Watcher>>>,
     next_watcher: u64,
     /// Versions that paged lists go on with, and since when.
@@ -76,6 +79,7 @@ impl Collection {
             root,
             changed: revision,
             ring: Ring::new(revision),
+            horizon: Revision::ZERO,
             watchers: HashMap::new(),
             next_watcher: 0,
             pins: BTreeMap::new(),
@@ -213,7 +217,7 @@ impl Collection {
         if let Some((root, _)) = state.pins.get(&revision) {
             return Some(root.clone());
         }
-        (revision >= state.ring.floor()).then(|| state.ring.rewind(&state.root, revision))
+        (revision >= state.ring.floor().max(state.horizon)).then(|| state.ring.rewind(&state.root, revision))
     }
 
     /// Keeps a version for the pages to come.
@@ -331,11 +335,12 @@ impl Collection {
     }
 
     /// Lets go what is too old, and tells watchers how far they have seen.
-    pub(super) fn tick(&self, revision: Revision) {
+    pub(super) fn tick(&self, revision: Revision, horizon: Revision) {
         let now = Instant::now();
         let window = self.limits().window;
         let mut state = self.state.write();
         state.ring.age(now, window);
+        state.horizon = horizon;
         state.pins.retain(|_, (_, since)| now.saturating_duration_since(*since) < window);
         for watcher in state.watchers.values().flat_map(BTreeMap::values).filter(|w| w.bookmarks) {
             self.tell(watcher, Notice::Bookmark { revision, initial: false });

@@ -1,6 +1,9 @@
 //! What keeps all collections fresh: one watch of the store's log.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use futures::StreamExt;
 use parking_lot::RwLock;
@@ -223,6 +226,9 @@ impl Feed {
         let every = self.limits.bookmarks;
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Of each tick in the window, when it was and what was newest then.
+        let mut ticked: VecDeque<(Instant, Revision)> = VecDeque::new();
+        let mut horizon = Revision::ZERO;
         loop {
             tokio::select! {
                 batch = events.next() => match batch.unwrap_or(Err(tiphys_store::Error::Closed)) {
@@ -238,8 +244,13 @@ impl Feed {
                     None => return self.end(&Error::Unavailable),
                 },
                 _ = ticks.tick() => {
-                    let revision = self.revision();
-                    self.all().iter().for_each(|collection| collection.tick(revision));
+                    let (now, revision) = (Instant::now(), self.revision());
+                    let window = self.limits.window;
+                    while let Some((_, old)) = ticked.pop_front_if(|(when, _)| now.duration_since(*when) >= window) {
+                        horizon = old;
+                    }
+                    ticked.push_back((now, revision));
+                    self.all().iter().for_each(|collection| collection.tick(revision, horizon));
                 }
             }
         }

@@ -149,6 +149,28 @@ async fn the_storage_version_needs_no_webhook() {
 }
 
 #[tokio::test]
+async fn what_a_webhook_shows_is_not_selected_by() {
+    let stranger = converter(Arc::default()).await;
+    let server = server().await;
+    let mut definition = points(&stranger, &["v1"]);
+    definition["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.x"}]);
+    definition["spec"]["versions"][1]["selectableFields"] = json!([{"jsonPath": ".spec.at"}]);
+    defined(&server, definition).await;
+    made(&server, V1, point("a", "1:2")).await;
+    let (code, list) = send(&server, "GET", &format!("{V2}?fieldSelector=spec.x%3D1"), Value::Null).await;
+    assert_eq!((code, list["items"].as_array().unwrap().len()), (200, 1));
+    let (code, named) =
+        send(&server, "GET", &format!("{V1}?fieldSelector=metadata.name%3Da"), Value::Null).await;
+    assert_eq!((code, named["items"].as_array().unwrap().len()), (200, 1));
+    for asked in ["", "&watch=1"] {
+        let path = format!("{V1}?fieldSelector=spec.at%3D1:2{asked}");
+        let (code, refused) = send(&server, "GET", &path, Value::Null).await;
+        let told = "field label not supported: spec.at: a webhook converts what is stored to version \"v1\"";
+        assert_eq!((code, &refused["message"]), (400, &json!(told)));
+    }
+}
+
+#[tokio::test]
 async fn what_lies_in_an_older_version_is_converted_for_every_request() {
     let stranger = converter(Arc::default()).await;
     let server = server().await;

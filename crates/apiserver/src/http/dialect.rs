@@ -106,14 +106,24 @@ impl<'a> Dialect<'a> {
         Ok(decoded.object)
     }
 
-    /// Checks what a manager wants to apply; what it leaves out stays out.
-    pub(super) fn check_config(&self, config: &Value) -> Result<Value, Status> {
+    /// Checks what a manager wants to apply, in which some keys are `repeated`; what it leaves out stays out.
+    pub(super) fn check_config(&self, config: &Value, repeated: &[String]) -> Result<Value, Status> {
         if !config.is_object() {
             return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
         }
         // Whatever is asked of other writes, nobody can own a field that there is not.
         let read = decode::decode_tree(&self.target, config.clone(), FieldValidation::Ignore)?;
         apply::declared(config, self.target.ty)?;
+        if !repeated.is_empty() && self.validation != FieldValidation::Ignore {
+            let told = format!(
+                "error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
+                repeated.join("\n  ")
+            );
+            if self.validation == FieldValidation::Strict {
+                return Err(Status::bad_request(format!("error strict decoding YAML: {told}")));
+            }
+            self.call.warnings.add(told);
+        }
         Ok(apply::configuration(config, read.object))
     }
 

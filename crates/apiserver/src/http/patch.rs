@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
+use tiphys_api::codec::yaml;
 use tiphys_api::field::{Error, Path};
 use tiphys_api::kind::Kind;
 use tiphys_api::patch::{json, merge, strategic};
@@ -17,8 +18,8 @@ pub(super) enum Patch {
     Json(Value),
     Merge(Value),
     Strategic(Value),
-    /// A configuration that server-side apply merges.
-    Apply(Value),
+    /// A configuration that server-side apply merges, and the keys that stand in it more than once.
+    Apply(Value, Vec<String>),
 }
 
 const JSON: &str = "application/json-patch+json";
@@ -49,11 +50,11 @@ impl Patch {
             STRATEGIC if kind.custom.is_none() => parse().map(Self::Strategic),
             APPLY => {
                 let json = dialect::yaml_to_json(body)?;
-                serde_json::from_slice(&json)
-                    .map(Self::Apply)
-                    .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+                let config = serde_json::from_slice(&json)
+                    .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+                Ok(Self::Apply(config, yaml::repeated(body, &json)))
             }
-            APPLY_CBOR => dialect::cbor_to_value(body).map(Self::Apply),
+            APPLY_CBOR => dialect::cbor_to_value(body).map(|config| Self::Apply(config, Vec::new())),
             _ if kind.custom.is_some() => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR])),
             _ => Err(negotiate::unsupported(&[JSON, MERGE, APPLY, APPLY_CBOR, STRATEGIC])),
         }
@@ -77,7 +78,7 @@ impl Patch {
         Ok(match self {
             Self::Json(patch) => json::patch(object, patch)?,
             Self::Merge(patch) => merge::patch(object, patch)?,
-            Self::Strategic(patch) | Self::Apply(patch) => strategic::patch(object, patch, ty)?,
+            Self::Strategic(patch) | Self::Apply(patch, _) => strategic::patch(object, patch, ty)?,
         })
     }
 }

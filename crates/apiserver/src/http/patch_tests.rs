@@ -110,6 +110,29 @@ async fn applies_create_conflict_and_give_up_fields() {
 }
 
 #[tokio::test]
+async fn keys_that_stand_twice_in_what_is_applied_are_told() {
+    let server = testing::server().await;
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: web\ndata:\n  a: one\n  a: two\n";
+    let apply = |validation: &'static str| {
+        let path = format!(
+            "/api/v1/namespaces/default/configmaps/web?fieldManager=one&fieldValidation={validation}"
+        );
+        let server = &server;
+        async move { ask(server, "PATCH", &path, &[("content-type", "application/apply-patch+yaml")], text).await }
+    };
+    let told =
+        "error converting YAML to JSON: yaml: unmarshal errors:\n  line 7: key \"a\" already set in map";
+    let refused = apply("Strict").await;
+    let message = format!("error strict decoding YAML: {told}");
+    assert_eq!((refused.code, &refused.json()["message"]), (400, &json!(message)));
+    let warned = apply("Warn").await;
+    assert_eq!((warned.code, &warned.json()["data"]), (201, &json!({"a": "two"})));
+    let warning = warned.headers["warning"].to_str().unwrap();
+    assert!(warning.ends_with("line 7: key \\\"a\\\" already set in map\""), "{warning}");
+    assert!(!apply("Ignore").await.headers.contains_key("warning"));
+}
+
+#[tokio::test]
 async fn whoever_scales_owns_the_replicas() {
     let server = created().await;
     let answer = patch(

@@ -292,12 +292,12 @@ impl Handler {
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let patch = Patch::read(&asked.head.headers, &body::read(body).await?, &call.kind)?;
         let force = asked.query.optional_flag("force");
-        let updated = if let Patch::Apply(config) = &patch {
+        let updated = if let Patch::Apply(config, repeated) = &patch {
             if asked.query.text("fieldManager").is_empty() {
                 let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
                 return Err(options::invalid(asked.options, &[error]));
             }
-            let config = dialect.check_config(config)?;
+            let config = dialect.check_config(config, repeated)?;
             let create = call.subresource.is_empty();
             let may_create = self.may(&call, Verb::Create).await;
             let mut make = |live: Option<&Value>| {

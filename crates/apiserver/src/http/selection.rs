@@ -12,19 +12,26 @@ use crate::registry::Call;
 /// Reads the selectors of a list or watch. A call that names an object selects that object.
 ///
 /// # Errors
-/// 400 for a selector that cannot be read, or a field that the kind cannot be selected by.
+/// 400 for a selector that cannot be read, or a field that the kind cannot be selected by. Selection is by what is stored, so
+/// that is every field of its own of a version that a webhook makes of that.
 pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, Status> {
     let kind = &call.kind;
     let labels = LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut fields = FieldSelector::parse(fields).map_err(|e| Status::bad_request(e.to_string()))?;
     for FieldRequirement { field, .. } in &fields.requirements {
-        let known = matches!(field.as_str(), "metadata.name" | "metadata.namespace")
-            || match &kind.custom {
-                None => kind.fields.iter().any(|known| known.label == *field),
-                Some(custom) => custom.is_selectable(&call.version, field),
-            };
+        if matches!(field.as_str(), "metadata.name" | "metadata.namespace") {
+            continue;
+        }
+        let known = match &kind.custom {
+            None => kind.fields.iter().any(|known| known.label == *field),
+            Some(custom) => custom.is_selectable(&call.version, field),
+        };
         if !known {
             return Err(Status::bad_request(unknown(kind, field)));
+        }
+        if kind.converter(&call.version).is_some() {
+            let why = format!("a webhook converts what is stored to version {:?}", call.version);
+            return Err(Status::bad_request(format!("{}: {why}", unknown(kind, field))));
         }
     }
     if !call.name.is_empty() {
