@@ -52,14 +52,14 @@ fn main() -> Result<()> {
     // An error would mean that a provider is set already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut table = Table::default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread: the client shares the processors with what it measures, and must not pay for waking itself.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let size = api::Size { pods, nodes, only: only.clone() };
     let work = async {
         if let Some(kubeconfig) = foreign {
             if wanted == ["scheduling"] {
-                let client = start::client(&kubeconfig).await?;
                 let servers: Vec<u32> = server.into_iter().collect();
-                return scheduling::measures(&client, nodes, &only, &servers, &mut |what, value| {
+                return scheduling::measures(&kubeconfig, nodes, &only, &servers, &mut |what, value| {
                     table.tell(Who::Tiphys, what, value)
                 })
                 .await;
@@ -79,7 +79,7 @@ fn main() -> Result<()> {
             table.beside(name);
         }
         if wants("api") {
-            let nothing = api::Nothing::start().await?;
+            let nothing = api::Nothing::start()?;
             let tell = &mut |what, value| table.tell(Who::Nothing, what, value);
             api::requests(&nothing.kubeconfig(), &only, tell).await?;
         }
@@ -142,9 +142,9 @@ async fn measure(
         side.wipe()?;
     }
     if wants("scheduling") && side.has_node() {
-        let client = start::once(side).await?;
+        start::once(side).await?;
         let servers = side.processes()?.servers;
-        scheduling::measures(&client, size.nodes, &size.only, &servers, tell).await?;
+        scheduling::measures(&side.kubeconfig(), size.nodes, &size.only, &servers, tell).await?;
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ pub(crate) async fn namespace(client: &Client, name: &str) -> Result<()> {
 
 /// Waits until pods may be created in a namespace: a controller may have to make a token first.
 pub(crate) async fn accepts_pods(client: &Client, namespace: &str) -> Result<()> {
-    let path = format!("/api/v1/namespaces/{namespace}/pods?dryRun=All");
+    let path = format!("{}?dryRun=All", pods(namespace));
     let mut last = None;
     for _ in 0..300 {
         let body = pod("trial", true).to_string().into_bytes();
@@ -146,6 +146,11 @@ pub(crate) fn namespace_and_account(name: &str) -> [(String, Value); 2] {
             json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}),
         ),
     ]
+}
+
+/// Where the pods of a namespace are.
+pub(crate) fn pods(namespace: &str) -> String {
+    format!("/api/v1/namespaces/{namespace}/pods")
 }
 
 /// A request to create an object.

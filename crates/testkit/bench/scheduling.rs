@@ -6,30 +6,34 @@
 //! but the scheduler worked on. A pod is counted when a watch says that it has a node.
 
 use std::{
+    path::Path,
     sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use futures::{StreamExt, future::try_join_all, pin_mut};
+use bytes::Bytes;
+use futures::future::try_join_all;
+use http::{Method, Request};
+use http_body_util::Full;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
     api::{ListParams, Patch, PatchParams},
-    core::PartialObjectMeta,
-    runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
 
 use crate::{
-    objects, scale,
+    api::wire::{self, Dialer, Wire},
+    objects, scale, start,
     table::{Goal, Measure, measure},
 };
 
 pub(crate) type Tell<'a> = dyn FnMut(Measure, f64) + Send + 'a;
 
-/// How many requests are under way at once.
+/// How many requests are under way at once, and on how many connections: a client of many objects has few.
 const CLIENTS: usize = 64;
+const CONNECTIONS: usize = 4;
 const ZONES: usize = 3;
 /// Kubelets renew four times as often; a node counts as lost after 40 s.
 const RENEWAL: Duration = Duration::from_secs(30);
@@ -121,52 +125,76 @@ fn lease(n: usize) -> Value {
         "spec": {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": now()}})
 }
 
-/// Does something for each number, many at a time.
-pub(crate) async fn each(count: usize, work: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    let worker = async || {
-        loop {
-            let n = next.fetch_add(1, Ordering::Relaxed);
-            if n >= count {
-                return anyhow::Ok(());
+/// The clients of a server.
+pub(crate) struct Clients {
+    /// For what happens once.
+    pub(crate) kube: Client,
+    wires: Vec<Wire>,
+}
+
+impl Clients {
+    pub(crate) async fn new(kubeconfig: &Path) -> Result<Self> {
+        let dialer = Dialer::new(kubeconfig).await?;
+        let wires = try_join_all((0..CONNECTIONS).map(|_| dialer.connect())).await?;
+        Ok(Self { kube: start::client(kubeconfig).await?, wires })
+    }
+
+    /// One that shares its connection with others.
+    pub(crate) fn wire(&self) -> Wire {
+        self.wires[0].clone()
+    }
+
+    /// Does something for each number, many at a time.
+    pub(crate) async fn each(
+        &self,
+        count: usize,
+        work: impl AsyncFn(&mut Wire, usize) -> Result<()>,
+    ) -> Result<()> {
+        let next = AtomicUsize::new(0);
+        let worker = async |mut wire: Wire| {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return anyhow::Ok(());
+                }
+                work(&mut wire, n).await?;
             }
-            work(n).await?;
-        }
-    };
-    try_join_all((0..CLIENTS).map(|_| worker())).await.map(drop)
+        };
+        try_join_all((0..CLIENTS).map(|n| worker(self.wires[n % CONNECTIONS].clone()))).await.map(drop)
+    }
+}
+
+/// A request to create an object.
+pub(crate) fn create(collection: &str, object: &Value) -> Request<Full<Bytes>> {
+    wire::request(Method::POST, collection, "application/json", object.to_string())
+}
+
+pub(crate) fn patch(path: &str, patch: &Value) -> Request<Full<Bytes>> {
+    wire::request(Method::PATCH, path, "application/merge-patch+json", patch.to_string())
+}
+
+pub(crate) fn delete(path: &str) -> Request<Full<Bytes>> {
+    wire::request(Method::DELETE, path, "application/json", String::new())
 }
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
-async fn make_nodes(client: &Client, nodes: usize) -> Result<()> {
-    each(nodes, async |n| {
-        let created = objects::request("POST", LEASES, lease(n).to_string().into_bytes());
-        client.request_text(created).await.context("creating a Lease")?;
-        let node = node(n).to_string().into_bytes();
-        client
-            .request_text(objects::request("POST", "/api/v1/nodes", node))
-            .await
-            .context("creating a node")?;
-        Ok(())
-    })
-    .await
+async fn make_nodes(clients: &Clients, nodes: usize) -> Result<()> {
+    let make = async |wire: &mut Wire, n: usize| {
+        wire.ask(create(LEASES, &lease(n))).await.context("creating a Lease")?;
+        wire.ask(create("/api/v1/nodes", &node(n))).await.context("creating a node").map(drop)
+    };
+    clients.each(nodes, make).await
 }
 
 /// Renews every node's Lease for as long as it is polled.
-async fn heartbeats(client: &Client, nodes: usize) -> Result<()> {
-    let renew = async |n: usize| {
-        let patch = json!({"spec": {"renewTime": now()}}).to_string().into_bytes();
-        let mut request = objects::request("PATCH", &format!("{LEASES}/hollow-{n}"), patch);
-        request.headers_mut().insert(
-            http::header::CONTENT_TYPE,
-            http::HeaderValue::from_static("application/merge-patch+json"),
-        );
-        client.request_text(request).await.map(drop).context("renewing a Lease")
-    };
+async fn heartbeats(clients: &Clients, nodes: usize) -> Result<()> {
+    let mut wire = clients.wire();
     let mut pace = tokio::time::interval(RENEWAL / u32::try_from(nodes.max(1))?);
     for n in (0..nodes).cycle() {
         pace.tick().await;
-        renew(n).await?;
+        let renewed = patch(&format!("{LEASES}/hollow-{n}"), &json!({"spec": {"renewTime": now()}}));
+        wire.ask(renewed).await.context("renewing a Lease")?;
     }
     Ok(())
 }
@@ -185,60 +213,53 @@ async fn cordon(client: &Client, unschedulable: bool) -> Result<()> {
 
 /// Waits until so many pods of the namespace, made by the scheduler's leave, have nodes.
 pub(crate) async fn until_bound(
-    client: &Client,
+    clients: &Clients,
     namespace: &str,
     app: &str,
     count: usize,
     bound: &AtomicUsize,
 ) -> Result<()> {
-    let pods: Api<PartialObjectMeta<Pod>> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().fields("spec.nodeName!=").labels(&format!("app={app}"));
-    let seen = watcher::watcher(pods, config).default_backoff().touched_objects();
-    pin_mut!(seen);
-    let mut names = std::collections::BTreeSet::new();
-    while let Some(pod) = seen.next().await {
-        let pod = match pod {
-            Ok(pod) => pod,
-            Err(error) => bail!("watching pods: {error}"),
-        };
-        names.insert(pod.metadata.name);
-        bound.store(names.len(), Ordering::Relaxed);
-        if names.len() >= count {
+    let selected = format!("fieldSelector=spec.nodeName!%3D&labelSelector=app%3D{app}");
+    let path = format!("/api/v1/namespaces/{namespace}/pods?watch=1&{selected}");
+    let mut lines = clients.wire().follow(&path).await?;
+    // A pod comes into what is selected once: when it is bound.
+    const ADDED: &[u8] = b"{\"type\":\"ADDED\"";
+    while let Some(line) = lines.next(ADDED.len()).await.context("watching pods")? {
+        if line == ADDED && bound.fetch_add(1, Ordering::Relaxed) + 1 >= count {
             return Ok(());
         }
     }
     bail!("the watch of pods ended")
 }
 
-async fn fill(client: &Client, namespace: &str, nodes: usize, each_node: usize) -> Result<()> {
-    each(nodes * each_node, async |n| {
+async fn fill(clients: &Clients, namespace: &str, nodes: usize, each_node: usize) -> Result<()> {
+    let collection = objects::pods(namespace);
+    let make = async |wire: &mut Wire, n: usize| {
         let mut filler = pod("filler", n, "900m");
         filler["spec"]["nodeName"] = json!(format!("hollow-{}", n % nodes));
-        client.request_text(objects::create(namespace, "pods", &filler)).await.context("filling a node")?;
-        Ok(())
-    })
-    .await
+        wire.ask(create(&collection, &filler)).await.context("filling a node").map(drop)
+    };
+    clients.each(nodes * each_node, make).await
 }
 
-async fn run(client: &Client, case: &Case, nodes: usize, tell: &mut Tell<'_>) -> Result<()> {
+async fn run(clients: &Clients, case: &Case, nodes: usize, tell: &mut Tell<'_>) -> Result<()> {
     let namespace = format!("bench-{}", case.name.replace(' ', "-"));
-    objects::namespace(client, &namespace).await?;
-    objects::accepts_pods(client, &namespace).await?;
-    fill(client, &namespace, nodes, case.fillers).await?;
+    objects::namespace(&clients.kube, &namespace).await?;
+    objects::accepts_pods(&clients.kube, &namespace).await?;
+    fill(clients, &namespace, nodes, case.fillers).await?;
     let pods = (case.pods * nodes / 5_000).max(1);
     let app = (case.pod)(0)["metadata"]["labels"]["app"].as_str().unwrap_or_default().to_owned();
+    let collection = objects::pods(&namespace);
     let bound = AtomicUsize::new(0);
     let begun = Instant::now();
-    let create = async {
-        each(pods, async |n| {
-            let pod = (case.pod)(n);
-            client.request_text(objects::create(&namespace, "pods", &pod)).await.context("creating a pod")?;
-            Ok(())
-        })
-        .await?;
+    let make = async |wire: &mut Wire, n: usize| {
+        wire.ask(create(&collection, &(case.pod)(n))).await.context("creating a pod").map(drop)
+    };
+    let made = async {
+        clients.each(pods, make).await?;
         anyhow::Ok((Instant::now(), bound.load(Ordering::Relaxed)))
     };
-    let all = async { futures::try_join!(create, until_bound(client, &namespace, &app, pods, &bound)) };
+    let all = async { futures::try_join!(made, until_bound(clients, &namespace, &app, pods, &bound)) };
     let Ok(done) = tokio::time::timeout(PATIENCE, all).await else {
         bail!("{}: {} of {pods} pods were bound in time", case.name, bound.load(Ordering::Relaxed));
     };
@@ -255,11 +276,11 @@ async fn run(client: &Client, case: &Case, nodes: usize, tell: &mut Tell<'_>) ->
             rate(left, created),
         );
     }
-    delete(client, &namespace).await
+    empty(&clients.kube, &namespace).await
 }
 
 /// Deletes the pods of a namespace, so that the next case finds the nodes empty.
-async fn delete(client: &Client, namespace: &str) -> Result<()> {
+async fn empty(client: &Client, namespace: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let begun = Instant::now();
     pods.delete_collection(&kube::api::DeleteParams::default(), &ListParams::default())
@@ -276,45 +297,38 @@ async fn delete(client: &Client, namespace: &str) -> Result<()> {
 
 /// Takes the measures whose names begin so.
 pub(crate) async fn measures(
-    client: &Client,
+    kubeconfig: &Path,
     nodes: usize,
     only: &str,
     servers: &[u32],
     tell: &mut Tell<'_>,
 ) -> Result<()> {
+    let clients = &Clients::new(kubeconfig).await?;
+    let mut wire = clients.wire();
     let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
         "metadata": {"name": "bench-important"}, "value": 1000});
     let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
-    client
-        .request_text(objects::request("POST", classes, class.to_string().into_bytes()))
-        .await
-        .context("creating a class")?;
-    cordon(client, true).await?;
-    make_nodes(client, nodes).await?;
+    wire.ask(create(classes, &class)).await.context("creating a class")?;
+    cordon(&clients.kube, true).await?;
+    make_nodes(clients, nodes).await?;
     let work = async {
         for case in CASES.iter().filter(|case| case.name.starts_with(only)) {
-            run(client, case, nodes, tell).await.context(case.name)?;
+            run(clients, case, nodes, tell).await.context(case.name)?;
         }
-        scale::measures(client, nodes, only, servers, tell).await?;
+        scale::measures(clients, nodes, only, servers, tell).await?;
         anyhow::Ok(())
     };
     tokio::select! {
         done = work => done?,
-        ended = heartbeats(client, nodes) => ended?,
+        ended = heartbeats(clients, nodes) => ended?,
     }
-    cordon(client, false).await?;
-    each(nodes, async |n| {
+    cordon(&clients.kube, false).await?;
+    let gone = async |wire: &mut Wire, n: usize| {
         for path in [format!("/api/v1/nodes/hollow-{n}"), format!("{LEASES}/hollow-{n}")] {
-            client
-                .request_text(objects::request("DELETE", &path, Vec::new()))
-                .await
-                .context("deleting a node")?;
+            wire.ask(delete(&path)).await.context("deleting a node")?;
         }
         Ok(())
-    })
-    .await?;
-    client
-        .request_text(objects::request("DELETE", &format!("{classes}/bench-important"), Vec::new()))
-        .await?;
-    Ok(())
+    };
+    clients.each(nodes, gone).await?;
+    wire.ask(delete(&format!("{classes}/bench-important"))).await.map(drop)
 }

@@ -38,13 +38,12 @@ impl Registry {
         let exists = |name: &str| Status::already_exists(&kind.group, &kind.resource, name);
         let prefix = meta::text(&object, &["metadata", "generateName"]).to_owned();
         if prefix.is_empty() || !meta::name(&object).is_empty() {
-            return self.insert(call, object).await?.ok_or_else(|| exists(&name));
+            return self.insert(call, &mut object).await?.ok_or_else(|| exists(&name));
         }
         for _ in 0..NAMES {
-            let mut candidate = object.clone();
             let name = meta::generated_name(&prefix, |below| rand::rng().random_range(0..below));
-            meta::metadata_mut(&mut candidate).insert("name".into(), name.as_str().into());
-            if let Some(created) = self.insert(call, candidate).await? {
+            meta::metadata_mut(&mut object).insert("name".into(), name.as_str().into());
+            if let Some(created) = self.insert(call, &mut object).await? {
                 call.annotations.named(&name);
                 return Ok(created);
             }
@@ -52,36 +51,37 @@ impl Registry {
         Err(exists(&prefix))
     }
 
-    /// Creates an object under the name that it has; `None` if there is one of that name.
-    pub(super) async fn insert(&self, call: &Call, mut object: Value) -> Result<Option<Object>, Status> {
+    /// Creates an object under the name that it has; `None` if there is one of that name. What was filled in for that
+    /// stays: it may be tried again under another.
+    pub(super) async fn insert(&self, call: &Call, object: &mut Value) -> Result<Option<Object>, Status> {
         let kind = &call.kind;
         let collection = self.collection(kind)?;
-        objectmeta::fill(&mut object, self.now());
-        (kind.hooks.prepare_create)(&mut object);
-        let mut claimed = self.claims.begin(kind, &object);
+        objectmeta::fill(object, self.now());
+        (kind.hooks.prepare_create)(object);
+        let mut claimed = self.claims.begin(kind, object);
         loop {
-            self.claims.assign(kind, &mut object, &Value::Null, &claimed)?;
-            invalid(call, &object, super::validate::created(call, &object))?;
-            let name = meta::name(&object);
+            self.claims.assign(kind, object, &Value::Null, &claimed)?;
+            invalid(call, object, super::validate::created(call, object))?;
+            let name = meta::name(object);
             let attributes = call.attributes(Operation::Create, name);
-            self.validate_admission(&attributes, &object, &Value::Null).await?;
-            self.warn(call, &attributes, &object, &Value::Null);
-            let charge = self.charge(call, Operation::Create, &object, &Value::Null).await?;
+            self.validate_admission(&attributes, object, &Value::Null).await?;
+            self.warn(call, &attributes, object, &Value::Null);
+            let charge = self.charge(call, Operation::Create, object, &Value::Null).await?;
 
             let key = collection.spec().key(&call.namespace, name);
             if call.dry_run {
                 let exists = self.fresh(&call.kind, &key).await?.is_some();
-                return Ok((!exists).then(|| Object { json: stored::encode(&object) }));
+                return Ok((!exists).then(|| Object { json: stored::encode(object) }));
             }
-            let bytes = stored::encode(&object);
+            let bytes = stored::encode(object);
             let mut writes =
                 vec![self.put(call, "create", &key, tiphys_store::Expect::Absent, bytes.clone())];
-            writes.extend(self.claims.changes(kind, &Value::Null, &object, &self.store).await?);
+            writes.extend(self.claims.changes(kind, &Value::Null, object, &self.store).await?);
             writes.extend(charge.writes());
             match self.commit(writes).await? {
                 Outcome::Committed(revision) => {
                     charge.done(revision);
-                    if is_pending(&object) && !call.uninitialized {
+                    if is_pending(object) && !call.uninitialized {
                         return self.initialized(call, name, revision).await.map(Some);
                     }
                     return super::rendered(&key, &bytes, revision).map(Some);
@@ -89,7 +89,7 @@ impl Registry {
                 Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),
                 Outcome::Conflict { key: taken, .. } => {
                     charge.overtaken(&taken, &self.cache).await?;
-                    claimed.add(taken, &mut object)?;
+                    claimed.add(taken, object)?;
                 }
             }
         }

@@ -122,7 +122,7 @@ impl Registry {
         self.admit(&call.attributes(Operation::Create, &call.name), &mut object, &Value::Null).await?;
         in_place(call, &mut object)?;
         call.kind.fill_defaults(&storage(&call.kind)?.version, &mut object);
-        Ok(match self.insert(call, object).await? {
+        Ok(match self.insert(call, &mut object).await? {
             Some(object) => Attempt::Done(Updated { object, created: true }),
             None => {
                 let key = self.collection(&call.kind)?.spec().key(&call.namespace, &call.name);

@@ -6,7 +6,7 @@
 mod load;
 mod nothing;
 mod watchers;
-mod wire;
+pub(crate) mod wire;
 
 use std::{path::Path, time::Instant};
 

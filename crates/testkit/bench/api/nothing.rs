@@ -15,7 +15,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tiphys_pki::{Leaf, Pki, ServingNames};
-use tokio::{net::TcpListener, sync::broadcast, task::JoinHandle};
+use tokio::{net::TcpListener, runtime::Runtime, sync::broadcast};
 use tokio_rustls::TlsAcceptor;
 
 use crate::objects;
@@ -25,14 +25,17 @@ const BEHIND: usize = 1024;
 
 pub(crate) struct Nothing {
     dir: TempDir,
-    server: JoinHandle<()>,
+    /// Its own, on all processors, as the servers that it is compared with have them.
+    runtime: Option<Runtime>,
 }
 
 impl Nothing {
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("tiphys-nothing-").tempdir_in("/var/tmp")?;
         let pki = Pki::open(&dir.path().join("pki"))?;
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
         let server = format!("https://{}", listener.local_addr()?);
         pki.admin_kubeconfig(&dir.path().join("kubeconfig"), "nothing", &server)?;
         let leaf = Leaf::apiserver(&ServingNames {
@@ -45,7 +48,8 @@ impl Nothing {
         let tls = tiphys_pki::server_config(pki.rotating(leaf)?, &pki.client_trust()?)?;
         let tls = TlsAcceptor::from(tls);
         let answers = Arc::new(Answers::new());
-        let server = tokio::spawn(async move {
+        runtime.spawn(async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
             while let Ok((tcp, _)) = listener.accept().await {
                 let (tls, answers) = (tls.clone(), Arc::clone(&answers));
                 tokio::spawn(async move {
@@ -59,7 +63,7 @@ impl Nothing {
                 });
             }
         });
-        Ok(Self { dir, server })
+        Ok(Self { dir, runtime: Some(runtime) })
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -69,7 +73,10 @@ impl Nothing {
 
 impl Drop for Nothing {
     fn drop(&mut self) {
-        self.server.abort();
+        // Its connections go with it; nobody waits for them.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -9,18 +9,15 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bytes::Bytes;
 use futures::future::try_join_all;
 use http::Method;
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{
     NAMESPACE,
     load::Load,
-    wire::{self, Dialer},
+    wire::{self, Dialer, Lines},
 };
 use crate::objects;
 
@@ -31,6 +28,7 @@ const SAMPLED: usize = 20;
 const LASTS: Duration = Duration::from_secs(5);
 /// Marks the moment in an object at which it was sent, in microseconds.
 const MARK: &[u8] = b"sent-at-";
+const DELETED: &[u8] = b"{\"type\":\"DELETED\"";
 
 /// Changes one object over and over while so many watch it.
 pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
@@ -48,12 +46,12 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
         let wire = dialer.connect().await?;
         let opened = (begin..count.min(begin + PER_CONNECTION)).map(|_| {
             let mut wire = wire.clone();
-            let request = wire::request(Method::GET, &watch, "application/json", String::new());
-            async move { wire.open(request).await }
+            let watch = &watch;
+            async move { wire.follow(watch).await }
         });
-        for (n, answer) in try_join_all(opened).await?.into_iter().enumerate() {
+        for (n, lines) in try_join_all(opened).await?.into_iter().enumerate() {
             let follow = Follow {
-                body: answer.into_body(),
+                lines,
                 epoch,
                 received: Arc::clone(&received),
                 delays: n.is_multiple_of(SAMPLED).then(Vec::new),
@@ -94,7 +92,7 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
 }
 
 struct Follow {
-    body: Incoming,
+    lines: Lines,
     epoch: Instant,
     received: Arc<AtomicUsize>,
     delays: Option<Vec<u32>>,
@@ -103,35 +101,19 @@ struct Follow {
 impl Follow {
     /// Reads until the object is deleted; answers the delays in microseconds, where they are wanted.
     async fn run(mut self) -> Result<Vec<u32>> {
-        let mut line = Vec::new();
-        while let Some(frame) = self.body.frame().await {
-            let frame = frame.context("reading a watch")?;
-            let Some(data) = frame.data_ref() else { continue };
-            if self.event(data, &mut line) {
+        // Who tells no delay looks at no more than what happened.
+        let most = if self.delays.is_some() { usize::MAX } else { DELETED.len() };
+        while let Some(line) = self.lines.next(most).await? {
+            if line.starts_with(DELETED) {
                 break;
-            }
-        }
-        Ok(self.delays.unwrap_or_default())
-    }
-
-    /// Takes in bytes; whether the last event was reached.
-    fn event(&mut self, data: &Bytes, line: &mut Vec<u8>) -> bool {
-        for part in data.split_inclusive(|byte| *byte == b'\n') {
-            line.extend_from_slice(part);
-            if part.last() != Some(&b'\n') {
-                continue;
-            }
-            if line.starts_with(b"{\"type\":\"DELETED\"") {
-                return true;
             }
             self.received.fetch_add(1, Ordering::Relaxed);
             if let (Some(delays), Some(sent)) = (&mut self.delays, sent_at(line)) {
                 let now = u64::try_from(self.epoch.elapsed().as_micros()).unwrap_or(u64::MAX);
                 delays.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
             }
-            line.clear();
         }
-        false
+        Ok(self.delays.unwrap_or_default())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http2};
@@ -108,6 +108,18 @@ impl Wire {
         Ok(length)
     }
 
+    /// Sends a request; its answer, whole.
+    pub(crate) async fn read(&mut self, request: Request<Full<Bytes>>) -> Result<Bytes> {
+        let answer = self.open(request).await?.into_body().collect().await;
+        Ok(answer.context("reading an answer")?.to_bytes())
+    }
+
+    /// Sends a request whose answer comes line by line.
+    pub(crate) async fn follow(&mut self, path: &str) -> Result<Lines> {
+        let request = request(Method::GET, path, "application/json", String::new());
+        Ok(Lines { body: self.open(request).await?.into_body(), rest: Bytes::new(), line: Vec::new() })
+    }
+
     /// Makes a namespace whose Pods need no controller.
     pub(crate) async fn prepare(&mut self, namespace: &str) -> Result<()> {
         self.make(objects::namespace_and_account(namespace)).await
@@ -126,5 +138,31 @@ impl Wire {
             }
         }
         Ok(())
+    }
+}
+
+/// The lines of an answer, as they come.
+pub(crate) struct Lines {
+    body: Incoming,
+    rest: Bytes,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// The next line, or as much of its beginning as is asked for.
+    pub(crate) async fn next(&mut self, most: usize) -> Result<Option<&[u8]>> {
+        self.line.clear();
+        loop {
+            let end = memchr::memchr(b'\n', &self.rest);
+            let part = &self.rest[..end.unwrap_or(self.rest.len())];
+            let room = most - self.line.len();
+            self.line.extend_from_slice(&part[..part.len().min(room)]);
+            if let Some(end) = end {
+                self.rest.advance(end + 1);
+                return Ok(Some(&self.line));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            self.rest = frame.context("reading lines")?.into_data().unwrap_or_default();
+        }
     }
 }
