@@ -1,5 +1,7 @@
 //! The table of numbers.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use crate::{
@@ -8,9 +10,17 @@ use crate::{
     host,
 };
 
-/// Builds the static binary and a client to measure it with, and prints the table.
+/// Builds the static binary, unless `TIPHYS_BINARY` names one, and prints the table.
 pub(crate) fn table(groups: &[String]) -> Result<()> {
-    let binary = binary::build()?;
+    let binary = match std::env::var_os("TIPHYS_BINARY") {
+        Some(binary) => binary.into(),
+        None => binary::build()?,
+    };
+    client(&binary, groups)
+}
+
+/// Builds a client to measure a binary with, and runs it.
+pub(crate) fn client(binary: &Path, groups: &[String]) -> Result<()> {
     host::test_packages()?;
     let kubectl = host::kubectl()?;
     // As the binary is built, so that both share what is compiled of their dependencies.

@@ -11,6 +11,7 @@ mod clients;
 mod command;
 mod conformance;
 mod differential;
+mod dist;
 mod fuzz;
 mod host;
 mod machine;
@@ -32,6 +33,8 @@ enum Task {
     },
     /// Build the static release binary and print where it is.
     Build,
+    /// Build the binary as it is shipped, trained by a client of the bench, and print where it is. Takes three times as long.
+    Dist,
     /// Run every check that a change must pass: the one test command.
     Test {
         /// Only these steps, by name.
@@ -117,6 +120,7 @@ fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Quickstart { arguments } => binary::quickstart(&arguments),
         Task::Build => binary::build().map(|path| println!("{}", path.display())),
+        Task::Dist => dist::build().map(|path| println!("{}", path.display())),
         Task::Test { only } => checks::all(&only),
         Task::Bench { groups } => bench::table(&groups),
         Task::Conformance { focus } => conformance::run_suite(&focus),

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -18,8 +17,6 @@ use tracing::debug;
 
 /// Occurrences that may wait to be written.
 const QUEUE: usize = 8192;
-/// Events that are being written at once: few, so that a burst of them does not slow down what it tells of.
-const AT_ONCE: usize = 2;
 /// Distinct events that are remembered for counting.
 const REMEMBERED: usize = 4096;
 /// How long an event may be silent and still be counted on.
@@ -70,7 +67,7 @@ impl Recorder {
     pub fn new(client: kube::Client, component: &str, host: &str) -> (Self, Sink) {
         let (queue, occurrences) = mpsc::channel(QUEUE);
         let writer = Writer { client, component: component.into(), host: host.into() };
-        (Self { queue }, Sink { writer, occurrences, pace: Pace::default() })
+        (Self { queue }, Sink { writer, occurrences, tally: Tally::default() })
     }
 
     /// Something went as it should.
@@ -224,87 +221,26 @@ fn key_of(o: &Occurrence) -> EventKey {
     }
 }
 
-/// Which write may begin. Writes of one event come one after the other, and what is counted meanwhile becomes one.
-#[derive(Debug, Default)]
-struct Pace {
-    tally: Tally,
-    /// Names of events that are being written, with what has to be counted afterwards.
-    busy: BTreeMap<String, Option<(Occurrence, i32)>>,
-}
-
-/// A write that begins.
-#[derive(Debug)]
-struct Begun {
-    occurrence: Occurrence,
-    name: String,
-    what: What,
-}
-
-#[derive(Debug, PartialEq)]
-enum What {
-    Create { message: String },
-    Count(i32),
-}
-
-impl Pace {
-    fn take(&mut self, occurrence: Occurrence) -> Option<Begun> {
-        let (name, what) = match self.tally.step(&occurrence) {
-            Step::Drop => return None,
-            Step::Create { name, message } => (name, What::Create { message }),
-            Step::Count { name, count } => (name, What::Count(count)),
-        };
-        if let (Some(later), What::Count(count)) = (self.busy.get_mut(&name), &what) {
-            *later = Some((occurrence, *count));
-            return None;
-        }
-        self.busy.insert(name.clone(), None);
-        Some(Begun { occurrence, name, what })
-    }
-
-    /// A write has ended; the one of the same event that has waited for it.
-    fn ended(&mut self, begun: &Begun, is_written: bool) -> Option<Begun> {
-        let later = self.busy.remove(&begun.name).flatten();
-        if !is_written {
-            // The event may be gone (they expire): the next one of its kind is created anew.
-            self.tally.forget(&begun.occurrence);
-            return None;
-        }
-        let (occurrence, count) = later?;
-        self.busy.insert(begun.name.clone(), None);
-        Some(Begun { occurrence, name: begun.name.clone(), what: What::Count(count) })
-    }
-}
-
-/// Writes what a [`Recorder`] collects.
+/// Writes what a [`Recorder`] collects: one after the other, so that a burst does not slow down what it tells of.
 pub struct Sink {
     writer: Writer,
     occurrences: mpsc::Receiver<Occurrence>,
-    pace: Pace,
+    tally: Tally,
 }
 
 impl Sink {
     /// Writes until every recorder is dropped. A write that fails is not tried again.
-    pub async fn run(self) {
-        let Self { writer, mut occurrences, mut pace } = self;
-        let mut writes = FuturesUnordered::new();
-        let mut is_open = true;
-        while is_open || !writes.is_empty() {
-            let next = tokio::select! {
-                Some((begun, is_written)) = writes.next() => pace.ended(&begun, is_written),
-                occurrence = occurrences.recv(), if is_open && writes.len() < AT_ONCE => {
-                    is_open = occurrence.is_some();
-                    occurrence.and_then(|occurrence| pace.take(occurrence))
-                }
+    pub async fn run(mut self) {
+        while let Some(occurrence) = self.occurrences.recv().await {
+            let written = match self.tally.step(&occurrence) {
+                Step::Drop => continue,
+                Step::Create { name, message } => self.writer.create(&occurrence, name, message).await,
+                Step::Count { name, count } => self.writer.count(&occurrence, &name, count).await,
             };
-            if let Some(begun) = next {
-                let writer = &writer;
-                writes.push(async move {
-                    let result = writer.write(&begun).await;
-                    if let Err(error) = &result {
-                        debug!(reason = begun.occurrence.reason, %error, "event not written");
-                    }
-                    (begun, result.is_ok())
-                });
+            if let Err(error) = written {
+                debug!(reason = occurrence.reason, %error, "event not written");
+                // It may be gone (events expire): the next one of its kind is created anew.
+                self.tally.forget(&occurrence);
             }
         }
     }
@@ -317,14 +253,6 @@ struct Writer {
 }
 
 impl Writer {
-    async fn write(&self, begun: &Begun) -> kube::Result<()> {
-        let Begun { occurrence, name, what } = begun;
-        match what {
-            What::Create { message } => self.create(occurrence, name.clone(), message.clone()).await,
-            What::Count(count) => self.count(occurrence, name, *count).await,
-        }
-    }
-
     fn api(&self, o: &Occurrence) -> Api<Event> {
         Api::namespaced(self.client.clone(), namespace(o))
     }

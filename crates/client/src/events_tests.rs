@@ -1,3 +1,11 @@
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::{Method, Request, Response};
+use kube::client::Body;
+use parking_lot::Mutex;
+
 use super::*;
 
 fn occurrence(reason: &str, message: &str, second: i64) -> Occurrence {
@@ -76,20 +84,29 @@ fn budgets_are_bounded_and_outlive_a_crowd() {
     assert_eq!(tally.step(&occurrence("R25", "m", 2)), Step::Drop, "it has said enough before");
 }
 
-#[test]
-fn writes_of_one_event_come_one_after_the_other() {
-    let mut pace = Pace::default();
-    let begun = pace.take(occurrence("BackOff", "x", 1)).expect("it is new");
-    assert!(matches!(begun.what, What::Create { .. }));
-    assert!(pace.take(occurrence("BackOff", "x", 2)).is_none(), "it is being created");
-    assert!(pace.take(occurrence("BackOff", "x", 3)).is_none());
-    assert!(pace.take(occurrence("Other", "x", 3)).is_some(), "another event");
-    let counted = pace.ended(&begun, true).expect("two have come meanwhile");
-    assert_eq!((&counted.name, &counted.what), (&begun.name, &What::Count(3)));
-    assert!(pace.ended(&counted, true).is_none());
-    let again = pace.take(occurrence("BackOff", "x", 4)).expect("nothing is under way");
-    assert_eq!(again.what, What::Count(4));
-    assert!(pace.ended(&again, false).is_none());
-    let anew = pace.take(occurrence("BackOff", "x", 5)).expect("it has to be created again");
-    assert!(matches!(anew.what, What::Create { .. }));
+/// Counts every event, knows none of those that it is to count on, and tells when two writes are under way at once.
+#[tokio::test]
+async fn writes_come_one_after_the_other_and_an_event_that_is_gone_is_made_anew() {
+    let asked = Arc::<Mutex<Vec<Method>>>::default();
+    let (told, under_way) = (Arc::clone(&asked), Arc::<AtomicUsize>::default());
+    let service = tower::service_fn(move |request: Request<Body>| {
+        told.lock().push(request.method().clone());
+        let under_way = Arc::clone(&under_way);
+        async move {
+            assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0, "two writes at once");
+            tokio::task::yield_now().await;
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            let code = if request.method() == Method::POST { 201 } else { 404 };
+            Ok::<_, Infallible>(Response::builder().status(code).body(Body::from(b"{}".to_vec())).unwrap())
+        }
+    });
+    let (recorder, sink) = Recorder::new(kube::Client::new(service, "ns"), "test", "");
+    let object = occurrence("", "", 0).object;
+    for _ in 0..3 {
+        recorder.warning(&object, "BackOff", "x");
+    }
+    recorder.warning(&object, "Other", "x");
+    drop(recorder);
+    sink.run().await;
+    assert_eq!(*asked.lock(), [Method::POST, Method::PATCH, Method::POST, Method::POST]);
 }

@@ -1,7 +1,7 @@
 //! What the scheduler writes: bindings and what goes before them, refusals, and the end of those that make room.
 
 use k8s_openapi::api::{
-    core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod as FullPod},
+    core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim},
     scheduling::v1beta1::PodGroup,
 };
 use kube::{
@@ -260,8 +260,7 @@ impl Shared {
             let precondition =
                 Preconditions { uid: Some(victim.reference.uid.to_string()), resource_version: None };
             let how = DeleteParams { preconditions: Some(precondition), ..DeleteParams::default() };
-            let pods: Api<FullPod> = Api::namespaced(self.client.clone(), &victim.key().namespace);
-            match pods.delete(&victim.key().name, &how).await {
+            match self.pods(victim).delete(&victim.key().name, &how).await {
                 Ok(_) => {
                     let message = format!("Preempted by pod {} on node {}", pod.reference.uid, plan.node);
                     if let Some(events) = self.events(&pod.scheduler) {

@@ -104,6 +104,8 @@ const SWEEP: usize = 512;
 /// How many records one piece of a scan has, and how many pieces are read ahead.
 const PIECE: usize = 512;
 const AHEAD: usize = 2;
+/// Of how many revisions one must be wanted for all of them to be read.
+const DENSE: usize = 4;
 /// What one answer of versions holds at most (and one version more), in bytes.
 const VERSIONS: usize = 8 << 20;
 
@@ -339,11 +341,13 @@ impl<M: Medium> Engine<M> {
         Ok(Found { keys, view, revision })
     }
 
-    /// Everything under `prefix` as of `at`.
+    /// Everything under `prefix` as of `at`, in the order in which it was written: so the log is read once, from its
+    /// beginning to its end.
     pub(crate) async fn scan(self: &Arc<Self>, prefix: String, at: Revision) -> Result<Records, Error> {
         let range = Range { prefix, ..Range::default() };
         let Found { mut keys, view, .. } = self.read(move |engine| engine.find(&range, Some(at))).await??;
         let view = Arc::new(view);
+        keys.sort_unstable_by(|(key, revision), (other, at)| (revision, key).cmp(&(at, other)));
         let mut pieces = Vec::with_capacity(keys.len().div_ceil(PIECE));
         while !keys.is_empty() {
             pieces.push(keys.split_off(keys.len().saturating_sub(1) / PIECE * PIECE));
@@ -352,9 +356,7 @@ impl<M: Medium> Engine<M> {
         let engine = Arc::clone(self);
         let read = move |piece: Vec<(Key, Revision)>| {
             let (engine, view) = (Arc::clone(&engine), Arc::clone(&view));
-            let records = move |_: &Self| {
-                piece.iter().map(|(key, revision)| record(&*view, key, *revision)).collect::<Result<_, _>>()
-            };
+            let records = move |_: &Self| records(&*view, &piece);
             async move { engine.read(records).await? }
         };
         let records = stream::iter(pieces).map(read).buffered(AHEAD);
@@ -603,10 +605,30 @@ fn rewind(
 }
 
 fn record(view: &impl View, key: &Key, revision: Revision) -> Result<Record, Error> {
-    let entry = view.entry(key, revision)?;
-    entry
-        .and_then(Entry::into_record)
-        .ok_or_else(|| Error::damaged("reading a record", "the index names an entry that the log lacks"))
+    view.entry(key, revision)?.and_then(Entry::into_record).ok_or_else(lacking)
+}
+
+fn lacking() -> Error {
+    Error::damaged("reading a record", "the index names an entry that the log lacks")
+}
+
+/// The records of these keys, given in the order of the log. Where the log holds little else between them it is read
+/// on, which is cheaper than to look for each.
+fn records(view: &impl View, keys: &[(Key, Revision)]) -> Result<Vec<Record>, Error> {
+    let (Some((_, first)), Some((_, last))) = (keys.first(), keys.last()) else { return Ok(Vec::new()) };
+    let span = usize::try_from(last.get() - first.get()).unwrap_or(usize::MAX);
+    if span > keys.len() * DENSE {
+        return keys.iter().map(|(key, revision)| record(view, key, *revision)).collect();
+    }
+    let mut found = Vec::with_capacity(keys.len());
+    let mut wanted = keys.iter().peekable();
+    for entry in view.entries(Revision(first.get().saturating_sub(1)), *last) {
+        let entry = entry?;
+        if wanted.next_if(|(key, revision)| entry.revision == *revision && entry.key == *key).is_some() {
+            found.push(entry.into_record().ok_or_else(lacking)?);
+        }
+    }
+    wanted.next().map_or(Ok(found), |_| Err(lacking()))
 }
 
 /// Transactions that were judged, but are not durable yet. Later ones see what earlier ones do.

@@ -223,7 +223,7 @@ async fn the_past_can_be_read(store: Arc<dyn Store>) {
 async fn a_scan_reads_a_moment_in_pieces(store: Arc<dyn Store>) {
     let store = &*store;
     let names: Vec<String> = (0..1500).map(|n| format!("/a/{n:04}")).collect();
-    for group in names.chunks(100) {
+    for group in names.chunks(100).rev() {
         commit(store, group.iter().map(|name| put(name, Expect::Absent, "1")).collect()).await;
     }
     let at = create(store, "/b", "1").await;
@@ -237,7 +237,19 @@ async fn a_scan_reads_a_moment_in_pieces(store: Arc<dyn Store>) {
         seen.extend(piece.unwrap());
     }
     let expected: Vec<String> = names.iter().map(|name| format!("{name}=1")).collect();
+    seen.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(seen.iter().map(show).collect::<Vec<_>>(), expected);
+
+    // Much of the log lies between these, and the later of them stands before the other.
+    create(store, "/far/2", "1").await;
+    for n in 0..20 {
+        create(store, &format!("/between/{n}"), "1").await;
+    }
+    let later = create(store, "/far/1", "1").await;
+    let mut pieces = store.scan("/far/".into(), later).await.unwrap();
+    let mut seen: Vec<String> = pieces.next().await.unwrap().unwrap().iter().map(show).collect();
+    seen.sort();
+    assert_eq!(seen, ["/far/1=1", "/far/2=1"]);
 
     assert!(
         store.scan("/none/".into(), store.revision().await.unwrap()).await.unwrap().next().await.is_none()

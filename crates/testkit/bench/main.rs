@@ -5,7 +5,7 @@
 //! `scheduling` chooses, and `server=KUBECONFIG` sends the requests of `api` (or of `scheduling`, if that is named) to
 //! any server instead (`pid=N` is its process, for memory), `only=TEXT` those whose measure's name begins so. Both sides get the same requests from the same
 //! client over TLS, with their data on the same disk. Hosts are shared and noisy: the ratio says more than the numbers,
-//! and no number is a test.
+//! and no number is a test. `rounds=N` takes all measures so often, in turn of each side, and tells the best.
 
 mod api;
 mod host;
@@ -40,6 +40,7 @@ fn main() -> Result<()> {
     let only = take(&mut wanted, "only=").unwrap_or_default();
     let pods = take(&mut wanted, "pods=").map_or(Ok(100_000), |pods| pods.parse()).context("pods=")?;
     let nodes = take(&mut wanted, "nodes=").map_or(Ok(5_000), |nodes| nodes.parse()).context("nodes=")?;
+    let rounds = take(&mut wanted, "rounds=").map_or(Ok(1), |rounds| rounds.parse()).context("rounds=")?;
     let server = take(&mut wanted, "pid=").map(|pid| pid.parse()).transpose().context("pid=")?;
     if let Some(unknown) = wanted.iter().find(|name| !GROUPS.contains(&name.as_str())) {
         bail!("no group of measures is named {unknown}; there are {}", GROUPS.join(", "));
@@ -69,19 +70,22 @@ fn main() -> Result<()> {
             })
             .await;
         }
-        let mut tiphys = side::Tiphys::new()?;
-        measure(&mut tiphys, wants, &size, &mut |what, value| table.tell(Who::Tiphys, what, value)).await?;
-        drop(tiphys);
-        if let Some(mut reference) = reference::find()? {
-            let name = reference.name();
-            let tell = &mut |what, value| table.tell(Who::Reference, what, value);
-            measure(&mut reference, wants, &size, tell).await?;
-            table.beside(name);
-        }
-        if wants("api") {
-            let nothing = api::Nothing::start()?;
-            let tell = &mut |what, value| table.tell(Who::Nothing, what, value);
-            api::requests(&nothing.kubeconfig(), &only, tell).await?;
+        for _ in 0..rounds {
+            let mut tiphys = side::Tiphys::new()?;
+            measure(&mut tiphys, wants, &size, &mut |what, value| table.tell(Who::Tiphys, what, value))
+                .await?;
+            drop(tiphys);
+            if let Some(mut reference) = reference::find()? {
+                let name = reference.name();
+                let tell = &mut |what, value| table.tell(Who::Reference, what, value);
+                measure(&mut reference, wants, &size, tell).await?;
+                table.beside(name);
+            }
+            if wants("api") {
+                let nothing = api::Nothing::start()?;
+                let tell = &mut |what, value| table.tell(Who::Nothing, what, value);
+                api::requests(&nothing.kubeconfig(), &only, tell).await?;
+            }
         }
         anyhow::Ok(())
     };

@@ -37,7 +37,8 @@ const CONNECTIONS: usize = 4;
 const ZONES: usize = 3;
 /// Kubelets renew four times as often; a node counts as lost after 40 s.
 const RENEWAL: Duration = Duration::from_secs(30);
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// Upstream binds some tens of pods a second among so many nodes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1_200);
 const HOLLOW: &str = "bench.tiphys.io/hollow";
 
 /// Pods that ask the same of the scheduler.

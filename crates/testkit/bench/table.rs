@@ -44,9 +44,11 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    /// Takes a number; of several of one side the best, since neighbours on the host only take.
     pub(crate) fn tell(&mut self, who: Who, measure: Measure, value: f64) {
         eprintln!("{who:?}: {}: {} {}", measure.name, rounded(value), measure.unit);
-        self.numbers.insert((measure.name.clone(), who), value);
+        let best = self.numbers.entry((measure.name.clone(), who)).or_insert(value);
+        *best = if measure.unit == "/s" { best.max(value) } else { best.min(value) };
         if self.rows.iter().all(|row| row.name != measure.name) {
             self.rows.push(measure);
         }

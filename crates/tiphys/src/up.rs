@@ -16,6 +16,7 @@ use tiphys_apiserver::identity::Component;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    allocator,
     cluster::{Cluster, Rooms},
     control,
     data_dir::DataDir,
@@ -33,11 +34,14 @@ pub(crate) fn run(settings: Settings, rooms: Rooms) -> Result<()> {
 
 /// The async runtime of a cluster: few threads, as most of its work is waiting.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 4)))
         .enable_all()
         .build()
-        .context("starting the async runtime")
+        .context("starting the async runtime")?;
+    // It ends with the runtime.
+    let _task = runtime.spawn(allocator::attend());
+    Ok(runtime)
 }
 
 async fn serve(settings: Settings, rooms: Rooms) -> Result<()> {
