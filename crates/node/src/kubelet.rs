@@ -66,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) cri: tiphys_cri::Client,
     pub(crate) registry: Arc<Registry>,
     pub(crate) cgroups: OnceLock<Cgroups>,
+    registered: CancellationToken,
     stop: CancellationToken,
 }
 
@@ -76,8 +77,15 @@ impl Kubelet {
         let stop = CancellationToken::new();
         let registry = Arc::new(Registry::new(stop.clone()));
         let machine = Machine::read();
-        let inner = Inner { config, machine, kube, cri, registry, cgroups: OnceLock::new(), stop };
+        let registered = CancellationToken::new();
+        let inner =
+            Inner { config, machine, kube, cri, registry, cgroups: OnceLock::new(), registered, stop };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Waits until the API knows of the node as it is now.
+    pub fn registered(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.inner.registered.clone().cancelled_owned()
     }
 
     /// Runs the node until `shutdown`. Pods go on running after that; the next run adopts them.
@@ -118,6 +126,7 @@ impl Kubelet {
             features: features.clone(),
         };
         let registered = registrar.register().await;
+        inner.registered.cancel();
         let node = registered.node.clone();
         let (events, sink) = Recorder::new(inner.kube.clone(), "kubelet", &config.node_name);
         tasks.spawn(sink.run());

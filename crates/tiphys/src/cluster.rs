@@ -4,10 +4,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
+use futures::FutureExt;
 use kube::Client;
 use tiphys_apiserver::metrics::Configuration;
 use tiphys_apiserver::{
@@ -26,7 +27,7 @@ use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
 use tiphys_node::{Kubelet, local_path, names::ClusterDns};
 use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -42,6 +43,9 @@ use crate::{
 
 /// The release whose API is served.
 pub(crate) const KUBERNETES: &str = "v1.37.0";
+
+/// How long the control loops wait at most for the node to be registered.
+const NODE_FIRST: Duration = Duration::from_secs(1);
 
 /// The kubelet of this process, as the API server reaches it.
 struct InProcess(Kubelet);
@@ -143,11 +147,15 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        cluster.start_control_plane(settings, data, &pki.cluster, scheduling).await;
-        if let Err(error) = cluster.start_node(settings, data, host, &pki).await {
-            // In order, so that no room tells how it lost another one.
-            cluster.stop().await;
-            return Err(error);
+        match cluster.start_node(settings, data, host, &pki).await {
+            Ok(registered) => {
+                cluster.start_control_plane(settings, data, &pki.cluster, scheduling, registered).await;
+            }
+            Err(error) => {
+                // In order, so that no room tells how it lost another one.
+                cluster.stop().await;
+                return Err(error);
+            }
         }
         Ok(cluster)
     }
@@ -193,14 +201,17 @@ impl Cluster {
         self.runtime.as_ref()
     }
 
-    /// Starts the control loops and the scheduler, or leaves them to other processes.
+    /// Starts the control loops and the scheduler, or leaves them to other processes. Reading a large cluster takes
+    /// all processors for a while, so they let the node go first, unless that has trouble.
     async fn start_control_plane(
         &mut self,
         settings: &Settings,
         data: &DataDir,
         authority: &Arc<Authority>,
         scheduling: Scheduling,
+        registered: impl Future<Output = ()> + Send + 'static,
     ) {
+        let turn = timeout(NODE_FIRST, registered).map(drop).shared();
         let (server, host) = (self.server.clone(), Arc::clone(&self.host));
         let connect: Connect = Arc::new(move |component, fence| {
             let service = Counted::new(server.connector(component), Arc::clone(&host));
@@ -235,13 +246,20 @@ impl Cluster {
                 selection: Default::default(),
             };
             let stop = self.stop.clone().cancelled_owned();
-            self.tasks.spawn(loops::controllers(Some(controllers), Arc::clone(&connect), config, stop));
+            let (turn, connect) = (turn.clone(), Arc::clone(&connect));
+            self.tasks.spawn(async move {
+                turn.await;
+                loops::controllers(Some(controllers), connect, config, stop).await
+            });
         }
         if settings.disable_scheduler {
             leave(scheduler).await;
         } else {
             let stop = self.stop.clone().cancelled_owned();
-            self.tasks.spawn(loops::scheduler(Some(scheduler), connect, scheduling, stop));
+            self.tasks.spawn(async move {
+                turn.await;
+                loops::scheduler(Some(scheduler), connect, scheduling, stop).await
+            });
         }
     }
 
@@ -253,13 +271,14 @@ impl Cluster {
         });
     }
 
+    /// Starts what makes this host a node; answers when that is registered.
     async fn start_node(
         &mut self,
         settings: &Settings,
         data: &DataDir,
         host: IpAddr,
         pki: &Pki,
-    ) -> Result<()> {
+    ) -> Result<impl Future<Output = ()> + Send + use<>> {
         let instance: Instance = data.instance().parse().context("the cluster's instance")?;
         let network = PodNetwork::new(bridge::Config {
             instance,
@@ -310,10 +329,10 @@ impl Cluster {
         self.spawn(async move {
             door.serve_tls(listener, tls, trust).await.context("serving the node's own API")
         });
-        let stop = self.stop.clone();
+        let (stop, registered) = (self.stop.clone(), kubelet.registered());
         self.tasks
             .spawn(async move { kubelet.run(stop.cancelled_owned()).await.context("running the node") });
-        Ok(())
+        Ok(registered)
     }
 
     async fn start_runtime(
