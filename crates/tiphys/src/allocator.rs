@@ -1,8 +1,6 @@
 //! Where memory comes from: mimalloc.
 //!
-//! A request is hundreds of small allocations, made by one thread and given back by another. What is free goes back to
-//! the kernel at once: a cluster that idles shall be small. Only under load it is kept for a while ([`attend`]): it will
-//! be asked for again, and a twelfth of a write would be handing it to and fro.
+//! A request is hundreds of small allocations, made by one thread and given back by another.
 
 use std::{
     alloc::{GlobalAlloc, Layout},
@@ -10,7 +8,6 @@ use std::{
 };
 
 use libmimalloc_sys as mi;
-use tokio::runtime::Handle;
 
 pub(crate) struct Allocator;
 
@@ -19,57 +16,17 @@ const ALIGNED: usize = 16;
 /// `mi_option_purge_delay`, in milliseconds.
 const PURGE_DELAY: mi::mi_option_t = 15;
 
-/// How long what is free waits under load to be used again.
-const KEPT: Duration = Duration::from_secs(1);
-/// How often [`attend`] looks whether there is load, and how long the threads must have worked since for that.
-const LOOK: Duration = Duration::from_secs(1);
-const LOAD: Duration = Duration::from_millis(250);
-
-/// Makes what is free go back at once. To be called first.
-pub(crate) fn settle() {
-    give_back_after(Duration::ZERO);
-}
-
-fn give_back_after(delay: Duration) {
+/// Has what is free go back to the kernel so long after it was freed; at once, to begin with, if this is called first.
+pub(crate) fn give_back_after(delay: Duration) {
     let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
     // SAFETY: the option exists, and setting it is atomic.
     unsafe { mi::mi_option_set(PURGE_DELAY, millis) };
 }
 
-/// Keeps what is free for a while whenever the threads of this runtime have much to do, and gives all of it back when
-/// that is over.
-pub(crate) async fn attend() {
-    let metrics = Handle::current().metrics();
-    let worked = || (0..metrics.num_workers()).map(|n| metrics.worker_total_busy_duration(n)).sum();
-    let mut load = Load { worked: worked(), is_high: false };
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if !load.changes(worked()) {
-            continue;
-        }
-        give_back_after(if load.is_high { KEPT } else { Duration::ZERO });
-        if !load.is_high {
-            // SAFETY: it may be called at any time, by any thread.
-            unsafe { mi::mi_collect(true) };
-        }
-    }
-}
-
-/// What the threads have worked until the last look, and whether that was much.
-#[derive(Debug)]
-struct Load {
-    worked: Duration,
-    is_high: bool,
-}
-
-impl Load {
-    /// Takes note of what they have worked until now; whether there is load where there was none, or none any more.
-    fn changes(&mut self, worked: Duration) -> bool {
-        let was_high = self.is_high;
-        self.is_high = worked.saturating_sub(self.worked) >= LOAD;
-        self.worked = worked;
-        self.is_high != was_high
-    }
+/// Gives back all that is free now.
+pub(crate) fn give_back() {
+    // SAFETY: it may be called at any time, by any thread.
+    unsafe { mi::mi_collect(true) };
 }
 
 /// Whether any block of the size will do; to ask for an alignment takes a slower way.
@@ -120,14 +77,6 @@ unsafe impl GlobalAlloc for Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn load_is_seen_to_come_and_to_go() {
-        let mut load = Load { worked: Duration::ZERO, is_high: false };
-        let seen = [10, 300, 600, 610, 610].map(|worked| load.changes(Duration::from_millis(worked)));
-        assert_eq!(seen, [false, true, false, true, false]);
-        assert!(!load.is_high);
-    }
 
     #[test]
     fn blocks_are_aligned_zeroed_where_asked_and_keep_what_is_in_them() {

@@ -15,6 +15,7 @@ mod initialize;
 mod kernel;
 mod log;
 mod loops;
+mod memory;
 mod node_flags;
 mod permission_flags;
 mod pod_network;
@@ -70,7 +71,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    allocator::settle();
+    memory::settle();
     // Before anything else: a shim must have one thread, and is worth having little memory.
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|command| command == "shim") {

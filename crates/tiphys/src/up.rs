@@ -16,11 +16,10 @@ use tiphys_apiserver::identity::Component;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    allocator,
     cluster::{Cluster, Rooms},
     control,
     data_dir::DataDir,
-    kernel,
+    kernel, memory,
     settings::Settings,
 };
 
@@ -40,7 +39,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
         .build()
         .context("starting the async runtime")?;
     // It ends with the runtime.
-    let _task = runtime.spawn(allocator::attend());
+    let _task = runtime.spawn(memory::attend());
     Ok(runtime)
 }
 
