@@ -15,46 +15,65 @@ use crate::allocator;
 const KEPT: Duration = Duration::from_secs(1);
 /// How often [`attend`] looks whether there is load, and how long the threads must have worked since for that.
 const LOOK: Duration = Duration::from_secs(1);
-const LOAD: Duration = Duration::from_millis(250);
+const BUSY: Duration = Duration::from_millis(250);
+/// After so many looks in a row that saw load, or none, it is there to stay, or over. A start is less.
+const STAYS: u32 = 3;
+const OVER: u32 = 5;
 
 /// Makes what is free go back at once, as long as nobody attends. To be called first.
 pub(crate) fn settle() {
     allocator::give_back_after(Duration::ZERO);
 }
 
-/// Follows how much the threads of this runtime have to do; a start is much.
+/// Follows how much the threads of this runtime have to do.
 pub(crate) async fn attend() {
     let metrics = Handle::current().metrics();
     let worked = || (0..metrics.num_workers()).map(|n| metrics.worker_total_busy_duration(n)).sum();
-    let mut load = Load { worked: worked(), is_high: true };
-    allocator::give_back_after(KEPT);
+    let mut load = Load::default();
     loop {
         tokio::time::sleep(LOOK).await;
-        if !load.changes(worked()) {
-            continue;
-        }
-        allocator::give_back_after(if load.is_high { KEPT } else { Duration::ZERO });
-        if !load.is_high {
-            allocator::give_back();
-            unmap_program();
+        match load.look(worked()) {
+            Some(Turn::Stays) => allocator::give_back_after(KEPT),
+            Some(Turn::Over) => {
+                allocator::give_back_after(Duration::ZERO);
+                allocator::give_back();
+                unmap_program();
+            }
+            None => {}
         }
     }
 }
 
-/// What the threads have worked until the last look, and whether that was much.
-#[derive(Debug)]
+/// What has become of load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Stays,
+    Over,
+}
+
+#[derive(Debug, Default)]
 struct Load {
+    /// What the threads have worked until the last look.
     worked: Duration,
-    is_high: bool,
+    /// How many looks in a row saw load, or none.
+    busy: u32,
+    calm: u32,
 }
 
 impl Load {
-    /// Takes note of what they have worked until now; whether there is load where there was none, or none any more.
-    fn changes(&mut self, worked: Duration) -> bool {
-        let was_high = self.is_high;
-        self.is_high = worked.saturating_sub(self.worked) >= LOAD;
+    /// Takes note of what they have worked until now.
+    fn look(&mut self, worked: Duration) -> Option<Turn> {
+        let is_busy = worked.saturating_sub(self.worked) >= BUSY;
         self.worked = worked;
-        self.is_high != was_high
+        (self.busy, self.calm) = match is_busy {
+            true => (self.busy.saturating_add(1), 0),
+            false => (0, self.calm.saturating_add(1)),
+        };
+        match (self.busy, self.calm) {
+            (STAYS, _) => Some(Turn::Stays),
+            (_, OVER) => Some(Turn::Over),
+            _ => None,
+        }
     }
 }
 
@@ -82,10 +101,21 @@ mod tests {
 
     #[test]
     fn load_is_seen_to_come_and_to_go() {
-        let mut load = Load { worked: Duration::ZERO, is_high: false };
-        let seen = [10, 300, 600, 610, 610].map(|worked| load.changes(Duration::from_millis(worked)));
-        assert_eq!(seen, [false, true, false, true, false]);
-        assert!(!load.is_high);
+        let mut load = Load::default();
+        let mut worked = Duration::ZERO;
+        let mut turns = |each: u64, looks: usize| {
+            let turn = |_| {
+                worked += Duration::from_millis(each);
+                load.look(worked)
+            };
+            (0..looks).map(turn).collect::<Vec<_>>()
+        };
+        assert_eq!(turns(300, 2), [None, None], "a start");
+        assert_eq!(turns(10, 7), [None, None, None, None, Some(Turn::Over), None, None]);
+        assert_eq!(turns(300, 5), [None, None, Some(Turn::Stays), None, None]);
+        assert_eq!(turns(10, 4), [None; 4]);
+        assert_eq!(turns(300, 1), [None], "it goes on");
+        assert_eq!(turns(10, 6), [None, None, None, None, Some(Turn::Over), None]);
     }
 
     #[test]
