@@ -23,8 +23,10 @@ const TRAINING: [&str; 3] = ["api", "scheduling", "nodes=500"];
 pub(crate) fn build() -> Result<PathBuf> {
     let home = target()?.join("dist");
     let counts = home.join("counts");
-    // Counts of another build would be taken for some of this one.
-    let _ = fs::remove_dir_all(&counts);
+    if counts.exists() {
+        // Counts of another build would be taken for some of this one.
+        fs::remove_dir_all(&counts).with_context(|| format!("removing {}", counts.display()))?;
+    }
     fs::create_dir_all(&counts).with_context(|| format!("making {}", counts.display()))?;
     let counting = home.join("counting");
     let built = binary::compile(&format!("-C profile-generate={}", counts.display()))?;

@@ -306,8 +306,9 @@ pub trait Store: Send + Sync + 'static {
     async fn mended(&self) -> Result<(), Error>;
     /// Reads as of `at`, or the newest revision.
     async fn range(&self, range: Range, at: Option<Revision>) -> Result<Page, Error>;
-    /// Reads all keys that start with `prefix`, as of `at`, in whatever order is cheap; pieces are read ahead of the reader. No compaction of this
-    /// process's own store disturbs it; where others share the store, theirs end it with [`Error::Compacted`].
+    /// Reads all keys that start with `prefix`, as of `at`, in whatever order is cheap; pieces are read ahead of the
+    /// reader. No compaction of this process's own store disturbs it; where others share the store, theirs end it with
+    /// [`Error::Compacted`].
     async fn scan(&self, prefix: String, at: Revision) -> Result<Records, Error>;
     async fn commit(&self, writes: Vec<Write>) -> Result<Outcome, Error>;
     /// Every event of keys under `prefix` later than `after`, which may not be in the future.

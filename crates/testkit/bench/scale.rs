@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    api::wire::Wire,
+    api::wire::{Wire, create, delete, patch},
     idle, objects,
-    scheduling::{Clients, PATIENCE, Tell, create, delete, patch, until_bound},
+    scheduling::{Clients, PATIENCE, Tell, until_bound},
     table::{Goal, measure},
 };
 

@@ -12,10 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use futures::future::try_join_all;
-use http::{Method, Request};
-use http_body_util::Full;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
     Api, Client,
@@ -24,7 +21,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
-    api::wire::{self, Dialer, Wire},
+    api::wire::{Dialer, Wire, create, delete, patch},
     objects, scale, start,
     table::{Goal, Measure, measure},
 };
@@ -163,19 +160,6 @@ impl Clients {
         };
         try_join_all((0..CLIENTS).map(|n| worker(self.wires[n % CONNECTIONS].clone()))).await.map(drop)
     }
-}
-
-/// A request to create an object.
-pub(crate) fn create(collection: &str, object: &Value) -> Request<Full<Bytes>> {
-    wire::request(Method::POST, collection, "application/json", object.to_string())
-}
-
-pub(crate) fn patch(path: &str, patch: &Value) -> Request<Full<Bytes>> {
-    wire::request(Method::PATCH, path, "application/merge-patch+json", patch.to_string())
-}
-
-pub(crate) fn delete(path: &str) -> Request<Full<Bytes>> {
-    wire::request(Method::DELETE, path, "application/json", String::new())
 }
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures::future::try_join_all;
-use http::{Method, Request};
+use http::Request;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 
@@ -61,8 +61,7 @@ impl Load {
                 if n >= numbers.end {
                     return anyhow::Ok(());
                 }
-                let body = object(n).to_string();
-                wire.ask(wire::request(Method::POST, collection, "application/json", body)).await?;
+                wire.ask(wire::create(collection, &object(n))).await?;
             }
         };
         try_join_all((0..16).map(|_| work())).await?;
@@ -100,8 +99,7 @@ pub(crate) async fn rate(
 pub(crate) async fn list(dialer: &Dialer, servers: &[u32], path: &str) -> Result<(f64, usize, f64)> {
     let mut wire = dialer.connect().await?;
     let begun = Instant::now();
-    let mut body =
-        wire.open(wire::request(Method::GET, path, "application/json", String::new())).await?.into_body();
+    let mut body = wire.open(wire::get(path)).await?.into_body();
     let (mut bytes, mut peak, mut looked) = (0, idle::memory(servers)?, Instant::now());
     while let Some(frame) = body.frame().await {
         bytes += frame.context("reading a list")?.data_ref().map_or(0, Bytes::len);
@@ -119,7 +117,7 @@ pub(crate) async fn until_served(dialer: &Dialer, path: &str) -> Result<()> {
     let mut wire = dialer.connect().await?;
     let begun = Instant::now();
     loop {
-        match wire.ask(wire::request(Method::GET, path, "application/json", String::new())).await {
+        match wire.ask(wire::get(path)).await {
             Ok(_) => return Ok(()),
             Err(error) if begun.elapsed() > PATIENCE => bail!(error),
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,

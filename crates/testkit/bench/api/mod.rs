@@ -11,7 +11,6 @@ pub(crate) mod wire;
 use std::{path::Path, time::Instant};
 
 use anyhow::{Context, Result};
-use http::Method;
 use serde_json::json;
 
 use self::{
@@ -60,7 +59,7 @@ pub(crate) async fn requests(kubeconfig: &Path, only: &str, tell: &mut Tell<'_>)
                 let name = format!("c{clients}-{n}");
                 let object =
                     if plural == "pods" { objects::pod(&name, false) } else { objects::config_map(&name) };
-                wire::request(Method::POST, &collection, "application/json", object.to_string())
+                wire::create(&collection, &object)
             };
             let name = format!("creates of {what}, {}", plural_of(clients));
             if !wanted(&name) {
@@ -76,22 +75,17 @@ pub(crate) async fn requests(kubeconfig: &Path, only: &str, tell: &mut Tell<'_>)
         if !wanted(&name) {
             continue;
         }
-        let get = |_| wire::request(Method::GET, &one, "application/json", String::new());
+        let get = |_| wire::get(&one);
         rate(&dialer, clients, get).await.with_context(|| name.clone())?.tell(&name, tell);
     }
-    let patch = |n: usize| {
-        let body = json!({"metadata": {"annotations": {"bench/n": n.to_string()}}}).to_string();
-        wire::request(Method::PATCH, &one, "application/merge-patch+json", body)
-    };
+    let patch =
+        |n: usize| wire::patch(&one, &json!({"metadata": {"annotations": {"bench/n": n.to_string()}}}));
     let name = "patches of one object, 16 clients";
     if wanted(name) {
         rate(&dialer, 16, patch).await.context(name)?.tell(name, tell);
     }
     let path = "/apis/apps/v1/namespaces/bench-api/deployments/applied?fieldManager=bench&force=true";
-    let apply = |n: usize| {
-        let body = objects::deployment("applied", n).to_string();
-        wire::request(Method::PATCH, path, "application/apply-patch+yaml", body)
-    };
+    let apply = |n: usize| wire::apply(path, &objects::deployment("applied", n));
     let name = "server-side applies of one Deployment, 1 client";
     if wanted(name) {
         rate(&dialer, 1, apply).await.context(name)?.tell(name, tell);

@@ -10,7 +10,6 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
-use http::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -35,8 +34,7 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
     let name = format!("watched-{count}");
     let collection = format!("{NAMESPACE}/configmaps");
     let mut writer = dialer.connect().await?;
-    let object = objects::config_map(&name).to_string();
-    writer.ask(wire::request(Method::POST, &collection, "application/json", object)).await?;
+    writer.ask(wire::create(&collection, &objects::config_map(&name))).await?;
     let watch = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}");
 
     let epoch = Instant::now();
@@ -69,8 +67,8 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
     let mut sent = 0;
     while begun.elapsed() < LASTS {
         let mark = format!("sent-at-{}.", epoch.elapsed().as_micros());
-        let body = json!({"metadata": {"annotations": {"bench/mark": mark}}}).to_string();
-        writer.ask(wire::request(Method::PATCH, &path, "application/merge-patch+json", body)).await?;
+        let change = json!({"metadata": {"annotations": {"bench/mark": mark}}});
+        writer.ask(wire::patch(&path, &change)).await?;
         sent += 1;
         // All that was sent is received before more is sent than a watcher may lag behind.
         while received.load(Ordering::Relaxed) + 20 * count < before + sent * count {
@@ -81,8 +79,7 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let (lasted, events) = (begun.elapsed(), received.load(Ordering::Relaxed) - before);
-    let delete = wire::request(Method::DELETE, &path, "application/json", String::new());
-    writer.ask(delete).await?;
+    writer.ask(wire::delete(&path)).await?;
     let mut delays = Vec::new();
     // Each ends at the deletion.
     while let Some(told) = watchers.join_next().await {

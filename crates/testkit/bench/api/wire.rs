@@ -63,7 +63,7 @@ pub(crate) struct Wire {
     send: http2::SendRequest<Full<Bytes>>,
 }
 
-pub(crate) fn request(method: Method, path: &str, media: &str, body: String) -> Request<Full<Bytes>> {
+fn request(method: Method, path: &str, media: &str, body: String) -> Request<Full<Bytes>> {
     Request::builder()
         .method(method)
         .uri(format!("https://bench{path}"))
@@ -71,6 +71,32 @@ pub(crate) fn request(method: Method, path: &str, media: &str, body: String) -> 
         .header(header::USER_AGENT, "tiphys-bench")
         .body(Full::new(body.into()))
         .expect("paths of this program are valid")
+}
+
+const JSON: &str = "application/json";
+
+/// A request to read what stands at a path.
+pub(crate) fn get(path: &str) -> Request<Full<Bytes>> {
+    request(Method::GET, path, JSON, String::new())
+}
+
+/// A request to create an object.
+pub(crate) fn create(collection: &str, object: &Value) -> Request<Full<Bytes>> {
+    request(Method::POST, collection, JSON, object.to_string())
+}
+
+/// A request to merge something into an object.
+pub(crate) fn patch(path: &str, patch: &Value) -> Request<Full<Bytes>> {
+    request(Method::PATCH, path, "application/merge-patch+json", patch.to_string())
+}
+
+/// A request to apply a configuration.
+pub(crate) fn apply(path: &str, config: &Value) -> Request<Full<Bytes>> {
+    request(Method::PATCH, path, "application/apply-patch+yaml", config.to_string())
+}
+
+pub(crate) fn delete(path: &str) -> Request<Full<Bytes>> {
+    request(Method::DELETE, path, JSON, String::new())
 }
 
 impl Wire {
@@ -82,8 +108,7 @@ impl Wire {
 
     /// Whether the server knows a path.
     pub(crate) async fn knows(&mut self, path: &str) -> Result<bool> {
-        let request = request(Method::GET, path, "application/json", String::new());
-        Ok(self.send(request).await?.status() != StatusCode::NOT_FOUND)
+        Ok(self.send(get(path)).await?.status() != StatusCode::NOT_FOUND)
     }
 
     /// Sends a request; the body of the answer comes as it will.
@@ -116,8 +141,7 @@ impl Wire {
 
     /// Sends a request whose answer comes line by line.
     pub(crate) async fn follow(&mut self, path: &str) -> Result<Lines> {
-        let request = request(Method::GET, path, "application/json", String::new());
-        Ok(Lines { body: self.open(request).await?.into_body(), rest: Bytes::new(), line: Vec::new() })
+        Ok(Lines { body: self.open(get(path)).await?.into_body(), rest: Bytes::new(), line: Vec::new() })
     }
 
     /// Makes a namespace whose Pods need no controller.
@@ -128,8 +152,7 @@ impl Wire {
     /// Creates what is not there yet, each object in its collection.
     pub(crate) async fn make(&mut self, objects: impl IntoIterator<Item = (String, Value)>) -> Result<()> {
         for (path, object) in objects {
-            let request = request(Method::POST, &path, "application/json", object.to_string());
-            match self.open(request).await {
+            match self.open(create(&path, &object)).await {
                 Ok(answer) => drop(answer.into_body().collect().await?),
                 // A controller may have been faster.
                 Err(error) => {
