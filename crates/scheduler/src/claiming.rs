@@ -2,7 +2,7 @@
 //!
 //! Each write is made under the version that was read, so that of two who give devices to a claim one learns it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -29,6 +29,7 @@ use crate::{
         extended::Claiming,
     },
     framework::Errand,
+    metrics,
     plugins::dynamic_resources::keys,
     pod::PodInfo,
     runner::Shared,
@@ -53,6 +54,27 @@ pub(crate) enum ClaimingError {
     Make(#[source] kube::Error),
     #[error("telling the pod of the claim for its extended resources: {0}")]
     Tell(#[source] kube::Error),
+}
+
+/// Why the devices of a pod cannot be used yet, and will not be waited for.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum NotReady {
+    #[error("claim {claim} binding failed: {why}")]
+    Failed { claim: Arc<str>, why: Box<str> },
+    #[error("claim {0} binding timeout")]
+    Late(Arc<str>),
+    #[error("device binding timeout")]
+    AllLate,
+}
+
+impl NotReady {
+    /// How upstream's metrics call it.
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Failed { .. } => "failure",
+            Self::Late(_) | Self::AllLate => "timeout",
+        }
+    }
 }
 
 /// What is to be written of a claim next.
@@ -133,19 +155,21 @@ fn readiness(
     keys: impl Iterator<Item = ObjectKey>,
     now: Timestamp,
     at_most: Duration,
-) -> Result<Wait, String> {
+) -> Result<Wait, NotReady> {
     let mut wait: Wait = None;
     for key in keys {
         let claim = devices.claim(&key);
         let allocation = claim.and_then(|claim| claim.allocation.as_ref());
         match claim.map(|claim| &claim.binding) {
-            Some(Binding::Failed(why)) => return Err(format!("claim {} binding failed: {why}", key.name)),
+            Some(Binding::Failed(why)) => {
+                return Err(NotReady::Failed { claim: key.name.clone(), why: why.clone() });
+            }
             Some(Binding::Ready) if allocation.is_some() => {}
             // What was written of the claim may not have been heard of yet.
             _ => {
                 let left = allocation.map_or(at_most, |allocation| binding::left(allocation, now, at_most));
                 if left.is_zero() {
-                    return Err(format!("claim {} binding timeout", key.name));
+                    return Err(NotReady::Late(key.name.clone()));
                 }
                 wait = Some(wait.map_or(left, |wait| wait.min(left)));
             }
@@ -214,21 +238,38 @@ impl Shared {
         pod: &PodInfo,
         made: Option<&ObjectKey>,
         at_most: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), NotReady> {
+        let begun = Instant::now();
+        let keys = || keys(pod).chain(made.cloned());
+        let ready = self.wait_until_ready(keys, at_most).await;
+        let status = ready.as_ref().map_or_else(NotReady::status, |()| "success");
+        let state = self.lock();
+        let devices = &state.snapshot.surroundings().devices;
+        let claims: Vec<_> = keys().filter_map(|key| devices.claim(&key)).collect();
+        let allocations = claims.iter().filter_map(|claim| claim.allocation.as_deref());
+        metrics::devices_awaited(&pod.scheduler, status, allocations, begun.elapsed());
+        drop(state);
+        ready
+    }
+
+    async fn wait_until_ready<K: Iterator<Item = ObjectKey>>(
+        &self,
+        keys: impl Fn() -> K,
+        at_most: Duration,
+    ) -> Result<(), NotReady> {
         let mut changes = self.storage.subscribe();
         let last = Instant::now() + at_most;
         loop {
             let wait = {
                 let state = self.lock();
-                let keys = keys(pod).chain(made.cloned());
-                readiness(&state.snapshot.surroundings().devices, keys, Timestamp::now(), at_most)?
+                readiness(&state.snapshot.surroundings().devices, keys(), Timestamp::now(), at_most)?
             };
             let Some(wait) = wait else { return Ok(()) };
             let until = last.min(Instant::now() + wait);
             match timeout_at(until, changes.changed()).await {
                 // The sender lives as long as `self`.
                 Ok(_) => {}
-                Err(_) => return Err("device binding timeout".to_owned()),
+                Err(_) => return Err(NotReady::AllLate),
             }
         }
     }

@@ -104,11 +104,9 @@ fn devices_are_waited_for_until_they_are_ready_or_it_is_too_late() {
     let (recent, long_ago) = ("2026-01-01T00:09:00Z", "2026-01-01T00:00:00Z");
     assert_eq!(wait(status("Attached", long_ago)), Ok(None));
     assert_eq!(wait(status("Other", recent)), Ok(Some(Duration::from_secs(540))));
-    assert_eq!(wait(status("Other", long_ago)), Err("claim c binding timeout".to_owned()));
-    assert_eq!(
-        wait(status("Broken", recent)),
-        Err("claim c binding failed: reason=Why, message=\"so\"".to_owned())
-    );
+    assert_eq!(wait(status("Other", long_ago)), Err(NotReady::Late("c".into())));
+    let failed = wait(status("Broken", recent)).unwrap_err().to_string();
+    assert_eq!(failed, "claim c binding failed: reason=Why, message=\"so\"");
     // What was allocated a moment ago, nobody here has heard of yet.
     assert_eq!(wait(json!({})), Ok(Some(at_most)));
     let missing = [ObjectKey::new("ns", "x")].into_iter();
@@ -123,4 +121,42 @@ fn a_claim_for_resources_is_its_pods() {
     assert_eq!(meta["annotations"], json!({"resource.kubernetes.io/extended-resource-claim": "true"}));
     let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "pu", "controller": true}]);
     assert_eq!(meta["ownerReferences"], owner);
+}
+
+#[tokio::test]
+async fn waits_for_devices_are_counted_by_profile_driver_and_end() {
+    let never = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>().await
+    });
+    let scheduler = crate::Scheduler::new(kube::Client::new(never, "ns"), crate::Config::default());
+    let pod = json!({"metadata": {"namespace": "ns", "name": "p", "uid": "pu"},
+        "spec": {"schedulerName": "waiting", "containers": [], "resourceClaims": [{"name": "c", "resourceClaimName": "c"}]}});
+    let pod = PodInfo::new(serde_json::from_value(pod).expect("a pod"));
+    for (told, at_most) in [("Attached", 600), ("Broken", 600), ("Other", 0)] {
+        let claim = claim(|c| {
+            let with = json!({"request": "r", "driver": "with", "pool": "p", "device": "x",
+                "bindingConditions": ["Attached"], "bindingFailureConditions": ["Broken"]});
+            let without = json!({"request": "s", "driver": "without", "pool": "p", "device": "y"});
+            let condition = json!({"type": told, "status": "True", "reason": "", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            c["status"] = json!({"allocation": {"devices": {"results": [with, without]}},
+                "devices": [{"driver": "with", "pool": "p", "device": "x", "conditions": [condition]}]});
+        });
+        let claim = std::sync::Arc::new(crate::devices::kinds::Claim::new(claim));
+        scheduler.shared.lock().snapshot.devices().set_claim(&ObjectKey::new("ns", "c"), Some(claim));
+        let ready = scheduler.shared.until_ready(&pod, None, Duration::from_secs(at_most)).await;
+        assert_eq!(ready.is_ok(), told == "Attached", "{told}");
+    }
+    let mut text = tiphys_metrics::Exposition::new(tiphys_metrics::Format::Text);
+    metrics::expose(&mut text);
+    let text = text.finish();
+    for status in ["success", "failure", "timeout"] {
+        for (driver, has_conditions) in [("with", true), ("without", false)] {
+            let labels = format!("{{profile=\"waiting\",driver=\"{driver}\",status=\"{status}\"}} 1\n");
+            let allocations = format!("scheduler_dra_bindingconditions_allocations_total{labels}");
+            assert_eq!(text.contains(&allocations), has_conditions, "{allocations} in {text}");
+            let waits = format!("scheduler_dra_bindingconditions_wait_duration_seconds_count{labels}");
+            assert!(text.contains(&waits), "{waits} in {text}");
+        }
+    }
 }

@@ -168,7 +168,8 @@ fn devices_have_the_time_that_a_profile_gives_them() {
     for (args, wanted) in [
         ("{bindingTimeout: 999ms}", "bindingTimeout: must be at least 1 second"),
         ("{bindingTimeout: soon}", "bindingTimeout: \"soon\" is no duration"),
-        ("{filterTimeout: 10s}", "filterTimeout: the search for devices is bounded by steps, not by time"),
+        ("{filterTimeout: -1s}", "filterTimeout: must be zero or positive"),
+        ("{filterTimeout: soon}", "filterTimeout: \"soon\" is no duration"),
     ] {
         let error = time(args).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}");

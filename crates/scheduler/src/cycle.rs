@@ -134,6 +134,8 @@ pub struct Refusal {
     pub gives_up: bool,
     /// What only keeps the pod from others.
     pub release: Option<Release>,
+    /// The pod is tried again after a back-off, whatever happens.
+    pub retries: bool,
 }
 
 /// What goes on from one cycle to the next.
@@ -260,7 +262,7 @@ impl Search {
         let (shape, dice) = (self.memo.shape(pod, all), &mut self.dice);
         let mut attempt = Attempt { pod, all, filters, unfit: &unfit, shape, dice };
         let mut tried = Vec::new();
-        let (mut plan, mut gives_up, mut release) = (None, true, None);
+        let (mut plan, mut gives_up, mut release, mut retries) = (None, true, None, false);
         for (plugin, _) in profile.at(Point::PostFilter) {
             match plugin.post_filter(&mut attempt) {
                 Some(Ok(found)) => {
@@ -270,6 +272,7 @@ impl Search {
                 Some(Err(why)) => {
                     tried.push(why.message);
                     gives_up &= !why.under_way;
+                    retries |= why.retries;
                     release = release.or(why.release);
                 }
                 None => {}
@@ -280,7 +283,7 @@ impl Search {
         // Of a pod that room is being made for, nobody asks why it does not fit.
         let news = plan.is_none() && pod.told.as_deref() != Some(&*message);
         let report = news.then(|| unfit.report(&pod.reference.uid, &profile.scheduler, filters, all));
-        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up, release }))
+        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up, release, retries }))
     }
 
     /// The weighted scores of nodes that fit.

@@ -17,7 +17,7 @@ use tiphys_client::{
 use tracing::debug;
 
 use crate::{
-    claiming::ClaimingError,
+    claiming::{ClaimingError, NotReady},
     cycle::Refusal,
     extender::ExtenderError,
     framework::Errand,
@@ -41,8 +41,8 @@ enum Failed {
     Extender(#[from] ExtenderError),
     #[error("the volumes of the pod were not bound in time")]
     Late,
-    #[error("{0}")]
-    Devices(String),
+    #[error(transparent)]
+    Devices(#[from] NotReady),
 }
 
 fn now() -> String {
@@ -103,7 +103,7 @@ impl Shared {
                     Errand::AwaitDevices => {
                         let message = format!("waiting for binding conditions for device on node {node}");
                         self.say(pod, true, "BindingConditionsPending", message);
-                        self.until_ready(pod, made.as_ref(), of_devices).await.map_err(Failed::Devices)?;
+                        self.until_ready(pod, made.as_ref(), of_devices).await?;
                     }
                     errand => self.run(pod, errand).await?,
                 }
@@ -189,7 +189,7 @@ impl Shared {
 
     /// Says why the pod has no node, once for each new answer, and makes room if that is the plan.
     pub(crate) async fn refuse(&self, pod: &SharedPod, refusal: Refusal) {
-        let Refusal { message, plugins, report, plan, gives_up, release } = refusal;
+        let Refusal { message, plugins, report, plan, gives_up, release, .. } = refusal;
         self.say(pod, false, "FailedScheduling", message.clone());
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {

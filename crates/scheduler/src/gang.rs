@@ -84,6 +84,7 @@ impl State {
         let mut against: Vec<&'static str> = refused.iter().flat_map(|(_, r)| r.plugins.clone()).collect();
         against.sort_unstable();
         against.dedup();
+        let retries = refused.iter().any(|(_, refusal)| refusal.retries);
         let back: Vec<SharedPod> = placed.into_iter().rev().map(|p| self.take_back(profile, p)).collect();
         let alike = back.into_iter().chain(left).map(|member| {
             let refusal = Refusal {
@@ -93,12 +94,14 @@ impl State {
                 plan: None,
                 gives_up: true,
                 release: None,
+                retries,
             };
             (member, Box::new(refusal))
         });
         let own = refused.into_iter().map(|(member, refusal)| {
             let message = format!("{message}. {}", refusal.message);
-            (member, Box::new(Refusal { message, plugins: plugins(&against), plan: None, ..*refusal }))
+            let plugins = plugins(&against);
+            (member, Box::new(Refusal { message, plugins, plan: None, retries, ..*refusal }))
         });
         let all: Vec<_> = own.chain(alike).collect();
         let refuse = |(member, refusal): (SharedPod, Box<Refusal>)| {

@@ -17,6 +17,7 @@ pub mod extender;
 pub mod framework;
 mod gang;
 pub mod memo;
+pub mod metrics;
 pub mod plugins;
 pub mod pod;
 pub mod preemption;

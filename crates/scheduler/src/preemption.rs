@@ -42,6 +42,8 @@ pub struct NoPlan {
     /// Room is being made already.
     pub under_way: bool,
     pub release: Option<Release>,
+    /// The answer may be another one at the next attempt, whatever happens.
+    pub retries: bool,
 }
 
 /// What is of no use to the pod where it is, and to nobody else.

@@ -41,7 +41,7 @@ pub(crate) struct Shared {
 
 /// Gives every pod without a node one, for as long as it runs.
 pub struct Scheduler {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     pods: Informer<Pod, PodInfo>,
     nodes: Informer<Node, NodeFacts>,
     tasks: JoinSet<()>,

@@ -186,6 +186,7 @@ impl State {
         } else {
             match leaving(&self.snapshot, pod) {
                 Some(node) => self.queue.awaits(&pod.reference, node, refusal.plugins.clone(), now),
+                None if refusal.retries => self.queue.failed(&pod.reference, now),
                 None => self.queue.unschedulable(&pod.reference, refusal.plugins.clone(), now),
             }
             if refusal.gives_up {

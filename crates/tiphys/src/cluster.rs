@@ -135,6 +135,7 @@ impl Cluster {
                 .with_context(|| format!("writing the kubeconfig of the {component}"))?;
         }
         server.metrics().add(Arc::new(tiphys_client::metrics::expose));
+        server.metrics().add(Arc::new(tiphys_scheduler::metrics::expose));
         let stop = CancellationToken::new();
         let tasks = JoinSet::new();
         let api = SocketAddr::new(host, port).to_string().into();

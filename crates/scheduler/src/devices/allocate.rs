@@ -3,7 +3,7 @@
 //! Claims are served in their order, their requests in theirs, each by the first of its ways that leads to an end; of
 //! devices, the first ones that do are taken. All claims get all that they ask for, or none gets anything.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc, time::Instant};
 
 use tiphys_api::quantity::Quantity;
 use tiphys_client::ObjectKey;
@@ -83,28 +83,49 @@ impl Given<'_> {
     }
 }
 
+/// Why it cannot be told which devices claims get.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// What is wrong with a claim, a class or a pool.
+    #[error("{0}")]
+    Wrong(String),
+    #[error("timed out trying to allocate devices")]
+    Late,
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self::Wrong(what)
+    }
+}
+
+fn in_time(until: Option<Instant>) -> Result<(), Fault> {
+    if until.is_some_and(|until| Instant::now() >= until) { Err(Fault::Late) } else { Ok(()) }
+}
+
 /// Devices for each claim, in the order of the claims; `None` if they cannot all be served.
 ///
-/// `class` finds a class by its name.
+/// `class` finds a class by its name; the search ends at the instant `until`, if there is one.
 ///
 /// # Errors
-/// What is wrong with a claim, a class or a pool, so that nothing can be told.
+/// Why nothing can be told.
 pub fn allocate<'a, 'w>(
     room: &Room<'a>,
     wants: &[Want<'w>],
     class: impl Fn(&str) -> Option<&'w Class>,
-) -> Result<Option<Vec<Vec<Given<'a>>>>, String> {
+    until: Option<Instant>,
+) -> Result<Option<Vec<Vec<Given<'a>>>>, Fault> {
     let mut ways = Vec::with_capacity(wants.len());
     for want in wants {
         let mut of_claim = Vec::with_capacity(want.claim.requests.len());
         for request in &want.claim.requests {
-            let wanted = request.ways.iter().map(|way| Wanted::new(room, want, way, &class));
+            let wanted = request.ways.iter().map(|way| Wanted::new(room, want, way, &class, until));
             of_claim.push(wanted.collect::<Result<Vec<_>, _>>()?);
         }
         ways.push(of_claim);
     }
     let given = vec![Vec::new(); wants.len()];
-    let mut search = Search { room, wants, ways, given, left: MOST_STEPS };
+    let mut search = Search { room, wants, ways, given, left: MOST_STEPS, until };
     Ok(search.claims(0)?.then_some(search.given))
 }
 
@@ -124,20 +145,21 @@ impl<'w> Wanted<'w> {
         want: &Want<'w>,
         way: &Way,
         class: impl Fn(&str) -> Option<&'w Class>,
-    ) -> Result<Self, String> {
+        until: Option<Instant>,
+    ) -> Result<Self, Fault> {
         let fault = |what: String| format!("claim {}, request {}: {what}", want.key, way.name);
         let name = &way.class;
         let class = class(name).ok_or_else(|| fault(format!("could not retrieve device class {name}")))?;
         if let Some(at) = want.claim.constraints.iter().position(|c| c.rule == ConstraintRule::Unknown) {
             let claim = &want.key;
-            return Err(format!(
-                "claim {claim}, constraint #{at}: empty constraint (unsupported constraint type?)"
-            ));
+            let what =
+                format!("claim {claim}, constraint #{at}: empty constraint (unsupported constraint type?)");
+            return Err(what.into());
         }
         let mut wanted = Self { class, need: 0, all: Vec::new(), suits: BTreeMap::new() };
         match way.count {
             Count::Exactly(count) => wanted.need = count,
-            Count::Unknown => return Err(fault("unsupported count mode".to_owned())),
+            Count::Unknown => return Err(fault("unsupported count mode".to_owned()).into()),
             Count::All => {
                 for pool in &room.pools {
                     let why = match pool.state {
@@ -146,11 +168,12 @@ impl<'w> Wanted<'w> {
                         PoolState::Invalid => "invalid",
                     };
                     let (driver, name) = (pool.driver, pool.name);
-                    return Err(fault(format!(
-                        "asks for all devices, but resource pool {driver}/{name} is currently {why}"
-                    )));
+                    let what =
+                        format!("asks for all devices, but resource pool {driver}/{name} is currently {why}");
+                    return Err(fault(what).into());
                 }
                 for at in 0..room.offers.len() {
+                    in_time(until)?;
                     if wanted.suits(room, want, way, at)?.is_some() {
                         wanted.all.push(at);
                     }
@@ -209,7 +232,9 @@ struct Search<'s, 'a, 'w> {
     ways: Vec<Vec<Vec<Wanted<'w>>>>,
     /// By claim.
     given: Vec<Vec<Given<'a>>>,
+    /// Steps.
     left: usize,
+    until: Option<Instant>,
 }
 
 /// A way to serve a request of a claim, by their places.
@@ -221,11 +246,11 @@ struct Place {
 }
 
 impl<'w> Search<'_, '_, 'w> {
-    fn claims(&mut self, claim: usize) -> Result<bool, String> {
+    fn claims(&mut self, claim: usize) -> Result<bool, Fault> {
         if claim == self.wants.len() { Ok(true) } else { self.requests(claim, 0) }
     }
 
-    fn requests(&mut self, claim: usize, request: usize) -> Result<bool, String> {
+    fn requests(&mut self, claim: usize, request: usize) -> Result<bool, Fault> {
         let Some(of) = self.wants[claim].claim.requests.get(request) else { return self.claims(claim + 1) };
         for way in 0..of.ways.len() {
             if self.devices(Place { claim, request, way }, 0, 0)? {
@@ -236,7 +261,7 @@ impl<'w> Search<'_, '_, 'w> {
     }
 
     /// Finds the devices after the first `had` ones, from an offer on: which of them comes first makes no difference.
-    fn devices(&mut self, at: Place, had: usize, from: usize) -> Result<bool, String> {
+    fn devices(&mut self, at: Place, had: usize, from: usize) -> Result<bool, Fault> {
         let wanted = &self.ways[at.claim][at.request][at.way];
         let (need, is_all) = (wanted.need, self.way(at).count == Count::All);
         if is_all && need == 0 || self.given[at.claim].len() + need - had > MOST_RESULTS {
@@ -260,7 +285,8 @@ impl<'w> Search<'_, '_, 'w> {
     }
 
     /// Supposes that the claim gets the device, and goes on.
-    fn attempt(&mut self, at: Place, had: usize, offer: usize) -> Result<bool, String> {
+    fn attempt(&mut self, at: Place, had: usize, offer: usize) -> Result<bool, Fault> {
+        in_time(self.until)?;
         let Some(left) = self.left.checked_sub(1) else { return Ok(false) };
         self.left = left;
         let way = self.way(at);

@@ -79,10 +79,10 @@ pub(in crate::devices) fn given(all: &Devices, claims: &[Value]) -> String {
     let wants: Vec<Want<'_>> =
         claims.iter().map(|claim| Want { key: ObjectKey::new("ns", &claim.uid), claim }).collect();
     let (room, facts) = (all.room(&node()), node());
-    let found = match allocate(&room, &wants, |name| all.class(name)) {
+    let found = match allocate(&room, &wants, |name| all.class(name), None) {
         Ok(Some(found)) => found,
         Ok(None) => return "nothing".to_owned(),
-        Err(why) => return why,
+        Err(why) => return why.to_string(),
     };
     let of_claim = |(claim, given): (&Claim, &Vec<Given<'_>>)| {
         let result = allocation(claim, given, &facts.name, |name| all.class(name));
@@ -391,7 +391,7 @@ proptest! {
         let wants: Vec<Want<'_>> =
             read.iter().map(|claim| Want { key: ObjectKey::new("ns", &claim.uid), claim }).collect();
         let (facts, find) = (node(), |room: &Room<'_>| {
-            let found = allocate(room, &wants, |name| all.class(name)).expect("nothing is wrong");
+            let found = allocate(room, &wants, |name| all.class(name), None).expect("nothing is wrong");
             found.map(|found| {
                 let of_claim = |(c, given): (usize, &Vec<Given<'_>>)| {
                     let place = |g: &Given<'_>| (c, g.request, g.offer.device.id.name[1..].parse::<usize>().expect("a number"));

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaimStatus};
+use k8s_openapi::api::resource::v1::{AllocationResult, DeviceRequestAllocationResult, ResourceClaimStatus};
 use tiphys_client::devices::given;
 
 /// How far devices are.
@@ -17,9 +17,14 @@ pub enum Binding {
     Failed(Box<str>),
 }
 
+/// Whether somebody has to make the device ready.
+pub fn is_conditional(given: &DeviceRequestAllocationResult) -> bool {
+    given.binding_conditions.as_ref().is_some_and(|c| !c.is_empty())
+}
+
 /// Whether somebody has to make some of the devices ready.
 pub fn has_conditions(allocation: &AllocationResult) -> bool {
-    given(allocation).any(|result| result.binding_conditions.as_ref().is_some_and(|c| !c.is_empty()))
+    given(allocation).any(is_conditional)
 }
 
 impl Binding {

@@ -135,7 +135,8 @@ fn an_allocation_tells_where_it_holds_and_what_drivers_are_told() {
         let (all, claim) = (devices(&[slice]), claim("c", spec));
         let wants = [allocate::Want { key: ObjectKey::new("ns", "c"), claim: &claim }];
         let room = all.room(&facts);
-        let found = allocate::allocate(&room, &wants, |name| all.class(name)).expect("nothing is wrong");
+        let found =
+            allocate::allocate(&room, &wants, |name| all.class(name), None).expect("nothing is wrong");
         let given = &found.expect("devices")[0];
         serde_json::to_value(allocation(&claim, given, "n", |name| all.class(name))).expect("JSON")
     };

@@ -250,6 +250,16 @@ pub struct Class {
 }
 
 impl Class {
+    /// Whether the device is of the class; `None` if that cannot be told.
+    pub fn selects(&self, device: &Device) -> Option<bool> {
+        for selector in &self.selectors {
+            if !selector.as_ref()?.selects(device).ok()? {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
     pub fn new(class: DeviceClass) -> Self {
         let spec = class.spec.unwrap_or_default();
         Self {

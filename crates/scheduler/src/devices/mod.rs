@@ -251,12 +251,32 @@ impl Devices {
         }
     }
 
-    /// What can be used from the node.
-    pub fn room(&self, node: &NodeFacts) -> Room<'_> {
+    /// The pools that may have devices for the node.
+    fn pools(&self, node: &NodeFacts) -> impl Iterator<Item = (&PoolId, &Slices)> {
         static NONE: BTreeSet<PoolId> = BTreeSet::new();
         let own = self.of_node.get(&node.name).unwrap_or(&NONE);
+        own.union(&self.shared).filter_map(|id| Some((id, self.pools.get(id)?)))
+    }
+
+    /// Of the devices of a class that can be used from the node, how many somebody has, and how many there are; `None`
+    /// if that cannot be told.
+    pub fn amount(&self, class: &str, node: &NodeFacts) -> Option<(i64, i64)> {
+        let class = self.class(class)?;
+        let (mut taken, mut all) = (0, 0);
+        let slices = self.pools(node).flat_map(|(_, slices)| &slices.newest);
+        for device in slices.flat_map(|slice| slice.devices.iter().filter(|d| slice.offers(d, node))) {
+            if class.selects(device)? {
+                all += 1;
+                taken += i64::from(self.taken.contains_key(&device.id));
+            }
+        }
+        Some((taken, all))
+    }
+
+    /// What can be used from the node.
+    pub fn room(&self, node: &NodeFacts) -> Room<'_> {
         let mut room = Room { rules: self.rules.values().map(|rule| &**rule).collect(), ..Room::default() };
-        let pools = || own.union(&self.shared).filter_map(|id| Some((id, self.pools.get(id)?)));
+        let pools = || self.pools(node);
         // What is ready comes before what has to be made so.
         let (ready, others) =
             (|at: &(_, &Slices)| !at.1.has_conditions, |at: &(_, &Slices)| at.1.has_conditions);

@@ -111,6 +111,7 @@ fn devices_to_be_made_ready_come_last() {
         &room,
         &[allocate::Want { key: ObjectKey::new("ns", "c"), claim: &claim }],
         |name| all.class(name),
+        None,
     );
     let found = found.expect("nothing is wrong").expect("two devices");
     let result = allocation(&claim, &found[0], "n", |name| all.class(name));

@@ -180,12 +180,13 @@ impl VolumeBindingArgs {
 pub struct DynamicResourcesArgs {
     /// How long devices may take to be made ready, as Go writes it.
     pub binding_timeout: Box<str>,
-    filter_timeout: Option<Value>,
+    /// How long devices may be looked for on one node; none, if that is 0.
+    pub filter_timeout: Box<str>,
 }
 
 impl Default for DynamicResourcesArgs {
     fn default() -> Self {
-        Self { binding_timeout: "10m".into(), filter_timeout: None }
+        Self { binding_timeout: "10m".into(), filter_timeout: "10s".into() }
     }
 }
 
@@ -195,9 +196,17 @@ impl DynamicResourcesArgs {
         schedule::duration(&self.binding_timeout).unwrap_or_default()
     }
 
+    pub fn filter_timeout(&self) -> Option<Duration> {
+        schedule::duration(&self.filter_timeout).filter(|time| !time.is_zero())
+    }
+
     fn check(self) -> Result<Self, String> {
-        if self.filter_timeout.is_some() {
-            return Err("filterTimeout: the search for devices is bounded by steps, not by time".to_owned());
+        let text = &self.filter_timeout;
+        if schedule::duration(text).is_none() {
+            return Err(format!("filterTimeout: {text:?} is no duration"));
+        }
+        if text.starts_with('-') {
+            return Err("filterTimeout: must be zero or positive".to_owned());
         }
         match schedule::duration(&self.binding_timeout) {
             None => Err(format!("bindingTimeout: {:?} is no duration", self.binding_timeout)),

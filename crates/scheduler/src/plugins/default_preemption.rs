@@ -17,6 +17,7 @@ impl DefaultPreemption {
             message: format!("preemption: {message}"),
             under_way,
             release: None,
+            retries: false,
         };
         let pod = attempt.pod;
         if pod.is_peaceful {
@@ -63,6 +64,6 @@ impl Plugin for DefaultPreemption {
         let refused = refused.flat_map(|r| r.reasons.iter().map(|reason| (reason, 1)));
         let reasons = histogram(hopeless.chain(refused));
         let message = format!("preemption: 0/{total} nodes are available: {reasons}.");
-        Some(Err(NoPlan { message, under_way: false, release: None }))
+        Some(Err(NoPlan { message, under_way: false, release: None, retries: false }))
     }
 }

@@ -3,19 +3,26 @@
 //! What a pod asks for by resources for which a DeviceClass stands, a node without such a resource of its own gives by
 //! one more claim (KEP-5004), which is made when the pod is going there.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::resource::v1::{DeviceClaim, ResourceClaim, ResourceClaimSpec};
-use tiphys_client::{ObjectKey, devices::MOST_USERS, placement};
+use tiphys_client::{
+    ObjectKey,
+    devices::{MOST_USERS, given},
+    placement,
+};
 
 use crate::{
     devices::{
         ClaimUse, Devices, allocate,
-        allocate::{Given, Want},
+        allocate::{Fault, Given, Want},
         allocation,
         binding::{self, Binding},
         extended::{Claiming, claiming},
-        kinds::Claim,
+        kinds::{Claim, Request},
         nameless,
     },
     event::Event,
@@ -28,13 +35,18 @@ use crate::{
 const NAME: &str = "DynamicResources";
 const ELSEWHERE: Rejection = Rejection::hopeless(NAME, "resourceclaim not available on the node");
 const STALE: Rejection = Rejection::hopeless(NAME, "cannot schedule extended resource claim");
+const LATE: Rejection = Rejection::hopeless(NAME, "timed out trying to allocate devices");
 const NOTHING: Rejection = Rejection::hopeless(NAME, "cannot allocate all claims");
 /// What is told of an expression that went wrong: it may be long, and others are told besides.
 const LONGEST_FAULT: usize = 400;
 /// So many ways to serve it a request may have.
 const MOST_WAYS: usize = 8;
 
-pub(super) struct DynamicResources;
+#[derive(Default)]
+pub(super) struct DynamicResources {
+    /// How long devices are looked for on one node; `None`: until all is tried.
+    pub(super) filter_timeout: Option<Duration>,
+}
 
 /// The claims of a pod.
 struct Claims<'a> {
@@ -151,7 +163,7 @@ impl<'a> Claims<'a> {
     }
 
     /// Devices on the node for the claims that need some.
-    fn find(&self, pod: &PodInfo, node: &NodeFacts) -> Result<Found<'a>, Rejection> {
+    fn find(&self, pod: &PodInfo, node: &NodeFacts, until: Option<Instant>) -> Result<Found<'a>, Rejection> {
         let made = self.for_resources(pod, node);
         let more = made
             .iter()
@@ -160,9 +172,14 @@ impl<'a> Claims<'a> {
         if wants.is_empty() {
             return Ok(Found::default());
         }
-        let found = allocate::allocate(&self.devices.room(node), &wants, |name| self.devices.class(name));
+        let class = |name: &str| self.devices.class(name);
+        let found = allocate::allocate(&self.devices.room(node), &wants, class, until);
         let brief = |why: String| why.chars().take(LONGEST_FAULT).collect();
-        let given = found.map_err(|why| Rejection::of(NAME, brief(why)))?.ok_or(NOTHING)?;
+        let no = |fault| match fault {
+            Fault::Late => LATE,
+            Fault::Wrong(why) => Rejection::of(NAME, brief(why)),
+        };
+        let given = found.map_err(no)?.ok_or(NOTHING)?;
         drop(wants);
         Ok(Found { given, made })
     }
@@ -172,6 +189,7 @@ impl<'a> Claims<'a> {
 struct OfPod<'a> {
     pod: &'a PodInfo,
     claims: Claims<'a>,
+    filter_timeout: Option<Duration>,
 }
 
 fn key(pod: &PodInfo, name: &str) -> ObjectKey {
@@ -195,6 +213,20 @@ pub(crate) fn keys(pod: &PodInfo) -> impl Iterator<Item = ObjectKey> {
     })
 }
 
+/// How well the claim's requests with a choice are served; `way` finds the way that one was served in.
+fn merit(claim: &Claim, way: impl Fn(usize, &Request) -> Option<usize>) -> usize {
+    let choices = claim.requests.iter().enumerate().filter(|(_, request)| request.is_choice);
+    let ways = choices.filter_map(|(at, request)| way(at, request));
+    ways.map(|way| MOST_WAYS.saturating_sub(way)).sum()
+}
+
+fn merit_of_held(claim: &Claim) -> usize {
+    let Some(allocation) = &claim.allocation else { return 0 };
+    merit(claim, |_, request| {
+        request.ways.iter().position(|way| given(allocation).any(|given| *given.request == *way.name))
+    })
+}
+
 impl Filter for OfPod<'_> {
     fn check(&self, node: &NodeInfo) -> Result<(), Rejection> {
         if self.claims.stale.is_some() {
@@ -203,22 +235,24 @@ impl Filter for OfPod<'_> {
         if !self.claims.held.iter().all(|(_, claim)| is_of_use(claim, &node.facts)) {
             return Err(ELSEWHERE);
         }
-        self.claims.find(self.pod, &node.facts).map(drop)
+        let until = self.filter_timeout.map(|time| Instant::now() + time);
+        self.claims.find(self.pod, &node.facts, until).map(drop)
     }
 }
 
 impl Score for OfPod<'_> {
-    /// The better the ways are that requests are served in, the better the node.
+    /// The better the ways are that requests are served in, the better the node (KEP-4816). What claims have already
+    /// is the same on each node, and so brings the nodes closer together.
     fn score(&self, node: &NodeInfo) -> i64 {
-        let Ok(found) = self.claims.find(self.pod, &node.facts) else { return 0 };
-        let mut score = 0;
-        for (want, given) in self.claims.wants.iter().zip(found.given) {
-            for (at, _) in want.claim.requests.iter().enumerate().filter(|(_, request)| request.is_choice) {
-                let way = given.iter().find(|g| g.request == at).map_or(MOST_WAYS, |g| g.way);
-                score += MOST_WAYS.saturating_sub(way);
-            }
-        }
-        i64::try_from(score).unwrap_or(i64::MAX)
+        let Ok(found) = self.claims.find(self.pod, &node.facts, None) else { return 0 };
+        let held: usize = self.claims.held.iter().map(|(_, claim)| merit_of_held(claim)).sum();
+        let wanted = self.claims.wants.iter().zip(&found.given);
+        let found: usize = wanted
+            .map(|(want, given)| {
+                merit(want.claim, |at, _| given.iter().find(|g| g.request == at).map(|g| g.way))
+            })
+            .sum();
+        i64::try_from(held + found).unwrap_or(i64::MAX)
     }
 
     fn normalize(&self, scores: &mut [i64]) {
@@ -250,7 +284,9 @@ impl Plugin for DynamicResources {
     fn pre_filter<'a>(&'a self, pod: &'a PodInfo, all: &'a Snapshot) -> PreFilter<'a> {
         match claims(pod, all) {
             None => PreFilter::Skip,
-            Some(Ok(claims)) => PreFilter::Each(Box::new(OfPod { pod, claims })),
+            Some(Ok(claims)) => {
+                PreFilter::Each(Box::new(OfPod { pod, claims, filter_timeout: self.filter_timeout }))
+            }
             Some(Err(rejection)) => PreFilter::Nowhere(rejection),
         }
     }
@@ -262,8 +298,11 @@ impl Plugin for DynamicResources {
             return None;
         }
         let Claims { held, stale, .. } = claims(pod, all)?.ok()?;
-        let nodes = unfit.nodes.iter().filter(|(_, answer)| unfit.answers.get(*answer) == Some(&ELSEWHERE));
-        let nodes: Vec<&NodeInfo> = nodes.map(|(id, _)| all.node(*id)).collect();
+        let with = |one: Rejection| {
+            unfit.nodes.iter().filter(move |(_, answer)| unfit.answers.get(*answer) == Some(&one))
+        };
+        let retries = with(LATE).next().is_some();
+        let nodes: Vec<&NodeInfo> = with(ELSEWHERE).map(|(id, _)| all.node(*id)).collect();
         let is_in_the_way = |(_, claim): &(ObjectKey, &Claim)| {
             is_idle(claim, pod) && nodes.iter().any(|node| !is_of_use(claim, &node.facts))
         };
@@ -272,7 +311,7 @@ impl Plugin for DynamicResources {
             (None, Some(key)) => (Some(Release::Claim(key.clone())), "deletion of ResourceClaim completed"),
             (None, None) => (None, "still not schedulable"),
         };
-        Some(Err(NoPlan { message: message.to_owned(), under_way: false, release }))
+        Some(Err(NoPlan { message: message.to_owned(), under_way: false, release, retries }))
     }
 
     fn pre_score<'a>(
@@ -284,7 +323,8 @@ impl Plugin for DynamicResources {
         let claims = claims(pod, all)?.ok()?;
         let mut requests = claims.wants.iter().flat_map(|want| &want.claim.requests);
         let has_choice = requests.any(|request| request.is_choice);
-        has_choice.then(|| Box::new(OfPod { pod, claims }) as Box<dyn Score + 'a>)
+        let filter_timeout = self.filter_timeout;
+        has_choice.then(|| Box::new(OfPod { pod, claims, filter_timeout }) as Box<dyn Score + 'a>)
     }
 
     fn reserve(&self, pod: &PodInfo, all: &mut Snapshot, node: NodeId) -> Vec<Errand> {
@@ -295,7 +335,7 @@ impl Plugin for DynamicResources {
             errands.push(Errand::UseDevices { claim: key.clone(), uid: claim.uid.clone(), allocation: None });
         }
         // The node was found to do; where that has changed since, the errand fails.
-        let found = claims.find(pod, &node);
+        let found = claims.find(pod, &node, None);
         let Found { given, made } =
             found.unwrap_or_else(|_| Found { given: Vec::new(), made: claims.for_resources(pod, &node) });
         let allocated = |claim: &Claim, given: &Vec<Given<'_>>| {

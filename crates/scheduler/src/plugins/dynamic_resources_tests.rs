@@ -5,13 +5,18 @@ use super::*;
 use crate::{
     Config,
     devices::kinds::{Class, Slice},
+    plugins::{self, args::Args},
     pod::SharedPod,
     state::{Outcome, State},
 };
 
 /// Nodes a and b with two devices each, and a class of all devices.
 fn state() -> State {
-    let mut state = State::new(&Config::default());
+    state_with(&Config::default())
+}
+
+fn state_with(config: &Config) -> State {
+    let mut state = State::new(config);
     for name in ["a", "b"] {
         let node = json!({"metadata": {"name": name}, "status": {"allocatable": {"cpu": "8", "pods": "9"}}});
         let node = Arc::new(NodeFacts::new(serde_json::from_value(node).expect("a node")));
@@ -202,7 +207,9 @@ fn what_keeps_a_pod_from_every_node_is_told() {
 #[test]
 fn a_pod_is_not_considered_before_its_claims_are_there() {
     let mut all = state();
-    let gate = |all: &State, pod: &PodInfo| DynamicResources.pre_enqueue(pod, all.snapshot.surroundings());
+    let gate = |all: &State, pod: &PodInfo| {
+        DynamicResources::default().pre_enqueue(pod, all.snapshot.surroundings())
+    };
     let of_template = |status: Value| {
         let pod = json!({"metadata": {"namespace": "ns", "name": "t", "uid": "t"}, "status": status,
             "spec": {"containers": [], "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "x"}]}});
@@ -412,4 +419,102 @@ fn nodes_that_serve_requests_in_better_ways_are_better() {
     come(&mut all, &pod("p", &["c"]));
     let (node, errands) = turn(&mut all).expect("a node");
     assert_eq!((&*node, given(&errands)), ("b", vec!["b/0".to_owned(), "b/1".to_owned(), "b/2".to_owned()]));
+}
+
+/// Two nodes, of which b serves a choice in its first way and a in its second; the claim held has one, too.
+#[test]
+fn what_a_claim_has_already_brings_nodes_closer_together() {
+    let choice = |name: &'static str, ways: Value, status: Value| {
+        claim(name, move |c| {
+            c["spec"]["devices"]["requests"] = json!([{"name": "r", "firstAvailable": ways}]);
+            c["status"] = status.clone();
+        })
+    };
+    let ways = json!([{"name": "three", "deviceClassName": "gpu", "count": 3},
+        {"name": "one", "deviceClassName": "gpu", "count": 1}]);
+    let has = json!({"allocation": {"devices": {"results": [
+        {"request": "r/one", "driver": "d.io", "pool": "elsewhere", "device": "9"}]}}});
+    for (held, wanted) in [(false, [87, 100]), (true, [93, 100])] {
+        let mut all = state();
+        offer(&mut all, "b", &["0", "1", "2"]);
+        say(&mut all, "c", Some(choice("c", ways.clone(), json!({}))));
+        say(&mut all, "h", Some(choice("h", ways.clone(), has.clone())));
+        let pod = pod("p", if held { &["c", "h"] } else { &["c"] });
+        let found = plugins::tests::scores(NAME, &Args::default(), &pod, &mut all.snapshot);
+        assert_eq!(found, Some(wanted.to_vec()), "{held}");
+    }
+}
+
+#[test]
+fn who_runs_out_of_time_looking_for_devices_tries_again_soon() {
+    let text = "{apiVersion: kubescheduler.config.k8s.io/v1, kind: KubeSchedulerConfiguration, profiles: \
+        [{pluginConfig: [{name: DynamicResources, args: {filterTimeout: TIME}}]}]}";
+    for (time, late) in [("1ns", true), ("0s", false), ("10m", false)] {
+        let mut all = state_with(&Config::read(&text.replace("TIME", time)).expect("a configuration"));
+        say(&mut all, "c", Some(claim("c", |_| {})));
+        come(&mut all, &pod("p", &["c"]));
+        let turn = turn(&mut all);
+        if !late {
+            turn.expect("a node");
+            continue;
+        }
+        let told = turn.unwrap_err();
+        assert!(
+            told.starts_with("0/2 nodes are available: 2 timed out trying to allocate devices."),
+            "{told}"
+        );
+        assert!(all.next(Instant::now()).is_none(), "it waits for its back-off");
+        let later = Instant::now() + Duration::from_secs(2);
+        assert_eq!(all.next(later).map(|pod| pod.key().name.clone()), Some("p".into()));
+    }
+}
+
+#[test]
+fn devices_for_resources_count_where_nodes_are_scored_by_how_full_they_are() {
+    let args = |strategy: &str| {
+        let mut args = Args::default();
+        let resources = json!([{"name": "x.io/gpu"}]);
+        args.set("NodeResourcesFit", json!({"scoringStrategy": {"type": strategy, "resources": resources}}))
+            .expect("arguments");
+        args.set("NodeResourcesBalancedAllocation", json!({"resources": resources})).expect("arguments");
+        args
+    };
+    let mut all = state();
+    offer(&mut all, "b", &["0", "1", "2", "3"]);
+    class_for(&mut all, Some("x.io/gpu"));
+    let taken = claim("taken", |c| {
+        c["status"] = json!({"allocation": {"devices": {"results": [
+            {"request": "r", "driver": "d.io", "pool": "b", "device": "0"}]}}});
+    });
+    let score = |all: &mut State, name: &str, strategy: &str| {
+        plugins::tests::scores(name, &args(strategy), &asks("p", "1"), &mut all.snapshot)
+    };
+    // One of two, and one of four.
+    assert_eq!(score(&mut all, "NodeResourcesFit", "LeastAllocated"), Some(vec![50, 75]));
+    say(&mut all, "taken", Some(taken));
+    assert_eq!(score(&mut all, "NodeResourcesFit", "LeastAllocated"), Some(vec![50, 50]));
+    assert_eq!(score(&mut all, "NodeResourcesFit", "MostAllocated"), Some(vec![50, 50]));
+    assert_eq!(score(&mut all, "NodeResourcesBalancedAllocation", "MostAllocated"), Some(vec![100, 100]));
+}
+
+#[test]
+fn scores_by_devices_are_not_remembered_with_the_nodes() {
+    let config = "{apiVersion: kubescheduler.config.k8s.io/v1, kind: KubeSchedulerConfiguration, profiles: \
+        [{plugins: {score: {disabled: [{name: '*'}], enabled: [{name: NodeResourcesFit}]}}, pluginConfig: [{name: \
+        NodeResourcesFit, args: {scoringStrategy: {resources: [{name: x.io/gpu}]}}}]}]}";
+    let mut all = state_with(&Config::read(config).expect("a configuration"));
+    class_for(&mut all, Some("x.io/gpu"));
+    let (profiles, pod) = (all.profiles.clone(), asks("p", "1"));
+    for (pool, wanted) in [("a", [0, 50]), ("b", [50, 0])] {
+        let taken = claim("taken", |c| {
+            c["status"] = json!({"allocation": {"devices": {"results": [
+                {"request": "r", "driver": "d.io", "pool": pool, "device": "0"}]}}});
+        });
+        say(&mut all, "taken", Some(taken));
+        all.prepare(&profiles[0], &pod);
+        let State { search, snapshot, .. } = &mut all;
+        let (_, mut sifted) = search.sift(&profiles[0], &pod, snapshot);
+        sifted.fit.sort_by_key(|id| snapshot.node(*id).name().to_owned());
+        assert_eq!(search.scores(&profiles[0], &pod, snapshot, &sifted.fit), wanted, "{pool}");
+    }
 }

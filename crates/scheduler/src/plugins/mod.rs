@@ -70,7 +70,9 @@ pub fn make(name: &str, args: &Args) -> Option<Box<dyn Plugin>> {
         "PodTopologySpread" => Box::new(pod_topology_spread::PodTopologySpread(args.spread.clone())),
         "InterPodAffinity" => Box::new(inter_pod_affinity::InterPodAffinity(args.affinity.clone())),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption(args.preemption.clone())),
-        "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
+        "DynamicResources" => {
+            Box::new(dynamic_resources::DynamicResources { filter_timeout: args.devices.filter_timeout() })
+        }
         "ImageLocality" => Box::new(image_locality::ImageLocality),
         _ => return None,
     })

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    devices::Devices,
     event::Event,
     framework::{BEST, Filter, Plugin, Point, PreFilter, Reasons, Rejection, Score},
     pod::PodInfo,
@@ -130,8 +131,20 @@ impl Filter for Needs<'_> {
     }
 }
 
-/// What a resource of a node comes to with the pod there: (requested, allocatable); `None` if it has no say.
-pub(super) fn with_pod(name: &str, pod: &PodInfo, node: &NodeInfo, weighed: bool) -> Option<(i64, i64)> {
+/// Whether the pod asks for one of the resources by a DeviceClass: then what nodes have of it changes without them.
+pub(super) fn are_claimed(resources: &[Weighted], pod: &PodInfo, devices: &Devices) -> bool {
+    resources.iter().any(|r| pod.requests.of(&r.name) > 0 && devices.class_of(&r.name).is_some())
+}
+
+/// What a resource of a node comes to with the pod there: (requested, allocatable); `None` if it has no say. Of what a
+/// node has none of by itself, devices count, if a DeviceClass stands for it (KEP-5004).
+pub(super) fn with_pod(
+    name: &str,
+    pod: &PodInfo,
+    node: &NodeInfo,
+    devices: &Devices,
+    weighed: bool,
+) -> Option<(i64, i64)> {
     let have = node.facts.allocatable.of(name);
     let requested = match name {
         "cpu" if weighed => node.weight.0 + pod.weight.0,
@@ -142,6 +155,10 @@ pub(super) fn with_pod(name: &str, pod: &PodInfo, node: &NodeInfo, weighed: bool
             if need == 0 && !matches!(name, "cpu" | "memory" | "ephemeral-storage") {
                 return None;
             }
+            if have == 0 {
+                let (taken, have) = devices.amount(devices.class_of(name)?, &node.facts)?;
+                return (have > 0).then_some((taken + need, have));
+            }
             node.requested.of(name) + need
         }
     };
@@ -150,6 +167,7 @@ pub(super) fn with_pod(name: &str, pod: &PodInfo, node: &NodeInfo, weighed: bool
 
 struct Fill<'a> {
     pod: &'a PodInfo,
+    devices: &'a Devices,
     resources: &'a [Weighted],
     strategy: Strategy,
     shape: &'a [ShapePoint],
@@ -168,13 +186,15 @@ fn on_line(shape: &[ShapePoint], at: i64) -> i64 {
 
 impl Score for Fill<'_> {
     fn is_fixed(&self) -> bool {
-        true
+        !are_claimed(self.resources, self.pod, self.devices)
     }
 
     fn score(&self, node: &NodeInfo) -> i64 {
         let (mut sum, mut weights) = (0, 0);
         for Weighted { name, weight } in self.resources {
-            let Some((requested, have)) = with_pod(name, self.pod, node, true) else { continue };
+            let Some((requested, have)) = with_pod(name, self.pod, node, self.devices, true) else {
+                continue;
+            };
             let score = match self.strategy {
                 Strategy::LeastAllocated if requested > have => 0,
                 Strategy::LeastAllocated => (have - requested) * BEST / have,
@@ -212,12 +232,13 @@ impl Plugin for NodeResourcesFit {
     fn pre_score<'a>(
         &'a self,
         pod: &'a PodInfo,
-        _: &'a Snapshot,
+        all: &'a Snapshot,
         _: &[NodeId],
     ) -> Option<Box<dyn Score + 'a>> {
         let ScoringStrategy { type_, resources, requested_to_capacity_ratio } = &self.0.scoring_strategy;
         let shape = &requested_to_capacity_ratio.shape;
-        Some(Box::new(Fill { pod, resources, strategy: *type_, shape }))
+        let devices = &all.surroundings().devices;
+        Some(Box::new(Fill { pod, devices, resources, strategy: *type_, shape }))
     }
     fn hint(&self, pod: &PodInfo, event: &Event<'_>, around: &Surroundings) -> bool {
         let need = &pod.requests;
