@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::{
     framework::{Filter, Point, PreFilter, Profile, Rejection, Score},
     memo::{FITS, Memo},
@@ -126,8 +128,8 @@ pub struct Refusal {
     pub message: String,
     /// Who said no.
     pub plugins: Vec<&'static str>,
-    /// Each node's answer, if the message is news.
-    pub report: Option<serde_json::Value>,
+    /// Whether the pod has not been told so before, so that each node's answer is worth a report.
+    pub is_news: bool,
     /// How room can be made.
     pub plan: Option<Plan>,
     /// Without a plan: no room is being made, either.
@@ -281,9 +283,16 @@ impl Search {
         unfit.tried = tried.join(", ");
         let (message, plugins) = (unfit.message(), unfit.plugins());
         // Of a pod that room is being made for, nobody asks why it does not fit.
-        let news = plan.is_none() && pod.told.as_deref() != Some(&*message);
-        let report = news.then(|| unfit.report(&pod.reference.uid, &profile.scheduler, filters, all));
-        Found::Nothing(Box::new(Refusal { message, plugins, report, plan, gives_up, release, retries }))
+        let is_news = plan.is_none() && pod.told.as_deref() != Some(&*message);
+        Found::Nothing(Box::new(Refusal { message, plugins, is_news, plan, gives_up, release, retries }))
+    }
+
+    /// Each node's answer; `None` if one would do by now. [`Snapshot::prepare`] has been called for the pod.
+    pub(crate) fn explain(&mut self, profile: &Profile, pod: &PodInfo, all: &Snapshot) -> Option<Value> {
+        let (filters, sifted) = self.sift(profile, pod, all);
+        let shape = self.memo.shape(pod, all);
+        let report = || sifted.unfit.report(&pod.reference.uid, &profile.scheduler, &filters, shape, all);
+        sifted.fit.is_empty().then(report)
     }
 
     /// The weighted scores of nodes that fit.

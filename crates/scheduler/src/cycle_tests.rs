@@ -111,7 +111,9 @@ fn each_node_says_why_and_what_would_help() {
         "0/2 nodes are available: 2 Insufficient cpu. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     );
     assert_eq!(refusal.plugins, ["NodeResourcesFit"]);
-    let report = refusal.report.expect("it is news");
+    assert!(refusal.is_news);
+    let report =
+        Search::new(1).explain(&default_profile("s"), &pod("p", &asks("4")), &all).expect("a report");
     let causes: Vec<_> = report["causes"]
         .as_array()
         .expect("causes")

@@ -189,7 +189,7 @@ impl Shared {
 
     /// Says why the pod has no node, once for each new answer, and makes room if that is the plan.
     pub(crate) async fn refuse(&self, pod: &SharedPod, refusal: Refusal) {
-        let Refusal { message, plugins, report, plan, gives_up, release, .. } = refusal;
+        let Refusal { message, plugins, plan, gives_up, release, .. } = refusal;
         self.say(pod, false, "FailedScheduling", message.clone());
         let mut status = json!({});
         if pod.told.as_deref() != Some(&*message) {
@@ -212,7 +212,10 @@ impl Shared {
             Some(Release::Claim(claim)) => self.delete_claim(&claim).await,
             None => {}
         }
-        let Some(report) = report else { return };
+    }
+
+    /// Tells each node's answer.
+    pub(crate) async fn report(&self, pod: &PodInfo, report: Value) {
         let told: Result<Value, _> =
             self.pods(pod).create_subresource("why", &pod.key().name, &PostParams::default(), &report).await;
         // Only a Tiphys server takes reports; the condition tells the same of all nodes together.

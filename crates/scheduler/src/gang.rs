@@ -90,7 +90,7 @@ impl State {
             let refusal = Refusal {
                 message: message.clone(),
                 plugins: plugins(&against),
-                report: None,
+                is_news: false,
                 plan: None,
                 gives_up: true,
                 release: None,

@@ -68,11 +68,19 @@ struct Room {
     found: Result<(Cost, Arc<Candidate>), Answer>,
 }
 
+/// How many filters are in a pod's way on a node, and how much would have to change.
+#[derive(Clone, Copy, Default)]
+struct Distance {
+    version: u64,
+    is: Option<(usize, i64)>,
+}
+
 /// What is known for one kind of pod.
 pub(crate) struct Shape {
     like: PodInfo,
     known: Vec<Known>,
     rooms: Vec<Room>,
+    distances: Vec<Distance>,
     pub(crate) answers: Answers,
 }
 
@@ -115,7 +123,13 @@ impl Memo {
                 if self.shapes.len() >= MOST_SHAPES {
                     self.shapes.remove(0);
                 }
-                Shape { like: pod.clone(), known: Vec::new(), rooms: Vec::new(), answers: Answers::default() }
+                Shape {
+                    like: pod.clone(),
+                    known: Vec::new(),
+                    rooms: Vec::new(),
+                    distances: Vec::new(),
+                    answers: Answers::default(),
+                }
             }
         };
         if shape.answers.0.len() > MOST_ANSWERS {
@@ -177,6 +191,21 @@ impl Shape {
             return fresh();
         }
         *known.score.get_or_insert_with(fresh)
+    }
+
+    /// [`Filters::distance`].
+    pub(crate) fn distance(&mut self, filters: &Filters<'_>, node: &NodeInfo) -> Option<(usize, i64)> {
+        if !filters.are_local() {
+            return filters.distance(node);
+        }
+        if self.distances.len() <= node.id.index() {
+            self.distances.resize(self.known.len(), Distance::default());
+        }
+        let known = &mut self.distances[node.id.index()];
+        if known.version != node.version {
+            *known = Distance { version: node.version, is: filters.distance(node) };
+        }
+        known.is
     }
 
     /// Whether what was found out about room on the node still holds.

@@ -106,7 +106,8 @@ fn told(profile: &Profile, search: &mut Search, pod: &PodInfo, all: &Snapshot) -
                 };
                 json!([&*plan.node, names(&plan.victims), names(&plan.displaced)])
             });
-            let refusal = json!([refusal.message, refusal.plugins, refusal.report, plan, refusal.gives_up]);
+            let report = search.explain(profile, pod, all);
+            let refusal = json!([refusal.message, refusal.plugins, report, plan, refusal.gives_up]);
             (None, refusal)
         }
     }

@@ -15,6 +15,8 @@ use crate::{event::Event, framework::Profile, pod::SharedPod, snapshot::Surround
 /// The first retry waits this long, each further one twice as long as the one before.
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 pub(crate) const LAST_BACKOFF: Duration = Duration::from_secs(10);
+/// What each node says to a pod is told at most this often.
+const EXPLAINED_EVERY: Duration = Duration::from_secs(5);
 /// Whatever the hints say, nothing waits longer: a plugin may have missed an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 
@@ -60,6 +62,8 @@ struct Entry {
     attempts: u32,
     /// When the last attempt began.
     tried: Option<Instant>,
+    /// When it has to be told, or was told last, what each node says.
+    explained: Option<Instant>,
     place: Place,
 }
 
@@ -88,6 +92,8 @@ pub(crate) struct Queue {
     rejected: BTreeMap<&'static str, usize>,
     /// Those in back-off that need not stay there for long.
     early: BTreeSet<(Instant, ObjectRef)>,
+    /// Those that have to be told what each node says.
+    unexplained: BTreeSet<(Instant, ObjectRef)>,
     /// When pods that wait for a time are due.
     timed: BTreeSet<(Instant, ObjectRef)>,
     backoff: Backoff,
@@ -137,9 +143,9 @@ impl Queue {
     ///
     /// `gated`: it may not be considered yet.
     pub(crate) fn set(&mut self, pod: SharedPod, gated: bool, now: Instant) {
-        let Some(Entry { pod: old, attempts, tried, place }) = self.take(&pod.reference) else {
+        let Some(Entry { pod: old, attempts, tried, explained, place }) = self.take(&pod.reference) else {
             let place = if gated { Place::Gated } else { Place::Active };
-            self.put(Entry { pod, attempts: 0, tried: None, place });
+            self.put(Entry { pod, attempts: 0, tried: None, explained: None, place });
             return;
         };
         let place = match place {
@@ -149,7 +155,7 @@ impl Queue {
             place if place != Place::Gated && old.asks_like(&pod) => place,
             _ => self.after_backoff(attempts, tried, now, true),
         };
-        self.put(Entry { pod, attempts, tried, place });
+        self.put(Entry { pod, attempts, tried, explained, place });
     }
 
     /// Where a pod goes that is worth another try.
@@ -225,7 +231,29 @@ impl Queue {
     }
 
     pub(crate) fn remove(&mut self, pod: &ObjectRef) {
-        self.take(pod);
+        if let Some(Entry { explained: Some(due), .. }) = self.take(pod) {
+            self.unexplained.remove(&(due, pod.clone()));
+        }
+    }
+
+    /// What each node says to the pod is news.
+    pub(crate) fn explain(&mut self, pod: &ObjectRef, now: Instant) {
+        let Some(entry) = self.entries.get_mut(pod) else { return };
+        if entry.explained.is_some_and(|due| self.unexplained.contains(&(due, pod.clone()))) {
+            return;
+        }
+        let due = entry.explained.map_or(now, |last| now.max(last + EXPLAINED_EVERY));
+        entry.explained = Some(due);
+        self.unexplained.insert((due, pod.clone()));
+    }
+
+    /// The next pod to be told, if none has to be placed first.
+    pub(crate) fn explained(&mut self, now: Instant) -> Option<SharedPod> {
+        self.unexplained.first().filter(|(due, _)| *due <= now && self.active.is_empty())?;
+        let (_, pod) = self.unexplained.pop_first()?;
+        let entry = self.entries.get_mut(&pod)?;
+        entry.explained = Some(now);
+        Some(entry.pod.clone())
     }
 
     /// Whether pods may be considered has to be looked at anew.
@@ -337,7 +365,8 @@ impl Queue {
     /// When a waiting pod is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if self.active.is_empty() && self.early.is_empty() {
-            self.timed.first().map(|(at, _)| *at)
+            let first = [self.timed.first(), self.unexplained.first()];
+            first.into_iter().flatten().map(|(at, _)| *at).min()
         } else {
             Some(Instant::now())
         }

@@ -153,3 +153,31 @@ fn gates_keep_a_pod_out_until_they_are_gone() {
     queue.remove(&pod("a", 0, |_| {}).reference);
     assert_eq!(queue.next_due(), None, "a removed pod leaves nothing behind");
 }
+
+#[test]
+fn what_nodes_say_is_told_when_nobody_has_to_be_placed_and_not_too_often() {
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    let told = |queue: &mut Queue, at| queue.explained(at).map(|p| p.key().name.to_string());
+    let waiting = pod("a", 0, |_| {});
+    set(&mut queue, waiting.clone(), now);
+    queue.pop(now);
+    queue.unschedulable(&waiting.reference, vec!["NodeResourcesFit"], now);
+    queue.explain(&waiting.reference, now);
+    set(&mut queue, pod("b", 0, |_| {}), now);
+    assert_eq!(told(&mut queue, now), None, "another has to be placed");
+    let other = queue.pop(now).expect("it is there");
+    assert_eq!(told(&mut queue, now).as_deref(), Some("a"));
+    assert_eq!(told(&mut queue, now), None, "once");
+    for _ in 0..2 {
+        queue.explain(&waiting.reference, now);
+    }
+    assert_eq!(queue.next_due(), Some(now + EXPLAINED_EVERY));
+    assert_eq!(told(&mut queue, now), None, "too soon");
+    assert_eq!(told(&mut queue, now + EXPLAINED_EVERY).as_deref(), Some("a"));
+    assert_eq!(told(&mut queue, now + LONG), None, "once");
+    queue.explain(&waiting.reference, now);
+    queue.remove(&waiting.reference);
+    queue.remove(&other.reference);
+    assert_eq!(told(&mut queue, now + LONG), None, "it is gone");
+    assert!(queue.unexplained.is_empty());
+}

@@ -95,8 +95,21 @@ impl Scheduler {
         known_pods.synced().await;
         loop {
             let woken = shared.wake.notified();
-            while let Some(pod) = { shared.lock().next(Instant::now()) } {
-                shared.clone().place(pod, &mut tasks).await;
+            loop {
+                let explained = shared.lock().explained(Instant::now());
+                let next = shared.lock().next(Instant::now());
+                if explained.is_none() && next.is_none() {
+                    break;
+                }
+                if let Some((pod, report)) = explained {
+                    shared
+                        .clone()
+                        .beside(&mut tasks, async move |this| this.report(&pod, report).await)
+                        .await;
+                }
+                if let Some(pod) = next {
+                    shared.clone().place(pod, &mut tasks).await;
+                }
                 while tasks.try_join_next().is_some() {}
             }
             let due = shared.lock().queue.next_due();
@@ -161,16 +174,26 @@ impl Shared {
         // A pod that was placed may be what others wait for.
         self.wake.notify_one();
         for (pod, outcome) in decided {
-            let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
-            let this = self.clone();
-            tasks.spawn(async move {
-                match outcome {
-                    Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
-                    Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
-                }
-                drop(permit);
-            });
+            let write = async move |this: Arc<Self>| match outcome {
+                Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
+                Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
+            };
+            self.clone().beside(tasks, write).await;
         }
+    }
+
+    /// Writes beside what comes next, but not beside too many other writes.
+    async fn beside<W: Future<Output = ()> + Send + 'static>(
+        self: Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        write: impl FnOnce(Arc<Self>) -> W,
+    ) {
+        let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
+        let writing = write(self);
+        tasks.spawn(async move {
+            writing.await;
+            drop(permit);
+        });
     }
 
     /// The victims have been told to go, but for those that are `spared`.

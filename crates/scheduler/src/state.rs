@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
@@ -146,6 +147,16 @@ impl State {
         self.queue.pop(now)
     }
 
+    /// A pod that fits nowhere, with each node's answer: when no other has to be placed, and not too often.
+    pub fn explained(&mut self, now: Instant) -> Option<(SharedPod, Value)> {
+        let pod = self.queue.explained(now).filter(|pod| !self.snapshot.is_assumed(&pod.reference))?;
+        let profiles = self.profiles.clone();
+        let profile = find(&profiles, &pod.scheduler)?;
+        self.prepare(profile, &pod);
+        let report = self.search.explain(profile, &pod, &self.snapshot)?;
+        Some((pod, report))
+    }
+
     /// Chooses a node, and assumes the pod there. Of a gang, all that wait are decided about together; if no profile is
     /// for the pod, nothing is.
     pub fn decide(&mut self, pod: &SharedPod, now: Instant) -> Vec<(SharedPod, Outcome)> {
@@ -192,6 +203,9 @@ impl State {
             if refusal.gives_up {
                 self.snapshot.withdraw(&pod.reference);
             }
+        }
+        if refusal.is_news {
+            self.queue.explain(&pod.reference, now);
         }
         Outcome::Refuse(refusal)
     }

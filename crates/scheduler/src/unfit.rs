@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     cycle::Filters,
     framework::Rejection,
-    memo::{Answer, Answers},
+    memo::{Answer, Answers, Shape},
     snapshot::{NodeId, Snapshot},
 };
 
@@ -90,7 +90,14 @@ impl Unfit {
 
     /// Each node's answer by plugin and the smallest change that would make the pod fit, as `why.tiphys.io/v1`
     /// `Report` has it; of many nodes, the first.
-    pub fn report(&self, uid: &str, scheduler: &str, filters: &Filters<'_>, all: &Snapshot) -> Value {
+    pub(crate) fn report(
+        &self,
+        uid: &str,
+        scheduler: &str,
+        filters: &Filters<'_>,
+        shape: &mut Shape,
+        all: &Snapshot,
+    ) -> Value {
         let cause =
             |reason: &str, message: String| json!({"reason": reason, "by": scheduler, "message": message});
         let mut causes = Vec::new();
@@ -109,7 +116,8 @@ impl Unfit {
         }
         // Fewest things in the way, each of them known how to mend, and then the least of them.
         let nodes = self.nodes.iter().map(|(id, _)| all.node(*id));
-        let nearest = nodes.filter_map(|node| Some((filters.distance(node)?, node))).min_by_key(|(d, _)| *d);
+        let distances = nodes.filter_map(|node| Some((shape.distance(filters, node)?, node)));
+        let nearest = distances.min_by_key(|(distance, _)| *distance);
         if let Some((_, node)) = nearest {
             let texts: Vec<String> = filters.answers(node).filter_map(|(_, remedy)| remedy).collect();
             causes.insert(0, cause("WouldFit", format!("{}: with {}", node.name(), texts.join(", and "))));

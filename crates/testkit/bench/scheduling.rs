@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::{
@@ -169,7 +169,25 @@ async fn make_nodes(clients: &Clients, nodes: usize) -> Result<()> {
         wire.ask(create(LEASES, &lease(n))).await.context("creating a Lease")?;
         wire.ask(create("/api/v1/nodes", &node(n))).await.context("creating a node").map(drop)
     };
-    clients.each(nodes, make).await
+    clients.each(nodes, make).await?;
+    // A node is new, and tainted for that, until a control loop has seen that it is ready.
+    until(format!("{nodes} hollow nodes without taints"), async || {
+        let known: Api<Node> = Api::all(clients.kube.clone());
+        let listed = known.list(&ListParams::default().labels(HOLLOW)).await.context("listing nodes")?;
+        let is_new = |node: &Node| node.spec.as_ref().is_none_or(|spec| spec.taints.is_some());
+        Ok(!listed.items.iter().any(is_new))
+    })
+    .await
+}
+
+/// Asks again and again, until it is so.
+async fn until(what: String, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !is_so().await? {
+        ensure!(begun.elapsed() < PATIENCE, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 /// Renews every node's Lease for as long as it is polled.
@@ -267,17 +285,13 @@ async fn run(clients: &Clients, case: &Case, nodes: usize, tell: &mut Tell<'_>) 
 /// Deletes the pods of a namespace, so that the next case finds the nodes empty.
 async fn empty(client: &Client, namespace: &str) -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let begun = Instant::now();
     pods.delete_collection(&kube::api::DeleteParams::default(), &ListParams::default())
         .await
         .context("deleting pods")?;
-    while !pods.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty() {
-        if begun.elapsed() > PATIENCE {
-            bail!("the pods of {namespace} do not go");
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+    until(format!("the end of the pods of {namespace}"), async || {
+        Ok(pods.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty())
+    })
+    .await
 }
 
 /// Takes the measures whose names begin so.
