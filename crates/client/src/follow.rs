@@ -19,11 +19,13 @@ use kube::{
     Api, Client, Error as ClientError, Resource,
     api::{ListParams, WatchEvent, WatchParams},
     client::Body,
-    core::{Request, Status},
+    core::{ObjectList, Request, Status},
     runtime::watcher::{Config, Error, Event},
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::time::{Sleep, sleep};
+use tracing::warn;
 
 /// A watch lasts this long, in seconds, unless the configuration says otherwise.
 const LASTS: u32 = 290;
@@ -33,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const MAX_ERROR: usize = 64 << 10;
 
 /// Lists the collection, watches it, and goes on after every interruption: where it was, or, where the server does not
-/// know that any more, with a new list. Of `config`, the strategy and the semantics of lists do not count: what is
+/// know that any more or what came cannot be read, with a new list, which leaves out what cannot be read. Of `config`, the strategy and the semantics of lists do not count: what is
 /// listed is the newest.
 ///
 /// After an error the next item is the next attempt, so that whoever listens should wait a while before it asks.
@@ -116,6 +118,11 @@ where
                             }
                             return Err(Error::WatchError(status));
                         }
+                        // The same event would come again from there, and no other after it.
+                        Some(Err(error @ ClientError::SerdeError(_))) => {
+                            self.state = State::Begin;
+                            return Err(Error::WatchFailed(error));
+                        }
                         Some(Err(error)) => {
                             self.state = State::Known(std::mem::take(version));
                             return Err(Error::WatchFailed(error));
@@ -147,7 +154,8 @@ where
             ..ListParams::default()
         };
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let page = self.api.list(&params).await.map_err(Error::InitialListFailed).and_then(|list| {
+        let listed = list(&self.client, self.api.resource_url(), &params).await;
+        let page = listed.map_err(Error::InitialListFailed).and_then(|list| {
             let (next, version) = (said(list.metadata.continue_), said(list.metadata.resource_version));
             if next.is_none() && version.is_none() {
                 return Err(Error::NoResourceVersion);
@@ -243,12 +251,62 @@ impl Watch {
     }
 }
 
+/// A page of the collection, without what of it cannot be read: one object shall not keep the others from anybody.
+async fn list<K>(client: &Client, path: &str, params: &ListParams) -> Result<ObjectList<K>, ClientError>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let request = Request::new(path).list(params).map_err(ClientError::BuildRequest)?;
+    let text = client.request_text(request).await?;
+    if let Ok(list) = serde_json::from_str(&text) {
+        return Ok(list);
+    }
+    let ObjectList { types, metadata, items } =
+        serde_json::from_str::<ObjectList<Value>>(&text).map_err(ClientError::SerdeError)?;
+    let readable = |item: Value| {
+        let name =
+            ["namespace", "name"].map(|part| item["metadata"][part].as_str().unwrap_or_default().to_owned());
+        mended(item)
+            .inspect_err(|error| warn!(path, ?name, %error, "an object that cannot be read is left out"))
+            .ok()
+    };
+    Ok(ObjectList { types, metadata, items: items.into_iter().filter_map(readable).collect() })
+}
+
 /// An event, or the status that a server may send in its place.
 fn read<K: DeserializeOwned>(line: &[u8]) -> Result<WatchEvent<K>, ClientError> {
-    serde_json::from_slice(line).map_err(|error| match serde_json::from_slice::<Status>(line) {
-        Ok(status) if status.is_failure() => ClientError::Api(status.boxed()),
-        _ => ClientError::SerdeError(error),
-    })
+    let error = match serde_json::from_slice(line) {
+        Ok(event) => return Ok(event),
+        Err(error) => error,
+    };
+    match serde_json::from_slice::<Status>(line) {
+        Ok(status) if status.is_failure() => Err(ClientError::Api(status.boxed())),
+        _ => serde_json::from_slice(line).and_then(mended).map_err(|_| ClientError::SerdeError(error)),
+    }
+}
+
+/// Reads what is right for Go, though not for the types here: conditions that do not tell when they changed. Nobody asks
+/// that of those of Services, say, and Go's clients write `null` or read nothing as this time.
+fn mended<T: DeserializeOwned>(mut value: Value) -> Result<T, serde_json::Error> {
+    date_conditions(&mut value);
+    serde_json::from_value(value)
+}
+
+fn date_conditions(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(date_conditions),
+        Value::Object(fields) => {
+            let conditions = fields.get_mut("conditions").and_then(Value::as_array_mut);
+            for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+                let time = condition.entry("lastTransitionTime").or_insert(Value::Null);
+                if time.is_null() {
+                    *time = "0001-01-01T00:00:00Z".into();
+                }
+            }
+            fields.values_mut().for_each(date_conditions);
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use futures::{StreamExt, TryStreamExt, pin_mut};
 use http::{Request as Asked, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -155,12 +155,42 @@ async fn a_watch_that_its_server_forgets_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_read_is_an_error_and_no_end() {
-    let nonsense = Bytes::from_static(b"\n{\"type\": 7}\n");
-    let (client, _) = scripted(vec![list(&[], 1, ""), (200, vec![nonsense])]);
-    let events = follow(Api::<ConfigMap>::namespaced(client, "ns"), Config::default());
+async fn what_cannot_be_read_keeps_nobody_from_the_others() {
+    let odd = json!({"metadata": {"name": "odd", "resourceVersion": "3"}, "data": 7});
+    let nonsense = Bytes::from(event("ADDED", &odd) + &event("ADDED", &map("c", 4)));
+    let (client, asked) = scripted(vec![
+        list(&[map("a", 1), odd.clone()], 2, ""),
+        (200, vec![nonsense]),
+        list(&[map("b", 2), odd, map("c", 4)], 4, ""),
+    ]);
+    let events = told(client, 8).await;
+    assert_eq!(events[..3], ["begin", "=a", "listed"]);
+    assert!(events[3].starts_with('!'), "{events:?}");
+    assert_eq!(events[4..], ["begin", "=b", "=c", "listed"]);
+    assert!(!asked.lock()[2].contains("watch"));
+}
+
+#[tokio::test]
+async fn conditions_may_leave_out_when_they_changed() {
+    let service = |name: &str, condition: Value| {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "resourceVersion": "1"},
+            "status": {"conditions": [condition]}})
+    };
+    let silent = service("silent", json!({"type": "A", "status": "True", "reason": "r", "message": "m"}));
+    let null = service(
+        "null",
+        json!({"type": "A", "status": "True", "reason": "r", "message": "m", "lastTransitionTime": null}),
+    );
+    let (client, _) = scripted(vec![list(&[silent], 1, ""), (200, vec![event("ADDED", &null).into()])]);
+    let events = follow(Api::<Service>::namespaced(client, "ns"), Config::default());
     pin_mut!(events);
-    assert!(matches!(events.try_next().await, Ok(Some(Event::Init))));
-    assert!(matches!(events.try_next().await, Ok(Some(Event::InitDone))));
-    assert!(matches!(events.try_next().await, Err(Error::WatchFailed(ClientError::SerdeError(_)))));
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        if let Event::InitApply(service) | Event::Apply(service) = events.try_next().await.unwrap().unwrap() {
+            let condition = &service.status.unwrap().conditions.unwrap()[0];
+            seen.push((service.metadata.name.unwrap(), json!(condition.last_transition_time)));
+        }
+    }
+    let zero = json!("0001-01-01T00:00:00Z");
+    assert_eq!(seen, [("silent".to_owned(), zero.clone()), ("null".to_owned(), zero)]);
 }
