@@ -258,7 +258,8 @@ impl GoStruct {
         let mut options = tag.0.split(',');
         let name = options.next().unwrap_or_default();
         let options: Vec<&str> = options.collect();
-        if name.is_empty() && options.contains(&"inline") {
+        // An embedded struct's fields are its own, whether its tag says `inline` or not.
+        if name.is_empty() && declared.split_whitespace().count() == 1 {
             self.inline.push(format!("{package}.{}", go_type.trim_start_matches('*')));
         } else if !name.is_empty() && name != "-" {
             self.fields.insert(

@@ -34,6 +34,18 @@ fn an_object_becomes_what_the_api_writes() {
 }
 
 #[test]
+fn fields_of_structs_that_go_embeds_become_what_the_api_writes_too() {
+    let body = r#"{"spec": {"containers": [], "ephemeralContainers":
+        [{"name": "d", "image": "", "args": [], "stdin": false, "targetContainerName": "",
+          "envFrom": [{"configMapRef": {"name": ""}}]}]}}"#;
+    let read = pod(body, FieldValidation::Strict).unwrap();
+    assert_eq!(
+        read.object["spec"]["ephemeralContainers"],
+        json!([{"name": "d", "resources": {}, "envFrom": [{"configMapRef": {}}]}])
+    );
+}
+
+#[test]
 fn unknown_and_duplicate_fields_are_told_or_pruned() {
     let body = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"foo": {"a": [1]}, "hostname": "a", "hostname": "b",
         "containers": [{"name": "c"}, {"name": "d", "bar": 1}]}, "metadata": {"labels": {"a": "1", "a": "2"}}}"#;
