@@ -8,8 +8,10 @@
 //!
 //! Promises: ClusterIP, NodePort (on every address of the node, 127.0.0.1 included with the built-in pod network),
 //! external and load balancer addresses; TCP, UDP, SCTP where the kernel has it; from pods, from the node, and from
-//! outside. Endpoints take turns, those that hints name ([`topology`]) before others. A service without endpoints is refused at once. IPv4 only.
+//! outside. Endpoints take turns, those that hints name ([`topology`]) before others. A service without endpoints is refused at once. Load
+//! balancers are told at a service's `healthCheckNodePort` how many endpoints are here. IPv4 only.
 
+mod health;
 pub mod model;
 pub mod plan;
 pub(crate) mod run;

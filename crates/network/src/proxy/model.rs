@@ -26,6 +26,8 @@ pub struct Service {
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local`
     pub external_local: bool,
+    /// `healthCheckNodePort`: where load balancers ask whether this node has endpoints.
+    pub health_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +162,8 @@ impl Service {
         });
         let sticky = spec.session_affinity.as_deref() == Some("ClientIP");
         let timeout = spec.session_affinity_config.and_then(|c| c.client_ip).and_then(|c| c.timeout_seconds);
+        let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
+        let asked = external_local && spec.type_.as_deref() == Some("LoadBalancer");
         Service {
             cluster_ips,
             external_ips,
@@ -168,7 +172,8 @@ impl Service {
             ports: ports.collect(),
             affinity: sticky.then(|| timeout.and_then(|t| u32::try_from(t).ok()).unwrap_or(10_800).max(1)),
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
-            external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
+            external_local,
+            health_port: spec.health_check_node_port.filter(|_| asked).and_then(port),
         }
     }
 }

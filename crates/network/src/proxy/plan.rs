@@ -1,7 +1,7 @@
 //! Which address leads where: a pure function of one service and its slices.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddrV4},
     sync::Arc,
 };
@@ -117,6 +117,13 @@ pub fn routes(
         }
     }
     routes
+}
+
+/// How many endpoints of a service are on this node and ready, whatever their ports.
+pub(super) fn ready_here(slices: &[impl AsRef<Slice>], node: &str) -> usize {
+    let all = slices.iter().flat_map(|slice| &slice.as_ref().endpoints);
+    let here = all.filter(|e| e.condition == Condition::Ready && e.node.as_deref() == Some(node));
+    here.map(|e| e.address).collect::<BTreeSet<_>>().len()
 }
 
 /// The endpoints of one port that take connections: those that are ready, or else those that still serve while they

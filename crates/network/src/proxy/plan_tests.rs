@@ -273,3 +273,12 @@ mod projection {
         assert_eq!(conditions, [Ready, Unusable, ServingTerminating, Unusable, Ready]);
     }
 }
+
+#[test]
+fn endpoints_here_that_are_ready_count_once_whatever_their_ports() {
+    let slices = [
+        slice("web", 8080, &[(2, Ready, NODE), (3, Ready, "there"), (4, ServingTerminating, NODE)]),
+        slice("more", 8081, &[(2, Ready, NODE), (5, Ready, NODE), (6, Unusable, NODE)]),
+    ];
+    assert_eq!(ready_here(&slices, NODE), 2);
+}

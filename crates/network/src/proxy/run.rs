@@ -16,6 +16,7 @@ use tiphys_client::{Informer, ObjectKey, Reader};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    health,
     model::{Node, SERVICE_LABEL, Service, Slice},
     plan::{self, Frontend},
     state::State,
@@ -143,7 +144,7 @@ impl Proxy {
 
     async fn follow(mut self, cluster: &Cluster, dirty: &Dirty, monitor: &Monitor) {
         cluster.synced().await;
-        let mut zone = None;
+        let (mut zone, mut checks) = (None, health::Checks::default());
         // Whether the kernel's table must be made afresh from the state, and the earliest time for it.
         let (mut afresh, mut next) = (true, Instant::now());
         loop {
@@ -157,6 +158,9 @@ impl Proxy {
                 zone = now;
                 changed.extend(self.state.services().map(|(key, _)| key.clone()));
             }
+            for key in &changed {
+                checks.set(key, cluster.asked(key, &self.config.node));
+            }
             let place = Place { node: &self.config.node, zone: zone.as_deref() };
             let updates: Vec<Update> =
                 changed.into_iter().map(|key| (key.clone(), cluster.routes(&key, place))).collect();
@@ -165,6 +169,7 @@ impl Proxy {
                 false => self.update(updates).await,
             };
             afresh = applied.is_err();
+            checks.set_healthy(!afresh);
             if let Err(error) = applied {
                 tracing::warn!(%error, "service rules were not applied; making the table afresh");
                 continue;
@@ -271,6 +276,12 @@ impl Cluster {
     fn routes(&self, key: &ObjectKey, place: Place<'_>) -> BTreeMap<Frontend, plan::Route> {
         let Some(service) = self.services.get(key) else { return BTreeMap::new() };
         plan::routes(&service, &self.slices_of(key), place)
+    }
+
+    /// What load balancers may ask here about the service.
+    fn asked(&self, key: &ObjectKey, node: &str) -> Option<health::Wanted> {
+        let port = self.services.get(key)?.health_port?;
+        Some(health::Wanted { port, endpoints: plan::ready_here(&self.slices_of(key), node) })
     }
 }
 

@@ -1,6 +1,11 @@
 //! The whole of it: objects in an API lead packets and answer questions.
 
-use std::{net::UdpSocket, path::Path, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::{TcpStream, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
 use hickory_proto::{
     op::{Message, Query},
@@ -191,6 +196,74 @@ fn a_node_that_changes_its_zone_asks_other_endpoints() {
         until(all("a"), thrice.clone()).await;
         api.put("nodes", node("here", "192.0.2.1", "z2"));
         until(all("b"), thrice).await;
+    });
+}
+
+/// The status, the weight and the body of what is answered at a port of the node, or why nothing is.
+fn health(host: &Netns, port: u16) -> (String, String, Value) {
+    host.run(move || {
+        let mut text = String::new();
+        let asked = TcpStream::connect(("127.0.0.1", port)).and_then(|mut stream| {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: balancer\r\n\r\n")?;
+            stream.read_to_string(&mut text)
+        });
+        if let Err(error) = asked {
+            return (error.kind().to_string(), String::new(), Value::Null);
+        }
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let weight = head.lines().find_map(|line| line.strip_prefix("x-load-balancing-endpoint-weight: "));
+        let (status, weight) = (head.split(' ').nth(1).unwrap(), weight.unwrap_or_default());
+        (status.to_owned(), weight.to_owned(), serde_json::from_str(body).unwrap())
+    })
+}
+
+#[test]
+fn load_balancers_learn_whether_the_node_has_endpoints() {
+    on_a_host(|host| async move {
+        let api = Api::new();
+        let mut web = service("web", "10.96.0.7");
+        web["spec"]["type"] = "LoadBalancer".into();
+        web["spec"]["externalTrafficPolicy"] = "Local".into();
+        web["spec"]["healthCheckNodePort"] = 32_100.into();
+        api.put("services", web.clone());
+        let endpoints = |here: Value| {
+            let mut slice = slice("web", "10.244.0.2");
+            slice["ports"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"name": "more", "port": 8081, "protocol": "TCP"}));
+            slice["endpoints"] = json!([
+                {"addresses": ["10.244.0.2"], "nodeName": "here", "conditions": here},
+                {"addresses": ["10.244.0.3"], "nodeName": "there"},
+            ]);
+            slice
+        };
+        api.put("endpointslices", endpoints(json!({"ready": true})));
+        let _proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), std::future::pending()));
+        let at = |port: u16| {
+            let host = host.clone();
+            move || health(&host, port)
+        };
+        let answer = |status: &str, endpoints: u32| {
+            let body = json!({"service": {"namespace": "default", "name": "web"},
+                "localEndpoints": endpoints, "serviceProxyHealthy": true});
+            (status.to_owned(), endpoints.to_string(), body)
+        };
+        let nobody = ("connection refused".to_owned(), String::new(), Value::Null);
+
+        until(answer("200", 1), at(32_100)).await;
+        api.put("endpointslices", endpoints(json!({"ready": false, "serving": true, "terminating": true})));
+        until(answer("503", 0), at(32_100)).await;
+        // Somebody else has the new port, for a while.
+        let other = host.run(|| std::net::TcpListener::bind(("0.0.0.0", 32_101)).unwrap());
+        web["spec"]["healthCheckNodePort"] = 32_101.into();
+        api.put("services", web.clone());
+        until(nobody.clone(), at(32_100)).await;
+        drop(other);
+        until(answer("503", 0), at(32_101)).await;
+        web["spec"]["externalTrafficPolicy"] = "Cluster".into();
+        api.put("services", web);
+        until(nobody, at(32_101)).await;
     });
 }
 
