@@ -19,7 +19,8 @@ pub(crate) enum Goal {
     /// At least so many times what the reference reaches, but no more than four fifths of what a server that
     /// does nothing does.
     Times(f64),
-    /// At most this part of what the reference needs.
+    /// At most this part of what the reference needs, but no less than a server that does nothing would need if
+    /// that one were a fifth slower.
     Part(f64),
 }
 
@@ -97,7 +98,7 @@ impl Goal {
                 format!("at least {} {unit}: {}", rounded(least), verdict(ours >= least))
             }
             (Self::Part(part), Some(theirs)) => {
-                let most = part * theirs;
+                let most = nothing.map_or(0., |nothing| nothing / 0.8).max(part * theirs);
                 format!("at most {} {unit}: {}", rounded(most), verdict(ours <= most))
             }
             _ => "–".to_owned(),

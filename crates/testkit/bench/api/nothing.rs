@@ -18,6 +18,7 @@ use tiphys_pki::{Leaf, Pki, ServingNames};
 use tokio::{net::TcpListener, runtime::Runtime, sync::broadcast};
 use tokio_rustls::TlsAcceptor;
 
+use super::watchers;
 use crate::objects;
 
 /// How many events a watcher may lag behind.
@@ -98,7 +99,7 @@ impl Answers {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let stream: Pin<Box<dyn Stream<Item = _> + Send>> = if watches {
-            let first = stream::iter([frame(event("ADDED", &self.object))]);
+            let first = stream::iter(vec![event("ADDED", &self.object); watchers::WRITERS]).map(frame);
             let later = stream::unfold(self.events.subscribe(), |mut events| async move {
                 events.recv().await.ok().map(|event| (frame(event), events))
             });

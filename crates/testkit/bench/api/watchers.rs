@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::{
     NAMESPACE,
     load::Load,
-    wire::{self, Dialer, Lines},
+    wire::{self, Dialer, Lines, Wire},
 };
 use crate::objects;
 
@@ -25,17 +25,25 @@ const PER_CONNECTION: usize = 100;
 /// Of how many watchers one tells its delays; all count what they get.
 const SAMPLED: usize = 20;
 const LASTS: Duration = Duration::from_secs(5);
+/// How many objects are changed at once, one by each client: a single one would wait for the disk most of the time.
+pub(super) const WRITERS: usize = 8;
 /// Marks the moment in an object at which it was sent, in microseconds.
 const MARK: &[u8] = b"sent-at-";
 const DELETED: &[u8] = b"{\"type\":\"DELETED\"";
 
-/// Changes one object over and over while so many watch it.
+/// Changes some objects over and over while so many watch them all.
 pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
-    let name = format!("watched-{count}");
     let collection = format!("{NAMESPACE}/configmaps");
-    let mut writer = dialer.connect().await?;
-    writer.ask(wire::create(&collection, &objects::config_map(&name))).await?;
-    let watch = format!("{collection}?watch=1&fieldSelector=metadata.name%3D{name}");
+    let mut writers = Vec::new();
+    for n in 0..WRITERS {
+        let name = format!("watched-{count}-{n}");
+        let mut object = objects::config_map(&name);
+        object["metadata"]["labels"] = json!({"bench/watched": count.to_string()});
+        let mut writer = dialer.connect().await?;
+        writer.ask(wire::create(&collection, &object)).await?;
+        writers.push((writer, format!("{collection}/{name}")));
+    }
+    let watch = format!("{collection}?watch=1&labelSelector=bench%2Fwatched%3D{count}");
 
     let epoch = Instant::now();
     let received = Arc::new(AtomicUsize::new(0));
@@ -57,31 +65,38 @@ pub(crate) async fn measure(dialer: &Dialer, count: usize) -> Result<Load> {
             watchers.spawn(follow.run());
         }
     }
-    // The first event of each is the object as it was.
-    while received.load(Ordering::Relaxed) < count {
+    // The first events of each are the objects as they were.
+    let before = WRITERS * count;
+    while received.load(Ordering::Relaxed) < before {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let path = format!("{collection}/{name}");
-    let before = received.load(Ordering::Relaxed);
     let begun = Instant::now();
-    let mut sent = 0;
-    while begun.elapsed() < LASTS {
-        let mark = format!("sent-at-{}.", epoch.elapsed().as_micros());
-        let change = json!({"metadata": {"annotations": {"bench/mark": mark}}});
-        writer.ask(wire::patch(&path, &change)).await?;
-        sent += 1;
-        // All that was sent is received before more is sent than a watcher may lag behind.
-        while received.load(Ordering::Relaxed) + 20 * count < before + sent * count {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let sent = AtomicUsize::new(0);
+    let behind = || (before + sent.load(Ordering::Relaxed) * count) - received.load(Ordering::Relaxed);
+    let write = async |(writer, path): &mut (Wire, String)| {
+        while begun.elapsed() < LASTS {
+            let mark = format!("sent-at-{}.", epoch.elapsed().as_micros());
+            let change = json!({"metadata": {"annotations": {"bench/mark": mark}}});
+            // Before the answer: the events may be faster than it.
+            sent.fetch_add(1, Ordering::Relaxed);
+            writer.ask(wire::patch(path, &change)).await?;
+            // All that was sent is received before more is sent than a watcher may lag behind.
+            while behind() > 20 * count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
-    }
-    while received.load(Ordering::Relaxed) < before + sent * count && begun.elapsed() < 4 * LASTS {
+        anyhow::Ok(())
+    };
+    try_join_all(writers.iter_mut().map(write)).await?;
+    while behind() > 0 && begun.elapsed() < 4 * LASTS {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let (lasted, events) = (begun.elapsed(), received.load(Ordering::Relaxed) - before);
-    writer.ask(wire::delete(&path)).await?;
+    for (writer, path) in &mut writers {
+        writer.ask(wire::delete(path)).await?;
+    }
     let mut delays = Vec::new();
-    // Each ends at the deletion.
+    // Each ends at the last deletion.
     while let Some(told) = watchers.join_next().await {
         delays.extend(told.context("a watcher")??);
     }
@@ -96,13 +111,18 @@ struct Follow {
 }
 
 impl Follow {
-    /// Reads until the object is deleted; answers the delays in microseconds, where they are wanted.
+    /// Reads until all objects are deleted; answers the delays in microseconds, where they are wanted.
     async fn run(mut self) -> Result<Vec<u32>> {
         // Who tells no delay looks at no more than what happened.
         let most = if self.delays.is_some() { usize::MAX } else { DELETED.len() };
+        let mut deleted = 0;
         while let Some(line) = self.lines.next(most).await? {
             if line.starts_with(DELETED) {
-                break;
+                deleted += 1;
+                if deleted == WRITERS {
+                    break;
+                }
+                continue;
             }
             self.received.fetch_add(1, Ordering::Relaxed);
             if let (Some(delays), Some(sent)) = (&mut self.delays, sent_at(line)) {
