@@ -2,7 +2,8 @@ use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 
-use super::*;
+use super::{sweep::SWEEP, *};
+use crate::{Range, Retention};
 
 /// A medium that can be told to fail.
 #[derive(Default)]
