@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::{
-    framework::{Filter, Point, PreFilter, Profile, Rejection, Score},
+    framework::{Filter, Point, PreFilter, Profile, Rejection},
     memo::{FITS, Memo},
+    metrics::Laps,
     pod::PodInfo,
     preemption::{Attempt, Plan, Release},
     snapshot::{NodeId, NodeInfo, Snapshot},
@@ -182,6 +183,7 @@ impl Search {
         pod: &'a PodInfo,
         all: &'a Snapshot,
     ) -> (Filters<'a>, Sifted) {
+        let mut laps = Laps::begin(&profile.scheduler);
         let mut filters = Filters::default();
         let mut sifted =
             Sifted { fit: Vec::new(), unfit: Unfit { total: all.order().len(), ..Unfit::default() } };
@@ -199,10 +201,12 @@ impl Search {
                 }
                 PreFilter::Nowhere(rejection) => {
                     sifted.unfit.everywhere = Some(rejection);
+                    laps.end(Point::PreFilter, "UnschedulableAndUnresolvable");
                     return (filters, sifted);
                 }
             }
         }
+        laps.end(Point::PreFilter, "Success");
         // Where room was made for the pod, it goes, if it can.
         if let Some(node) = all.nomination(&pod.reference)
             && filters.check_beside_nominated(pod, node, all).is_ok()
@@ -222,6 +226,7 @@ impl Search {
                 self.start = (self.start + looked) % all.order().len().max(1);
             }
         }
+        laps.end(Point::Filter, "Success");
         (filters, sifted)
     }
 
@@ -263,7 +268,7 @@ impl Search {
     ) -> Found {
         let (shape, dice) = (self.memo.shape(pod, all), &mut self.dice);
         let mut attempt = Attempt { pod, all, filters, unfit: &unfit, shape, dice };
-        let mut tried = Vec::new();
+        let (mut tried, mut laps) = (Vec::new(), Laps::begin(&profile.scheduler));
         let (mut plan, mut gives_up, mut release, mut retries) = (None, true, None, false);
         for (plugin, _) in profile.at(Point::PostFilter) {
             match plugin.post_filter(&mut attempt) {
@@ -280,6 +285,7 @@ impl Search {
                 None => {}
             }
         }
+        laps.end(Point::PostFilter, if plan.is_some() { "Success" } else { "Unschedulable" });
         unfit.tried = tried.join(", ");
         let (message, plugins) = (unfit.message(), unfit.plugins());
         // Of a pod that room is being made for, nobody asks why it does not fit.
@@ -307,14 +313,14 @@ impl Search {
         if fit.len() < 2 {
             return totals;
         }
-        let mut fixed: Vec<(Box<dyn Score + '_>, i64)> = Vec::new();
+        let mut laps = Laps::begin(&profile.scheduler);
+        let scorers = profile
+            .at(Point::Score)
+            .filter_map(|(plugin, weight)| Some((plugin.pre_score(pod, all, fit)?, weight)));
+        let (fixed, others): (Vec<_>, Vec<_>) = scorers.partition(|(score, _)| score.is_fixed());
+        laps.end(Point::PreScore, "Success");
         let mut scores = Vec::with_capacity(fit.len());
-        for (plugin, weight) in profile.at(Point::Score) {
-            let Some(score) = plugin.pre_score(pod, all, fit) else { continue };
-            if score.is_fixed() {
-                fixed.push((score, weight));
-                continue;
-            }
+        for (score, weight) in others {
             scores.clear();
             scores.extend(fit.iter().map(|id| score.score(all.node(*id))));
             score.normalize(&mut scores);
@@ -326,6 +332,7 @@ impl Search {
         for (total, id) in totals.iter_mut().zip(fit) {
             *total += shape.score(&fixed, all.node(*id));
         }
+        laps.end(Point::Score, "Success");
         totals
     }
 

@@ -20,8 +20,9 @@ use crate::{
     claiming::{ClaimingError, NotReady},
     cycle::Refusal,
     extender::ExtenderError,
-    framework::Errand,
+    framework::{Errand, Point},
     gang::SCHEDULED,
+    metrics::{self, Laps, Tried},
     pod::{Pod, PodInfo, SharedPod},
     preemption::{Plan, Release},
     runner::Shared,
@@ -64,14 +65,16 @@ impl Shared {
     }
 
     /// PreBind and Bind.
-    pub(crate) async fn bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>) {
+    pub(crate) async fn bind(&self, pod: &SharedPod, node: &str, errands: Vec<Errand>, tried: Tried) {
         let mut made = None;
         match self.try_bind(pod, node, &errands, &mut made).await {
             Ok(()) => {
+                tried.scheduled(&pod.scheduler);
                 let message = format!("Successfully assigned {} to {node}", pod.key());
                 self.say(pod, true, "Scheduled", message);
             }
             Err(error) => {
+                tried.ended("error", &pod.scheduler);
                 debug!(pod = %pod.key(), node, %error, "not bound");
                 let gone = matches!(&error, Failed::Binding(kube::Error::Api(status)) if status.code == 404);
                 if !gone {
@@ -91,26 +94,47 @@ impl Shared {
         errands: &[Errand],
         made: &mut Option<ObjectKey>,
     ) -> Result<(), Failed> {
+        let mut laps = Laps::begin(&pod.scheduler);
+        let mut lap = |point, done: bool| laps.end(point, if done { "Success" } else { "Error" });
         if !errands.is_empty() {
-            // Only pods of a profile come here.
-            let times = self.profile(&pod.scheduler).map(|profile| (profile.binding, profile.devices));
-            let (time, of_devices) = times.unwrap_or_default();
-            for errand in errands {
-                match errand {
-                    Errand::ClaimDevices { claiming, allocation } => {
-                        self.claim_devices(pod, claiming, allocation.as_deref(), made).await?;
-                    }
-                    Errand::AwaitDevices => {
-                        let message = format!("waiting for binding conditions for device on node {node}");
-                        self.say(pod, true, "BindingConditionsPending", message);
-                        self.until_ready(pod, made.as_ref(), of_devices).await?;
-                    }
-                    errand => self.run(pod, errand).await?,
-                }
-            }
-            let bound = tokio::time::timeout(time, self.until_bound(pod));
-            bound.await.map_err(|_| Failed::Late)?;
+            let done = self.pre_bind(pod, node, errands, made).await;
+            lap(Point::PreBind, done.is_ok());
+            done?;
         }
+        let bound = self.write_binding(pod, node).await;
+        lap(Point::Bind, bound.is_ok());
+        bound
+    }
+
+    /// What plugins want to have done before.
+    async fn pre_bind(
+        &self,
+        pod: &SharedPod,
+        node: &str,
+        errands: &[Errand],
+        made: &mut Option<ObjectKey>,
+    ) -> Result<(), Failed> {
+        // Only pods of a profile come here.
+        let times = self.profile(&pod.scheduler).map(|profile| (profile.binding, profile.devices));
+        let (time, of_devices) = times.unwrap_or_default();
+        for errand in errands {
+            match errand {
+                Errand::ClaimDevices { claiming, allocation } => {
+                    self.claim_devices(pod, claiming, allocation.as_deref(), made).await?;
+                }
+                Errand::AwaitDevices => {
+                    let message = format!("waiting for binding conditions for device on node {node}");
+                    self.say(pod, true, "BindingConditionsPending", message);
+                    self.until_ready(pod, made.as_ref(), of_devices).await?;
+                }
+                errand => self.run(pod, errand).await?,
+            }
+        }
+        let bound = tokio::time::timeout(time, self.until_bound(pod));
+        bound.await.map_err(|_| Failed::Late)
+    }
+
+    async fn write_binding(&self, pod: &SharedPod, node: &str) -> Result<(), Failed> {
         if let Some(extender) = self.extenders.iter().find(|e| e.binds() && e.minds(pod)) {
             return Ok(extender.bind(pod, node).await?);
         }
@@ -255,6 +279,7 @@ impl Shared {
 
     /// Deletes the victims, and lets those look elsewhere that the room was meant for before.
     async fn make_room(&self, pod: &SharedPod, plan: Plan, plugins: Vec<&'static str>) {
+        metrics::victims(plan.victims.len());
         let victims = plan.victims.iter().filter(|victim| !victim.going).map(async |victim: &SharedPod| {
             let message = format!("{}: preempting to accommodate a higher priority pod", pod.scheduler);
             let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",

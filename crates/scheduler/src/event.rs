@@ -38,6 +38,24 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// What metrics call it; of what upstream tells apart more finely, the resource.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::NodeAdded(_) => "NodeAdd",
+            Self::NodeChanged { .. } => "NodeUpdate",
+            Self::PodPlaced(_) => "AssignedPodAdd",
+            Self::PodLeft(_) => "AssignedPodDelete",
+            Self::PlacedPodChanged { .. } => "AssignedPodUpdate",
+            Self::NamespaceChanged => "NamespaceUpdate",
+            Self::StorageChanged => "PersistentVolumeClaimUpdate",
+            Self::DevicesChanged => "resource.k8s.io/ResourceSliceUpdate",
+            Self::DeviceClassChanged => "resource.k8s.io/DeviceClassUpdate",
+            Self::DeviceClaimChanged { .. } => "resource.k8s.io/ResourceClaimUpdate",
+            Self::GroupsChanged => "scheduling.k8s.io/PodGroupUpdate",
+            Self::SelectorsChanged => "ServiceUpdate",
+        }
+    }
+
     /// The node as it is now, if it is new or `differs`.
     pub fn node(self, differs: impl FnOnce(&NodeFacts, &NodeFacts) -> bool) -> Option<&'a NodeFacts> {
         match self {

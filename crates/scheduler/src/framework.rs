@@ -54,6 +54,24 @@ impl Point {
         ("bind", Self::Bind),
         ("postBind", Self::PostBind),
     ];
+
+    /// Its name in metrics.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::PreEnqueue => "PreEnqueue",
+            Self::QueueSort => "QueueSort",
+            Self::PreFilter => "PreFilter",
+            Self::Filter => "Filter",
+            Self::PostFilter => "PostFilter",
+            Self::PreScore => "PreScore",
+            Self::Score => "Score",
+            Self::Reserve => "Reserve",
+            Self::Permit => "Permit",
+            Self::PreBind => "PreBind",
+            Self::Bind => "Bind",
+            Self::PostBind => "PostBind",
+        }
+    }
 }
 
 /// Why a node does not fit, in upstream's words.

@@ -112,10 +112,7 @@ impl State {
     }
 
     fn put(&mut self, profile: &Profile, pod: SharedPod, id: NodeId) -> Placed {
-        let mut errands = Vec::new();
-        for (plugin, _) in profile.at(Point::Reserve) {
-            errands.extend(plugin.reserve(&pod, &mut self.snapshot, id));
-        }
+        let errands = self.reserve(profile, &pod, id);
         let node: Box<str> = self.snapshot.node(id).name().into();
         self.snapshot.assume(&pod, &node);
         Placed { pod, node, errands }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tiphys_client::ObjectRef;
 use tokio::time::Instant;
 
-use crate::{event::Event, framework::Profile, pod::SharedPod, snapshot::Surroundings};
+use crate::{event::Event, framework::Profile, metrics::Reading, pod::SharedPod, snapshot::Surroundings};
 
 /// The first retry waits this long, each further one twice as long as the one before.
 pub(crate) const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -19,6 +19,9 @@ pub(crate) const LAST_BACKOFF: Duration = Duration::from_secs(10);
 const EXPLAINED_EVERY: Duration = Duration::from_secs(5);
 /// Whatever the hints say, nothing waits longer: a plugin may have missed an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// What metrics call it when a pod was tried and has no node.
+const FAILED: &str = "ScheduleAttemptFailure";
 
 /// Higher priority first, then the older pod: PrioritySort.
 type Rank = (Reverse<i32>, Option<Timestamp>, ObjectRef);
@@ -60,7 +63,8 @@ enum Place {
 struct Entry {
     pod: SharedPod,
     attempts: u32,
-    /// When the last attempt began.
+    /// When the first attempt began, and the last.
+    first: Option<Instant>,
     tried: Option<Instant>,
     /// When it has to be told, or was told last, what each node says.
     explained: Option<Instant>,
@@ -88,8 +92,10 @@ pub(crate) struct Queue {
     gated: BTreeSet<ObjectRef>,
     /// By the node where others make room.
     awaiting: BTreeMap<Box<str>, BTreeSet<ObjectRef>>,
-    /// For how many that are unschedulable or awaiting a plugin has said no.
-    rejected: BTreeMap<&'static str, usize>,
+    /// For how many that are unschedulable or awaiting a plugin has said no, by the scheduler that they name.
+    rejected: BTreeMap<&'static str, BTreeMap<Box<str>, usize>>,
+    /// How many came to wait, by where and why.
+    incoming: BTreeMap<(&'static str, &'static str), u64>,
     /// Those in back-off that need not stay there for long.
     early: BTreeSet<(Instant, ObjectRef)>,
     /// Those that have to be told what each node says.
@@ -126,6 +132,16 @@ impl Place {
         }
     }
 
+    /// What metrics call it.
+    fn queue(&self) -> Option<&'static str> {
+        match self {
+            Self::Active => Some("active"),
+            Self::Backoff { .. } => Some("backoff"),
+            Self::Unschedulable { .. } | Self::Awaiting { .. } | Self::Gated => Some("unschedulable"),
+            Self::InFlight => None,
+        }
+    }
+
     fn plugins(&self) -> &[&'static str] {
         match self {
             Self::Unschedulable { plugins, .. } | Self::Awaiting { plugins, .. } => plugins,
@@ -143,19 +159,26 @@ impl Queue {
     ///
     /// `gated`: it may not be considered yet.
     pub(crate) fn set(&mut self, pod: SharedPod, gated: bool, now: Instant) {
-        let Some(Entry { pod: old, attempts, tried, explained, place }) = self.take(&pod.reference) else {
+        let Some(Entry { pod: old, attempts, first, tried, explained, place }) = self.take(&pod.reference)
+        else {
             let place = if gated { Place::Gated } else { Place::Active };
-            self.put(Entry { pod, attempts: 0, tried: None, explained: None, place });
+            self.count(&place, "UnschedulablePodAdd");
+            self.put(Entry { pod, attempts: 0, first: None, tried: None, explained: None, place });
             return;
         };
         let place = match place {
             Place::InFlight => Place::InFlight,
-            _ if gated => Place::Gated,
+            Place::Gated if gated => Place::Gated,
             // The pod asks for what it asked for; a new status, our own say, is no reason to try again.
-            place if place != Place::Gated && old.asks_like(&pod) => place,
-            _ => self.after_backoff(attempts, tried, now, true),
+            place if place != Place::Gated && !gated && old.asks_like(&pod) => place,
+            _ => {
+                let free = self.after_backoff(attempts, tried, now, true);
+                let place = if gated { Place::Gated } else { free };
+                self.count(&place, "UnschedulablePodUpdate");
+                place
+            }
         };
-        self.put(Entry { pod, attempts, tried, explained, place });
+        self.put(Entry { pod, attempts, first, tried, explained, place });
     }
 
     /// Where a pod goes that is worth another try.
@@ -188,7 +211,8 @@ impl Queue {
             Place::InFlight => {}
         }
         for plugin in entry.place.plugins() {
-            if let Some(count) = self.rejected.get_mut(plugin) {
+            let by_scheduler = self.rejected.get_mut(plugin);
+            if let Some(count) = by_scheduler.and_then(|counts| counts.get_mut(&entry.pod.scheduler)) {
                 *count -= 1;
             }
         }
@@ -215,7 +239,11 @@ impl Queue {
             Place::InFlight => {}
         }
         for plugin in entry.place.plugins() {
-            *self.rejected.entry(plugin).or_default() += 1;
+            let by_scheduler = self.rejected.entry(plugin).or_default();
+            match by_scheduler.get_mut(&entry.pod.scheduler) {
+                Some(count) => *count += 1,
+                None => drop(by_scheduler.insert(entry.pod.scheduler.clone(), 1)),
+            }
         }
         if let Some(due) = entry.place.due() {
             self.timed.insert((due, reference.clone()));
@@ -223,10 +251,49 @@ impl Queue {
         self.entries.insert(reference, entry);
     }
 
-    fn move_to(&mut self, pod: &ObjectRef, place: impl FnOnce(&Self, &mut Entry) -> Place) {
+    /// `event`: why, as metrics call it.
+    fn move_to(
+        &mut self,
+        pod: &ObjectRef,
+        event: &'static str,
+        place: impl FnOnce(&Self, &mut Entry) -> Place,
+    ) {
         if let Some(mut entry) = self.take(pod) {
             entry.place = place(self, &mut entry);
+            self.count(&entry.place, event);
             self.put(entry);
+        }
+    }
+
+    fn count(&mut self, place: &Place, event: &'static str) {
+        if let Some(queue) = place.queue() {
+            *self.incoming.entry((queue, event)).or_default() += 1;
+        }
+    }
+
+    /// How often the pod has been tried, and when that began.
+    pub(crate) fn tries(&self, pod: &ObjectRef) -> Option<(u32, Instant)> {
+        let entry = self.entries.get(pod)?;
+        Some((entry.attempts, entry.first?))
+    }
+
+    /// What metrics tell.
+    pub(crate) fn read(&self) -> Reading {
+        let awaiting: usize = self.awaiting.values().map(BTreeSet::len).sum();
+        let unschedulable = self.unschedulable.len() + awaiting;
+        let pending = [
+            ("active", self.active.len()),
+            ("backoff", self.timed.len().saturating_sub(unschedulable)),
+            ("unschedulable", unschedulable),
+            ("gated", self.gated.len()),
+        ];
+        let rejected = self.rejected.iter().flat_map(|(plugin, counts)| {
+            counts.iter().map(|(scheduler, count)| ((*plugin, scheduler.clone()), *count))
+        });
+        Reading {
+            pending: pending.into(),
+            unschedulable: rejected.collect(),
+            incoming: self.incoming.clone(),
         }
     }
 
@@ -261,7 +328,7 @@ impl Queue {
         let free = |pod: &&ObjectRef| self.entries.get(pod).is_some_and(|entry| !is_gated(&entry.pod));
         let free: Vec<ObjectRef> = self.gated.iter().filter(free).cloned().collect();
         for pod in free {
-            self.move_to(&pod, |_, _| Place::Active);
+            self.move_to(&pod, "ForceActivate", |_, _| Place::Active);
         }
     }
 
@@ -277,8 +344,9 @@ impl Queue {
     }
 
     fn begin(&mut self, pod: &ObjectRef, now: Instant) {
-        self.move_to(pod, |_, entry| {
+        self.move_to(pod, "", |_, entry| {
             entry.attempts += 1;
+            entry.first.get_or_insert(now);
             entry.tried = Some(now);
             Place::InFlight
         });
@@ -287,17 +355,25 @@ impl Queue {
     /// The next pod to place. It stays known, in flight, until it is removed or put back.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<SharedPod> {
         while let Some((_, due)) = self.timed.first().filter(|(at, _)| *at <= now).cloned() {
-            self.move_to(&due, |_, _| Place::Active);
+            let rests = self.entries.get(&due).is_some_and(|e| matches!(e.place, Place::Backoff { .. }));
+            let event = if rests { "BackoffComplete" } else { "UnschedulableTimeout" };
+            self.move_to(&due, event, |_, _| Place::Active);
         }
-        let active = self.active.first().map(|(.., reference)| reference);
-        let reference = active.or_else(|| self.early.first().map(|(_, reference)| reference))?.clone();
+        let reference = match self.active.first() {
+            Some((.., reference)) => reference.clone(),
+            None => {
+                let (_, early) = self.early.first()?.clone();
+                self.count(&Place::Active, "PopFromBackoffQ");
+                early
+            }
+        };
         self.begin(&reference, now);
         self.entries.get(&reference).map(|entry| entry.pod.clone())
     }
 
     /// No node fits; the pod waits for something that the plugins care for.
     pub(crate) fn unschedulable(&mut self, pod: &ObjectRef, plugins: Vec<&'static str>, now: Instant) {
-        self.move_to(pod, |_, _| Place::Unschedulable { plugins, latest: now + LONGEST_WAIT });
+        self.move_to(pod, FAILED, |_, _| Place::Unschedulable { plugins, latest: now + LONGEST_WAIT });
     }
 
     /// Others are leaving the node to make room for the pod.
@@ -308,12 +384,12 @@ impl Queue {
         plugins: Vec<&'static str>,
         now: Instant,
     ) {
-        self.move_to(pod, |_, _| Place::Awaiting { node, plugins, latest: now + LONGEST_WAIT });
+        self.move_to(pod, FAILED, |_, _| Place::Awaiting { node, plugins, latest: now + LONGEST_WAIT });
     }
 
     /// The room is there: the pod has waited for it, and need not wait for anything else.
     pub(crate) fn has_room(&mut self, pod: &ObjectRef) {
-        self.move_to(pod, |_, _| Place::Active);
+        self.move_to(pod, "AssignedPodDelete", |_, _| Place::Active);
     }
 
     /// The pods for which others make room on the node.
@@ -324,7 +400,9 @@ impl Queue {
 
     /// Something else went wrong: the pod is tried again after a back-off.
     pub(crate) fn failed(&mut self, pod: &ObjectRef, now: Instant) {
-        self.move_to(pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now, false));
+        self.move_to(pod, FAILED, |queue, entry| {
+            queue.after_backoff(entry.attempts, entry.tried, now, false)
+        });
     }
 
     /// Something happened: pods that it may help are tried again, at the earliest when their back-off is over.
@@ -340,7 +418,12 @@ impl Queue {
         // Most events are of no concern to any plugin that keeps a pod waiting.
         let minds = |plugin: &&'static str| !(matches!(event, Event::PodPlaced(_)) && is_deaf(plugin));
         let is_node = matches!(event, Event::NodeAdded(_));
-        if !is_node && !self.rejected.iter().any(|(plugin, count)| *count > 0 && minds(plugin)) {
+        if !is_node
+            && !self
+                .rejected
+                .iter()
+                .any(|(plugin, counts)| minds(plugin) && counts.values().any(|count| *count > 0))
+        {
             return;
         }
         let helps = |reference: &&ObjectRef| {
@@ -358,7 +441,9 @@ impl Queue {
         let helped: Vec<ObjectRef> =
             self.unschedulable.iter().chain(awaiting).filter(helps).cloned().collect();
         for pod in helped {
-            self.move_to(&pod, |queue, entry| queue.after_backoff(entry.attempts, entry.tried, now, true));
+            self.move_to(&pod, event.label(), |queue, entry| {
+                queue.after_backoff(entry.attempts, entry.tried, now, true)
+            });
         }
     }
 

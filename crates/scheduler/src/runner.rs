@@ -17,6 +17,7 @@ use crate::{
     event::Event,
     extender::Extender,
     framework::Profile,
+    metrics::{self, Reading, Tried, Watched},
     pod::{Pod, PodInfo, SharedPod},
     snapshot::{NodeFacts, Snapshot},
     sources,
@@ -67,6 +68,8 @@ impl Scheduler {
             writes: Arc::new(Semaphore::new(MOST_WRITES)),
             storage: watch::channel(0).0,
         });
+        let watched: Arc<dyn Watched> = shared.clone();
+        metrics::watch(&watched);
         let mut pods = Informer::new(Api::all(client.clone()), watcher::Config::default(), PodInfo::new);
         pods.on_change({
             let shared = shared.clone();
@@ -121,6 +124,12 @@ impl Scheduler {
     }
 }
 
+impl Watched for Shared {
+    fn read(&self) -> Reading {
+        self.lock().queue.read()
+    }
+}
+
 impl sources::Sink for Shared {
     fn take(&self, event: Option<Event<'_>>, change: &mut dyn FnMut(&mut Snapshot)) {
         self.lock().take(event.as_ref(), change, Instant::now());
@@ -158,13 +167,18 @@ impl Shared {
     async fn place(self: Arc<Self>, pod: SharedPod, tasks: &mut JoinSet<()>) {
         let extenders: Vec<&Extender> = self.extenders.iter().filter(|e| e.minds(&pod)).collect();
         let first = pod.group.is_some().then(|| pod.clone());
-        let decided = match &extenders[..] {
-            // What a gang is placed with are the plugins alone.
-            _ if pod.group.is_some() => self.lock().decide(&pod, Instant::now()),
-            [] => self.lock().decide(&pod, Instant::now()),
-            extenders => {
-                self.decide_with(&pod, extenders).await.map(|outcome| (pod, outcome)).into_iter().collect()
-            }
+        let (begun, now) = (std::time::Instant::now(), Instant::now());
+        // What a gang is placed with are the plugins alone.
+        let alone = extenders.is_empty() || pod.group.is_some();
+        let asked = if alone { None } else { Some(self.decide_with(&pod, &extenders).await) };
+        let (decided, tried) = {
+            let mut state = self.lock();
+            let decided = match asked {
+                None => state.decide(&pod, now),
+                Some(outcome) => outcome.map(|outcome| (pod, outcome)).into_iter().collect(),
+            };
+            let tried: Vec<Tried> = decided.iter().map(|(pod, _)| state.tried(pod, begun, now)).collect();
+            (decided, tried)
         };
         let news = first.as_ref().and_then(|pod| self.lock().group_news(pod, &decided));
         if let Some((group, news)) = news {
@@ -173,10 +187,13 @@ impl Shared {
         }
         // A pod that was placed may be what others wait for.
         self.wake.notify_one();
-        for (pod, outcome) in decided {
+        for ((pod, outcome), tried) in decided.into_iter().zip(tried) {
             let write = async move |this: Arc<Self>| match outcome {
-                Outcome::Bind(node, errands) => this.bind(&pod, &node, errands).await,
-                Outcome::Refuse(refusal) => this.refuse(&pod, *refusal).await,
+                Outcome::Bind(node, errands) => this.bind(&pod, &node, errands, tried).await,
+                Outcome::Refuse(refusal) => {
+                    tried.ended(if refusal.retries { "error" } else { "unschedulable" }, &pod.scheduler);
+                    this.refuse(&pod, *refusal).await;
+                }
             };
             self.clone().beside(tasks, write).await;
         }
@@ -208,3 +225,7 @@ impl Shared {
         self.wake.notify_one();
     }
 }
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;

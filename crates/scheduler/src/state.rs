@@ -10,6 +10,7 @@ use crate::{
     cycle::{Found, Refusal, Search},
     event::Event,
     framework::{Errand, Point, Profile},
+    metrics::{Laps, Tried},
     plugins::dynamic_resources,
     pod::{PodInfo, SharedPod},
     queue::Queue,
@@ -211,15 +212,28 @@ impl State {
     }
 
     fn assume(&mut self, profile: &Profile, pod: &SharedPod, id: NodeId, now: Instant) -> Outcome {
-        let mut errands = Vec::new();
-        for (plugin, _) in profile.at(Point::Reserve) {
-            errands.extend(plugin.reserve(pod, &mut self.snapshot, id));
-        }
+        let errands = self.reserve(profile, pod, id);
         let node: Box<str> = self.snapshot.node(id).name().into();
         self.snapshot.assume(pod, &node);
         // What waits to be beside this pod need not wait for the API to say that it is there.
         self.happened(&Event::PodPlaced(pod), now);
         Outcome::Bind(node, errands)
+    }
+
+    /// Lets plugins take what the pod needs on the node.
+    pub(crate) fn reserve(&mut self, profile: &Profile, pod: &PodInfo, id: NodeId) -> Vec<Errand> {
+        let (mut errands, mut laps) = (Vec::new(), Laps::begin(&profile.scheduler));
+        for (plugin, _) in profile.at(Point::Reserve) {
+            errands.extend(plugin.reserve(pod, &mut self.snapshot, id));
+        }
+        laps.end(Point::Reserve, "Success");
+        errands
+    }
+
+    /// When the attempt at the pod, in flight, that began at an instant comes to be counted.
+    pub(crate) fn tried(&self, pod: &PodInfo, begun: std::time::Instant, now: Instant) -> Tried {
+        let (attempts, first) = self.queue.tries(&pod.reference).unwrap_or((1, now));
+        Tried { begun, attempts, first }
     }
 
     /// The victims have been told to go, but for those that are `spared`: nobody could tell them.

@@ -2,6 +2,7 @@
 
 use crate::{
     framework::{Plugin, Point},
+    metrics,
     preemption::{Attempt, NoPlan, Plan},
     unfit::histogram,
 };
@@ -52,6 +53,7 @@ impl Plugin for DefaultPreemption {
         if let Some(why) = Self::forbidden(attempt) {
             return Some(Err(why));
         }
+        metrics::preempting();
         let hopeful = attempt.unfit.hopeful();
         let (plan, refused) = attempt.cheapest(&hopeful, self.enough(hopeful.len()));
         if let Some(plan) = plan {
