@@ -27,18 +27,13 @@ const fn known(suite: &'static str, words: &'static str, why: &'static str) -> K
 }
 
 /// Cases that need what is not built yet, or what is not there. They are not run.
-const LATER: [Known; 8] = [
+const LATER: [Known; 7] = [
     known("v1.", "should rollback without unnecessary restarts", "a second node"),
     known("v1.20.", "validates basic preemption", "a second node"),
     known("v1.20.", "validates lower priority pod preemption", "a second node"),
     known("v1.", "ServiceCIDR and IPAddress API should support ServiceCIDR", "a second node"),
     known("v1.", "ServiceCIDR and IPAddress API should support IPAddress", "a second node"),
     known("v1.", "Conformance Tests should have at least two untainted nodes", "a second node"),
-    known(
-        "v1.",
-        "CustomResourceFieldSelectors MUST list and watch",
-        "selection by fields of a version that a webhook converts",
-    ),
     known("v1.", "ImageVolume should succeed with pod and pull policy of Always", "upstream's registry"),
 ];
 

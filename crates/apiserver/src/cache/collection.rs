@@ -15,7 +15,7 @@ use tokio::{sync::watch as tell, time::Instant};
 use super::{
     At, Error, Filter, Limits, ListOptions, Notice, Object, Page, Spec, Start, Watch, WatchOptions,
     feed::{Feed, Shelf},
-    list::Token,
+    list::{Objects, Token},
     projection::Projection,
     state::{Happened, Ring, Root, Shared},
     watch::{Initial, Watcher},
@@ -197,7 +197,17 @@ impl Collection {
                 self.pin(&root, revision);
             }
         }
-        Page { revision, next, remaining, objects: root.matching(filter, start, limit) }
+        let objects = Objects::Cached(root.matching(filter, start, limit));
+        Page { revision, next, remaining, objects }
+    }
+
+    /// Where a list as of `revision` goes on that ends before `object`.
+    pub(crate) fn next_page(&self, revision: Revision, object: &Object) -> String {
+        // Whoever goes on with what is no longer known is told then.
+        if let Some(root) = self.version(revision) {
+            self.pin(&root, revision);
+        }
+        Token { revision: Some(revision), start: object.key().to_string() }.encode()
     }
 
     /// The newest version and its revision: everything up to it is there, and nothing later.

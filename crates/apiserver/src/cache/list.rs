@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
-use tiphys_api::selector::{FieldSelector, LabelSelector};
+use tiphys_api::selector::{FieldRequirement, FieldSelector, LabelSelector};
 use tiphys_store::Revision;
 
 use tiphys_api::tree;
@@ -21,13 +21,15 @@ pub struct Filter {
     pub fields: Arc<FieldSelector>,
     /// Also those that initializers have yet to see.
     pub uninitialized: bool,
+    /// It lets through more than is wanted: whoever is told of a change decides by what the object was before, too.
+    pub rough: bool,
 }
 
 /// Everything that is initialized.
 impl Default for Filter {
     fn default() -> Self {
         let labels = Arc::new(LabelSelector::everything());
-        Self { namespace: None, labels, fields: Arc::default(), uninitialized: false }
+        Self { namespace: None, labels, fields: Arc::default(), uninitialized: false, rough: false }
     }
 }
 
@@ -37,6 +39,16 @@ impl Filter {
             && self.namespace.as_deref().is_none_or(|namespace| object.namespace() == namespace)
             && self.labels.matches_by(|key| object.labels().get(key))
             && self.fields.matches(|field| object.field(field).unwrap_or_default())
+    }
+
+    /// What it asks of an object whatever version that is shown in, which is where it is and how it is called. A webhook that
+    /// converts may change all else that is selected by.
+    pub(crate) fn unconverted(&self) -> Self {
+        let keeps = |r: &&FieldRequirement| matches!(&*r.field, "metadata.name" | "metadata.namespace");
+        let requirements: Vec<_> = self.fields.requirements.iter().filter(keeps).cloned().collect();
+        let rough = !self.labels.is_everything() || requirements.len() < self.fields.requirements.len();
+        let fields = Arc::new(FieldSelector { requirements });
+        Self { labels: Arc::new(LabelSelector::everything()), fields, rough, ..self.clone() }
     }
 
     /// It asks for nothing but, perhaps, a namespace.
@@ -132,13 +144,31 @@ pub struct Page {
     pub next: Option<String>,
     /// The list's `metadata.remainingItemCount`, where it is known.
     pub remaining: Option<u64>,
-    pub(super) objects: Matching,
+    pub(super) objects: Objects,
+}
+
+/// What a page has.
+#[derive(Debug)]
+pub(super) enum Objects {
+    Cached(Matching),
+    /// The same in another version, and of them those that are wanted.
+    Shown(std::vec::IntoIter<Arc<Object>>),
+}
+
+impl Page {
+    /// The page with these in place of its objects, and where it goes on after them.
+    pub(crate) fn showing(self, objects: Vec<Arc<Object>>, next: Option<String>) -> Self {
+        Self { next, objects: Objects::Shown(objects.into_iter()), ..self }
+    }
 }
 
 impl Iterator for Page {
     type Item = Arc<Object>;
     fn next(&mut self) -> Option<Arc<Object>> {
-        self.objects.next()
+        match &mut self.objects {
+            Objects::Cached(objects) => objects.next(),
+            Objects::Shown(objects) => objects.next(),
+        }
     }
 }
 

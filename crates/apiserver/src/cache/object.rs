@@ -110,6 +110,15 @@ impl Object {
         Self { revision, json, ..self.clone() }
     }
 
+    /// The same object as another version shows it.
+    ///
+    /// # Errors
+    /// `json` is no JSON object; the text says why.
+    pub(crate) fn shown(&self, json: Bytes) -> Result<Self, String> {
+        let projected = Arc::new(self.projection.read(&json).map_err(|e| e.to_string())?);
+        Ok(Self { json, projected, ..self.clone() })
+    }
+
     /// `namespace/name`, or the name alone.
     pub(super) fn key(&self) -> &Arc<str> {
         &self.key

@@ -133,16 +133,16 @@ impl Happened {
     pub(super) fn notice(&self, filter: &Filter, frames: &Shared) -> Option<Notice> {
         let before = self.before.as_ref().filter(|o| filter.matches(o));
         let now = self.now.as_ref().filter(|o| filter.matches(o));
-        let (change, object, frames) = match (before, now) {
-            (None, Some(now)) => (Change::Added, now, &frames.added),
-            (Some(_), Some(now)) => (Change::Modified, now, &frames.modified),
-            (Some(before), None) => {
-                let gone = self.gone.get_or_init(|| Arc::new(before.deleted_at(self.revision)));
-                (Change::Deleted, gone, &frames.deleted)
-            }
-            (None, None) => return None,
+        let gone =
+            |before: &Object| self.gone.get_or_init(|| Arc::new(before.deleted_at(self.revision))).clone();
+        let (change, object) = Change::seen(before, now)?;
+        let (object, frames) = match change {
+            Change::Added => (Arc::clone(object), &frames.added),
+            Change::Modified => (Arc::clone(object), &frames.modified),
+            Change::Deleted => (gone(object), &frames.deleted),
         };
-        Some(Notice::Object { change, object: Arc::clone(object), frames: Arc::clone(frames) })
+        let before = before.filter(|_| filter.rough && change == Change::Modified).map(|before| gone(before));
+        Some(Notice::Object { change, object, before, frames: Arc::clone(frames) })
     }
 
     fn size(&self) -> usize {

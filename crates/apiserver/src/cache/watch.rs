@@ -56,12 +56,26 @@ pub enum Change {
     Deleted,
 }
 
+impl Change {
+    /// How a watcher sees a change, given what it selects of the object before and after it: an object that it begins or
+    /// ceases to select comes or goes. A deleted one is told as it was before.
+    pub(crate) fn seen<T>(before: Option<T>, now: Option<T>) -> Option<(Self, T)> {
+        match (before, now) {
+            (None, Some(now)) => Some((Self::Added, now)),
+            (Some(_), Some(now)) => Some((Self::Modified, now)),
+            (Some(before), None) => Some((Self::Deleted, before)),
+            (None, None) => None,
+        }
+    }
+}
+
 /// One thing that a watcher is told.
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// `object` is what the watcher should see, with the change's own revision; for [`Change::Deleted`], the
-    /// last state.
-    Object { change: Change, object: Arc<Object>, frames: Arc<Frames> },
+    /// last state. A watcher with a rough filter is told what was there `before` a [`Change::Modified`], too, as it would be
+    /// told of its deletion.
+    Object { change: Change, object: Arc<Object>, before: Option<Arc<Object>>, frames: Arc<Frames> },
     /// Everything up to `revision` was seen. `initial` marks the end of the initial events
     /// (`k8s.io/initial-events-end`).
     Bookmark { revision: Revision, initial: bool },
@@ -73,7 +87,9 @@ const NOTICE: usize = 128;
 impl Notice {
     fn size(&self) -> usize {
         match self {
-            Self::Object { object, .. } => NOTICE + object.size(),
+            Self::Object { object, before, .. } => {
+                NOTICE + object.size() + before.as_ref().map_or(0, |before| before.size())
+            }
             Self::Bookmark { .. } => NOTICE,
         }
     }
@@ -204,7 +220,12 @@ impl Watch {
     /// What is there now.
     fn take(&mut self) -> Result<Vec<Notice>, Error> {
         if let Some(initial) = &mut self.initial {
-            let added = |object| Notice::Object { change: Change::Added, object, frames: Arc::default() };
+            let added = |object| Notice::Object {
+                change: Change::Added,
+                object,
+                before: None,
+                frames: Arc::default(),
+            };
             let mut notices: Vec<_> = initial.objects.by_ref().take(INITIAL).map(added).collect();
             if notices.len() < INITIAL {
                 notices.extend(initial.end.map(|revision| Notice::Bookmark { revision, initial: true }));

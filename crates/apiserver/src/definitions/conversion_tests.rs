@@ -148,26 +148,173 @@ async fn the_storage_version_needs_no_webhook() {
     assert_eq!(calls.load(Ordering::SeqCst), before + 1);
 }
 
-#[tokio::test]
-async fn what_a_webhook_shows_is_not_selected_by() {
-    let stranger = converter(Arc::default()).await;
-    let server = server().await;
-    let mut definition = points(&stranger, &["v1"]);
+/// The same definition; both versions can be selected by.
+fn selectable(stranger: &Stranger) -> Value {
+    let mut definition = points(stranger, &["v1"]);
     definition["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.x"}]);
     definition["spec"]["versions"][1]["selectableFields"] = json!([{"jsonPath": ".spec.at"}]);
+    definition
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let items = list["items"].as_array().unwrap().iter();
+    items.map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_a_webhook_shows_is_selected_by() {
+    let calls = Arc::<AtomicUsize>::default();
+    let stranger = converter(Arc::clone(&calls)).await;
+    let server = server().await;
+    defined(&server, selectable(&stranger)).await;
+    for (name, at) in [("a", "1:2"), ("b", "3:4"), ("c", "1:2"), ("d", "1:2")] {
+        made(&server, V1, point(name, at)).await;
+    }
+    let list = async |path: String| {
+        let (code, list) = send(&server, "GET", &path, Value::Null).await;
+        assert_eq!(code, 200, "{list}");
+        list
+    };
+    let selected = format!("{V1}?fieldSelector=spec.at%3D1:2");
+    let before = calls.load(Ordering::SeqCst);
+    let found = list(selected.clone()).await;
+    assert_eq!((names(&found), &found["items"][0]["spec"]), (vec!["a", "c", "d"], &json!({"at": "1:2"})));
+    assert_eq!(calls.load(Ordering::SeqCst), before + 1);
+    assert_eq!(names(&list(format!("{V1}?fieldSelector=spec.at!%3D1:2")).await), ["b"]);
+    assert_eq!(names(&list(format!("{V1}?fieldSelector=spec.at%3D1:2,metadata.name%3Dc")).await), ["c"]);
+    assert_eq!(names(&list(format!("{V2}?fieldSelector=spec.x%3D1")).await), ["a", "c", "d"]);
+
+    // A page ends where it has as many as it may; the next one begins with the first that was not looked at.
+    let first = list(format!("{selected}&limit=2")).await;
+    assert_eq!(names(&first), ["a", "c"]);
+    assert_eq!(first["metadata"].get("remainingItemCount"), None);
+    let next = first["metadata"]["continue"].as_str().unwrap();
+    let last = list(format!("{selected}&limit=2&continue={next}")).await;
+    assert_eq!((names(&last), last["metadata"].get("continue")), (vec!["d"], None));
+    assert_eq!(last["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+
+    let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let table = ask(&server, "GET", &selected, &table, "").await.json();
+    assert_eq!(table["rows"].as_array().unwrap().len(), 3);
+    let metadata = [("accept", "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")];
+    let metadata = ask(&server, "GET", &selected, &metadata, "").await.json();
+    assert_eq!((names(&metadata), metadata["items"][0].get("spec")), (vec!["a", "c", "d"], None));
+
+    let (code, deleted) = send(&server, "DELETE", &selected, Value::Null).await;
+    assert_eq!((code, names(&deleted)), (200, vec!["a", "c", "d"]));
+    assert_eq!(deleted["items"][0]["spec"], json!({"at": "1:2"}));
+    assert_eq!(names(&list(V2.to_owned()).await), ["b"]);
+}
+
+#[tokio::test]
+async fn a_list_that_no_webhook_converts_fails() {
+    let stranger = converter(Arc::default()).await;
+    let server = server().await;
+    let mut definition = selectable(&stranger);
+    defined(&server, definition.clone()).await;
+    made(&server, V1, point("a", "1:2")).await;
+    let url = definition["spec"]["conversion"]["webhook"]["clientConfig"]["url"].take();
+    let closed = url.as_str().unwrap().replace("/convert", "/nowhere");
+    drop(stranger);
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/points.example.com";
+    let change = json!({"spec": {"conversion": {"webhook": {"clientConfig": {"url": closed}}}}});
+    assert_eq!(patch(&server, path, "merge-patch+json", change).await.0, 200);
+    for (verb, asked) in [("GET", ""), ("GET", "&limit=1"), ("DELETE", "")] {
+        let path = format!("{V1}?fieldSelector=spec.at%3D1:2{asked}");
+        let (code, failed) = send(&server, verb, &path, Value::Null).await;
+        let message = failed["message"].as_str().unwrap();
+        assert_eq!(code, 500, "{message}");
+        assert!(message.contains("conversion webhook for example.com/v1, Kind=Point failed: "), "{message}");
+    }
+    let watched = format!("{V1}?watch=1&timeoutSeconds=1&resourceVersion=0&fieldSelector=spec.at%3D1:2");
+    let watched = ask(&server, "GET", &watched, &[], "").await.json();
+    assert_eq!((&watched["type"], &watched["object"]["code"]), (&json!("ERROR"), &json!(500)), "{watched}");
+}
+
+#[tokio::test]
+async fn a_watch_tells_when_what_a_webhook_shows_begins_and_ceases_to_be_selected() {
+    let stranger = converter(Arc::default()).await;
+    let server = server().await;
+    let mut definition = selectable(&stranger);
+    definition["spec"]["versions"][1]["additionalPrinterColumns"] =
+        json!([{"name": "At", "type": "string", "jsonPath": ".spec.at"}]);
     defined(&server, definition).await;
     made(&server, V1, point("a", "1:2")).await;
-    let (code, list) = send(&server, "GET", &format!("{V2}?fieldSelector=spec.x%3D1"), Value::Null).await;
-    assert_eq!((code, list["items"].as_array().unwrap().len()), (200, 1));
-    let (code, named) =
-        send(&server, "GET", &format!("{V1}?fieldSelector=metadata.name%3Da"), Value::Null).await;
-    assert_eq!((code, named["items"].as_array().unwrap().len()), (200, 1));
-    for asked in ["", "&watch=1"] {
-        let path = format!("{V1}?fieldSelector=spec.at%3D1:2{asked}");
-        let (code, refused) = send(&server, "GET", &path, Value::Null).await;
-        let told = "field label not supported: spec.at: a webhook converts what is stored to version \"v1\"";
-        assert_eq!((code, &refused["message"]), (400, &json!(told)));
+    made(&server, V1, point("b", "0:0")).await;
+    let (_, list) = send(&server, "GET", V1, Value::Null).await;
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut versions = Vec::new();
+    for (name, change) in [
+        ("a", json!({"metadata": {"labels": {"l": "1"}}})),
+        ("b", json!({"spec": {"at": "1:2"}})),
+        ("b", json!({"spec": {"at": "0:1"}})),
+        ("b", json!({"spec": {"at": "0:2"}})),
+        ("a", json!({"spec": {"at": "9:9"}})),
+        ("a", json!({"spec": {"at": "1:2"}})),
+    ] {
+        let (code, changed) = patch(&server, &format!("{V1}/{name}"), "merge-patch+json", change).await;
+        assert_eq!(code, 200, "{changed}");
+        versions.push(changed["metadata"]["resourceVersion"].clone());
     }
+    for name in ["a", "b"] {
+        assert_eq!(send(&server, "DELETE", &format!("{V1}/{name}"), Value::Null).await.0, 200);
+    }
+    let events = async |asked: &str, headers: &[(&str, &str)]| -> Vec<Value> {
+        let path = format!("{V1}?watch=1&timeoutSeconds=1&fieldSelector=spec.at%3D1:2&{asked}");
+        let answer = ask(&server, "GET", &path, headers, "").await;
+        let events = serde_json::Deserializer::from_slice(&answer.body).into_iter().map(Result::unwrap);
+        events.collect()
+    };
+    let told = |event: &Value| {
+        let (change, object) = (event["type"].as_str().unwrap(), &event["object"]);
+        let (name, at) = (object["metadata"]["name"].as_str().unwrap(), object["spec"]["at"].as_str());
+        format!("{change} {name} {}", at.unwrap_or_default())
+    };
+    let resumed = format!("resourceVersion={from}");
+    let all = events(&resumed, &[]).await;
+    let expected =
+        ["MODIFIED a 1:2", "ADDED b 1:2", "DELETED b 1:2", "DELETED a 1:2", "ADDED a 1:2", "DELETED a 1:2"];
+    assert_eq!(all.iter().map(told).collect::<Vec<_>>(), expected);
+    let version = |at: usize| &all[at]["object"]["metadata"]["resourceVersion"];
+    // What goes is told with the change that it goes by.
+    let told_of = [version(0), version(1), version(2), version(3), version(4)];
+    assert_eq!(told_of, [&versions[0], &versions[1], &versions[2], &versions[4], &versions[5]]);
+    assert!(all.iter().all(|event| event["object"]["apiVersion"] == "example.com/v1"));
+
+    let metadata = [("accept", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1")];
+    let shapes = events(&resumed, &metadata).await;
+    assert_eq!(
+        shapes.iter().map(|event| &event["type"]).collect::<Vec<_>>(),
+        all.iter().map(|event| &event["type"]).collect::<Vec<_>>()
+    );
+    let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let tables = events(&resumed, &table).await;
+    assert_eq!(tables.len(), expected.len());
+    assert!(tables.iter().all(|event| event["object"]["rows"][0]["cells"][1] == "1:2"));
+
+    // A watch of everything is told changes as they are, and no other filter than a selector makes it otherwise.
+    let path = format!("{V1}?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3Db&{resumed}");
+    let answer = ask(&server, "GET", &path, &[], "").await;
+    let plain = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>().map(Result::unwrap);
+    let plain: Vec<_> = plain.map(|event| told(&event)).collect();
+    assert_eq!(plain, ["MODIFIED b 1:2", "MODIFIED b 0:1", "MODIFIED b 0:2", "DELETED b 0:2"]);
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_what_is_selected_of_what_a_webhook_shows() {
+    let stranger = converter(Arc::default()).await;
+    let server = server().await;
+    defined(&server, selectable(&stranger)).await;
+    made(&server, V1, point("a", "1:2")).await;
+    made(&server, V1, point("b", "0:0")).await;
+    let asked = "watch=1&timeoutSeconds=1&sendInitialEvents=true&allowWatchBookmarks=true\
+                 &resourceVersionMatch=NotOlderThan";
+    let path = format!("{V1}?{asked}&fieldSelector=spec.at%3D1:2");
+    let answer = ask(&server, "GET", &path, &[], "").await;
+    let events = serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>().map(Result::unwrap);
+    let events: Vec<_> =
+        events.map(|e| (e["type"].clone(), e["object"]["metadata"]["name"].clone())).collect();
+    assert_eq!(events, [(json!("ADDED"), json!("a")), (json!("BOOKMARK"), Value::Null)]);
 }
 
 #[tokio::test]

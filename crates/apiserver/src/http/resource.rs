@@ -226,17 +226,13 @@ impl Handler {
         let view = self.view(call, asked, false)?;
         options::list(Verb::List, &asked.query)?;
         let options = listing(call, asked)?;
-        let page = self.registry.collection(&call.kind)?.list(options).await.map_err(cache_status)?;
+        let page = self.registry.list(call, options).await?;
         let meta = ListMeta {
             resource_version: page.revision.to_string(),
             next: page.next.clone(),
             remaining: page.remaining,
         };
         let items = page.map(|object| object.json().clone());
-        if view.is_converted() {
-            let items = Registry::shown(&view.kind, &view.version, items.collect()).await?;
-            return stream::list(view, meta, items.into_iter(), &asked.head.headers);
-        }
         stream::list(view, meta, items, &asked.head.headers)
     }
 
@@ -378,9 +374,7 @@ impl Handler {
         let resource_version = self.registry.cache().revision().to_string();
         let deleted = self.registry.delete_collection(&call, &options, list).await?;
         let meta = ListMeta { resource_version, next: None, remaining: None };
-        let items = deleted.into_iter().map(|o| o.json).collect();
-        let items = Registry::shown(&view.kind, &view.version, items).await?;
-        stream::list(view, meta, items.into_iter(), &asked.head.headers)
+        stream::list(view, meta, deleted.into_iter().map(|o| o.json), &asked.head.headers)
     }
 
     /// How the client wants to see objects of the call's kind.

@@ -12,8 +12,7 @@ use crate::registry::Call;
 /// Reads the selectors of a list or watch. A call that names an object selects that object.
 ///
 /// # Errors
-/// 400 for a selector that cannot be read, or a field that the kind cannot be selected by. Selection is by what is stored, so
-/// that is every field of its own of a version that a webhook makes of that.
+/// 400 for a selector that cannot be read, or a field that the kind cannot be selected by.
 pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, Status> {
     let kind = &call.kind;
     let labels = LabelSelector::parse(labels).map_err(|e| Status::bad_request(e.to_string()))?;
@@ -29,10 +28,6 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
         if !known {
             return Err(Status::bad_request(unknown(kind, field)));
         }
-        if kind.converter(&call.version).is_some() {
-            let why = format!("a webhook converts what is stored to version {:?}", call.version);
-            return Err(Status::bad_request(format!("{}: {why}", unknown(kind, field))));
-        }
     }
     if !call.name.is_empty() {
         if fields.exact("metadata.name").is_some_and(|selected| selected != call.name) {
@@ -43,7 +38,7 @@ pub(super) fn parse(call: &Call, labels: &str, fields: &str) -> Result<Filter, S
     }
     let namespace = (!call.namespace.is_empty()).then(|| Arc::from(call.namespace.as_str()));
     let uninitialized = call.uninitialized;
-    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), uninitialized })
+    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), uninitialized, rough: false })
 }
 
 /// What upstream says of a field that a kind cannot be selected by.

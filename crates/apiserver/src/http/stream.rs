@@ -16,7 +16,7 @@ use super::body::Body;
 use super::encode::{ListMeta, View};
 use super::request_info::Verb;
 use super::{Asked, Handler, respond};
-use crate::cache::{Change, Error as Gone, Notice, Start, Watch, WatchOptions};
+use crate::cache::{Change, Error as Gone, Filter, Notice, Object, Start, Watch, WatchOptions};
 use crate::registry::{Call, Registry, cache_status};
 
 /// Small items are sent together in pieces of about this size.
@@ -89,7 +89,12 @@ fn timeout(asked: &Asked) -> Result<Duration, Status> {
 /// Answers with everything that happens to what the client selected.
 pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Result<Response<Body>, Status> {
     let view = handler.view(call, asked, true)?;
-    let options = options(call, asked)?;
+    let mut options = options(call, asked)?;
+    let filter = options.filter.clone();
+    if view.is_converted() {
+        options.filter = filter.unconverted();
+    }
+    let rough = options.filter.rough;
     let ends = Instant::now() + timeout(asked)?;
     let content_type = view.stream_type();
     let watch = handler.registry.collection(&call.kind)?.watch(options).await.map_err(cache_status)?;
@@ -102,7 +107,8 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
         }
     });
     let frame_keys = frame_keys(&view);
-    let state = Running { frame_keys, view, watch, ends, over, events };
+    let selected = rough.then_some(filter);
+    let state = Running { frame_keys, view, selected, watch, ends, over, events };
     let frames = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         let (frames, goes_on) = state.next().await?;
@@ -116,6 +122,8 @@ struct Running {
     view: View,
     /// Names of the frames of each of [`CHANGES`].
     frame_keys: [String; 3],
+    /// What is selected of objects that a webhook converts, where that decides.
+    selected: Option<Filter>,
     watch: Watch,
     ends: Instant,
     /// Done when the watch is: at its end, and at the server's. It is made once, for there may be many events.
@@ -145,10 +153,7 @@ impl Running {
                 return None;
             }
             let frames = match notices {
-                Ok(notices) => {
-                    self.events.fetch_add(notices.len() as u64, Relaxed);
-                    self.frames(&notices).await
-                }
+                Ok(notices) => self.frames(&notices).await,
                 // The kind is no more, and its objects went before it.
                 Err(Gone::Removed) => return None,
                 Err(error) => Err(cache_status(error)),
@@ -165,6 +170,7 @@ impl Running {
         if self.view.is_converted() {
             return self.converted(notices).await;
         }
+        self.events.fetch_add(notices.len() as u64, Relaxed);
         if let [only] = notices {
             return self.frame(only);
         }
@@ -179,30 +185,43 @@ impl Running {
 
     /// The frames of objects that a webhook converts, all at once.
     async fn converted(&mut self, notices: &[Notice]) -> Result<Bytes, Status> {
-        let objects = notices.iter().filter_map(|notice| match notice {
-            Notice::Object { object, .. } => Some(object.json().clone()),
-            Notice::Bookmark { .. } => None,
+        let objects = notices.iter().flat_map(|notice| match notice {
+            Notice::Object { object, before, .. } => [before.clone(), Some(Arc::clone(object))],
+            Notice::Bookmark { .. } => [None, None],
         });
-        let shown = Registry::shown(&self.view.kind, &self.view.version, objects.collect()).await?;
-        let mut objects = shown.into_iter();
+        let objects: Vec<_> = objects.flatten().collect();
+        let shown = Registry::objects_shown(&self.view.kind, &self.view.version, &objects).await?;
+        // There is one for each.
+        let mut shown = shown.into_iter();
         let mut all = BytesMut::new();
         for notice in notices {
-            match notice {
-                Notice::Object { change, .. } => {
-                    // There is one for each.
-                    let object = objects.next().unwrap_or_default();
-                    all.extend_from_slice(&self.view.event(name(*change), &object)?);
-                    self.columns_told();
-                }
-                Notice::Bookmark { .. } => all.extend_from_slice(&self.frame(notice)?),
+            if let Notice::Object { change, before, .. } = notice {
+                let before = before.as_ref().and_then(|_| shown.next());
+                let told = shown.next().and_then(|object| self.told(*change, before, object));
+                let Some((change, object)) = told else { continue };
+                all.extend_from_slice(&self.view.event(name(change), object.json())?);
+                self.columns_told();
+            } else {
+                all.extend_from_slice(&self.frame(notice)?);
             }
+            self.events.fetch_add(1, Relaxed);
         }
         Ok(all.freeze())
     }
 
+    /// What the client is told of a change of an object that a webhook has converted.
+    fn told(&self, change: Change, before: Option<Object>, object: Object) -> Option<(Change, Object)> {
+        let Some(filter) = &self.selected else { return Some((change, object)) };
+        let selected = |object: Object| Some(object).filter(|object| filter.matches(object));
+        match change {
+            Change::Deleted => Change::seen(selected(object), None),
+            _ => Change::seen(before.and_then(selected), selected(object)),
+        }
+    }
+
     fn frame(&mut self, notice: &Notice) -> Result<Bytes, Status> {
         let frame = match notice {
-            Notice::Object { change, object, frames } => {
+            Notice::Object { change, object, frames, .. } => {
                 let key = &self.frame_keys[*change as usize];
                 frames.get_or_make(key, || self.view.event(name(*change), object.json()))
             }

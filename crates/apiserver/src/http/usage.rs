@@ -66,7 +66,7 @@ fn filter(r: &ResourceRequest, asked: &Asked) -> Result<Filter, Status> {
     let labels = LabelSelector::parse(asked.query.text("labelSelector")).map_err(|e| bad(&e))?;
     let fields = FieldSelector::parse(asked.query.text("fieldSelector")).map_err(|e| bad(&e))?;
     let namespace = (!r.namespace.is_empty()).then(|| Arc::from(&*r.namespace));
-    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), uninitialized: false })
+    Ok(Filter { namespace, labels: Arc::new(labels), fields: Arc::new(fields), ..Filter::default() })
 }
 
 fn not_found(metrics: Metrics, r: &ResourceRequest) -> Status {

@@ -13,7 +13,8 @@ use tiphys_api::kind::{Kind, api_version, split_api_version};
 use tiphys_api::meta;
 use tiphys_api::status::Status;
 
-use super::{Call, Current, Registry};
+use super::{Call, Current, Registry, cache_status};
+use crate::cache::{self, ListOptions, Page};
 
 /// Objects that are converted at once.
 const BATCH: usize = 500;
@@ -68,6 +69,53 @@ impl Registry {
         };
         let mut all = converted(converter, kind, vec![from.tree.clone()], version).await?;
         Ok(Cow::Owned(all.pop().unwrap_or_default()))
+    }
+
+    /// The objects of a kind that `options` asks for. Those that a webhook converts come as the call's version shows them, and
+    /// are selected by that; others come as they are stored.
+    ///
+    /// # Errors
+    /// What a list of the collection answers, and what [`Registry::shown`] does.
+    pub(crate) async fn list(&self, call: &Call, options: ListOptions) -> Result<Page, Status> {
+        let (kind, collection) = (&call.kind, self.collection(&call.kind)?);
+        if kind.converter(&call.version).is_none() {
+            return collection.list(options).await.map_err(cache_status);
+        }
+        let (wanted, filter) = (options.filter.unconverted(), options.filter);
+        // What is found in it decides where a page ends.
+        let (asked, limit) = if wanted.rough { (0, options.limit) } else { (options.limit, 0) };
+        let asked = ListOptions { at: options.at, filter: wanted, limit: asked };
+        let mut page = collection.list(asked).await.map_err(cache_status)?;
+        let limit = usize::try_from(limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let (mut found, mut batch) = (Vec::new(), limit.min(BATCH));
+        while found.len() < limit {
+            let objects: Vec<_> = page.by_ref().take(batch).collect();
+            if objects.is_empty() {
+                break;
+            }
+            let shown = Self::objects_shown(kind, &call.version, &objects).await?;
+            found.extend(shown.into_iter().filter(|object| filter.matches(object)).map(Arc::new));
+            batch = (2 * batch).min(BATCH);
+        }
+        let more = if found.len() < limit { None } else { found.get(limit).cloned().or_else(|| page.next()) };
+        found.truncate(limit);
+        let next = match more {
+            Some(first) => Some(collection.next_page(page.revision, &first)),
+            None => page.next.clone(),
+        };
+        Ok(page.showing(found, next))
+    }
+
+    /// The same as [`Registry::shown`] of objects of the cache.
+    pub(crate) async fn objects_shown(
+        kind: &Kind,
+        version: &str,
+        stored: &[Arc<cache::Object>],
+    ) -> Result<Vec<cache::Object>, Status> {
+        let json = stored.iter().map(|object| object.json().clone()).collect();
+        let shown = Self::shown(kind, version, json).await?;
+        let objects = stored.iter().zip(shown).map(|(object, json)| object.shown(json));
+        objects.collect::<Result<_, _>>().map_err(Status::internal)
     }
 
     /// Stored objects as a version shows them, where a webhook converts; others as they are.

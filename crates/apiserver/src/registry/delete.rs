@@ -296,10 +296,10 @@ impl Registry {
         }
     }
 
-    /// Deletes every object that `list` finds, and returns them as they were.
+    /// Deletes every object that `list` finds, and returns them as they were listed.
     ///
     /// # Errors
-    /// The first that is not 404.
+    /// What the list answers, and the first that is not 404.
     pub async fn delete_collection(
         &self,
         call: &Call,
@@ -308,7 +308,7 @@ impl Registry {
     ) -> Result<Vec<Object>, Status> {
         use futures::{StreamExt, TryStreamExt};
 
-        let page = self.collection(&call.kind)?.list(list).await.map_err(super::cache_status)?;
+        let page = self.list(call, list).await?;
         let deletes = page.map(|object| async move {
             let one = call.of(object.namespace(), object.name());
             match self.delete(&one, options).await {
