@@ -423,6 +423,15 @@ async fn a_custom_kind_is_described() {
     assert_eq!((code, &object["properties"]["spec"]), (200, &schema()["properties"]["spec"]));
     let kind = json!([{"group": "example.com", "version": "v1", "kind": "Foo"}]);
     assert_eq!(object["x-kubernetes-group-version-kind"], kind);
+    // `kubectl explain` tells it in upstream's words.
+    for (field, words) in [
+        ("apiVersion", "APIVersion defines"),
+        ("kind", "Kind is a string"),
+        ("metadata", "Standard object's metadata"),
+    ] {
+        let text = object["properties"][field]["description"].as_str().unwrap();
+        assert!(text.starts_with(words), "{text}");
+    }
     assert_eq!(
         schemas["com.example.v1.FooList"]["properties"]["items"]["items"]["$ref"],
         "#/components/schemas/com.example.v1.Foo"

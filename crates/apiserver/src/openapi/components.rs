@@ -42,20 +42,27 @@ impl Components {
             custom::full_name(&row.group, version, &row.kind),
             custom::full_name(&row.group, version, &row.list_kind),
         );
-        let mut meta = |name: &str, text: &str| {
-            let mut reference = self.named(name).unwrap_or_else(|| json!({"type": "object"}));
-            describe_property(&mut reference, text, self.dialect);
-            reference
-        };
-        let of_object =
-            meta("meta.v1.ObjectMeta", "What every object has: its name, its labels, who owns it.");
-        let of_list = meta("meta.v1.ListMeta", "What every list has.");
+        let of_object = self.identity("meta.v1.ObjectMeta");
+        let mut of_list = self.identity("meta.v1.ListMeta");
+        of_list["metadata"]["description"] = "What every list has.".into();
         let object = custom::object(row, version, self.dialect, of_object);
         let list = custom::list(row, version, self.reference(&name), of_list);
         self.schemas.insert(name.clone(), &object);
         self.schemas.insert(list_name.clone(), &list);
         self.custom.insert(key(&row.kind), name);
         self.custom.insert(key(&row.list_kind), list_name);
+    }
+
+    /// The properties that custom objects have as all others do, described as those of a built-in kind are.
+    fn identity(&mut self, meta: &str) -> Value {
+        let text = json!({"type": "string"});
+        let meta = self.named(meta).unwrap_or_else(|| json!({"type": "object"}));
+        let mut properties = json!({"apiVersion": text, "kind": text, "metadata": meta});
+        for (field, property) in properties.as_object_mut().into_iter().flatten() {
+            let text = self.descriptions.of_field(&full_name("core.v1.ConfigMap"), field);
+            describe_property(property, text.unwrap_or_default(), self.dialect);
+        }
+        properties
     }
 
     /// A reference to the schema of a kind; `None` if it has none.

@@ -11,8 +11,8 @@ pub(super) fn full_name(group: &str, version: &str, kind: &str) -> String {
     format!("{}.{version}.{kind}", reversed.join("."))
 }
 
-/// The schema of a kind's objects. `meta` refers to that of their metadata.
-pub(super) fn object(row: &Kind, version: &str, dialect: Dialect, meta: Value) -> Value {
+/// The schema of a kind's objects. `identity` has the properties that every object has.
+pub(super) fn object(row: &Kind, version: &str, dialect: Dialect, identity: Value) -> Value {
     let source = row.custom.as_ref().map_or(&Value::Null, |custom| custom.source(version));
     let open = source["x-kubernetes-preserve-unknown-fields"] == true;
     let mut schema = match dialect {
@@ -23,14 +23,14 @@ pub(super) fn object(row: &Kind, version: &str, dialect: Dialect, meta: Value) -
         Dialect::V3 => source.clone(),
     };
     if source.is_object() && !(open && dialect == Dialect::V2) {
-        add_identity(&mut schema, meta);
+        add_identity(&mut schema, identity);
     }
     name(&mut schema, row, version, &row.kind);
     schema
 }
 
-/// The schema of a list of them. `item` and `meta` are references.
-pub(super) fn list(row: &Kind, version: &str, item: Value, meta: Value) -> Value {
+/// The schema of a list of them. `item` is a reference.
+pub(super) fn list(row: &Kind, version: &str, item: Value, identity: Value) -> Value {
     let mut schema = json!({
         "type": "object",
         "description": format!("{} is a list of {}", row.list_kind, row.kind),
@@ -41,20 +41,19 @@ pub(super) fn list(row: &Kind, version: &str, item: Value, meta: Value) -> Value
             "description": format!("List of {}.", row.resource),
         }},
     });
-    add_identity(&mut schema, meta);
+    add_identity(&mut schema, identity);
     name(&mut schema, row, version, &row.list_kind);
     schema
 }
 
-fn add_identity(schema: &mut Value, meta: Value) {
-    let text = |what: &str| json!({"type": "string", "description": what});
+fn add_identity(schema: &mut Value, identity: Value) {
     let properties = &mut schema["properties"];
     if !properties.is_object() {
         *properties = json!({});
     }
-    properties["apiVersion"] = text("The group and version of the schema that this object follows.");
-    properties["kind"] = text("What this object is, in CamelCase.");
-    properties["metadata"] = meta;
+    if let (Value::Object(properties), Value::Object(identity)) = (properties, identity) {
+        properties.extend(identity);
+    }
 }
 
 fn name(schema: &mut Value, row: &Kind, version: &str, kind: &str) {

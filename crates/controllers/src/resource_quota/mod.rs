@@ -1,4 +1,5 @@
-//! What is used of each quota, counted anew when its spec changes and when something that it counts goes.
+//! What is used of each quota, counted anew when its spec changes, when something that it counts goes, and when its
+//! status no longer answers the spec.
 //!
 //! The API server charges a write in the transaction that makes it, so a quota changes with every object that it
 //! counts. A look takes the quota that the informer has, then lists what it counts, then writes the status if the quota is
@@ -104,12 +105,17 @@ fn shrinks(change: &Change<Service>) -> bool {
     old.spec != new.spec
 }
 
-/// Whether a change of the quota itself asks for a recount: not one of its status.
-fn is_new_wish(change: &Change<ResourceQuota>) -> bool {
-    match (&change.old, &change.new) {
-        (Some(old), Some(new)) => old.spec != new.spec,
-        _ => true,
-    }
+/// Whether a change of the quota itself asks for a recount: one of its spec, or of its status by somebody who neither charges
+/// nor counts, after which it has other bounds than the spec or tells other names.
+fn asks(change: &Change<ResourceQuota>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let told = |quota: &ResourceQuota| {
+        let status = quota.status.clone().unwrap_or_default();
+        (status.hard.unwrap_or_default(), status.used.unwrap_or_default().into_keys().collect::<Vec<_>>())
+    };
+    let (spec, now) = (new.spec.clone().unwrap_or_default().hard.unwrap_or_default(), told(new));
+    let names = spec.keys().cloned().collect();
+    old.spec != new.spec || (told(old) != now && now != (spec, names))
 }
 
 impl ResourceQuotas {
@@ -120,7 +126,7 @@ impl ResourceQuotas {
         informers.resource_quotas.on_change({
             let queue = queue.clone();
             move |change| {
-                if is_new_wish(change) {
+                if asks(change) {
                     queue.add(change.key.clone());
                 }
             }

@@ -36,11 +36,26 @@ fn only_what_may_free_something_asks_for_a_recount() {
 }
 
 #[test]
-fn a_quota_is_counted_for_its_spec_not_for_its_status() {
-    let quota = |pods: &str, used: &str| json!({"spec": {"hard": {"pods": pods}}, "status": {"used": {"pods": used}}});
-    assert!(is_new_wish(&change(Value::Null, quota("1", "0"))));
-    assert!(is_new_wish(&change(quota("1", "0"), quota("2", "0"))));
-    assert!(!is_new_wish(&change(quota("1", "0"), quota("1", "1"))));
+fn a_quota_is_counted_for_its_spec_and_for_a_status_that_no_longer_answers_it() {
+    let quota = |pods: &str, told: &str, used: Value| json!({"spec": {"hard": {"pods": pods}}, "status": {"hard": {"pods": told}, "used": used}});
+    let used = |pods: &str| json!({"pods": pods});
+    let fine = quota("1", "1", used("0"));
+    for (old, new, want) in [
+        (Value::Null, fine.clone(), true),
+        (fine.clone(), Value::Null, true),
+        (fine.clone(), quota("2", "1", used("0")), true),
+        // Something was charged.
+        (fine.clone(), quota("1", "1", used("1")), false),
+        (fine.clone(), quota("1", "2", used("0")), true),
+        (fine.clone(), quota("1", "1", Value::Null), true),
+        // It was counted.
+        (quota("1", "2", used("0")), fine.clone(), false),
+        (json!({"spec": fine["spec"]}), fine, false),
+        // What cannot be counted is not counted for each charge.
+        (quota("1", "1", json!({"x": "1"})), quota("1", "1", json!({"x": "2"})), false),
+    ] {
+        assert_eq!(asks(&change(old.clone(), new.clone())), want, "{old} {new}");
+    }
 }
 
 #[tokio::test]
