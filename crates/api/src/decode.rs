@@ -18,7 +18,10 @@ use crate::schema::{Object, Scalar, Schema, Shape, TypeRef, Zero};
 use crate::status::Status;
 
 mod one_of;
+mod repeated;
 mod scalar;
+
+pub use repeated::{repeated, repeated_in_operations};
 
 /// More problems than this are not told.
 const MAX_PROBLEMS: usize = 100;
@@ -122,30 +125,49 @@ pub fn decode_tree(target: &Target<'_>, tree: Value, validation: FieldValidation
     finish(target, object, problems, validation)
 }
 
+/// As [`decode_tree`], from what a patch has made. `problems` are those of the patch itself.
+///
+/// # Errors
+/// What is wrong, as upstream tells it of a patch.
+pub fn decode_patched(
+    target: &Target<'_>,
+    tree: Value,
+    mut problems: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Decoded, String> {
+    let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+    check_head(target, text("apiVersion"), text("kind")).map_err(|status| status.message)?;
+    let (object, found) = from_value(target.ty, tree).map_err(|e| e.to_string())?;
+    problems.extend(found);
+    let warnings = judge(problems, validation).map_err(|e| e.to_string())?;
+    Ok(named(target, object, warnings))
+}
+
 fn finish(
     target: &Target<'_>,
-    mut object: Map<String, Value>,
+    object: Map<String, Value>,
     problems: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     check_head(target, text("apiVersion"), text("kind"))?;
-    let warnings = judge(target, problems, validation)?;
-    object.insert("apiVersion".to_owned(), api_version(target.group, target.version).into());
-    object.insert("kind".to_owned(), target.kind.into());
-    Ok(Decoded { object: Value::Object(object), warnings })
+    let warnings = judge(problems, validation).map_err(|error| bad_request(target, &error))?;
+    Ok(named(target, object, warnings))
 }
 
-fn judge(
-    target: &Target<'_>,
-    problems: Vec<String>,
-    validation: FieldValidation,
-) -> Result<Vec<String>, Status> {
+/// The object, which says what it is.
+fn named(target: &Target<'_>, mut object: Map<String, Value>, warnings: Vec<String>) -> Decoded {
+    object.insert("apiVersion".to_owned(), api_version(target.group, target.version).into());
+    object.insert("kind".to_owned(), target.kind.into());
+    Decoded { object: Value::Object(object), warnings }
+}
+
+fn judge(problems: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Error> {
     match validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(problems),
         FieldValidation::Strict if problems.is_empty() => Ok(problems),
-        FieldValidation::Strict => Err(bad_request(target, &Error::Strict(problems))),
+        FieldValidation::Strict => Err(Error::Strict(problems)),
     }
 }
 

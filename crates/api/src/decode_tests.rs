@@ -46,6 +46,30 @@ fn fields_of_structs_that_go_embeds_become_what_the_api_writes_too() {
 }
 
 #[test]
+fn what_stands_twice_in_a_patch_is_told_by_its_path() {
+    let told = repeated(
+        br#"{"spec": {"a": 1, "a": {"b": [{"c": 1}, {"c": 1, "c": 2, "c": 3}]}}, "x": null, "x": 1.5}"#,
+    );
+    let problems =
+        [r#"duplicate field "spec.a""#, r#"duplicate field "spec.a.b[1].c""#, r#"duplicate field "x""#];
+    assert_eq!(told, problems);
+    assert_eq!(repeated(br#"{"a": {"b": 1}, "b": [{"b": 1}, {"b": 1}]}"#), Vec::<String>::new());
+    // What is no JSON is told by whoever reads it.
+    assert_eq!(repeated(br#"{"a": 1, "a": "#), [r#"duplicate field "a""#]);
+
+    let told = repeated_in_operations(
+        br#"[{"op": "add", "path": "/a", "value": {"op": 1, "foo": 1}},
+             {"op": "add", "op": "test", "foo": {"a": 1, "a": 2}, "value": {"a": 1, "a": 2}}]"#,
+    );
+    let problems = [
+        r#"json patch duplicate field "[1].op""#,
+        r#"json patch unknown field "[1].foo""#,
+        r#"json patch duplicate field "[1].value.a""#,
+    ];
+    assert_eq!(told, problems);
+}
+
+#[test]
 fn unknown_and_duplicate_fields_are_told_or_pruned() {
     let body = r#"{"apiVersion": "v1", "kind": "Pod", "spec": {"foo": {"a": [1]}, "hostname": "a", "hostname": "b",
         "containers": [{"name": "c"}, {"name": "d", "bar": 1}]}, "metadata": {"labels": {"a": "1", "a": "2"}}}"#;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use tiphys_api::codec::{cbor as cbor_codec, protobuf as protobuf_codec, yaml as yaml_codec};
-use tiphys_api::decode::{FieldValidation, Target, decode, decode_tree};
+use tiphys_api::decode::{FieldValidation, Target, decode, decode_tree, repeated};
 use tiphys_api::kind::{Action, Kind, Kinds, split_api_version};
 use tiphys_api::{convert, meta};
 
@@ -27,9 +27,10 @@ pub(crate) fn target_of(tree: &Value) -> Option<(&'static Kind, &'static str, Ta
 }
 
 pub(crate) fn json(data: &[u8]) {
-    let Some((row, version, target)) = target_of(&serde_json::from_slice(data).unwrap_or_default()) else {
-        return;
-    };
+    let tree: Value = serde_json::from_slice(data).unwrap_or_default();
+    assert!(repeated(data).len() <= data.len(), "what stands twice stands there");
+    assert_eq!(repeated(tree.to_string().as_bytes()), Vec::<String>::new(), "nothing is written twice");
+    let Some((row, version, target)) = target_of(&tree) else { return };
     if let Ok(read) = decode(&target, data, FieldValidation::Warn) {
         lives(row, version, &target, read.object);
     }

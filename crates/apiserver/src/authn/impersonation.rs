@@ -25,9 +25,8 @@ pub async fn impersonate(chain: &Chain, user: Identity, headers: &HeaderMap) -> 
         return if asked.groups.is_empty() && asked.uid.is_none() && asked.extra.is_empty() {
             Ok(user)
         } else {
-            Err(Status::bad_request(
-                "requested impersonation of a group, a UID or extra without impersonating a user",
-            ))
+            let who = asked.in_go();
+            Err(Status::bad_request(format!("requested {who} without impersonating a user name")))
         };
     };
     let account = parse_service_account(&name);
@@ -92,6 +91,22 @@ struct Asked {
 }
 
 impl Asked {
+    /// As Go prints it (`%#v`), which is how upstream shows it.
+    fn in_go(&self) -> String {
+        let texts = |texts: &[String]| {
+            let texts: Vec<_> = texts.iter().map(|text| format!("{text:?}")).collect();
+            format!("[]string{{{}}}", texts.join(", "))
+        };
+        let groups = if self.groups.is_empty() { "[]string(nil)".to_owned() } else { texts(&self.groups) };
+        let extra: Vec<_> =
+            self.extra.iter().map(|(key, values)| format!("{key:?}:{}", texts(values))).collect();
+        let extra = if extra.is_empty() { "(nil)".to_owned() } else { format!("{{{}}}", extra.join(", ")) };
+        let uid = self.uid.as_deref().unwrap_or_default();
+        format!(
+            "&user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, Extra:map[string][]string{extra}}}"
+        )
+    }
+
     fn read(headers: &HeaderMap) -> Result<Self, Status> {
         let mut asked = Self::default();
         for (name, value) in headers {

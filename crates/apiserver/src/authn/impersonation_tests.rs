@@ -96,8 +96,23 @@ fn every_part_needs_a_permission() {
 
 #[test]
 fn parts_without_a_user_are_refused_and_odd_bytes_harm_nothing() {
-    for list in [[("Impersonate-Group", "dev")], [("Impersonate-Uid", "7")], [("Impersonate-Extra-a", "x")]] {
-        assert_eq!(ask(&[], &list).unwrap_err().code(), 400, "{list:?}");
+    let none = "Extra:map[string][]string(nil)";
+    for (list, told) in [
+        (
+            vec![("Impersonate-Group", "dev"), ("Impersonate-Group", "ops")],
+            format!(r#"UID:"", Groups:[]string{{"dev", "ops"}}, {none}"#),
+        ),
+        (vec![("Impersonate-Uid", "7")], format!(r#"UID:"7", Groups:[]string(nil), {none}"#)),
+        (
+            vec![("Impersonate-Extra-b", "x"), ("Impersonate-Extra-b", "y"), ("Impersonate-Extra-a", "z")],
+            r#"UID:"", Groups:[]string(nil), Extra:map[string][]string{"a":[]string{"z"}, "b":[]string{"x", "y"}}"#
+                .to_owned(),
+        ),
+    ] {
+        let refused = ask(&[], &list).unwrap_err();
+        let told =
+            format!(r#"requested &user.DefaultInfo{{Name:"", {told}}} without impersonating a user name"#);
+        assert_eq!((refused.code(), refused.message), (400, told));
     }
     for key in ["%", "%f", "%zz", "%ff", "a%2", ""] {
         assert_eq!(unescape(key), key);

@@ -51,7 +51,8 @@ impl Handler {
             let meta = ListMeta { resource_version: String::new(), next: None, remaining: None };
             return stream::list(view, meta, found.into_iter(), &asked.head.headers);
         }
-        let found = found.first().ok_or_else(|| call.not_found())?;
+        // Upstream names it as nobody else does.
+        let found = found.first().ok_or_else(|| Status::not_found("", "componentstatus", &call.name))?;
         Ok(respond::whole(StatusCode::OK, view.content_type(), view.object(found)?, &asked.head.headers))
     }
 }
@@ -79,7 +80,8 @@ mod tests {
         let one = ask(&server, "GET", &format!("{PATH}/etcd-0"), &[], "").await;
         assert_eq!(one.json()["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
         assert!(one.headers["warning"].to_str().unwrap().contains("deprecated in v1.19+"));
-        assert_eq!(send(&server, "GET", &format!("{PATH}/none"), Value::Null).await.0, 404);
+        let (code, none) = send(&server, "GET", &format!("{PATH}/none"), Value::Null).await;
+        assert_eq!((code, &none["message"]), (404, &json!("componentstatus \"none\" not found")));
         let none = send(&server, "GET", &format!("{PATH}?labelSelector=a%3Db"), Value::Null).await.1;
         assert_eq!(none["items"], json!([]));
         let table = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tiphys_api::codec::{cbor, protobuf, yaml};
 use tiphys_api::convert;
-use tiphys_api::decode::{self, FieldValidation, Target};
+use tiphys_api::decode::{self, Decoded, FieldValidation, Target};
 use tiphys_api::kind::{Action, Kind, Kinds, api_version, split_api_version};
 use tiphys_api::patch::apply::{self, Set, Types, Writer};
 use tiphys_api::status::{Reason, Status};
 
 use super::negotiate::Encoding;
+use super::patch::Patch;
 use crate::registry::Call;
 
 /// The version and type that a call's objects are spoken in.
@@ -97,32 +98,49 @@ impl<'a> Dialect<'a> {
         read(self.call, &self.target, body, encoding, self.validation)
     }
 
-    /// Checks what a patch has made.
-    pub(super) fn check(&self, tree: Value) -> Result<Value, Status> {
-        let decoded = decode::decode_tree(&self.target, tree, self.validation)?;
+    /// What a patch makes of an object, which is the call's or its scale.
+    ///
+    /// # Errors
+    /// What [`Patch::of`] answers.
+    pub(super) fn patched(
+        &self,
+        patch: &Patch,
+        object: &Value,
+        target: &Target<'_>,
+    ) -> Result<Value, Status> {
+        patch.of(object, target, self.validation).map(|decoded| self.warned(decoded))
+    }
+
+    fn warned(&self, decoded: Decoded) -> Value {
         for warning in decoded.warnings {
             self.call.warnings.add(warning);
         }
-        Ok(decoded.object)
+        decoded.object
     }
 
-    /// Checks what a manager wants to apply, in which some keys are `repeated`; what it leaves out stays out.
-    pub(super) fn check_config(&self, config: &Value, repeated: &[String]) -> Result<Value, Status> {
+    /// Checks what a manager wants to apply; what it leaves out stays out.
+    pub(super) fn check_config(&self, patch: &Patch) -> Result<Value, Status> {
+        let Patch { says: config, repeated, .. } = patch;
         if !config.is_object() {
             return Err(Status::bad_request("error decoding YAML: the configuration is no object"));
+        }
+        let text = |key: &str| config[key].as_str().unwrap_or_default();
+        let target = &self.target;
+        if (text("apiVersion"), text("kind")) != (&*api_version(target.group, target.version), target.kind) {
+            let ((group, version), kind) = (split_api_version(text("apiVersion")), text("kind"));
+            return Err(Status::bad_request(format!("invalid object type: {group}/{version}, Kind={kind}")));
         }
         // Whatever is asked of other writes, nobody can own a field that there is not.
         let read = decode::decode_tree(&self.target, config.clone(), FieldValidation::Ignore)?;
         apply::declared(config, self.target.ty)?;
         if !repeated.is_empty() && self.validation != FieldValidation::Ignore {
-            let told = format!(
-                "error converting YAML to JSON: yaml: unmarshal errors:\n  {}",
-                repeated.join("\n  ")
-            );
             if self.validation == FieldValidation::Strict {
-                return Err(Status::bad_request(format!("error strict decoding YAML: {told}")));
+                let told = repeated.join("\n  ");
+                return Err(Status::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {told}"
+                )));
             }
-            self.call.warnings.add(told);
+            repeated.iter().for_each(|repeated| self.call.warnings.add(repeated));
         }
         Ok(apply::configuration(config, read.object))
     }
@@ -154,7 +172,7 @@ impl<'a> Dialect<'a> {
     pub(super) fn applied(&self, live: Option<&Value>, config: &Value, force: bool) -> Result<Value, Status> {
         let live = live.map(|live| self.spoken(live).into_owned());
         let merged = self.with_types(|writer, types| apply::applied(live, config, writer, force, types))?;
-        let mut object = self.check(merged)?;
+        let mut object = self.warned(decode::decode_tree(&self.target, merged, self.validation)?);
         self.call.kind.fill_defaults(&self.call.version, &mut object);
         convert::to_storage(&self.call.kind, &self.call.version, &mut object);
         Ok(object)

@@ -99,6 +99,17 @@ async fn applies_create_conflict_and_give_up_fields() {
     assert_eq!(object["spec"]["replicas"], 5);
 
     assert_eq!(apply("", deployment(5)).await.code, 422, "an apply must say who applies");
+    for (version, kind, told) in [
+        ("apps/v1", Value::Null, "apps/v1, Kind="),
+        ("apps/v1beta1", json!("Deployment"), "apps/v1beta1, Kind=Deployment"),
+        ("v1", json!("Deployment"), "/v1, Kind=Deployment"),
+    ] {
+        let mut other = deployment(5);
+        (other["apiVersion"], other["kind"]) = (version.into(), kind);
+        let answer = apply("?fieldManager=one", other).await;
+        let told = format!("invalid object type: {told}");
+        assert_eq!((answer.code, &answer.json()["message"]), (400, &json!(told)));
+    }
     let mut unknown = deployment(5);
     unknown["spec"]["replica"] = 1.into();
     for query in ["?fieldManager=one&fieldValidation=Strict", "?fieldManager=one&fieldValidation=Ignore"] {
@@ -128,8 +139,56 @@ async fn keys_that_stand_twice_in_what_is_applied_are_told() {
     let warned = apply("Warn").await;
     assert_eq!((warned.code, &warned.json()["data"]), (201, &json!({"a": "two"})));
     let warning = warned.headers["warning"].to_str().unwrap();
-    assert!(warning.ends_with("line 7: key \\\"a\\\" already set in map\""), "{warning}");
+    assert_eq!(warning, r#"299 - "line 7: key \"a\" already set in map""#);
     assert!(!apply("Ignore").await.headers.contains_key("warning"));
+}
+
+/// In the order and the words of upstream's handlers: what is wrong with the patch comes before what it makes.
+#[tokio::test]
+async fn keys_that_stand_twice_in_a_patch_are_told() {
+    let server = created().await;
+    let patch = async |path: &str, kind: &str, validation: &str, body: &str| {
+        let path = format!("{DEPLOYMENTS}/web{path}?fieldValidation={validation}");
+        ask(&server, "PATCH", &path, &[("content-type", kind)], body.to_owned()).await
+    };
+    let merged = r#"{"spec":{"replicas":3,"foo":1,"replicas":4}}"#;
+    let object = r#"[{"op":"add","op":"replace","path":"/spec/replicas","value":4,"foo":1}]"#;
+    let scaled = r#"{"spec":{"replicas":3,"replicas":4}}"#;
+    let twice = r#"duplicate field "spec.replicas""#;
+    let unknown = r#"unknown field "spec.foo""#;
+    let operation = [r#"json patch duplicate field "[0].op""#, r#"json patch unknown field "[0].foo""#];
+    for (path, kind, body, told, shown) in [
+        ("", "application/merge-patch+json", merged, vec![twice, unknown], None),
+        (
+            "",
+            "application/strategic-merge-patch+json",
+            merged,
+            vec![twice, unknown],
+            Some("map[spec:map[foo:1 replicas:4]]"),
+        ),
+        ("", "application/json-patch+json", object, operation.to_vec(), None),
+        ("/scale", "application/merge-patch+json", scaled, vec![twice], None),
+    ] {
+        let refused = patch(path, kind, "Strict", body).await.json();
+        let message = refused["message"].as_str().unwrap();
+        assert_eq!(refused["code"], 422, "{message}");
+        assert!(message.ends_with(&format!("\": strict decoding error: {}", told.join(", "))), "{message}");
+        if let Some(shown) = shown {
+            assert!(message.contains(&format!("patch: Invalid value: \"{shown}\": ")), "{message}");
+        }
+        let warned = patch(path, kind, "", body).await;
+        let warnings = warned.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned());
+        let warnings: Vec<_> = warnings.collect();
+        let expected: Vec<_> = told.iter().map(|told| format!("299 - {told:?}")).collect();
+        assert_eq!((warned.code, warnings), (200, expected), "{kind}");
+        assert_eq!(warned.json()["spec"]["replicas"], 4);
+        let ignored = patch(path, kind, "Ignore", body).await;
+        assert_eq!((ignored.code, ignored.headers.get("warning")), (200, None));
+    }
+    let misfit = patch("", "application/merge-patch+json", "", r#"{"spec":{"replicas":"x"}}"#).await.json();
+    let message = misfit["message"].as_str().unwrap();
+    let why = "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32";
+    assert!(message.ends_with(why), "{message}");
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use super::dialect::Dialect;
 use super::encode::{Include, ListMeta, View};
 use super::history::HISTORY;
 use super::negotiate::{self, Encoding, Offer};
-use super::patch::Patch;
+use super::patch::{How, Patch};
 use super::request_info::{ResourceRequest, Verb};
 use super::why::WHY;
 use super::{Asked, Handler, method_not_allowed, not_here, options, respond, stream};
@@ -288,12 +288,12 @@ impl Handler {
         let dialect = Dialect::of(&call, asked.validation()?, self.registry.now())?;
         let patch = Patch::read(&asked.head.headers, &body::read(body).await?, &call.kind)?;
         let force = asked.query.optional_flag("force");
-        let updated = if let Patch::Apply(config, repeated) = &patch {
+        let updated = if patch.how == How::Apply {
             if asked.query.text("fieldManager").is_empty() {
                 let error = Error::required(&Path::new("fieldManager"), "is required for apply patch");
                 return Err(options::invalid(asked.options, &[error]));
             }
-            let config = dialect.check_config(config, repeated)?;
+            let config = dialect.check_config(&patch)?;
             let create = call.subresource.is_empty();
             let may_create = self.may(&call, Verb::Create).await;
             let mut make = |live: Option<&Value>| {
@@ -312,9 +312,7 @@ impl Handler {
             }
             let mut make = |live: Option<&Value>| {
                 let live = live.ok_or_else(|| call.not_found())?;
-                let (live_spoken, ty) = (dialect.spoken(live), dialect.target().ty);
-                let patched = dialect.check(patch.of(&live_spoken, ty)?);
-                let patched = patched.map_err(|why| patch.misfit(&live_spoken, ty, &why))?;
+                let patched = dialect.patched(&patch, &dialect.spoken(live), dialect.target())?;
                 Ok(dialect.written(Some(live), patched))
             };
             self.registry.update(&call, Updating { rules, create: false, make: &mut make }).await?

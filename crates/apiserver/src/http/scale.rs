@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::Value;
 use tiphys_api::codec::protobuf;
 use tiphys_api::convert;
-use tiphys_api::decode::{self, Target};
+use tiphys_api::decode::Target;
 use tiphys_api::kind::{Kind, Scale};
 use tiphys_api::status::Status;
 use tiphys_api::table::SCALE;
@@ -61,11 +61,7 @@ impl Handler {
             }
             _ => {
                 let patch = Patch::read(&asked.head.headers, &body::read(body).await?, &call.kind)?;
-                let validation = asked.validation()?;
-                let mut make = |now: Value| {
-                    let patched = patch.of(&now, target.ty)?;
-                    Ok(decode::decode_tree(&target, patched, validation)?.object)
-                };
+                let mut make = |now: Value| dialect.patched(&patch, &now, &target);
                 self.rescale(&call, scale, &dialect, &mut make).await?
             }
         };

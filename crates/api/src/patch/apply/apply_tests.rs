@@ -281,16 +281,10 @@ fn conflicts_name_the_managers_and_the_fields() {
 
 #[test]
 fn what_cannot_be_applied_is_refused() {
-    let mut other = deployment(json!({}));
-    other["apiVersion"] = "apps/v1beta1".into();
     let mut managed = deployment(json!({}));
     managed["metadata"]["managedFields"] = json!([]);
     let duplicate = deployment(containers(json!([{"name": "a"}, {"name": "a"}])));
     for (config, message) in [
-        (
-            other,
-            "Incorrect version specified in apply patch. Specified patch version: apps/v1beta1, expected: apps/v1",
-        ),
         (managed, "metadata.managedFields must be nil"),
         (
             duplicate,

@@ -301,13 +301,6 @@ pub fn applied(
     force: bool,
     types: &Types<'_, '_>,
 ) -> Result<Value, Error> {
-    let version = config.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    if version != writer.api_version {
-        return Err(Error::Config(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-            writer.api_version
-        )));
-    }
     if config.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(Error::Config("metadata.managedFields must be nil".to_owned()));
     }
