@@ -72,11 +72,13 @@ fn oldest_first(a: &ControllerRevision, b: &ControllerRevision) -> Ordering {
     number(a).cmp(&number(b)).then_with(|| created(a).cmp(&created(b))).then_with(|| a.name().cmp(b.name()))
 }
 
-/// A patch that leads its owner back to the template, byte for byte as Go programs have long written it.
+/// A patch that leads its owner back to the template, byte for byte as Go programs write it.
 fn data(template: &PodTemplateSpec) -> Value {
     let mut template = serde_json::to_value(template).unwrap_or_default();
     template["$patch"] = "replace".into();
-    template["metadata"]["creationTimestamp"] = Value::Null;
+    if template["metadata"].is_null() {
+        template["metadata"] = json!({});
+    }
     json!({"spec": {"template": template}})
 }
 

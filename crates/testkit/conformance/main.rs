@@ -38,7 +38,7 @@ const LATER: [Known; 7] = [
 ];
 
 /// Cases that assert what upstream itself has changed by 1.37.
-const CHANGED: [Known; 6] = [
+const CHANGED: [Known; 7] = [
     known(
         "v1.20.",
         "ServiceAccounts should mount an API token into pods",
@@ -58,6 +58,11 @@ const CHANGED: [Known; 6] = [
         "v1.20.",
         "Events API should ensure that an event can be fetched",
         "an event's note cannot be changed any more",
+    ),
+    known(
+        "v1.20.",
+        "should update pod when spec was updated and update strategy is RollingUpdate",
+        "a revision's template has no creationTimestamp of null since 1.34",
     ),
     known("v1.20.", "Kubectl describe should check if", "kubectl shows no version of kube-proxy any more"),
     known(

@@ -84,6 +84,11 @@ fn owned(list: &[&str]) -> Vec<String> {
     list.iter().map(|s| (*s).to_owned()).collect()
 }
 
+/// What busybox can stand for, one name a line.
+fn applets() -> Result<String> {
+    text(Command::new("/bin/busybox").arg("--list"))
+}
+
 fn layer() -> Result<Vec<u8>> {
     let busybox = std::fs::read("/bin/busybox").context("reading /bin/busybox; install busybox-static")?;
     let mut layer = Builder::new(Vec::new());
@@ -105,12 +110,7 @@ fn layer() -> Result<Vec<u8>> {
         0o644,
         b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
-    let applets = [
-        "bc", "cat", "date", "dd", "echo", "env", "false", "find", "head", "hostname", "httpd", "id", "kill",
-        "ls", "mkdir", "nc", "nslookup", "ps", "rm", "sh", "sleep", "sync", "tail", "tar", "test", "touch",
-        "true", "wc", "wget",
-    ];
-    for applet in applets {
+    for applet in applets()?.lines().filter(|applet| *applet != "busybox") {
         let mut header = header(EntryType::Symlink, 0o777, 0);
         layer.append_link(&mut header, format!("bin/{applet}"), "busybox")?;
     }
@@ -128,9 +128,14 @@ impl Layer {
     /// The directories that every container has.
     pub fn new() -> Result<Self> {
         let mut layer = Self { archive: Builder::new(Vec::new()), programs: Vec::new() };
-        for (at, mode) in
-            [("tmp/", 0o1777), ("root/", 0o700), ("proc/", 0o555), ("sys/", 0o555), ("dev/", 0o755)]
-        {
+        for (at, mode) in [
+            ("tmp/", 0o1777),
+            ("var/tmp/", 0o1777),
+            ("root/", 0o700),
+            ("proc/", 0o555),
+            ("sys/", 0o555),
+            ("dev/", 0o755),
+        ] {
             layer.entry(EntryType::Directory, at, mode, Path::new(""))?;
         }
         Ok(layer)
@@ -184,8 +189,7 @@ impl Layer {
     /// Busybox under the names of its applets, but for those of other programs.
     pub fn busybox(&mut self, others: &[&str]) -> Result<()> {
         self.copy("bin/busybox", "/bin/busybox".as_ref(), 0o755)?;
-        let applets = text(Command::new("/bin/busybox").arg("--list"))?;
-        for applet in applets.lines().filter(|applet| *applet != "busybox" && !others.contains(applet)) {
+        for applet in applets()?.lines().filter(|applet| *applet != "busybox" && !others.contains(applet)) {
             self.link(&format!("bin/{applet}"), "busybox")?;
         }
         Ok(())

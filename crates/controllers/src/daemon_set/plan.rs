@@ -116,6 +116,15 @@ struct Pair {
     old: Option<Arc<Pod>>,
 }
 
+/// A place in a rollout.
+struct Side {
+    node: String,
+    /// Whether the set puts pods there.
+    wanted: bool,
+    /// Nothing, if there are more of one kind.
+    pods: Option<Pair>,
+}
+
 impl Planner<'_> {
     fn is_updated(&self, pod: &Pod) -> bool {
         let label = pod.metadata.labels.as_ref().and_then(|l| l.get(REVISION));
@@ -179,10 +188,13 @@ impl Planner<'_> {
     fn manage(&mut self) {
         let mut waits = Vec::new();
         let mut plan = std::mem::take(&mut self.plan);
+        let surges = self.surge(1) > 0;
         for place in &self.places {
-            let standing = place.pods.iter().filter(|p| !p.is_going());
+            let mut standing = place.pods.iter().filter(|p| !p.is_going()).peekable();
+            // Where there may be two pods, the next comes while the last is going.
+            let room = if surges { standing.peek().is_none() } else { place.pods.is_empty() };
             match place.eligible {
-                Eligible::Yes if place.pods.is_empty() => plan.create.push(place.node.clone()),
+                Eligible::Yes if room => plan.create.push(place.node.clone()),
                 Eligible::No => plan.delete.extend(standing.cloned()),
                 Eligible::Yes | Eligible::ToStay => {
                     let mut running = Vec::new();
@@ -251,13 +263,17 @@ impl Planner<'_> {
         let desired = self.plan.status.desired_number_scheduled;
         let surge = self.surge(desired);
         // A node whose pods are more than one of a side is left to `manage`, and counts against what may be missed.
-        let pairs: Vec<(String, Option<Pair>)> = self
+        let sides: Vec<Side> = self
             .places
             .iter()
             .filter(|place| place.eligible == Eligible::Yes || !place.pods.is_empty())
-            .map(|place| (place.node.clone(), self.pair(place)))
+            .map(|place| Side {
+                node: place.node.clone(),
+                wanted: place.eligible == Eligible::Yes,
+                pods: self.pair(place),
+            })
             .collect();
-        if surge == 0 { self.replace(pairs, desired) } else { self.surpass(pairs, surge) }
+        if surge == 0 { self.replace(sides, desired) } else { self.surpass(sides, desired, surge) }
     }
 
     fn pair(&self, place: &Place) -> Option<Pair> {
@@ -268,10 +284,10 @@ impl Planner<'_> {
     }
 
     /// Deletes old pods: those that do not serve at once, and of others as many as may be missed beside them.
-    fn replace(&mut self, pairs: Vec<(String, Option<Pair>)>, desired: i32) {
+    fn replace(&mut self, sides: Vec<Side>, desired: i32) {
         let (mut missing, mut serving) = (0, Vec::new());
-        for (_, pair) in pairs {
-            match pair {
+        for side in sides {
+            match side.pods {
                 Some(Pair { new: Some(new), old: None }) => missing += i32::from(!self.is_available(&new)),
                 Some(Pair { new: None, old: Some(old) }) if self.is_available(&old) => serving.push(old),
                 Some(Pair { new: None, old: Some(old) }) => {
@@ -285,22 +301,32 @@ impl Planner<'_> {
         self.plan.delete.extend(serving.into_iter().take(spare));
     }
 
-    /// Makes new pods beside old ones, as many as may be too many; beside those that do not serve, at once.
-    fn surpass(&mut self, pairs: Vec<(String, Option<Pair>)>, surge: i32) {
-        let (mut coming, mut serving) = (0, Vec::new());
-        for (node, pair) in pairs {
-            match pair {
-                Some(Pair { old: None, .. }) => {}
-                Some(Pair { new: None, old: Some(old) }) if self.is_available(&old) => serving.push(node),
-                Some(Pair { new: None, old: Some(_) }) => self.plan.create.push(node),
-                Some(Pair { new: Some(new), old: Some(old) }) if self.is_available(&new) => {
-                    self.plan.delete.push(old);
-                }
+    /// Makes new pods beside old ones, as many as may be too many; beside those that do not serve, at once. Where no pod
+    /// belongs any more, the old one serves until there are enough without it.
+    fn surpass(&mut self, sides: Vec<Side>, desired: i32, surge: i32) {
+        let (mut coming, mut available) = (0, 0);
+        let (mut serving, mut unwanted) = (Vec::new(), Vec::new());
+        for Side { node, wanted, pods } in sides {
+            let Some(Pair { new, old }) = pods else {
+                coming += 1;
+                continue;
+            };
+            available += i32::from(old.as_ref().or(new.as_ref()).is_some_and(|pod| self.is_available(pod)));
+            match (new, old) {
+                (_, None) => {}
+                (None, Some(old)) => match (self.is_available(&old), wanted) {
+                    (true, true) => serving.push(node),
+                    (true, false) => unwanted.push(old),
+                    (false, true) => self.plan.create.push(node),
+                    (false, false) => self.plan.delete.push(old),
+                },
+                (Some(new), Some(old)) if self.is_available(&new) => self.plan.delete.push(old),
                 _ => coming += 1,
             }
         }
-        let spare = usize::try_from(surge - coming).unwrap_or(0);
-        self.plan.create.extend(serving.into_iter().take(spare));
+        let spare = |all: i32, used: i32| usize::try_from(all - used).unwrap_or(0);
+        self.plan.create.extend(serving.into_iter().take(spare(surge, coming)));
+        self.plan.delete.extend(unwanted.into_iter().take(spare(available, desired)));
     }
 }
 

@@ -264,6 +264,28 @@ fn rollouts_surge_as_far_as_they_may() {
 }
 
 #[test]
+fn while_surging_a_pod_that_goes_is_replaced_before_it_is_gone() {
+    let surging = set(json!({"maxSurge": 1, "maxUnavailable": 0}));
+    let going = [("a", "n1", "new", "Going")];
+    assert_eq!(acts(&run(&surging, &["n1"], &going)), ["+n1"]);
+    assert_eq!(acts(&run(&surging, &["!n1"], &going)), [""; 0]);
+    assert_eq!(acts(&run(&set(json!({})), &["n1"], &going)), [""; 0]);
+    let next = [("a", "n1", "new", "Going"), ("b", "n1", "new", "Pending")];
+    assert_eq!(acts(&run(&surging, &["n1"], &next)), [""; 0]);
+}
+
+#[test]
+fn while_surging_what_no_longer_belongs_serves_until_there_are_enough() {
+    let surging = set(json!({"maxSurge": 1, "maxUnavailable": 0}));
+    let there = |mine: &'static str, other: &'static str| {
+        acts(&run(&surging, &["~n1", "n2"], &[("a", "n1", "old", mine), ("b", "n2", "new", other)]))
+    };
+    assert_eq!(there("Available", "Pending"), [""; 0]);
+    assert_eq!(there("Available", "Available"), ["-a"]);
+    assert_eq!(there("Pending", "Pending"), ["-a"]);
+}
+
+#[test]
 fn the_status_counts_nodes_not_pods() {
     let them = [
         ("a", "n1", "new", "Available"),

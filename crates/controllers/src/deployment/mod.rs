@@ -18,9 +18,12 @@ use tiphys_client::{
     ObjectKey, Queue, Reader, Verdict, events::Recorder, informer::LOST_AFTER, key::controller_of,
 };
 
-use self::plan::{Action, Plan, plan};
+use self::{
+    plan::{Action, Plan, plan},
+    status::CREATE_FAILED,
+};
 use crate::{
-    claim::{self, Owns, claim, exists, gone_is_fine, namespace_goes, write_status},
+    claim::{self, Owns, claim, exists, gone_is_fine, namespace_goes, said, write_status},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
     object::Object,
@@ -113,9 +116,15 @@ impl Controller for Deployments {
         let Plan { actions, mut status, look_again } =
             plan(&deployment, &owned, self.old_pods_run(&deployment, &owned), Timestamp::now());
         let mut verdict = look_again.map_or(Verdict::Done, Verdict::After);
+        let mut refused = None;
         for action in actions {
             match self.perform(&deployment, &api, &sets, action).await? {
                 Performed::Done => {}
+                Performed::Refused(message, error) => {
+                    status = status::refused(&deployment, message, Timestamp::now());
+                    refused = Some(error);
+                    break;
+                }
                 Performed::NameTaken => {
                     status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
                     verdict = Verdict::Again;
@@ -124,7 +133,7 @@ impl Controller for Deployments {
             }
         }
         write_status(&api, &self.deployments, &*deployment, deployment.status.as_ref(), &status).await?;
-        Ok(verdict)
+        refused.map_or(Ok(verdict), Err)
     }
 }
 
@@ -164,9 +173,10 @@ impl Deployments {
                 }
                 Err(error) if namespace_goes(&error) => return Err(error),
                 Err(error) => {
-                    let message = format!("Failed to create new replica set {:?}: {error}", set.name());
-                    self.events.warning(&deployment.as_reference(), "ReplicaSetCreateError", message);
-                    return Err(error);
+                    let message =
+                        format!("Failed to create new replica set {:?}: {}", set.name(), said(&error));
+                    self.events.warning(&deployment.as_reference(), CREATE_FAILED, message.as_str());
+                    return Ok(Performed::Refused(message, error));
                 }
             },
             Action::Resize { set, to, annotations } => {
@@ -211,6 +221,8 @@ impl Deployments {
 enum Performed {
     Done,
     NameTaken,
+    /// The new set may not be; the message says why.
+    Refused(String, kube::Error),
 }
 
 fn owner(set: &ReplicaSet) -> Option<ObjectKey> {

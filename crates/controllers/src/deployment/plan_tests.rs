@@ -160,6 +160,42 @@ fn progress_is_told_and_its_deadline_kept() {
 }
 
 #[test]
+fn failures_of_the_new_set_are_told_before_those_of_old_ones() {
+    let failing = |image: &str, revision| {
+        let mut set = (*set(image, 1, 1, revision, 2)).clone();
+        set.status.get_or_insert_default().conditions = serde_json::from_value(json!([
+            {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": image}]))
+        .expect("conditions");
+        Arc::new(set)
+    };
+    let told = |sets: &[Arc<ReplicaSet>]| {
+        let status = plan(&deployment(2, "v2", |_| {}), sets, true, now()).status;
+        let mut failures = status.conditions.into_iter().flatten();
+        failures.find(|c| c.type_.as_deref() == Some("ReplicaFailure")).and_then(|c| c.message)
+    };
+    assert_eq!(told(&[failing("v1", 1), failing("v2", 2)]).as_deref(), Some("v2"));
+    assert_eq!(told(&[failing("v1", 1), set("v2", 1, 1, 2, 2)]).as_deref(), Some("v1"));
+    assert_eq!(told(&[set("v1", 1, 1, 1, 2), set("v2", 1, 1, 2, 2)]), None);
+}
+
+#[test]
+fn it_is_told_why_there_is_no_new_set() {
+    let told = |deadline: i32| {
+        let deployment = deployment(2, "v1", |d| {
+            d["spec"]["progressDeadlineSeconds"] = json!(deadline);
+            d["status"] = json!({"replicas": 2});
+        });
+        let status = super::super::status::refused(&deployment, "no quota".to_owned(), now());
+        assert_eq!(status.replicas, Some(2), "the rest stays");
+        let conditions = status.conditions.unwrap_or_default();
+        conditions.into_iter().map(|c| (c.reason, c.status, c.message)).collect::<Vec<_>>()
+    };
+    let text = |t: &str| Some(t.to_owned());
+    assert_eq!(told(600), [(text("ReplicaSetCreateError"), text("False"), text("no quota"))]);
+    assert_eq!(told(i32::MAX), []);
+}
+
+#[test]
 fn a_deployment_that_is_going_does_nothing() {
     let going = deployment(2, "v2", |d| d["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
     assert_eq!(told(&plan(&going, &[set("v1", 2, 2, 1, 2)], true, now())), [""; 0]);

@@ -20,6 +20,7 @@ const FAILURE: &str = "ReplicaFailure";
 
 const FOUND_NEW: &str = "FoundNewReplicaSet";
 const CREATED_NEW: &str = "NewReplicaSetCreated";
+pub(super) const CREATE_FAILED: &str = "ReplicaSetCreateError";
 const UPDATED: &str = "ReplicaSetUpdated";
 const NEW_AVAILABLE: &str = "NewReplicaSetAvailable";
 const TIMED_OUT: &str = "ProgressDeadlineExceeded";
@@ -125,7 +126,8 @@ pub(super) fn status(
         },
     );
     let look_again = progress(deployment, new, all, news, &old, &mut status, now);
-    let failure = all.iter().filter(|s| new.is_none_or(|n| n.uid() == s.uid())).find_map(|s| {
+    // What keeps the new set from its pods matters more than what keeps an old one.
+    let failure = new.into_iter().chain(all.iter().map(|s| &**s)).find_map(|s| {
         let conditions = s.status.as_ref()?.conditions.as_ref()?;
         conditions.iter().find(|c| c.type_.as_deref() == Some(FAILURE) && c.status.as_deref() == Some("True"))
     });
@@ -139,6 +141,19 @@ pub(super) fn status(
     (status, look_again)
 }
 
+/// The status that says why there is no new set: otherwise as it was, since nothing has come of the rest.
+pub(super) fn refused(deployment: &Deployment, message: String, now: Timestamp) -> DeploymentStatus {
+    let mut status = deployment.status.clone().unwrap_or_default();
+    if deadline(deployment).is_some() {
+        set(&mut status, condition(PROGRESSING, "False", CREATE_FAILED, message, now));
+    }
+    status
+}
+
+fn deadline(deployment: &Deployment) -> Option<i32> {
+    deployment.spec.progress_deadline_seconds.filter(|d| *d != NO_DEADLINE)
+}
+
 fn progress(
     deployment: &Deployment,
     new: Option<&ReplicaSet>,
@@ -149,7 +164,7 @@ fn progress(
     now: Timestamp,
 ) -> Option<Duration> {
     let spec = &deployment.spec;
-    let Some(deadline) = spec.progress_deadline_seconds.filter(|d| *d != NO_DEADLINE) else {
+    let Some(deadline) = deadline(deployment) else {
         remove(status, PROGRESSING);
         return None;
     };

@@ -131,11 +131,21 @@ async fn release(pods: &Api<Pod>, pod: &Pod) -> Result<(), kube::Error> {
     }
 }
 
+/// What the API keeps of a prefix when it generates a name, in bytes.
+const LONGEST_PREFIX: usize = 58;
+
+/// The prefix of the names of an index's pods: of a long name of the Job's, rather than of the index, the end is left out.
+fn indexed_prefix(job: &str, index: u32) -> String {
+    let end = format!("-{index}-");
+    let start = job.get(..LONGEST_PREFIX.saturating_sub(end.len())).unwrap_or(job);
+    start.to_owned() + &end
+}
+
 /// A pod of the Job, tracked; in an indexed Job it learns its index by annotation, label, host name and
 /// environment.
 fn pod_of(job: &Job, template: &PodTemplateSpec, wanted: &NewPod) -> v1::Pod {
     let prefix = match wanted.index {
-        Some(index) => format!("{}-{index}-", job.name()),
+        Some(index) => indexed_prefix(job.name(), index),
         None => name_prefix(job.name()),
     };
     let mut pod = from_template(template, &prefix, job.namespace(), job.as_controller());
@@ -151,7 +161,7 @@ fn pod_of(job: &Job, template: &PodTemplateSpec, wanted: &NewPod) -> v1::Pod {
     }
     pod.metadata.labels.get_or_insert_default().insert(INDEX.to_owned(), index.to_string());
     if let Some(spec) = &mut pod.spec {
-        spec.hostname.get_or_insert_with(|| format!("{}-{index}", job.name()));
+        spec.hostname = Some(format!("{}-{index}", job.name()));
         let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
         for container in containers {
             let env = container.env.get_or_insert_default();
@@ -171,4 +181,28 @@ fn pod_of(job: &Job, template: &PodTemplateSpec, wanted: &NewPod) -> v1::Pod {
         }
     }
     pod
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_told_by_its_pods_names() {
+        assert_eq!(indexed_prefix("sums", 12), "sums-12-");
+        let long = indexed_prefix(&"x".repeat(60), 12);
+        assert_eq!((long.len(), long.ends_with("x-12-")), (LONGEST_PREFIX, true));
+    }
+
+    #[test]
+    fn an_indexed_pod_has_the_host_name_of_its_index() {
+        let job: Job =
+            serde_json::from_value(json!({"metadata": {"name": "sums", "namespace": "ns", "uid": "u"}}))
+                .expect("a Job");
+        let template: PodTemplateSpec =
+            serde_json::from_value(json!({"spec": {"hostname": "all", "containers": []}}))
+                .expect("a template");
+        let pod = pod_of(&job, &template, &NewPod { index: Some(3), failures: None });
+        assert_eq!(pod.spec.and_then(|spec| spec.hostname).as_deref(), Some("sums-3"));
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
     object::Object,
     pod::Pod,
     pod_control::BURST,
-    pods::{finished_at, is_active, is_finished, is_ready, phase},
+    pods::{finished_at, is_active, is_finished, is_ready, node_of, phase},
 };
 
 pub(super) const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -184,7 +184,7 @@ pub(super) fn plan(job: &Job, pods: &[Arc<Pod>], caught_up: bool, now: Timestamp
     } else if suspended {
         plan.announce(condition("Suspended", "True", "JobSuspended", "Job suspended", now));
         plan.status.start_time = None;
-        plan.delete = active;
+        plan.discard(active);
     } else {
         if plan.status.conditions.iter().flatten().any(|c| c.type_ == "Suspended") {
             plan.announce(condition("Suspended", "False", "JobResumed", "Job resumed", now));
@@ -222,9 +222,9 @@ fn has_failed(spec: &JobSpec, pod: &Pod) -> bool {
     match phase(pod) {
         "Failed" => true,
         "Succeeded" => false,
-        phase => {
+        _ => {
             let waits = spec.pod_replacement_policy.as_deref() == Some("Failed");
-            pod.is_going() && (!waits || phase == "Pending")
+            pod.is_going() && (!waits || node_of(pod).is_none())
         }
     }
 }
@@ -282,7 +282,7 @@ impl Count {
                     *last = Arc::clone(pod);
                 }
             }
-            status.failed_indexes = Some(lost.to_string()).filter(|_| lost.len() > 0);
+            status.failed_indexes = Some(lost.to_string());
         }
 
         let known: BTreeSet<String> =
@@ -323,9 +323,7 @@ impl Count {
             status.completed_indexes = Some(told.to_string()).filter(|t| !t.is_empty());
             succeeded = done.len();
         }
-        if waiting != Default::default() {
-            status.uncounted_terminated_pods = Some(waiting);
-        }
+        status.uncounted_terminated_pods = Some(waiting);
         let last = |kind: &str| pods.iter().filter(|p| phase(p) == kind).filter_map(|p| finished_at(p)).max();
         let last_success = last("Succeeded");
         let since = |p: &&Arc<Pod>| phase(p) == "Failed" && finished_at(p) > last_success;
@@ -362,7 +360,8 @@ impl Count {
             return Some(End::new("BackoffLimitExceeded", "Job has reached the specified backoff limit"));
         }
         let running_for = status.start_time.as_ref().map(|t| now.duration_since(t.0).as_secs());
-        if spec.active_deadline_seconds.zip(running_for).is_some_and(|(limit, been)| been >= limit) {
+        let late = spec.active_deadline_seconds.zip(running_for).is_some_and(|(limit, been)| been >= limit);
+        if late && spec.suspend != Some(true) {
             return Some(End::new("DeadlineExceeded", "Job was active longer than specified deadline"));
         }
         let most = spec.max_failed_indexes.and_then(|m| usize::try_from(m).ok());
@@ -401,6 +400,12 @@ impl Plan {
         self.look_again = Some(self.look_again.map_or(time, |t| t.min(time)));
     }
 
+    /// Stops pods that are wanted no more: they have neither succeeded nor failed.
+    fn discard(&mut self, pods: Vec<Arc<Pod>>) {
+        self.free.extend(pods.iter().filter(|p| is_tracked(p)).cloned());
+        self.delete.extend(pods);
+    }
+
     /// Sets a condition and has it told, if it is new.
     fn announce(&mut self, condition: JobCondition) {
         if set(&mut self.status, condition.clone()) {
@@ -417,9 +422,12 @@ impl Plan {
         kind: &str,
         now: Timestamp,
     ) {
-        let settled =
-            active.is_empty() && still_there == 0 && self.status.uncounted_terminated_pods.is_none();
-        self.delete = active;
+        let counted = self.status.uncounted_terminated_pods.as_ref().is_none_or(|u| *u == Default::default());
+        let settled = active.is_empty() && still_there == 0 && counted;
+        match target {
+            SUCCEEDING => self.discard(active),
+            _ => self.delete = active,
+        }
         if !settled || !self.free.is_empty() {
             return;
         }
@@ -451,7 +459,7 @@ impl Plan {
         let indexed = spec.completion_mode.as_deref() == Some("Indexed");
         let open = |i: u32| i < count.completions && !count.done.contains(i) && !count.lost.contains(i);
         let (keep, surplus) = choose(active, wanted, indexed.then_some(&open));
-        self.delete.extend(surplus);
+        self.discard(surplus);
         // A pod that is still stopping is replaced only when it has stopped, where the Job says so.
         let at_work = || pods.iter().filter(|p| !is_finished(p) && !has_failed(spec, p));
         let stopping = at_work().filter(|p| p.is_going()).count();

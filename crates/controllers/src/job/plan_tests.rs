@@ -17,8 +17,8 @@ fn job(spec: Value, status: Value) -> Job {
     .expect("a job")
 }
 
-/// Pods by phase; a `*` after it means that the finalizer is gone, a `!` that the pod is going, `@3` that its index
-/// is 3 and not its place, and `#2` that its index had failed twice before.
+/// Pods by phase, on a node unless it is `Unbound`; a `*` after it means that the finalizer is gone, a `!` that the pod is
+/// going, `@3` that its index is 3 and not its place, and `#2` that its index had failed twice before.
 fn pods(phases: &[&str]) -> Vec<Arc<Pod>> {
     phases
         .iter()
@@ -32,10 +32,14 @@ fn pods(phases: &[&str]) -> Vec<Arc<Pod>> {
             let mut pod = json!({
                 "metadata": {"name": format!("p{i}"), "namespace": "ns", "uid": format!("p{i}"),
                     "annotations": {INDEX: number('@').unwrap_or_else(|| i.to_string())}},
-                "spec": {"containers": []},
+                "spec": {"containers": [], "nodeName": "n"},
                 "status": {"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:59:55Z"}}}]},
             });
+            if phase == "Unbound" {
+                pod["spec"] = json!({"containers": []});
+                pod["status"] = json!({"phase": "Pending"});
+            }
             if let Some(failures) = number('#') {
                 pod["metadata"]["annotations"][FAILURES] = json!(failures);
             }
@@ -68,7 +72,8 @@ fn it_keeps_as_many_at_work_as_it_may() {
         (json!({"suspend": true}), &["Running"], 0, 1),
         (json!({}), &["Running!"], 2, 0),
         (json!({"podReplacementPolicy": "Failed"}), &["Running!"], 1, 0),
-        (json!({"podReplacementPolicy": "Failed"}), &["Pending!"], 2, 0),
+        (json!({"podReplacementPolicy": "Failed"}), &["Pending!"], 1, 0),
+        (json!({"podReplacementPolicy": "Failed"}), &["Unbound!"], 2, 0),
     ];
     for (spec, phases, create, delete) in cases {
         let plan = plan(&job(spec.clone(), json!({})), &pods(phases), true, now());
@@ -100,7 +105,7 @@ fn a_pod_is_counted_once_in_three_steps() {
     // The finalizer is gone: counted.
     let last = plan(&job, &pods(&["Succeeded*", "Running"]), true, now());
     assert_eq!(last.status.succeeded, Some(1));
-    assert_eq!(last.status.uncounted_terminated_pods, None);
+    assert_eq!(last.status.uncounted_terminated_pods, Some(Default::default()));
     // Counted for good, whether the pod is still there or not.
     job.status = Some(last.status.clone());
     for left in [&["Succeeded*", "Running"][..], &["Running"]] {
@@ -207,7 +212,10 @@ fn each_index_may_fail_as_often_as_it_is_allowed_to() {
     // The first failure of index 1 keeps its finalizer until the next pod carries on its number.
     let failed_once = ["Running", "Failed#0", "Running", "Running"];
     let first = at(&failed_once);
-    assert_eq!((tries(&first), first.free.len(), &first.status.failed_indexes), (vec![(1, 1)], 0, &None));
+    assert_eq!(
+        (tries(&first), first.free.len(), first.status.failed_indexes.as_deref()),
+        (vec![(1, 1)], 0, Some(""))
+    );
     let soon = plan(&indexed(spec.clone(), json!({})), &pods(&failed_once), true, now());
     assert_eq!(
         (tries(&soon), soon.look_again),
@@ -239,7 +247,7 @@ fn failures_that_its_policy_ignores_do_not_count() {
     let with = |action| plan(&job(rules(action), json!({})), &pods(&["Failed", "Running"]), true, later);
     let ignored = with("Ignore");
     assert_eq!((ignored.create.len(), ignored.free.len(), conditions(&ignored).len()), (1, 1, 0));
-    assert_eq!(ignored.status.uncounted_terminated_pods, None);
+    assert_eq!(ignored.status.uncounted_terminated_pods, Some(Default::default()));
     assert_eq!(first_reason(&with("Count")), "BackoffLimitExceeded");
     assert_eq!(first_reason(&with("FailJob")), "PodFailurePolicy");
 }
@@ -253,8 +261,36 @@ fn a_success_policy_ends_the_job_before_all_is_done() {
     job.status = Some(met.status);
     let stopping = plan(&job, &pods(&["Succeeded*", "Running!"]), true, now());
     assert_eq!(stopping.free.len(), 1);
-    assert_eq!(stopping.status.uncounted_terminated_pods, None, "what is stopped now has not failed");
+    let uncounted = stopping.status.uncounted_terminated_pods.clone();
+    assert_eq!(uncounted, Some(Default::default()), "what is stopped now has not failed");
     assert_eq!(conditions(&stopping), ["SuccessCriteriaMet"]);
+}
+
+#[test]
+fn what_is_wanted_no_more_counts_for_nothing() {
+    // How many go, and how many of them are let go first, so that their end is not counted.
+    let cases = [
+        (json!({"suspend": true}), json!({}), 2, 2),
+        (json!({"parallelism": 1}), json!({}), 1, 1),
+        (json!({}), json!({"succeeded": 3}), 2, 2),
+        (json!({"backoffLimit": 0}), json!({"failed": 1}), 2, 0),
+    ];
+    for (spec, status, deleted, freed) in cases {
+        let plan = plan(&job(spec.clone(), status), &pods(&["Running", "Running"]), true, now());
+        assert_eq!((plan.delete.len(), plan.free.len()), (deleted, freed), "{spec}");
+    }
+    let gone =
+        plan(&job(json!({"suspend": true}), json!({})), &pods(&["Failed*!", "Running*!"]), true, now());
+    assert_eq!((gone.status.failed, gone.status.terminating), (Some(0), Some(1)));
+    assert_eq!(gone.status.uncounted_terminated_pods, Some(Default::default()));
+}
+
+#[test]
+fn no_time_runs_out_while_it_is_suspended() {
+    let status = || json!({"startTime": "2026-01-01T00:00:00Z"});
+    let limit = |suspend| json!({"activeDeadlineSeconds": 60, "suspend": suspend});
+    assert_eq!(conditions(&plan(&job(limit(true), status()), &[], true, now())), ["Suspended"]);
+    assert_eq!(first_reason(&plan(&job(limit(false), status()), &[], true, now())), "DeadlineExceeded");
 }
 
 #[test]
