@@ -19,6 +19,7 @@ pub(crate) mod devices;
 mod disks;
 pub(crate) mod groups;
 pub(crate) mod initializers;
+pub(crate) mod jobs;
 pub(crate) mod leases;
 pub(crate) mod machinery;
 pub(crate) mod migration;
