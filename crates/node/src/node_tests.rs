@@ -1,5 +1,9 @@
 //! Whole lives of pods, over a runtime and an API in memory.
 
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{WatchEvent, WatchParams};
 use serde_json::{Value, json};
 
 use crate::testing::{World, condition, isolated};
@@ -327,6 +331,33 @@ fn a_crashing_container_is_restarted_once_and_then_waits() {
             m["state"]["waiting"]["message"],
             "back-off 10s restarting failed container=m pod=crash_ns(uid-crash)"
         );
+    });
+}
+
+#[test]
+fn a_pod_whose_container_is_replaced_stays_ready() {
+    isolated(|| async {
+        let world = World::start();
+        let path = world.create("changed", json!({"containers": [{"name": "m"}]}));
+        let before = world.ready(&path).await;
+        let pods: Api<Pod> = Api::namespaced(world.api.client(), "ns");
+        let from = before["metadata"]["resourceVersion"].as_str().unwrap();
+        let seen = pods.watch(&WatchParams::default().fields("metadata.name=changed"), from).await.unwrap();
+        pin_mut!(seen);
+        world.api.change(&path, |pod| pod["spec"]["containers"][0]["image"] = json!("run:2"));
+        let follow = async {
+            loop {
+                let Some(Ok(WatchEvent::Modified(pod))) = seen.next().await else {
+                    panic!("the watch ended")
+                };
+                let pod = json!(pod);
+                assert_eq!(condition(&pod, "Ready"), "True", "{:#}", pod["status"]);
+                if container(&pod, "m")["restartCount"] == 1 {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), follow).await.expect("another instance");
     });
 }
 

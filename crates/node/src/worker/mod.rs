@@ -43,6 +43,9 @@ const RETRY: Duration = Duration::from_secs(10);
 /// From a failure of the API or the runtime to the next try.
 const SHORT_RETRY: Duration = Duration::from_secs(1);
 
+/// From an instance's end to that being told where another follows it at once. Upstream's kubelet looks no more often.
+const UNTOLD: Duration = Duration::from_secs(1);
+
 /// Where a pod is in its life on this node. It only moves down.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Life {
@@ -667,8 +670,23 @@ impl Worker {
         if self.gone || publish::same(&old, &status) {
             return;
         }
+        if let Some(later) = self.replaced_until(now) {
+            return self.wake(later);
+        }
         self.publishing = Some(status.clone());
         self.spawn(publish::publish(self.job(), uid, old, status), Done::Published);
+    }
+
+    /// Until when nothing is told because an instance ended to make room for its next, which takes milliseconds: who asks
+    /// meanwhile need not take the pod for one that is not ready.
+    fn replaced_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let replaced = self.observed.containers.iter().filter(|c| {
+            self.life == Life::Running
+                && c.again
+                && self.observed.newest(&c.name).is_some_and(|n| n.id == c.id)
+        });
+        let until = replaced.filter_map(|c| c.exit()?.finished_at.saturating_add(UNTOLD).ok());
+        until.filter(|until| now < *until).max()
     }
 
     /// The UID under which the API knows the pod. A static pod's mirror is made on the way.
