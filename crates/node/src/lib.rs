@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod backoff;
 pub mod bundles;
+pub mod certificates;
 pub mod cgroups;
 mod changes;
 pub mod config;

@@ -3,6 +3,7 @@
 //! [`Pki::open`] makes a cluster's keys at its first start and reads them later. From then on certificates are
 //! made in memory, live a day, and renew themselves ([`Rotating`]); only a person's kubeconfig is a file.
 
+mod asking;
 mod authority;
 mod der;
 mod detached;
@@ -23,6 +24,7 @@ mod validity;
 
 use std::{path::Path, sync::Arc, time::SystemTime};
 
+pub use asking::AskingKey;
 pub use authority::{Authority, Credential};
 pub use der::pem;
 pub use detached::detached_signature;

@@ -86,6 +86,9 @@ impl NodeRestriction {
             ("", "serviceaccounts", "token") if request.operation == Operation::Create => {
                 self.token(node, request, object)
             }
+            ("certificates.k8s.io", "podcertificaterequests", "") => {
+                self.pod_certificate(node, request, object)
+            }
             ("coordination.k8s.io", "leases", _) => {
                 if request.namespace != "kube-node-lease" {
                     return refuse("can only access leases in the \"kube-node-lease\" system namespace");
@@ -212,6 +215,77 @@ impl NodeRestriction {
             if !projected.contains(audience) {
                 return refuse(format!("audience {audience:?} not found in pod spec volume"));
             }
+        }
+        Ok(())
+    }
+
+    /// A certificate is asked for by the node of the pod that it is for, under the pod's own account (KEP-4317). What may be
+    /// known only later is no refusal, so that it is tried again.
+    fn pod_certificate(&self, node: &str, request: &Attributes<'_>, asked: &Value) -> Checked {
+        if request.operation != Operation::Create {
+            return refuse(format!("unexpected operation {}", operation(request.operation)));
+        }
+        let text = |key: &str| meta::text(asked, &["spec", key]);
+        let later = |why: String| Err(Refusal::With(Status::internal(why)));
+        let namespace = request.namespace;
+        let found = |resource: &str, namespace: &str, kind: &str, name: &str| {
+            let found = self.source.get("", resource, namespace, name).map(|entry| entry.tree());
+            let place = if namespace.is_empty() { name.to_owned() } else { format!("{namespace}/{name}") };
+            found.ok_or_else(|| {
+                let missing = format!("{resource} {name:?} not found");
+                let why = format!(
+                    "while retrieving {kind} {place:?} named in the PodCertificateRequest: {missing}"
+                );
+                Refusal::With(Status::internal(why))
+            })
+        };
+        if text("nodeName") != node {
+            let named = text("nodeName");
+            return refuse(format!(
+                "PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node {node:?}"
+            ));
+        }
+        let pod_name = format!("{namespace}/{}", text("podName"));
+        let own = found("nodes", "", "node", node)?;
+        if meta::uid(&own) != text("nodeUID") {
+            return later(format!(
+                "PodCertificateRequest for pod {pod_name:?} names node UID {:?}, inconsistent with the running node ({:?})",
+                text("nodeUID"),
+                meta::uid(&own)
+            ));
+        }
+        let pod = found("pods", namespace, "pod", text("podName"))?;
+        if meta::uid(&pod) != text("podUID") {
+            return later(format!(
+                "PodCertificateRequest for pod {pod_name:?} contains pod UID ({:?}) which differs from running pod {:?}",
+                text("podUID"),
+                meta::uid(&pod)
+            ));
+        }
+        if meta::text(&pod, &["spec", "nodeName"]) != node {
+            return refuse(format!(
+                "pod {pod_name:?} is not running on node {node:?} named in the PodCertificateRequest"
+            ));
+        }
+        if meta::annotation(&pod, "kubernetes.io/config.mirror").is_some() {
+            return refuse(format!("pod {pod_name:?} is a mirror pod"));
+        }
+        let (account, of_pod) =
+            (text("serviceAccountName"), meta::text(&pod, &["spec", "serviceAccountName"]));
+        if account != of_pod {
+            return refuse(format!(
+                "PodCertificateRequest for pod {pod_name:?} contains serviceAccountName ({account:?}) that differs \
+                 from running pod ({of_pod:?})"
+            ));
+        }
+        let account = found("serviceaccounts", namespace, "service account", account)?;
+        if meta::uid(&account) != text("serviceAccountUID") {
+            return later(format!(
+                "PodCertificateRequest for pod {pod_name:?} names service account UID {:?}, which differs from the \
+                 running service account ({:?})",
+                text("serviceAccountUID"),
+                meta::uid(&account)
+            ));
         }
         Ok(())
     }

@@ -192,6 +192,53 @@ async fn a_kubelet_gets_tokens_for_its_pods_only() {
 }
 
 #[tokio::test]
+async fn a_kubelet_asks_for_certificates_of_its_pods_only() {
+    let pod = |name: &str, node: &str, mirror: Value| {
+        json!({ "metadata": { "namespace": "ns", "name": name, "uid": "pod-1", "annotations": mirror },
+            "spec": { "nodeName": node, "serviceAccountName": "sa" } })
+    };
+    let plugin = NodeRestriction::new(Arc::new(Table::with(&[
+        ("", "nodes", json!({ "metadata": { "name": "n1", "uid": "node-1" } })),
+        ("", "serviceaccounts", json!({ "metadata": { "namespace": "ns", "name": "sa", "uid": "sa-1" } })),
+        ("", "pods", pod("mine", "n1", Value::Null)),
+        ("", "pods", pod("other", "n2", Value::Null)),
+        ("", "pods", pod("mirror", "n1", json!({ "kubernetes.io/config.mirror": "x" }))),
+    ])));
+    let case = Case {
+        user: kubelet(),
+        group: "certificates.k8s.io",
+        namespace: "ns",
+        ..Case::new(Operation::Create, "podcertificaterequests", "")
+    };
+    for (field, value, want) in [
+        ("podName", "mine", None),
+        ("nodeName", "n2", Some((403, "is not the requesting node \"n1\""))),
+        ("nodeUID", "node-2", Some((500, "names node UID \"node-2\""))),
+        ("podName", "gone", Some((500, "while retrieving pod \"ns/gone\""))),
+        ("podUID", "pod-2", Some((500, "differs from running pod \"pod-1\""))),
+        ("podName", "other", Some((403, "is not running on node \"n1\""))),
+        ("podName", "mirror", Some((403, "is a mirror pod"))),
+        ("serviceAccountName", "admin", Some((403, "differs from running pod (\"sa\")"))),
+        (
+            "serviceAccountUID",
+            "sa-2",
+            Some((500, "which differs from the running service account (\"sa-1\")")),
+        ),
+    ] {
+        let mut asked = json!({ "spec": { "nodeName": "n1", "nodeUID": "node-1", "podName": "mine", "podUID": "pod-1",
+            "serviceAccountName": "sa", "serviceAccountUID": "sa-1" } });
+        asked["spec"][field] = value.into();
+        match (case.run(&plugin, asked, Value::Null).await, want) {
+            (Ok(_), None) => {}
+            (Err((code, message)), Some((wanted, why))) => {
+                assert!(code == wanted && message.contains(why), "{field}={value}: {code} {message}");
+            }
+            (answer, _) => panic!("{field}={value}: {}", answer.is_ok()),
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_kubelet_keeps_its_own_lease_and_grows_its_own_claims() {
     use Operation::{Create, Update};
     let leases = ("coordination.k8s.io", "leases");

@@ -172,6 +172,22 @@ impl NodeAuthorizer {
                 }
                 _ => Err("can only access resource slices of the requesting node".to_owned()),
             },
+            ("certificates.k8s.io", "podcertificaterequests") => match verb {
+                _ if !subresource.is_empty() => {
+                    Err("nodes may not access the status subresource of PodCertificateRequests".to_owned())
+                }
+                // Admission looks whose pod it is for.
+                "create" => Ok(()),
+                "get" => {
+                    let request = self.source.get(group, resource, namespace, name);
+                    related(request.is_some_and(|r| meta::text(&r.tree(), &["spec", "nodeName"]) == node))
+                }
+                "list" | "watch" if selected(field_selector, "spec.nodeName") == node => Ok(()),
+                "list" | "watch" => {
+                    Err("can only list/watch podcertificaterequests with nodeName field selector".to_owned())
+                }
+                _ => Err(format!("nodes may not {verb} podcertificaterequests")),
+            },
             ("", "nodes") if ["list", "watch", "get"].contains(&verb) && subresource.is_empty() => {
                 if name == node {
                     return Ok(());

@@ -39,11 +39,14 @@ fn pod(namespace: &str, name: &str, node: &str) -> Value {
     })
 }
 
+const CERTIFICATES: &str = "certificates.k8s.io";
+
 fn fixture() -> (Arc<Table>, NodeAuthorizer) {
     let claim = json!({ "metadata": { "namespace": "a", "name": "claim" }, "spec": { "volumeName": "pv" } });
     let volume = json!({ "metadata": { "name": "pv" },
         "spec": { "csi": { "nodeStageSecretRef": { "namespace": "vault", "name": "stage" } } } });
     let attachment = json!({ "metadata": { "name": "va" }, "spec": { "nodeName": "n1" } });
+    let asked = json!({ "metadata": { "namespace": "a", "name": "req" }, "spec": { "nodeName": "n1" } });
     let mut mirror = pod("a", "mirror", "n1");
     mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "x".into();
     mirror["spec"]["volumes"] = json!([{ "name": "s", "secret": { "secretName": "stolen" } }]);
@@ -54,6 +57,7 @@ fn fixture() -> (Arc<Table>, NodeAuthorizer) {
         ("", "persistentvolumeclaims", claim),
         ("", "persistentvolumes", volume),
         ("storage.k8s.io", "volumeattachments", attachment),
+        (CERTIFICATES, "podcertificaterequests", asked),
     ]));
     let authorizer = NodeAuthorizer::new(Arc::clone(&table) as Arc<dyn Source>, policy::node_rules());
     (table, authorizer)
@@ -87,6 +91,10 @@ fn core<'a>(verb: &'a str, resource: &'a str, namespace: &'a str, name: &'a str)
     Ask { verb, group: "", resource, namespace, name, selector: "" }
 }
 
+fn certificate<'a>(verb: &'a str, name: &'a str, selector: &'a str) -> Ask<'a> {
+    Ask { group: CERTIFICATES, selector, ..core(verb, "podcertificaterequests", "a", name) }
+}
+
 #[test]
 fn a_kubelet_reads_what_its_pods_refer_to() {
     let (_, authorizer) = fixture();
@@ -106,6 +114,14 @@ fn a_kubelet_reads_what_its_pods_refer_to() {
         (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "devices") }, true),
         (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "extended") }, true),
         (Ask { group: "resource.k8s.io", ..core("get", "resourceclaims", "a", "other") }, false),
+        (certificate("create", "", ""), true),
+        (certificate("get", "req", ""), true),
+        (certificate("get", "other", ""), false),
+        (certificate("watch", "", "spec.nodeName=n1,metadata.name=req"), true),
+        (certificate("list", "", "spec.nodeName=n2"), false),
+        (certificate("list", "", "metadata.name=req"), false),
+        (certificate("delete", "req", ""), false),
+        (Ask { resource: "podcertificaterequests/status", ..certificate("get", "req", "") }, false),
         (core("get", "configmaps", "a", "env-cm"), true),
         (core("watch", "configmaps", "a", "projected-cm"), true),
         (core("get", "configmaps", "a", "other"), false),

@@ -62,6 +62,13 @@ impl Api {
         self.state.lock().objects.get(path).cloned()
     }
 
+    /// The objects below a path, by their paths.
+    pub(crate) fn below(&self, path: &str) -> Vec<(String, Value)> {
+        let state = self.state.lock();
+        let found = state.objects.iter().filter(|(at, _)| at.starts_with(path));
+        found.map(|(at, object)| (at.clone(), object.clone())).collect()
+    }
+
     /// The events about an object: reason and message of each.
     pub(crate) fn events(&self, name: &str) -> Vec<(String, String)> {
         let state = self.state.lock();
@@ -186,7 +193,11 @@ impl Api {
                 answer(201, &json!({"spec": spec, "status": {"allowed": allowed}}))
             }
             Method::POST => {
-                let name = body["metadata"]["name"].as_str().unwrap_or_default();
+                let said = |field: &str| body["metadata"][field].as_str().unwrap_or_default().to_owned();
+                let name = match said("generateName") {
+                    prefix if said("name").is_empty() => format!("{prefix}{:09}", self.state.lock().revision),
+                    _ => said("name"),
+                };
                 let at = format!("{path}/{name}");
                 if self.get(&at).is_some() {
                     return status(409, "AlreadyExists");
@@ -228,6 +239,7 @@ impl Api {
                 | "leases"
                 | "events"
                 | "clustertrustbundles"
+                | "podcertificaterequests"
         )
     }
 

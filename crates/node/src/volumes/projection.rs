@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::{
-    ClusterTrustBundleProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod,
+    ClusterTrustBundleProjection, Container, DownwardAPIVolumeFile, KeyToPath, Pod, PodCertificateProjection,
     ServiceAccountTokenProjection, Volume,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::{FileContent, Files};
 use crate::bundles::{self, Bundle, BundleError};
+use crate::certificates::{CertificateError, Place, Shown};
 use crate::content::{ContentId, Contents, Kind};
 use crate::fields::{self, Addresses, FieldError};
 use crate::pod;
@@ -36,6 +37,9 @@ pub enum ProjectionError {
     /// Trust anchors can't be had.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+    /// A certificate can't be had.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// No token could be had.
     #[error("failed to fetch token: {0}")]
     Token(String),
@@ -62,6 +66,8 @@ pub enum Source {
     Token(ServiceAccountTokenProjection),
     /// Trust anchors of ClusterTrustBundles.
     Trust(ClusterTrustBundleProjection),
+    /// A key and a certificate for it.
+    Certificate(Place, PodCertificateProjection),
     /// Something that is not built.
     Unsupported,
 }
@@ -118,7 +124,7 @@ pub fn of(pod: &Pod, volume: &Volume) -> Option<Projection> {
         });
     }
     let projected = volume.projected.as_ref()?;
-    let sources = projected.sources.iter().flatten().map(|s| {
+    let sources = projected.sources.iter().flatten().enumerate().map(|(number, s)| {
         if let Some(c) = &s.config_map {
             object(Kind::ConfigMap, Some(&c.name), &c.items, c.optional)
         } else if let Some(c) = &s.secret {
@@ -129,6 +135,8 @@ pub fn of(pod: &Pod, volume: &Volume) -> Option<Projection> {
             Source::Token(t.clone())
         } else if let Some(trust) = &s.cluster_trust_bundle {
             Source::Trust(trust.clone())
+        } else if let Some(certificate) = &s.pod_certificate {
+            Source::Certificate(Place { volume: volume.name.clone(), source: number }, certificate.clone())
         } else {
             Source::Unsupported
         }
@@ -150,6 +158,8 @@ pub struct Surroundings<'a> {
     pub tokens: &'a BTreeMap<TokenKey, String>,
     /// All ClusterTrustBundles, where one is asked for.
     pub bundles: &'a [Arc<Bundle>],
+    /// The pod's certificates.
+    pub certificates: &'a BTreeMap<Place, Shown>,
     /// Addresses of pod and node.
     pub addresses: Addresses<'a>,
     /// What the node has for pods.
@@ -229,6 +239,18 @@ pub fn files(pod: &Pod, projection: &Projection, with: &Surroundings<'_>) -> Res
             Source::Trust(trust) => {
                 let data = bundles::anchors(with.bundles, trust)?;
                 files.insert(normal(&trust.path), FileContent { data, ..private.clone() });
+            }
+            Source::Certificate(place, wanted) => {
+                let Shown { key, chain } = with.certificates.get(place).ok_or(CertificateError::NotIssued)?;
+                for (path, data) in [
+                    (&wanted.credential_bundle_path, [key.as_str(), chain].concat()),
+                    (&wanted.key_path, key.clone()),
+                    (&wanted.certificate_chain_path, chain.clone()),
+                ] {
+                    if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
+                        files.insert(normal(path), FileContent { data: data.into(), ..private.clone() });
+                    }
+                }
             }
             Source::Unsupported => return Err(ProjectionError::Unsupported),
         }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::certificates::{Place, Shown};
 use crate::content::{Content, ContentId, Kind};
 use crate::fields::Addresses;
 use crate::testing::pod_from;
@@ -63,10 +64,13 @@ fn render(volume: Value) -> Result<Files, projection::ProjectionError> {
     let content = Some(Arc::new(Content { data, type_: String::new() }));
     let id = |kind| ContentId { kind, namespace: "ns".into(), name: "x".into() };
     let contents = BTreeMap::from([(id(Kind::ConfigMap), content.clone()), (id(Kind::Secret), content)]);
+    let shown = Shown { key: "key\n".into(), chain: "chain\n".into() };
+    let certificates = BTreeMap::from([(Place { volume: "v".into(), source: 0 }, shown)]);
     let key = projection::TokenKey { audience: "aud".into(), seconds: 600 };
     let with = projection::Surroundings {
         contents: &contents,
         bundles: &[],
+        certificates: &certificates,
         tokens: &BTreeMap::from([(key, "jwt".to_owned())]),
         addresses: Addresses::default(),
         allocatable: &BTreeMap::new(),
@@ -92,6 +96,13 @@ fn projections_become_files() {
             {"serviceAccountToken": {"audience": "aud", "expirationSeconds": 600, "path": "token"}},
             {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}})),
         ["ca=w 644", "labels=a=\"b\" 644", "token=jwt 644"]
+    );
+    assert_eq!(
+        show(
+            json!({"name": "v", "projected": {"sources": [{"podCertificate": {"signerName": "s/s", "keyType": "ED25519",
+            "credentialBundlePath": "both", "keyPath": "key", "certificateChainPath": "chain"}}]}})
+        ),
+        ["both=key\nchain\n 644", "chain=chain\n 644", "key=key\n 644"]
     );
 }
 

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backoff::Backoff;
+use crate::certificates::Certificates;
 use crate::context::{Context, about_container, about_pod};
 use crate::key::PodKey;
 use crate::labels;
@@ -96,6 +97,7 @@ pub(crate) struct Worker {
     probes: HashMap<(ContainerId, Purpose), AbortOnDropHandle<()>>,
     busy: BTreeMap<Busy, Timestamp>,
     tokens: Arc<Mutex<Tokens>>,
+    certificates: Arc<Mutex<Certificates>>,
     /// Set while volumes are refreshed, removed, or the API is told.
     refreshing: bool,
     ending: bool,
@@ -150,6 +152,7 @@ impl Worker {
             probes: HashMap::new(),
             busy: BTreeMap::new(),
             tokens: Arc::default(),
+            certificates: Arc::default(),
             refreshing: false,
             ending: false,
             publishing: None,
@@ -550,6 +553,7 @@ impl Worker {
             key: self.key.clone(),
             pod: self.pod.clone(),
             tokens: self.tokens.clone(),
+            certificates: self.certificates.clone(),
             stop: self.stop.clone(),
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundles::{self, Bundle};
+use crate::certificates::{Certificates, Place, Shown};
 use crate::content::{self, Content, ContentId, Kind};
 use crate::context::{Context, about_container, about_pod};
 use crate::env::{self, EnvFiles, Surroundings};
@@ -65,6 +66,7 @@ pub(crate) struct Job {
     pub(crate) key: PodKey,
     pub(crate) pod: Arc<Pod>,
     pub(crate) tokens: Arc<Mutex<Tokens>>,
+    pub(crate) certificates: Arc<Mutex<Certificates>>,
     /// Set when the pod is to stop: operations end at the next safe point.
     pub(crate) stop: CancellationToken,
 }
@@ -241,6 +243,7 @@ async fn try_refresh(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, P
     let mut ids: BTreeSet<ContentId> = BTreeSet::new();
     let mut tokens: BTreeSet<TokenKey> = BTreeSet::new();
     let mut token_volume = String::new();
+    let mut certificates = BTreeMap::new();
     for volume in volumes {
         let Some(Source::Projection(p)) = volumes::source(&job.pod, volume) else { continue };
         for source in &p.sources {
@@ -251,6 +254,9 @@ async fn try_refresh(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, P
                 projection::Source::Token(token) => {
                     tokens.insert(TokenKey::of(token));
                     token_volume.clone_from(&volume.name);
+                }
+                projection::Source::Certificate(place, wanted) => {
+                    certificates.insert(place.clone(), wanted.clone());
                 }
                 _ => {}
             }
@@ -269,17 +275,29 @@ async fn try_refresh(job: &Job, ips: Vec<String>) -> Result<Option<Timestamp>, P
     let fetched = job.tokens.lock().await.fetch(job, &tokens).await;
     let (tokens, due) =
         fetched.map_err(|e| PrepareError::Volume { volume: token_volume, source: e.into() })?;
+    let fetched = job.certificates.lock().await.fetch(job, &certificates).await;
+    let (certificates, again) = fetched.map_err(|(volume, error)| PrepareError::Volume {
+        volume,
+        source: ProjectionError::from(error).into(),
+    })?;
+    let due = due.into_iter().chain(again).min();
     let job = job.clone();
-    tokio::task::spawn_blocking(move || make_volumes(&job, &contents, &tokens, &bundles, &claims, &ips))
-        .await??;
+    let shown = Held { contents, tokens, bundles, certificates };
+    tokio::task::spawn_blocking(move || make_volumes(&job, &shown, &claims, &ips)).await??;
     Ok(due)
+}
+
+/// What the API has for a pod's volumes.
+struct Held {
+    contents: content::Contents,
+    tokens: BTreeMap<TokenKey, String>,
+    bundles: Vec<Arc<Bundle>>,
+    certificates: BTreeMap<Place, Shown>,
 }
 
 fn make_volumes(
     job: &Job,
-    contents: &content::Contents,
-    tokens: &BTreeMap<TokenKey, String>,
-    bundles: &[Arc<Bundle>],
+    held: &Held,
     claims: &volumes::claims::Resolved,
     ips: &[String],
 ) -> Result<(), PrepareError> {
@@ -288,9 +306,10 @@ fn make_volumes(
     let group = volumes::fs_group(pod);
     let host_ips = ctx.config.host_ips();
     let with = projection::Surroundings {
-        contents,
-        tokens,
-        bundles,
+        contents: &held.contents,
+        tokens: &held.tokens,
+        bundles: &held.bundles,
+        certificates: &held.certificates,
         addresses: Addresses { pod: ips, host: &host_ips },
         allocatable: &ctx.allocatable,
     };

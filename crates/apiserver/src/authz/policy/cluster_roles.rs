@@ -23,6 +23,7 @@ pub(super) const NODE: &[Row] = &[
     on("get", "core", "persistentvolumeclaims persistentvolumes endpoints"),
     on("create get list watch", SIGNERS, CSR),
     on(READ, SIGNERS, "clustertrustbundles"),
+    on("create get list watch", SIGNERS, "podcertificaterequests"),
     on("create delete get patch update", "coordination.k8s.io", "leases"),
     on("get", "storage.k8s.io", "volumeattachments"),
     on("create", "core", "serviceaccounts/token"),
