@@ -1,22 +1,4 @@
-use tiphys_cri::v1::LinuxContainerResources;
-
-use super::{make_inside, merge};
-
-#[test]
-fn what_an_update_does_not_say_stays() {
-    let old = LinuxContainerResources {
-        cpu_shares: 10,
-        memory_limit_in_bytes: 20,
-        ..LinuxContainerResources::default()
-    };
-    let new = LinuxContainerResources {
-        memory_limit_in_bytes: 30,
-        cpuset_cpus: "0".into(),
-        ..LinuxContainerResources::default()
-    };
-    let merged = merge(old, new);
-    assert_eq!((merged.cpu_shares, merged.memory_limit_in_bytes, merged.cpuset_cpus.as_str()), (10, 30, "0"));
-}
+use super::*;
 
 #[test]
 fn a_working_directory_is_made_inside_the_image() {
