@@ -16,7 +16,8 @@ pub(super) struct Ended {
 
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
 
-fn uncounted<'a>(job: &'a Value, how: &str) -> Vec<&'a str> {
+/// The pods that a Job has still to count, by how they have ended.
+pub(super) fn uncounted<'a>(job: &'a Value, how: &str) -> Vec<&'a str> {
     let listed = job.pointer(&format!("/status/uncountedTerminatedPods/{how}")).and_then(Value::as_array);
     listed.into_iter().flatten().filter_map(Value::as_str).collect()
 }

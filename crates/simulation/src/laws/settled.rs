@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::{
     World, at,
     common::{cpu, load},
-    condition, is_active, is_finished, is_going, is_ready, number, owner, uid,
+    condition, is_active, is_finished, is_going, is_ready,
+    jobs::uncounted,
+    number, owner, uid,
 };
 use crate::machine::{CPU, PODS};
 
@@ -109,7 +111,7 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
             if !ended && object["spec"]["suspend"] != true {
                 say("has not ended".to_owned());
             }
-            if object.pointer("/status/uncountedTerminatedPods").is_some() {
+            if ["succeeded", "failed"].iter().any(|how| !uncounted(object, how).is_empty()) {
                 say("has pods to count".to_owned());
             }
         }
