@@ -34,6 +34,11 @@ impl Instance {
         format!("v{self}")
     }
 
+    /// The priority of routes to other nodes' pods, which have no name to tell whose they are.
+    pub(crate) fn priority(self) -> u32 {
+        self.0
+    }
+
     /// The nftables table (family `ip`) of the service proxy.
     pub fn service_table(self) -> String {
         format!("tiphys-{self}")

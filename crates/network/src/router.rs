@@ -206,6 +206,20 @@ impl Router {
         request.execute().await.map_err(failed(format!("routing everything via {gateway}")))
     }
 
+    /// A route to a network behind a neighbour, of this priority (the smaller goes first), in place of the one to
+    /// another neighbour.
+    pub(crate) async fn via(&self, to: Ipv4Net, gateway: Ipv4Addr, priority: u32) -> Result<(), Error> {
+        let route = behind(to, priority).gateway(gateway).build();
+        let request = self.handle.route().add(route).replace();
+        request.execute().await.map_err(failed(format!("routing {to} via {gateway}")))
+    }
+
+    /// Takes that route away.
+    pub(crate) async fn forget(&self, to: Ipv4Net, priority: u32) -> Result<(), Error> {
+        let request = self.handle.route().del(behind(to, priority).build());
+        already(request.execute().await, Errno::ESRCH).map_err(failed(format!("removing the route to {to}")))
+    }
+
     /// The routes of the main table that lead to a link.
     pub(crate) async fn routes(&self) -> Result<Vec<Route>, Error> {
         let mut routes = self.handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute();
@@ -215,16 +229,18 @@ impl Router {
                 continue;
             }
             let (mut to, mut link, mut priority) = (Ipv4Addr::UNSPECIFIED, None, 0);
+            let mut gateway = None;
             for attribute in &route.attributes {
                 match attribute {
                     RouteAttribute::Destination(RouteAddress::Inet(address)) => to = *address,
                     RouteAttribute::Oif(index) => link = Some(*index),
+                    RouteAttribute::Gateway(RouteAddress::Inet(address)) => gateway = Some(*address),
                     RouteAttribute::Priority(value) => priority = *value,
                     _ => {}
                 }
             }
             if let (Ok(to), Some(link)) = (Ipv4Net::new(to, route.header.destination_prefix_length), link) {
-                found.push(Route { to, link, priority });
+                found.push(Route { to, link, gateway, priority });
             }
         }
         Ok(found)
@@ -260,7 +276,14 @@ impl Router {
 pub(crate) struct Route {
     pub(crate) to: Ipv4Net,
     pub(crate) link: u32,
-    priority: u32,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) priority: u32,
+}
+
+fn behind(to: Ipv4Net, priority: u32) -> RouteMessageBuilder<Ipv4Addr> {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(to.network(), to.prefix_len())
+        .priority(priority)
 }
 
 /// Whether `inside` (eth0 as its own namespace sees it) is the other end of the host's link `index`.

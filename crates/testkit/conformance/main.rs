@@ -2,16 +2,18 @@
 //! `e2e.test` that is found first. It tells its cases and images itself.
 //!
 //! `cargo xtask conformance [FOCUS]` runs it: every case but those of [`LATER`], or those of them that the regular
-//! expression finds. It prints a table, and fails if a case fails that is not in [`CHANGED`].
+//! expression finds; those of [`TWO_NODES`] after the others, against a second cluster. It prints a table, and fails if
+//! a case fails that is not in [`CHANGED`].
 
 mod images;
 mod suite;
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{collections::BTreeMap, fs::File, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, ensure};
+use regex::Regex;
 use suite::Suite;
-use tiphys_testkit::Cluster;
+use tiphys_testkit::{Cluster, Pair};
 
 /// A case that is known not to pass.
 struct Known {
@@ -26,14 +28,18 @@ const fn known(suite: &'static str, words: &'static str, why: &'static str) -> K
     Known { suite, words, why }
 }
 
+/// Words in the names of cases that need a second node.
+const TWO_NODES: [&str; 5] = [
+    "should rollback without unnecessary restarts",
+    "validates basic preemption",
+    "validates lower priority pod preemption",
+    "ServiceCIDR and IPAddress API",
+    "should have at least two untainted nodes",
+];
+
 /// Cases that need what is not built yet, or what is not there. They are not run.
-const LATER: [Known; 7] = [
-    known("v1.", "should rollback without unnecessary restarts", "a second node"),
-    known("v1.20.", "validates basic preemption", "a second node"),
-    known("v1.20.", "validates lower priority pod preemption", "a second node"),
-    known("v1.", "ServiceCIDR and IPAddress API should support ServiceCIDR", "a second node"),
-    known("v1.", "ServiceCIDR and IPAddress API should support IPAddress", "a second node"),
-    known("v1.", "Conformance Tests should have at least two untainted nodes", "a second node"),
+const LATER: [Known; 2] = [
+    known("v1.", "API should support ServiceCIDR API", "the ServiceCIDR of the cluster's own range"),
     known("v1.", "ImageVolume should succeed with pod and pull policy of Always", "upstream's registry"),
 ];
 
@@ -82,37 +88,55 @@ struct Row {
 
 fn main() -> Result<()> {
     let focus = std::env::args().nth(1).unwrap_or_default();
+    let asked_for = Regex::new(&focus).context("reading which cases are to run")?;
     let suite = Suite(found("e2e.test")?);
     let version = suite.version()?;
     let later: Vec<_> = LATER.iter().filter(|known| version.starts_with(known.suite)).collect();
     let mut table: BTreeMap<String, Row> = BTreeMap::new();
+    let (mut on_one, mut on_two) = (0, Vec::new());
     for name in suite.cases()? {
         let row = table.entry(group(&name)).or_default();
         row.all += 1;
-        let known = later.iter().find(|known| name.contains(known.words));
-        row.later += usize::from(known.is_some());
-        known.inspect(|known| println!("not run, for want of {}: {name}", known.why));
+        match later.iter().find(|known| name.contains(known.words)) {
+            Some(known) => {
+                row.later += 1;
+                println!("not run, for want of {}: {name}", known.why);
+            }
+            None if !asked_for.is_match(&name) => {}
+            None if TWO_NODES.iter().any(|words| name.contains(words)) => on_two.push(regex::escape(&name)),
+            None => on_one += 1,
+        }
     }
 
     let dir = tempfile::tempdir().context("making a directory")?;
-    let archive = dir.path().join("images.tar");
+    let archives = ["images.tar", "busybox.tar"].map(|name| dir.path().join(name));
     let names = suite.images()?;
-    images::write(&archive, &names, found)?;
-    // The sample server, which runs in a pod, asks the API whom to believe.
-    let cluster = Cluster::start_for_pods(177)?;
-    cluster.tiphys(["image".as_ref(), "import".as_ref(), archive.as_os_str()])?;
-    images::write_busybox(&archive, &names)?;
-    cluster.tiphys(["image".as_ref(), "import".as_ref(), archive.as_os_str()])?;
-    let skip: Vec<_> = later.iter().map(|known| known.words).collect();
-    let kubectl = std::env::var_os("KUBECTL").context("KUBECTL is not set; use `cargo xtask conformance`")?;
-    let mut run = Command::new(&suite.0);
-    run.arg("-kubeconfig").arg(cluster.data_dir().join("admin.kubeconfig"));
-    run.args(["-provider", "skeleton", "-num-nodes", "1", "-disable-log-dump", "-kubectl-path"]).arg(kubectl);
-    // The old one would wait for a Secret with a token beside each account, and no server makes those since 1.24.
-    run.arg("-e2e-verify-service-account=false");
-    run.args(["-ginkgo.focus", &format!(r"({focus}).*\[Conformance\]"), "-ginkgo.skip", &skip.join("|")]);
+    images::write(&archives[0], &names, found)?;
+    images::write_busybox(&archives[1], &names)?;
+    let furnish = |cluster: &Cluster| {
+        let import = |archive: &PathBuf| {
+            cluster.tiphys(["image".as_ref(), "import".as_ref(), archive.as_os_str()]).map(drop)
+        };
+        archives.iter().try_for_each(import)
+    };
+    let log = File::create("conformance.log").context("making conformance.log")?;
+    let mut ended = Vec::new();
+    if on_one > 0 {
+        // The sample server, which runs in a pod, asks the API whom to believe.
+        let cluster = Cluster::start_for_pods(RANGE)?;
+        furnish(&cluster)?;
+        let skip = later.iter().map(|known| known.words).chain(TWO_NODES).collect::<Vec<_>>().join("|");
+        let cases = format!(r"({focus}).*\[Conformance\]");
+        ended = run(&suite, &log, &cluster, 1, &["-ginkgo.focus", &cases, "-ginkgo.skip", &skip])?;
+    }
+    if !on_two.is_empty() {
+        let pair = Pair::start(RANGE)?.context("two nodes share an etcd, and there is none")?;
+        furnish(&pair.first)?;
+        furnish(&pair.second)?;
+        ended.extend(run(&suite, &log, &pair.first, 2, &["-ginkgo.focus", &on_two.join("|")])?);
+    }
     let mut unexpected = Vec::new();
-    for (name, passed) in suite.run(&mut run, |ended| eprintln!("{ended}"))? {
+    for (name, passed) in ended {
         let row = table.entry(group(&name)).or_default();
         row.passed += usize::from(passed);
         row.failed += usize::from(!passed);
@@ -129,6 +153,26 @@ fn main() -> Result<()> {
     }
     ensure!(unexpected.is_empty(), "failed:\n{}", unexpected.join("\n"));
     Ok(())
+}
+
+/// Tells the clusters' addresses from others'.
+const RANGE: u8 = 177;
+
+/// Runs the cases that `which` says against a cluster of so many nodes.
+fn run(
+    suite: &Suite,
+    log: &File,
+    cluster: &Cluster,
+    nodes: usize,
+    which: &[&str],
+) -> Result<Vec<(String, bool)>> {
+    let kubectl = std::env::var_os("KUBECTL").context("KUBECTL is not set; use `cargo xtask conformance`")?;
+    let mut run = Command::new(&suite.0);
+    run.arg("-kubeconfig").arg(cluster.kubeconfig()).arg("-kubectl-path").arg(kubectl);
+    run.args(["-provider", "skeleton", "-disable-log-dump", "-num-nodes", &nodes.to_string()]);
+    // The old one would wait for a Secret with a token beside each account, and no server makes those since 1.24.
+    run.arg("-e2e-verify-service-account=false").args(which);
+    suite.run(&mut run, log, |ended| eprintln!("{ended}"))
 }
 
 /// A program or file of upstream's, in the directories of `REFERENCE_PATH`.

@@ -53,16 +53,20 @@ impl Suite {
     }
 
     /// Runs cases, tells of each as it ends, and returns their names and whether they passed. All that the suite prints goes
-    /// to `conformance.log` in the working directory.
-    pub(crate) fn run(&self, arguments: &mut Command, tell: impl Fn(&str)) -> Result<Vec<(String, bool)>> {
-        let log = File::create("conformance.log").context("making conformance.log")?;
+    /// to `log`.
+    pub(crate) fn run(
+        &self,
+        arguments: &mut Command,
+        log: &File,
+        tell: impl Fn(&str),
+    ) -> Result<Vec<(String, bool)>> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listening for progress")?;
         let mut child = arguments
             .args(["-ginkgo.noColor", "-progress-report-url"])
             .arg(format!("http://{}", listener.local_addr()?))
             .stdin(Stdio::null())
             .stderr(log.try_clone()?)
-            .stdout(log)
+            .stdout(log.try_clone()?)
             .spawn()
             .with_context(|| format!("starting {arguments:?}"))?;
         let reports = reports(listener);

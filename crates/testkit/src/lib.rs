@@ -3,13 +3,16 @@
 //! A [`Cluster`] has a data directory, ports and address ranges of its own and removes everything that it
 //! made when it is dropped, also when the test has failed.
 
+pub mod etcd;
 mod home;
 pub mod image;
+mod pair;
 pub mod reference;
 mod terminal;
 pub mod vm;
 
 pub use home::Home;
+pub use pair::Pair;
 pub use terminal::Terminal;
 
 use std::{
@@ -62,8 +65,11 @@ pub struct Cluster {
     kubelet_port: u16,
     /// The second byte of the address ranges.
     range: u8,
+    node: &'static str,
     /// Where the API listens.
     address: Ipv4Addr,
+    /// The network namespace that the server runs in, if it is not this thread's.
+    namespace: Option<pair::Namespace>,
     /// What `tiphys` is told to do, and what more than a cluster needs.
     command: &'static str,
     arguments: Vec<String>,
@@ -110,7 +116,7 @@ impl Cluster {
     fn of(programs: Programs, home: Home, range: u8) -> Result<Self> {
         let (port, kubelet_port, environment) = (free_port()?, free_port()?, Vec::new());
         let (address, command, arguments) = (Ipv4Addr::LOCALHOST, "up", Vec::new());
-        let server = None;
+        let (node, namespace, server) = ("scenario", None, None);
         Ok(Self {
             programs,
             home,
@@ -118,7 +124,9 @@ impl Cluster {
             port,
             kubelet_port,
             range,
+            node,
             address,
+            namespace,
             command,
             arguments,
             server,
@@ -127,6 +135,13 @@ impl Cluster {
 
     /// An API server alone, with the keys and the arguments of this cluster's; nothing runs it yet.
     pub fn beside(&self) -> Result<Self> {
+        let mut other = self.again()?;
+        other.command = "apiserver";
+        Ok(other)
+    }
+
+    /// A server of its own with the keys and the arguments of this one; nothing runs it yet.
+    fn again(&self) -> Result<Self> {
         let mut other = Self::new(self.range)?;
         let (from, to) = (self.data_dir().join("pki"), other.data_dir().join("pki"));
         std::fs::create_dir_all(&to)?;
@@ -134,7 +149,6 @@ impl Cluster {
             let file = file?;
             std::fs::copy(file.path(), to.join(file.file_name()))?;
         }
-        other.command = "apiserver";
         other.arguments.clone_from(&self.arguments);
         Ok(other)
     }
@@ -146,7 +160,8 @@ impl Cluster {
 
     /// Where the API is served.
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        let host = if self.address.is_unspecified() { Ipv4Addr::LOCALHOST } else { self.address };
+        format!("https://{host}:{}", self.port)
     }
 
     /// Sets variables for every kubectl from now on, in place of those set before.
@@ -187,7 +202,8 @@ impl Cluster {
         ensure!(self.server.is_none(), "the server runs already");
         let log = File::options().append(true).create(true).open(self.log())?;
         let range = self.range;
-        let child = Command::new(&self.programs.tiphys)
+        let mut command = Command::new(&self.programs.tiphys);
+        command
             .arg(self.command)
             .arg("--data-dir")
             .arg(self.data_dir())
@@ -199,15 +215,17 @@ impl Cluster {
                 "--pod-cidr",
                 &format!("10.{range}.128.0/17"),
             ])
-            .args(["--node-name", "scenario"])
+            .args(["--node-name", self.node])
             .args(&self.arguments)
             .env("TIPHYS_LOG", "info")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("starting tiphys")?;
-        self.server = Some(child);
+            .stderr(log);
+        let mut start = || command.spawn().context("starting tiphys");
+        self.server = Some(match &self.namespace {
+            Some(namespace) => namespace.within(start)?,
+            None => start()?,
+        });
         Ok(())
     }
 
@@ -223,8 +241,8 @@ impl Cluster {
     pub fn up(&mut self) -> Result<()> {
         self.launch()?;
         self.eventually("the node is ready", || {
-            let ready = "-o=jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
-            Ok(self.kubectl(["get", "nodes", ready])?.trim() == "True")
+            let ready = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
+            Ok(self.kubectl(["get", "node", self.node, ready])?.trim() == "True")
         })?;
         self.eventually("the default service account is there", || {
             Ok(self.try_kubectl(["get", "serviceaccount", "default"])?.status.success())
@@ -343,7 +361,7 @@ impl Cluster {
         let mut command = Command::new(&self.programs.kubectl);
         command
             .args(["--kubeconfig", "/dev/null", "--insecure-skip-tls-verify", "--token", token, "--server"])
-            .arg(format!("https://127.0.0.1:{}", self.port))
+            .arg(self.url())
             .args(arguments)
             .env("HOME", self.dir())
             .stdin(Stdio::null());

@@ -1,7 +1,7 @@
 //! Every room of a cluster in one process, wired together.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::FutureExt;
+use ipnet::Ipv4Net;
 use kube::Client;
 use tiphys_apiserver::metrics::Configuration;
 use tiphys_apiserver::{
@@ -23,7 +24,7 @@ use tiphys_client::{
 use tiphys_cri::v1::{
     image_service_server::ImageServiceServer, runtime_service_server::RuntimeServiceServer,
 };
-use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy};
+use tiphys_network::{Instance, PodNetwork, Proxy, bridge, dns, proxy, routes};
 use tiphys_node::{Kubelet, local_path, names::ClusterDns};
 use tiphys_pki::{Authority, Leaf, Pki};
 use tiphys_runtime::Runtime;
@@ -31,12 +32,14 @@ use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::{advertised, local},
     data_dir::DataDir,
     files,
     follow::follow,
     image,
     loops::{self, Connect, Scheduling},
     pod_network::BuiltIn,
+    pod_range,
     settings::Settings,
     storage::Storage,
 };
@@ -148,17 +151,32 @@ impl Cluster {
         if rooms == Rooms::Api {
             return Ok(cluster);
         }
-        match cluster.start_node(settings, data, host, &pki).await {
-            Ok(registered) => {
-                cluster.start_control_plane(settings, data, &pki.cluster, scheduling, registered).await;
-            }
-            Err(error) => {
-                // In order, so that no room tells how it lost another one.
-                cluster.stop().await;
-                return Err(error);
-            }
+        if let Err(error) = cluster.start_rest(settings, data, host, &pki, scheduling).await {
+            // In order, so that no room tells how it lost another one.
+            cluster.stop().await;
+            return Err(error);
         }
         Ok(cluster)
+    }
+
+    /// Starts what is a client of the API. Who gives the node its range goes first.
+    async fn start_rest(
+        &mut self,
+        settings: &Settings,
+        data: &DataDir,
+        host: IpAddr,
+        pki: &Pki,
+        scheduling: Scheduling,
+    ) -> Result<()> {
+        if let Some(range) = settings.own_pod_cidr() {
+            let registered = self.start_node(settings, data, host, range, pki).await?;
+            self.start_control_plane(settings, data, &pki.cluster, scheduling, registered).await;
+            return Ok(());
+        }
+        self.start_control_plane(settings, data, &pki.cluster, scheduling, std::future::ready(())).await;
+        let client = self.client(&Component::Node(self.node.clone()));
+        let range = pod_range::of_node(client, &self.node).await?;
+        self.start_node(settings, data, host, range, pki).await.map(drop)
     }
 
     /// Takes in changes of the files that say who is let in, and who is asked for permissions; what they say by now is
@@ -278,12 +296,13 @@ impl Cluster {
         settings: &Settings,
         data: &DataDir,
         host: IpAddr,
+        range: Ipv4Net,
         pki: &Pki,
     ) -> Result<impl Future<Output = ()> + Send + use<>> {
         let instance: Instance = data.instance().parse().context("the cluster's instance")?;
         let network = PodNetwork::new(bridge::Config {
             instance,
-            pod_cidr: settings.node_pod_cidr(),
+            pod_cidr: range,
             cluster_cidr: settings.pod_cidr,
             service_cidr: settings.service_cidr,
             state_dir: data.join("network"),
@@ -295,14 +314,14 @@ impl Cluster {
                 .with_context(|| format!("connecting to the container runtime at {endpoint}"))?,
             None => self.start_runtime(data, network.clone()).await?,
         };
-        self.start_network(settings, instance, network);
+        self.start_network(settings, instance, range, network);
         let mut config = tiphys_node::config::Config::new(&self.node, data.node(), &data.pods_cgroup());
         config.addresses = vec![host];
         config.dns = ClusterDns {
             servers: vec![settings.dns_address().to_string()],
             domain: settings.cluster_domain.clone(),
         };
-        config.pod_cidr = Some(settings.node_pod_cidr().to_string());
+        config.pod_cidr = Some(range.to_string());
         config.static_pods.clone_from(&settings.pod_manifest_path);
         config.port = settings.kubelet_port;
         config.sysctls.clone_from(&settings.allowed_unsafe_sysctls);
@@ -359,7 +378,24 @@ impl Cluster {
         Ok(tiphys_cri::Client::in_process(runtime_service, ImageServiceServer::new(runtime)))
     }
 
-    fn start_network(&mut self, settings: &Settings, instance: Instance, network: Arc<PodNetwork>) {
+    fn start_network(
+        &mut self,
+        settings: &Settings,
+        instance: Instance,
+        range: Ipv4Net,
+        network: Arc<PodNetwork>,
+    ) {
+        let config = routes::Config {
+            instance,
+            node: self.node.clone(),
+            pod_cidr: range,
+            cluster_cidr: settings.pod_cidr,
+        };
+        let routing = routes::run(self.client(&Component::Proxy), config);
+        self.spawn(async move {
+            routing.await;
+            Ok(())
+        });
         let config = proxy::Config {
             instance,
             service_cidr: settings.service_cidr,
@@ -431,68 +467,4 @@ async fn leave(election: Election) {
 /// A client whose requests are counted as those to `host`.
 fn connect(server: &ApiServer, host: &Arc<str>, component: &Component) -> Client {
     Client::new(Counted::new(server.connector(component), Arc::clone(host)), "default")
-}
-
-/// The address that this host is reached at: the one that it listens on, or else the one that it would send from. A
-/// host without a way out is still reached by its pods, at their gateway.
-fn advertised(settings: &Settings) -> IpAddr {
-    let listening = settings.bind_address;
-    if !listening.is_unspecified() && !listening.is_loopback() {
-        return listening;
-    }
-    // Connecting a datagram socket only looks up the route; nothing is sent.
-    let outward = || -> std::io::Result<IpAddr> {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    match outward() {
-        Ok(address) if !address.is_unspecified() && !address.is_loopback() => address,
-        _ => bridge::gateway(settings.node_pod_cidr()).into(),
-    }
-}
-
-/// The address that programs on this host reach it at.
-fn local(settings: &Settings) -> IpAddr {
-    let listening = settings.bind_address;
-    if listening.is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { listening }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-
-    #[derive(clap::Parser)]
-    struct Line {
-        #[command(flatten)]
-        settings: Settings,
-    }
-
-    #[test]
-    fn programs_on_the_host_are_sent_to_where_it_listens() {
-        for (flag, reached) in [("0.0.0.0", "127.0.0.1"), ("127.0.0.5", "127.0.0.5"), ("::1", "::1")] {
-            let settings = Line::parse_from(["up", "--bind-address", flag]).settings;
-            assert_eq!(local(&settings).to_string(), reached);
-        }
-    }
-
-    #[test]
-    fn a_host_without_a_way_out_is_reached_at_its_pods_gateway() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: making network namespaces takes root");
-            return;
-        }
-        let apart = std::thread::spawn(|| {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
-            let mut settings = Line::parse_from(["up"]).settings;
-            assert_eq!(advertised(&settings), Ipv4Addr::new(10, 244, 0, 1));
-            settings.bind_address = Ipv4Addr::LOCALHOST.into();
-            assert_eq!(advertised(&settings), Ipv4Addr::new(10, 244, 0, 1));
-            settings.bind_address = Ipv4Addr::new(192, 0, 2, 7).into();
-            assert_eq!(advertised(&settings), settings.bind_address);
-        });
-        apart.join().expect("the addresses are right");
-    }
 }

@@ -1,5 +1,6 @@
 //! The binary: reads flags and wires the rooms together.
 
+mod addresses;
 mod allocator;
 mod cluster;
 mod component;
@@ -19,6 +20,7 @@ mod memory;
 mod node_flags;
 mod permission_flags;
 mod pod_network;
+mod pod_range;
 mod quickstart;
 mod remote;
 mod settings;

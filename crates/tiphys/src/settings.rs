@@ -270,19 +270,55 @@ impl Settings {
         }
     }
 
-    /// What other nodes than this one get of the pods' range; nothing where nodes are to bring theirs.
+    /// What nodes get of the pods' range that have not chosen a part of it; nothing where nodes are to bring theirs.
     pub(crate) fn node_ipam(&self) -> Option<NodeIpamSettings> {
-        let own = self.node_pod_cidr();
         if !self.nodes.allocate_node_cidrs {
             return None;
         }
-        let range = Parted::new(self.pod_cidr.into(), own.prefix_len()).ok()?;
-        Some(NodeIpamSettings { ranges: vec![range], taken: vec![own.into(), self.service_cidr.into()] })
+        let range = Parted::new(self.pod_cidr.into(), self.first_pod_cidr().prefix_len()).ok()?;
+        let taken = self.own_pod_cidr().into_iter().chain([self.service_cidr]).map(Into::into).collect();
+        Some(NodeIpamSettings { ranges: vec![range], taken })
     }
 
-    /// The part of the pods' range that this node has: its first /24.
-    pub(crate) fn node_pod_cidr(&self) -> Ipv4Net {
+    /// The part of the pods' range that this node takes: the first. `None` where several nodes would take that one, so
+    /// that each is given its own.
+    pub(crate) fn own_pod_cidr(&self) -> Option<Ipv4Net> {
+        let is_given = !self.storage.etcd_servers.is_empty() && self.nodes.allocate_node_cidrs;
+        (!is_given).then(|| self.first_pod_cidr())
+    }
+
+    /// The first /24 of the pods' range.
+    pub(crate) fn first_pod_cidr(&self) -> Ipv4Net {
         let length = self.pod_cidr.prefix_len().max(24);
         Ipv4Net::new(self.pod_cidr.network(), length).unwrap_or(self.pod_cidr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn who_shares_a_store_takes_no_range() {
+        let etcd = "--etcd-servers=http://127.0.0.1:2379";
+        for (flags, own) in [
+            (&["up"][..], Some("10.244.0.0/24")),
+            (&["up", etcd], None),
+            (&["up", etcd, "--allocate-node-cidrs=false"], Some("10.244.0.0/24")),
+        ] {
+            let settings = Line::parse_from(flags).settings;
+            assert_eq!(settings.own_pod_cidr().map(|range| range.to_string()).as_deref(), own);
+            // Nobody else gets what it takes.
+            let taken = settings.node_ipam().map(|ipam| ipam.taken.len());
+            assert_eq!(taken, settings.nodes.allocate_node_cidrs.then_some(1 + usize::from(own.is_some())));
+        }
     }
 }

@@ -14,7 +14,8 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Error, links::Port, plan::Station};
+use super::{Error, plan::Station};
+use crate::links::{self, Port};
 
 /// Whose address an Ethernet frame of ours is for, and what it holds.
 pub(super) type Frame = [u8; 42];
@@ -106,7 +107,7 @@ impl Arp {
         let fd = Errno::result(fd).map_err(Error::Open)?;
         // SAFETY: the descriptor was opened just now, and nobody else has it.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Arp(super::links::watched(fd).map_err(Error::Receive)?))
+        Ok(Arp(links::watched(fd).map_err(Error::Receive)?))
     }
 
     /// The next question. Cancel safe.

@@ -6,7 +6,6 @@
 //! when the process ends. IPv4 only, as the proxy.
 
 mod arp;
-mod links;
 mod plan;
 
 use std::{
@@ -22,10 +21,13 @@ use parking_lot::Mutex;
 use tiphys_client::{Change, ObjectKey};
 use tokio::{sync::Notify, time::Instant};
 
-use self::{arp::Arp, links::Links, plan::Station};
-use crate::proxy::{
-    model::{Node, Service, Slice},
-    run::Cluster,
+use self::{arp::Arp, plan::Station};
+use crate::{
+    links::{self, Links},
+    proxy::{
+        model::{Node, Service, Slice},
+        run::Cluster,
+    },
 };
 
 /// Between two announcements of an address (RFC 5227, ANNOUNCE_INTERVAL), of which there are two.
@@ -38,10 +40,8 @@ const RETRY: Duration = Duration::from_secs(5);
 enum Error {
     #[error("opening a socket for ARP: {0}")]
     Open(#[source] Errno),
-    #[error("reading the links: {0}")]
-    Links(#[source] Errno),
-    #[error("following the links: {0}")]
-    Follow(#[source] std::io::Error),
+    #[error(transparent)]
+    Links(#[from] links::Error),
     #[error("receiving ARP: {0}")]
     Receive(#[source] std::io::Error),
 }

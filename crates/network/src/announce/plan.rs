@@ -8,19 +8,13 @@ use std::{
 
 use ipnet::Ipv4Net;
 
-use crate::proxy::model::{Condition, Node, Slice};
+use crate::{
+    links::Link,
+    proxy::model::{Condition, Node, Slice},
+};
 
 /// Addresses to answer for, and the nodes that may, if not all of them may.
 pub(super) type Wanted = BTreeMap<Ipv4Addr, Option<BTreeSet<Box<str>>>>;
-
-/// A link of this node with hosts that ask for addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) index: u32,
-    pub(super) hardware: [u8; 6],
-    /// This node's addresses in it, with the networks that they are of.
-    pub(super) addresses: Vec<Ipv4Net>,
-}
 
 /// Where this node answers for an address, and as whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -291,7 +291,9 @@ impl PodNetwork {
     /// wider network around them is no obstacle: the longer prefix wins.
     async fn ranges_are_free(&self) -> Result<(), Error> {
         let bridge = self.router.link(&self.config.instance.bridge()).await?.map(|link| link.header.index);
-        for route in self.router.routes().await?.iter().filter(|route| Some(route.link) != bridge) {
+        let ours = self.config.instance.priority();
+        let routes = self.router.routes().await?;
+        for route in routes.iter().filter(|route| Some(route.link) != bridge && route.priority != ours) {
             for range in [self.config.pod_cidr, self.config.service_cidr] {
                 if range.contains(&route.to) {
                     let link = self.router.name(route.link).await?.unwrap_or_default();

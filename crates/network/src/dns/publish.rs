@@ -106,6 +106,8 @@ fn slice(config: &Config, listener: SocketAddrV4) -> EndpointSlice {
             "addresses": [listener.ip()],
             "conditions": {"ready": true, "serving": true, "terminating": false},
             "nodeName": config.node,
+            // Pods ask their own node's while it has one; that of another may be gone.
+            "hints": {"forNodes": [{"name": config.node}]},
         }])),
         ports: from_json(json!([port("dns", "UDP"), port("dns-tcp", "TCP")])),
     }
@@ -133,6 +135,8 @@ mod tests {
         let slice = slice(&config, "10.244.0.1:10053".parse().unwrap());
         let endpoints = slice.endpoints.unwrap();
         assert_eq!(endpoints[0].addresses, ["10.244.0.1"]);
+        let hints = endpoints[0].hints.as_ref().and_then(|hints| hints.for_nodes.as_ref()).unwrap();
+        assert_eq!(hints[0].name, "here");
         let matching = slice.ports.unwrap();
         assert_eq!(matching[0].name, ports[0].name);
         assert_eq!(matching[0].port, Some(10_053));

@@ -8,4 +8,5 @@ mod dns;
 mod live;
 mod proxy;
 mod real;
+mod routes;
 mod support;

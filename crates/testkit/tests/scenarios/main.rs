@@ -16,6 +16,7 @@ mod manifests;
 mod objects;
 mod old_kubectl;
 mod operator;
+mod pair;
 mod past;
 mod policies;
 mod queues;

@@ -1,70 +1,20 @@
 //! A cluster over etcd, and a second API server beside it.
 
 use std::{
-    env,
     io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Command, Stdio},
+    net::Ipv4Addr,
 };
 
 use anyhow::{Context, Result, ensure};
-use tiphys_testkit::{Cluster, Running, free_port};
+use tiphys_testkit::{Cluster, etcd::Etcd};
 
 use crate::field;
 
-/// An etcd of one member; it goes with this value.
-struct Etcd {
-    program: PathBuf,
-    dir: tempfile::TempDir,
-    ports: [u16; 2],
-    process: Option<Running>,
-}
-
-impl Etcd {
-    /// `None`, and a word about it, where there is none.
-    fn start() -> Result<Option<Self>> {
-        let folders = ["REFERENCE_PATH", "PATH"].into_iter().filter_map(env::var_os);
-        let mut files = folders.flat_map(|folders| {
-            env::split_paths(&folders).map(|folder| folder.join("etcd")).collect::<Vec<_>>()
-        });
-        let Some(program) = files.find(|file| file.is_file()) else {
-            eprintln!("skipped: there is no etcd in REFERENCE_PATH or PATH");
-            return Ok(None);
-        };
-        let (dir, ports) = (tempfile::tempdir()?, [free_port()?, free_port()?]);
-        let mut etcd = Self { program, dir, ports, process: None };
-        etcd.restart()?;
-        Ok(Some(etcd))
-    }
-
-    fn urls(&self) -> [String; 2] {
-        self.ports.map(|port| format!("http://127.0.0.1:{port}"))
-    }
-
-    /// Kills it as a crash would, and starts it again.
-    fn restart(&mut self) -> Result<()> {
-        self.process = None;
-        let [clients, peers] = self.urls();
-        let mut command = Command::new(&self.program);
-        command
-            .arg("--data-dir")
-            .arg(self.dir.path())
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
-            .args(["--initial-cluster", &format!("default={peers}")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        self.process = Some(Running(command.spawn().context("starting etcd")?));
-        Ok(())
-    }
-}
-
 #[test]
 fn two_servers_share_an_etcd() -> Result<()> {
-    let Some(mut etcd) = Etcd::start()? else { return Ok(()) };
+    let Some(mut etcd) = Etcd::start(Ipv4Addr::LOCALHOST)? else { return Ok(()) };
     let mut cluster = Cluster::new(95)?;
-    let [url, _] = etcd.urls();
-    cluster.tell_server([format!("--etcd-servers={url}")]);
+    cluster.tell_server([etcd.argument()]);
     cluster.up()?;
     let mut other = cluster.beside()?;
     other.serve()?;

@@ -17,23 +17,39 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use super::{Error, plan::Link};
+/// Why nothing is known of the links.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("reading the links: {0}")]
+    Read(#[source] Errno),
+    #[error("following the links: {0}")]
+    Follow(#[source] io::Error),
+}
+
+/// A link of this node with other hosts in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) hardware: [u8; 6],
+    /// This node's addresses in it, with the networks that they are of.
+    pub(crate) addresses: Vec<Ipv4Net>,
+}
 
 /// A link, and how a frame is sent into it.
-pub(super) struct Port {
-    pub(super) link: Link,
-    pub(super) address: LinkAddr,
+pub(crate) struct Port {
+    pub(crate) link: Link,
+    pub(crate) address: LinkAddr,
 }
 
 /// The Ethernet links of this thread's network namespace that are up and in which ARP is spoken, by their indexes.
-pub(super) fn read() -> Result<BTreeMap<u32, Port>, Error> {
+pub(crate) fn read() -> Result<BTreeMap<u32, Port>, Error> {
     let spoken = |flags: InterfaceFlags| {
         flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING | InterfaceFlags::IFF_BROADCAST)
             && !flags.intersects(InterfaceFlags::IFF_NOARP | InterfaceFlags::IFF_LOOPBACK)
     };
     let mut ports = BTreeMap::<String, LinkAddr>::new();
     let mut networks = BTreeMap::<String, Vec<Ipv4Net>>::new();
-    for entry in getifaddrs().map_err(Error::Links)?.filter(|entry| spoken(entry.flags)) {
+    for entry in getifaddrs().map_err(Error::Read)?.filter(|entry| spoken(entry.flags)) {
         // An address may have a label of its own after the link's name.
         let name = entry.interface_name.split(':').next().unwrap_or_default().to_owned();
         let Some(address) = entry.address else { continue };
@@ -54,13 +70,13 @@ pub(super) fn read() -> Result<BTreeMap<u32, Port>, Error> {
 }
 
 /// Tells when links or their addresses change.
-pub(super) struct Links(AsyncFd<OwnedFd>);
+pub(crate) struct Links(AsyncFd<OwnedFd>);
 
 const GROUPS: u32 = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR) as u32;
 
 impl Links {
     /// Follows the links of the network namespace that this thread is in.
-    pub(super) fn open() -> Result<Links, Error> {
+    pub(crate) fn open() -> Result<Links, Error> {
         let open = || -> Result<OwnedFd, Errno> {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let fd =
@@ -73,7 +89,7 @@ impl Links {
     }
 
     /// Returns once something has changed since the last call. Cancel safe.
-    pub(super) async fn changed(&self) -> Result<(), Error> {
+    pub(crate) async fn changed(&self) -> Result<(), Error> {
         let mut buffer = [0; 4096];
         loop {
             let mut ready = self.0.readable().await.map_err(Error::Follow)?;
@@ -95,7 +111,7 @@ impl Links {
 }
 
 /// Has the descriptor watched by this runtime.
-pub(super) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is open, and the `AsyncFd` that owns it closes it only after its registration.
     unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)
 }
