@@ -244,6 +244,7 @@ async fn main() {
         admission: Default::default(),
         trace: None,
         shared: false,
+        dial: None,
     };
     let server = ApiServer::start(config, Arc::new(store)).await.expect("a server");
     let serving = server.clone();

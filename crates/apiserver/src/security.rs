@@ -18,7 +18,7 @@ use crate::{
     },
     identity::Identity,
     metrics::{Configuration, Reloads},
-    outgoing::{Outgoing, SpecError},
+    outgoing::{Dial, Outgoing, SpecError},
     source::Source,
 };
 
@@ -54,7 +54,7 @@ pub struct Security {
 
 impl Security {
     /// `issuer` is the URL that service-account tokens name; `others` tell of users, too; `authorizers` are asked in
-    /// their order.
+    /// their order; `dial` makes connections to webhooks and other API servers, if it is not TCP that does.
     ///
     /// # Errors
     /// An authority cannot be used to verify client certificates, or a webhook not be called.
@@ -65,12 +65,17 @@ impl Security {
         clock: Clock,
         others: Others,
         authorizers: authz::config::Config,
+        dial: Option<Arc<dyn Dial>>,
     ) -> Result<Self, Error> {
         let tokens = Arc::new(Tokens::new(Arc::clone(&pki.tokens), issuer.clone(), Arc::clone(&source)));
         let rbac = Arc::new(Rbac::new(Arc::clone(&source)));
         let front_proxy =
             Rotating::new(Arc::clone(&pki.front_proxy), Leaf::front_proxy_client(), Arc::clone(&clock))?;
-        let outgoing = Arc::new(Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy))));
+        let outgoing = Outgoing::new(Arc::clone(&source), Some(Arc::new(front_proxy)));
+        let outgoing = Arc::new(match dial {
+            Some(dial) => outgoing.by(dial),
+            None => outgoing,
+        });
         let front_proxies = FrontProxy {
             trust: ClientTrust::new([pki.front_proxy.certificate()])?,
             names: vec![Leaf::front_proxy_client().common_name],

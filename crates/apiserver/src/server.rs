@@ -39,6 +39,7 @@ use crate::identity::{Component, Identity};
 use crate::kubernetes_service;
 use crate::metrics::Metrics;
 use crate::node_proxy::Nodes;
+use crate::outgoing::Dial;
 use crate::registry::claims::Claims;
 use crate::registry::{Clock, Registry};
 use crate::sealed::Sealed;
@@ -75,6 +76,8 @@ pub struct Config {
     pub trace: Option<trace::Config>,
     /// Others may serve the same store.
     pub shared: bool,
+    /// Makes connections to webhooks and other API servers; if absent, TCP does.
+    pub dial: Option<Arc<dyn Dial>>,
 }
 
 /// Why a server did not start.
@@ -134,7 +137,8 @@ impl ApiServer {
         let issuer = format!("https://kubernetes.default.svc.{}", config.domain);
         let clock = Arc::clone(&config.clock);
         let security =
-            Arc::new(Security::new(pki, issuer, source, clock, config.others, config.authorizers)?);
+            Security::new(pki, issuer, source, clock, config.others, config.authorizers, config.dial)?;
+        let security = Arc::new(security);
         definitions.workshop.open(security.outgoing());
         let service = first_host(&config.service_range);
         let names = ServingNames {

@@ -52,6 +52,7 @@ pub(crate) fn config(pki: Arc<Pki>, advertise: SocketAddr) -> Config {
         admission: Default::default(),
         trace: None,
         shared: false,
+        dial: None,
     }
 }
 

@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     disk::{Disk, OPENING},
     laws::Laws,
+    machine::Machine,
+    meter::Meter,
+    neighbour::{Neighbour, Way},
     network::Network,
     trace::Trace,
 };
@@ -52,6 +55,8 @@ pub(crate) struct Cluster {
     pub(crate) trace: Arc<Trace>,
     pub(crate) network: Arc<Network>,
     pub(crate) laws: Arc<Laws>,
+    pub(crate) neighbour: Arc<Neighbour>,
+    machines: Vec<Arc<Machine>>,
     pki: Arc<Pki>,
     disk: Arc<Disk>,
     server: Option<ApiServer>,
@@ -64,11 +69,14 @@ impl Cluster {
     pub(crate) fn new(seed: u64, trace: Arc<Trace>, network: Arc<Network>, laws: Arc<Laws>) -> Result<Self> {
         let keys = tempfile::tempdir().context("making a directory for keys")?;
         let pki = Arc::new(Pki::open(keys.path()).context("making keys")?);
+        let neighbour = Neighbour::new(seed, &pki, &laws, &trace)?;
         let disk = Disk::new(seed, Arc::clone(&trace), Arc::clone(&laws));
         Ok(Self {
             trace,
             network,
             laws,
+            neighbour,
+            machines: Vec::new(),
             pki,
             disk,
             server: None,
@@ -100,13 +108,28 @@ impl Cluster {
             audit: Default::default(),
             trace: None,
             shared: false,
+            dial: Some(Arc::new(Way(Arc::clone(&self.neighbour)))),
         };
         let server =
             ApiServer::start(config, Arc::clone(&self.disk) as _).await.context("starting the API")?;
+        self.machines.iter().for_each(|machine| self.meter(&server, machine));
         self.network.connect(server.clone(), CancellationToken::new());
         self.server = Some(server);
         self.trace.step(format_args!("! the API server is up"));
         Ok(())
+    }
+
+    /// Has the server know the way to a machine.
+    fn meter(&self, server: &ApiServer, machine: &Arc<Machine>) {
+        let (machine, network) = (Arc::clone(machine), Arc::clone(&self.network));
+        server.nodes().add(machine.name.to_string(), Arc::new(Meter { machine, network }));
+    }
+
+    pub(crate) fn add(&mut self, machine: &Arc<Machine>) {
+        if let Some(server) = &self.server {
+            self.meter(server, machine);
+        }
+        self.machines.push(Arc::clone(machine));
     }
 
     /// The API server and its store die, and start again.

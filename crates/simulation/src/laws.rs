@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -13,11 +16,16 @@ use tiphys_store::{Change as Put, Expect, Key, Memory, Revision, Store, Write};
 
 use crate::{cluster::LEASE, network::Network, seams, trace::Trace};
 
+mod autoscalers;
 mod common;
+mod gangs;
 mod jobs;
 mod settled;
-pub(crate) use settled::{CROWD, TIGHT};
 mod workloads;
+
+pub(crate) use autoscalers::ELASTIC;
+pub(crate) use gangs::TROUPE;
+pub(crate) use settled::{CROWD, TIGHT};
 
 /// What a controller does may still follow from what was wanted this long ago.
 const MEMORY: Duration = Duration::from_secs(120);
@@ -48,14 +56,16 @@ struct World {
     uids: BTreeMap<String, String>,
     /// What a workload was told to be, since when: its least and most pods.
     wanted: BTreeMap<String, Vec<(Duration, i64, i64)>>,
-    /// When a pod of this owner last went, or became unready, by nobody's plan.
-    upset: BTreeMap<String, Duration>,
+    /// When pods of this owner went, or became unready, by nobody's plan.
+    upset: BTreeMap<String, Vec<Duration>>,
     /// When a pod of this namespace and app last went without an eviction, or became unready.
     shaken: BTreeMap<(String, String), Duration>,
     /// When a node went.
     removed: BTreeMap<String, Duration>,
     /// The pods of a Job that have ended, by how, and those that it has listed.
     ended: BTreeMap<String, jobs::Ended>,
+    /// When a pod of this PodGroup last went, or ended.
+    left: BTreeMap<(String, String), Duration>,
     /// Who runs under a pod's name: UID, machine, and whether no two may.
     running: BTreeMap<String, BTreeMap<String, (String, bool)>>,
 }
@@ -64,6 +74,8 @@ pub(crate) struct Laws {
     trace: Arc<Trace>,
     network: OnceLock<Weak<Network>>,
     world: Mutex<World>,
+    /// What the pods of [`ELASTIC`] have to do together, in thousandths of a processor.
+    demand: AtomicU64,
 }
 
 /// Whether something happened of late.
@@ -147,8 +159,10 @@ impl World {
         Some((least, most, lately.len() > 1))
     }
 
-    fn was_upset(&self, uid: &str) -> bool {
-        is_late(self.upset.get(uid))
+    /// How many of an owner's pods its controller may still take for ready that are not, by nobody's plan.
+    fn upset(&self, uid: &str) -> i64 {
+        let lately = self.upset.get(uid).into_iter().flatten().filter(|when| is_late(Some(when))).count();
+        i64::try_from(lately).unwrap_or(i64::MAX)
     }
 
     /// Notes what a key now holds; an error if the write did not expect what was there.
@@ -178,7 +192,12 @@ impl World {
 
 impl Laws {
     pub(crate) fn new(trace: Arc<Trace>) -> Arc<Self> {
-        Arc::new(Self { trace, network: OnceLock::new(), world: Mutex::default() })
+        Arc::new(Self {
+            trace,
+            network: OnceLock::new(),
+            world: Mutex::default(),
+            demand: AtomicU64::new(100),
+        })
     }
 
     /// Whose losses are to be allowed for.
@@ -212,27 +231,36 @@ impl Laws {
             };
             let author = note.and_then(|note| serde_json::from_slice::<Value>(note.text()).ok());
             let author = author.unwrap_or_default();
+            let user = at(&author, "/u").rsplit(':').next().unwrap_or_default();
             let old = world.objects.remove(key.as_str());
-            if let Some(old) = &old {
-                world.uids.remove(uid(old));
-            }
-            if let Some(value) = &value {
-                world.uids.insert(uid(value).to_owned(), key.as_str().to_owned());
-                world.objects.insert(key.as_str().to_owned(), value.clone());
-            }
-            let change = Change {
-                kind,
-                namespace,
-                old: old.as_ref(),
-                new: value.as_ref(),
-                user: at(&author, "/u").rsplit(':').next().unwrap_or_default(),
-                subresource: at(&author, "/s"),
-            };
-            world.remember(&change);
-            for (law, judge) in LAWS {
-                if let Err(why) = judge(self, &world, &change) {
-                    self.trace.fail(format!("{law}: {} (by {}): {why}", key, change.user));
-                }
+            let (old, new) = (old.as_ref(), value.as_ref());
+            let change = Change { kind, namespace, old, new, user, subresource: at(&author, "/s") };
+            self.judge(&mut world, key.as_str(), &change);
+        }
+    }
+
+    /// Another API server has stored something under what would be this key here, or deleted it.
+    pub(crate) fn elsewhere(&self, key: &str, value: Option<Value>, user: &str) {
+        let Some((kind, namespace)) = parts(key) else { return };
+        let mut world = self.world.lock();
+        let old = world.objects.remove(key);
+        let (old, new) = (old.as_ref(), value.as_ref());
+        self.judge(&mut world, key, &Change { kind, namespace, old, new, user, subresource: "" });
+    }
+
+    /// Takes a change in; what was there is not in the world any more.
+    fn judge(&self, world: &mut World, key: &str, change: &Change<'_>) {
+        if let Some(old) = change.old {
+            world.uids.remove(uid(old));
+        }
+        if let Some(new) = change.new {
+            world.uids.insert(uid(new).to_owned(), key.to_owned());
+            world.objects.insert(key.to_owned(), new.clone());
+        }
+        world.remember(change);
+        for (law, judge) in LAWS {
+            if let Err(why) = judge(self, world, change) {
+                self.trace.fail(format!("{law}: {key} (by {}): {why}", change.user));
             }
         }
     }
@@ -285,9 +313,23 @@ impl Laws {
         }
     }
 
-    /// What is not yet as it is to be in the end, faults having stopped.
-    pub(crate) fn unsettled(&self) -> Vec<String> {
-        settled::complaints(&self.world.lock())
+    /// What is not yet as it is to be in the end, faults having stopped; `alone`: while the neighbour is away.
+    pub(crate) fn unsettled(&self, alone: bool) -> Vec<String> {
+        settled::complaints(&self.world.lock(), self.demand.load(Relaxed), alone)
+    }
+
+    /// From now on the pods of [`ELASTIC`] have so much to do.
+    pub(crate) fn demand(&self, demand: u64) {
+        self.trace.step(format_args!("! {demand}m are asked of {ELASTIC}"));
+        self.demand.store(demand, Relaxed);
+    }
+
+    /// What a pod of a namespace uses of a processor, in thousandths.
+    pub(crate) fn usage(&self, namespace: &str) -> u64 {
+        match namespace {
+            ELASTIC => autoscalers::share(&self.world.lock(), self.demand.load(Relaxed)),
+            _ => 50,
+        }
     }
 
     /// How many objects there are.
@@ -315,6 +357,9 @@ const LAWS: &[(&str, Law)] = &[
     ("garbage", common::garbage),
     ("budget", common::budget),
     ("volumes", common::volumes),
+    ("namespaces", common::namespaces),
+    ("autoscaling", autoscalers::range),
+    ("gangs", gangs::whole),
 ];
 
 /// Kind and namespace of a key; `None` for what no law looks at.

@@ -29,8 +29,8 @@ pub(crate) const WORK: &str = "simulation/work";
 /// One in so many pods fails.
 pub(crate) const FAILS: &str = "simulation/fails";
 /// What a node has room for.
-pub(crate) const CPU: u64 = 4000;
-pub(crate) const PODS: u64 = 16;
+pub(crate) const CPU: u64 = 6000;
+pub(crate) const PODS: u64 = 28;
 
 const RENEWAL: Duration = Duration::from_secs(10);
 
@@ -44,6 +44,9 @@ struct Run {
     stops_at: Option<Instant>,
     ended: Option<bool>,
     address: String,
+    /// What it has used of processors, in nanoseconds, up to a moment.
+    used: u64,
+    metered: Instant,
 }
 
 /// A machine. What runs on it outlives its kubelet.
@@ -56,6 +59,8 @@ pub(crate) struct Machine {
     trace: Arc<Trace>,
     runs: Mutex<BTreeMap<String, Run>>,
     addresses: Mutex<u64>,
+    /// Of the kubelet that ran last.
+    life: Mutex<CancellationToken>,
 }
 
 impl Machine {
@@ -70,6 +75,7 @@ impl Machine {
             trace: Arc::clone(&cluster.trace),
             runs: Mutex::default(),
             addresses: Mutex::default(),
+            life: Mutex::default(),
         })
     }
 
@@ -77,6 +83,7 @@ impl Machine {
     pub(crate) fn start(self: &Arc<Self>, cluster: &Cluster) -> Process {
         self.trace.step(format_args!("! the kubelet of {} starts", self.name));
         let life = CancellationToken::new();
+        *self.life.lock() = life.clone();
         let client = cluster.client(&self.name, Component::Node(self.name.to_string()), &life);
         Process::start(Kubelet { machine: Arc::clone(self), client }.run(), life)
     }
@@ -89,6 +96,30 @@ impl Machine {
                 self.laws.stops(&run.name, &uid);
             }
         }
+    }
+
+    /// Whether a kubelet runs.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.life.lock().is_cancelled()
+    }
+
+    /// What a kubelet says at `/metrics/resource`.
+    pub(crate) fn usage(&self) -> String {
+        let now = Instant::now();
+        let mut text = String::new();
+        let mut all = 0.0;
+        for run in self.runs.lock().values_mut().filter(|run| run.ended.is_none()) {
+            let since = u64::try_from(now.duration_since(run.metered).as_nanos()).unwrap_or(0);
+            let (namespace, pod) = run.name.split_once('/').unwrap_or_default();
+            run.used += since / 1000 * self.laws.usage(namespace);
+            run.metered = now;
+            let seconds = run.used as f64 / 1e9;
+            all += seconds;
+            let of = format!("{{container=\"app\",namespace=\"{namespace}\",pod=\"{pod}\"}}");
+            text += &format!("container_cpu_usage_seconds_total{of} {seconds}\n");
+            text += &format!("container_memory_working_set_bytes{of} 1048576\n");
+        }
+        text + &format!("node_cpu_usage_seconds_total {all}\nnode_memory_working_set_bytes 1048576\n")
     }
 
     /// Some container crashes and takes a while to come back.
@@ -256,6 +287,8 @@ impl Kubelet {
             stops_at: None,
             ended: None,
             address,
+            used: 0,
+            metered: now,
         };
         machine.trace.step(format_args!("! {name} starts on {}", machine.name));
         machine.runs.lock().insert(uid.to_owned(), run);

@@ -16,6 +16,8 @@ mod cluster;
 mod disk;
 mod laws;
 mod machine;
+mod meter;
+mod neighbour;
 mod network;
 mod run;
 mod seams;

@@ -5,7 +5,7 @@
 //! arrives twice in a row, or late; those of different watches overtake each other.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     future::pending,
     pin::Pin,
     sync::{
@@ -17,10 +17,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{FutureExt, stream};
+use futures::FutureExt;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body::Frame;
-use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body as KubeBody};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -39,11 +38,17 @@ use crate::{
     trace::{NOTHING, Trace, hash},
 };
 
+mod events;
+
+use self::events::Events;
+
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Body = UnsyncBoxBody<Bytes, BoxError>;
 
 /// Why a watch that asks for too old a version ends.
 const EXPIRED: &str = "Expired";
+/// Why a watch cannot begin while what it reads from is made anew.
+const INITIALIZING: &str = "TooManyRequests";
 /// For so long a host that is back asks for what it missed.
 const AWAY: Duration = Duration::from_secs(20);
 
@@ -52,6 +57,13 @@ const AWAY: Duration = Duration::from_secs(20);
 struct Up {
     server: ApiServer,
     life: CancellationToken,
+}
+
+/// A collection whose watches have ended, and cannot begin for a while; then the past is forgotten.
+#[derive(Clone)]
+struct Lapse {
+    path: &'static str,
+    until: Instant,
 }
 
 pub(crate) struct Network {
@@ -64,6 +76,11 @@ pub(crate) struct Network {
     cut: Mutex<BTreeMap<Arc<str>, watch::Sender<bool>>>,
     /// Since when hosts are back.
     back: Mutex<BTreeMap<Arc<str>, Instant>>,
+    /// The component whose writes wait for their turn at the server.
+    held: Mutex<Option<&'static str>>,
+    lapse: watch::Sender<Option<Lapse>>,
+    /// Who has been told that the past is forgotten.
+    told: Mutex<BTreeSet<Arc<str>>>,
     /// How many creations of pods there were whose creator was not told, by namespace.
     untold: Mutex<BTreeMap<String, u64>>,
 }
@@ -102,6 +119,9 @@ impl Network {
             up: Mutex::new(None),
             cut: Mutex::default(),
             back: Mutex::default(),
+            held: Mutex::default(),
+            lapse: watch::Sender::new(None),
+            told: Mutex::default(),
             untold: Mutex::default(),
         })
     }
@@ -131,6 +151,31 @@ impl Network {
     pub(crate) fn cut(&self, host: &Arc<str>, cut: bool) {
         self.line(host).send_replace(cut);
         self.back.lock().insert(Arc::clone(host), Instant::now());
+    }
+
+    /// From now on a component's writes take seconds, or as long as others' again.
+    pub(crate) fn hold(&self, component: Option<&'static str>) {
+        *self.held.lock() = component;
+    }
+
+    /// All watches of a collection end, and none begins for a while; then who asks for what has happened meanwhile learns
+    /// that it is too long ago.
+    pub(crate) fn lapse(&self, path: &'static str, lasts: Duration) {
+        self.told.lock().clear();
+        self.lapse.send_replace(Some(Lapse { path, until: Instant::now() + lasts }));
+    }
+
+    /// Why a watch of this collection cannot begin now, because of a lapse.
+    fn lapsed(&self, path: &str, who: &Arc<str>) -> Option<Whim> {
+        let lapse = self.lapse.borrow().clone().filter(|lapse| lapse.path == path)?;
+        if Instant::now() < lapse.until {
+            return Some(Whim::Refuses(StatusCode::TOO_MANY_REQUESTS, INITIALIZING));
+        }
+        self.told.lock().insert(Arc::clone(who)).then_some(Whim::Refuses(StatusCode::GONE, EXPIRED))
+    }
+
+    pub(crate) fn is_cut(&self, host: &Arc<str>) -> bool {
+        *self.line(host).borrow()
     }
 
     /// Whether the server has forgotten what a watch from there asks for: who was cut off may have missed much.
@@ -242,8 +287,18 @@ impl Wire {
         trace.step(format_args!("> {name} {:016x}", told(&body)));
         let writes = parts.method != Method::GET;
         let watches = target.contains("watch=true") || target.contains("watch=1");
-        let (there, back, whim) = (network.delay(), network.delay(), network.whim(&host, writes, watches));
+        // A watch of some objects of a collection, such as a kubelet's, does not lapse with those of all.
+        let selects = target.contains("fieldSelector=");
+        let path = if selects { String::new() } else { parts.uri.path().to_owned() };
+        let (mut there, back) = (network.delay(), network.delay());
+        let mut whim = network.whim(&host, writes, watches);
+        if writes && network.held.lock().is_some_and(|held| who.ends_with(held)) {
+            there += network.chance.millis(200, 4000);
+        }
         sleep(there).await;
+        if watches && let Some(lapsed) = network.lapsed(&path, &who) {
+            whim = lapsed;
+        }
         if life.is_cancelled() {
             return pending().await;
         }
@@ -306,8 +361,8 @@ impl Wire {
             Err(body) => {
                 trace.step(format_args!("< {name} {}", parts.status.as_u16()));
                 sleep(back).await;
-                let events =
-                    Events::new(network, who, body.map_err(Into::into).boxed_unsync(), life, up, line);
+                let body = body.map_err(Into::into).boxed_unsync();
+                let events = Events::new(network, who, path, body, life, up, line);
                 return Ok(Response::from_parts(parts, events.body()));
             }
         };
@@ -356,98 +411,4 @@ fn whole(bytes: Bytes) -> Body {
 fn refused(code: StatusCode, reason: &str) -> Result<Response<Body>, BoxError> {
     let answer = Response::builder().status(code).header(header::CONTENT_TYPE, "application/json");
     Ok(answer.body(whole(status(code, reason).to_string().into()))?)
-}
-
-/// A watch on its way.
-struct Events {
-    network: Arc<Network>,
-    who: Arc<str>,
-    body: Body,
-    life: CancellationToken,
-    up: CancellationToken,
-    line: watch::Receiver<bool>,
-    begun: Vec<u8>,
-    ready: VecDeque<Bytes>,
-    /// How much longer than others this one takes.
-    slow: Duration,
-    over: bool,
-}
-
-impl Events {
-    fn new(
-        network: Arc<Network>,
-        who: Arc<str>,
-        body: Body,
-        life: CancellationToken,
-        up: CancellationToken,
-        line: watch::Receiver<bool>,
-    ) -> Self {
-        let is_slow = network.faulty.load(Relaxed) && network.chance.one_in(12);
-        let slow = if is_slow { network.chance.millis(200, 3000) } else { Duration::ZERO };
-        let (begun, ready) = (Vec::new(), VecDeque::new());
-        Self { network, who, body, life, up, line, begun, ready, slow, over: false }
-    }
-
-    fn body(self) -> Body {
-        let frames = stream::unfold(self, |mut events| async move {
-            let next = events.next().await?;
-            Some((next.map(Frame::data), events))
-        });
-        StreamBody::new(frames).boxed_unsync()
-    }
-
-    async fn next(&mut self) -> Option<Result<Bytes, BoxError>> {
-        loop {
-            if let Some(event) = self.ready.pop_front() {
-                return Some(Ok(event));
-            }
-            if self.over {
-                return None;
-            }
-            let piece = tokio::select! {
-                biased;
-                () = self.life.cancelled() => return pending().await,
-                () = self.up.cancelled() => None,
-                () = async { drop(self.line.wait_for(|cut| *cut).await) } => None,
-                piece = self.body.frame() => match piece {
-                    Some(Ok(frame)) => frame.into_data().ok(),
-                    // The server has ended it in order.
-                    Some(Err(_)) | None => {
-                        self.over = true;
-                        continue;
-                    }
-                },
-            };
-            let Some(piece) = piece else {
-                self.over = true;
-                return Some(Err(Broken::Reset.into()));
-            };
-            sleep(self.network.delay() + self.slow).await;
-            if self.life.is_cancelled() {
-                return pending().await;
-            }
-            self.take(&piece);
-        }
-    }
-
-    /// Takes in what has come, and decides what of it arrives.
-    fn take(&mut self, piece: &[u8]) {
-        let Network { chance, trace, faulty, .. } = &*self.network;
-        let faulty = faulty.load(Relaxed);
-        self.begun.extend_from_slice(piece);
-        while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.begun.drain(..=end).collect();
-            if faulty && chance.one_in(150) {
-                trace.step(format_args!("~ {} a watch breaks off", self.who));
-                self.over = true;
-                return;
-            }
-            let line = Bytes::from(line);
-            trace.step(format_args!("~ {} {:016x}", self.who, told(&line)));
-            if faulty && chance.one_in(60) {
-                self.ready.push_back(line.clone());
-            }
-            self.ready.push_back(line);
-        }
-    }
 }

@@ -14,6 +14,7 @@ use crate::{
     cluster::{CANDIDATES, Cluster, Process, controllers},
     laws::Laws,
     machine::Machine,
+    neighbour::Away,
     network::Network,
     seams,
     trace::Trace,
@@ -22,11 +23,13 @@ use crate::{
 
 const MACHINES: usize = 4;
 /// How long users and faults are at work.
-const TROUBLE: Duration = Duration::from_secs(240);
+const TROUBLE: Duration = Duration::from_secs(200);
 /// Users have got what they asked for by then.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// By then everything must be at rest: a key that failed often waits a quarter of an hour.
 const REST: Duration = Duration::from_secs(1800);
+/// By then it is known that a server is away.
+const NOTICED: Duration = Duration::from_secs(30);
 /// What is at rest stays so for this long.
 const STAYS: Duration = Duration::from_secs(20);
 
@@ -55,9 +58,29 @@ enum Fault {
     Meddling,
     /// The clock on the wall is set.
     Clock,
+    /// What one component writes takes seconds.
+    Slowness,
+    /// The server forgets a collection's past, and while it does nobody can watch it.
+    Lapse,
+    /// The other API server is away.
+    Neighbour,
 }
 
-const FAULTS: [Fault; 13] = [
+/// Who may have to wait for their turn to write.
+const SLOW: [&str; 6] = [
+    "replicaset-controller",
+    "replicaset-controller",
+    "deployment-controller",
+    "statefulset-controller",
+    "job-controller",
+    "scheduler",
+];
+/// What the server may forget the past of.
+const FORGOTTEN: [&str; 3] = ["/api/v1/pods", "/api/v1/pods", "/apis/apps/v1/replicasets"];
+
+const AWAY: [Away; 3] = [Away::Refuses, Away::Silent, Away::Fails];
+
+const FAULTS: [Fault; 16] = [
     Fault::Server,
     Fault::Controllers,
     Fault::Scheduler,
@@ -71,6 +94,9 @@ const FAULTS: [Fault; 13] = [
     Fault::Evictions,
     Fault::Meddling,
     Fault::Clock,
+    Fault::Slowness,
+    Fault::Lapse,
+    Fault::Neighbour,
 ];
 
 /// The faults of a seed; all of them now and then.
@@ -102,6 +128,7 @@ async fn play(seed: u64, calm: bool, cluster: &mut Cluster) -> Result<()> {
     (0..CANDIDATES).for_each(|number| cluster.start_controllers(number));
     cluster.start_scheduler();
     let machines: Vec<_> = (0..MACHINES).map(|number| Machine::new(seed, number, cluster)).collect();
+    machines.iter().for_each(|machine| cluster.add(machine));
     let mut kubelets: Vec<_> = machines.iter().map(|machine| Some(machine.start(cluster))).collect();
     let life = CancellationToken::new();
     let user = |name: &str| User {
@@ -109,7 +136,9 @@ async fn play(seed: u64, calm: bool, cluster: &mut Cluster) -> Result<()> {
         chance: Arc::new(Chance::new(seed, name)),
         trace: Arc::clone(&cluster.trace),
     };
-    let (actor, meddler) = (user("user"), user("meddler"));
+    let (actor, roller, meddler) = (user("user"), user("roller"), user("meddler"));
+    let (stretcher, leader, writer) = (user("stretcher"), user("leader"), user("writer"));
+    let laws = Arc::clone(&cluster.laws);
     let kinds = faults(&chance);
     let loses = !chance.one_in(5);
     sleep(Duration::from_secs(5)).await;
@@ -129,12 +158,29 @@ async fn play(seed: u64, calm: bool, cluster: &mut Cluster) -> Result<()> {
         cluster.trace.step(format_args!("! faults stop"));
         anyhow::Ok(())
     };
-    let (acted, faults) = tokio::join!(timeout(PATIENCE, actor.act(TROUBLE)), faults);
+    let users = async {
+        tokio::join!(
+            actor.act(TROUBLE),
+            roller.roll(TROUBLE),
+            stretcher.stretch(laws, TROUBLE),
+            leader.rehearse(TROUBLE),
+            writer.correspond(TROUBLE),
+        )
+    };
+    let (acted, faults) = tokio::join!(timeout(PATIENCE, users), faults);
     faults?;
     if acted.is_err() {
         cluster.trace.fail("a user still waits for an answer".to_owned());
     }
-    settle(cluster).await;
+    if chance.one_in(2) {
+        cluster.neighbour.set_away(Some(*chance.pick(&AWAY)));
+        sleep(NOTICED).await;
+        settle(cluster, true).await;
+        writer.look_for_neighbour().await;
+        settle(cluster, true).await;
+        cluster.neighbour.set_away(None);
+    }
+    settle(cluster, false).await;
     Ok(())
 }
 
@@ -202,6 +248,29 @@ async fn fault(
             cluster.trace.step(format_args!("! the clock is wrong by {wrong} s"));
             seams::jump(wrong);
         }
+        Fault::Slowness => {
+            let component = *chance.pick(&SLOW);
+            cluster.trace.step(format_args!("! {component} waits for its turn to write"));
+            cluster.network.hold(Some(component));
+            sleep(chance.millis(10_000, 60_000)).await;
+            cluster.network.hold(None);
+        }
+        Fault::Lapse => {
+            let (path, lasts) = (*chance.pick(&FORGOTTEN), chance.millis(4000, 15_000));
+            cluster.trace.step(format_args!("! nobody can watch {path}"));
+            cluster.network.lapse(path, lasts);
+            // What a drain takes meanwhile, nobody is told of.
+            for _ in 0..3 {
+                sleep(lasts / 4).await;
+                meddler.evict().await;
+            }
+            sleep(lasts / 4).await;
+        }
+        Fault::Neighbour => {
+            cluster.neighbour.set_away(Some(*chance.pick(&AWAY)));
+            sleep(chance.millis(1000, 60_000)).await;
+            cluster.neighbour.set_away(None);
+        }
     }
     Ok(())
 }
@@ -214,12 +283,12 @@ async fn cut_off(cluster: &Cluster, host: &Arc<str>, lasts: Duration) {
     cluster.trace.step(format_args!("! {host} is back"));
 }
 
-/// Waits until everything is as it is wanted, and stays so.
-async fn settle(cluster: &Cluster) {
+/// Waits until everything is as it is wanted, and stays so; `alone`: but for what waits for the neighbour.
+async fn settle(cluster: &Cluster, alone: bool) {
     let end = Instant::now() + REST;
     let mut since = None;
     loop {
-        let complaints = cluster.laws.unsettled();
+        let complaints = cluster.laws.unsettled(alone);
         let now = Instant::now();
         if complaints.is_empty() {
             let since = *since.get_or_insert(now);

@@ -14,9 +14,17 @@ use crate::{
     trace::Trace,
 };
 
+mod afar;
+mod elastic;
+mod steady;
+mod troupe;
+
 const SHOP: &str = "shop";
 /// The class of all volumes; nobody makes more of them.
 const DISKS: &str = "disks";
+
+/// The version of the image that everything has in the end.
+const LAST: u64 = 5;
 
 /// Somebody with kubectl.
 pub(crate) struct User {
@@ -52,6 +60,13 @@ fn template(app: &str, restart: &str, annotations: Value) -> Value {
         "restartPolicy": restart, "terminationGracePeriodSeconds": 5, "automountServiceAccountToken": false,
         "containers": [{"name": "app", "image": "registry.example/app:1",
             "resources": {"requests": {"cpu": "200m"}}}]}})
+}
+
+/// A change to a version of the image.
+fn image(version: u64) -> Value {
+    let image = format!("registry.example/app:{version}");
+    let containers = json!([{"name": "app", "image": image, "resources": {"requests": {"cpu": "200m"}}}]);
+    json!({"spec": {"template": {"spec": {"containers": containers}}}})
 }
 
 impl User {
@@ -121,19 +136,14 @@ impl User {
         self.namespace(SHOP).await;
         let mut there = Vec::new();
         self.volumes().await;
-        let mut kinds = vec![
-            Kind::Deployment,
-            Kind::Deployment,
-            Kind::StatefulSet,
-            Kind::StatefulSet,
-            Kind::DaemonSet,
-            Kind::Job,
-            Kind::CronJob,
-        ];
-        let count = self.chance.between(3, 6);
-        for number in 0..count {
-            let kind = kinds.remove(self.chance.index(kinds.len()));
+        let mut kinds =
+            vec![Kind::Deployment, Kind::Deployment, Kind::StatefulSet, Kind::StatefulSet, Kind::Job];
+        let mut first = vec![Kind::DaemonSet, Kind::CronJob];
+        first.extend((0..self.chance.between(2, 4)).map(|_| kinds.remove(self.chance.index(kinds.len()))));
+        let mut number = 0;
+        for kind in first {
             there.push(self.make(kind, number).await);
+            number += 1;
         }
         if self.chance.one_in(3) {
             self.tight().await;
@@ -142,7 +152,6 @@ impl User {
             self.crowd().await;
         }
         let end = tokio::time::Instant::now() + lasts;
-        let mut number = count;
         while tokio::time::Instant::now() < end {
             sleep(self.chance.millis(1000, 20_000)).await;
             if there.is_empty() || self.chance.one_in(6) {
@@ -152,10 +161,18 @@ impl User {
             }
             let at = self.chance.index(there.len());
             if !self.change(there[at].clone()).await {
-                there.remove(at);
+                let (kind, _) = there.remove(at);
+                // Of these there is always one.
+                if matches!(kind, Kind::DaemonSet | Kind::CronJob) {
+                    there.push(self.make(kind, number).await);
+                    number += 1;
+                }
             }
         }
         for (kind, path) in there {
+            if matches!(kind, Kind::Deployment | Kind::StatefulSet | Kind::DaemonSet) {
+                self.patch(&path, image(LAST)).await;
+            }
             match kind {
                 Kind::Deployment => self.patch(&path, json!({"spec": {"paused": false}})).await,
                 Kind::CronJob => self.patch(&path, json!({"spec": {"suspend": true}})).await,
@@ -202,7 +219,7 @@ impl User {
         self.create("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
         let mut template = template("crowd", "Always", json!({}));
         template["spec"]["priorityClassName"] = json!("least");
-        template["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("700m");
+        template["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("1000m");
         let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "crowd"},
             "spec": {"replicas": self.chance.between(16, 26), "selector": {"matchLabels": {"app": "crowd"}},
                 "template": template}});
@@ -282,9 +299,7 @@ impl User {
     /// Changes something; `false` if it is gone.
     async fn change(&self, (kind, path): (Kind, String)) -> bool {
         let chance = &self.chance;
-        let image = format!("registry.example/app:{}", chance.between(1, 4));
-        let containers = json!([{"name": "app", "image": image, "resources": {"requests": {"cpu": "200m"}}}]);
-        let template = json!({"spec": {"template": {"spec": {"containers": containers}}}});
+        let template = image(chance.between(1, LAST - 1));
         if chance.one_in(8) {
             let how = *chance.pick(&["Background", "Background", "Foreground"]);
             self.delete(&path, how).await;

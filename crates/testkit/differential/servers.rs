@@ -93,6 +93,7 @@ pub(crate) async fn ours() -> Result<Server> {
         admission: Default::default(),
         trace: None,
         shared: false,
+        dial: None,
     };
     let server = ApiServer::start(config, Arc::new(Memory::new())).await?;
     tokio::spawn(async move { server.serve(listener).await });

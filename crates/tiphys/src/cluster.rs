@@ -119,6 +119,7 @@ impl Cluster {
             audit: settings.audit.config(data.join("audit").join("audit.log"))?,
             trace: settings.trace()?,
             shared: !settings.storage.etcd_servers.is_empty(),
+            dial: None,
         };
         let scheduling = Scheduling::read(settings.scheduler_config.as_ref())?;
         let server = ApiServer::start(config, storage.store()).await.context("starting the API")?;

@@ -32,6 +32,8 @@ const JOB: &str = "crates/controllers/src/job/plan.rs";
 const DAEMON: &str = "crates/controllers/src/daemon_set/plan.rs";
 const GARBAGE: &str = "crates/controllers/src/garbage/plan.rs";
 const EXPECTATIONS: &str = "crates/client/src/expectations.rs";
+const PACE: &str = "crates/controllers/src/autoscaler/pace.rs";
+const GANG: &str = "crates/scheduler/src/gang.rs";
 const ENGINE: &str = "crates/store/src/engine.rs";
 
 pub(super) const BUGS: &[Bug] = &[
@@ -175,5 +177,47 @@ pub(super) const BUGS: &[Bug] = &[
         "crates/controllers/src/disruption/plan.rs",
         "(healthy - desired).max(0)",
         "(healthy - desired + 1).max(0)",
+    ),
+    bug(
+        "an autoscaler goes beyond its most",
+        PACE,
+        "if max > limit { (limit, UP_LIMIT) } else { (max, TOO_MANY) }",
+        "(limit.max(max), UP_LIMIT)",
+    ),
+    bug(
+        "an autoscaler looks back too far",
+        PACE,
+        "DOWNSCALE_WINDOW + SignedDuration::from_nanos(1)",
+        "WIDEST",
+    ),
+    bug(
+        "a gang goes where a part of it has room",
+        GANG,
+        "there + placed.len() >= least",
+        "!placed.is_empty()",
+    ),
+    bug(
+        "a gang's pods count as placed before they are",
+        GANG,
+        "members.iter().filter(|member| self.snapshot.is_placed(member)).count()",
+        "members.len()",
+    ),
+    bug(
+        "an owner whose server does not answer is gone",
+        "crates/controllers/src/garbage/mod.rs",
+        "api.get_opt(&identity.key.name).await?",
+        "api.get_opt(&identity.key.name).await.unwrap_or_default()",
+    ),
+    bug(
+        "a namespace goes without asking a server that is away",
+        "crates/controllers/src/namespace/mod.rs",
+        "self.undiscovered.is_empty() && self.errors.is_empty() && self.remaining.is_empty()",
+        "self.errors.is_empty() && self.remaining.is_empty()",
+    ),
+    bug(
+        "what other servers keep is not collected",
+        "crates/controllers/src/garbage/elsewhere.rs",
+        "self.away.remove(&name) || !self.services.contains_key(&name)",
+        "self.away.remove(&name) && self.services.contains_key(&name)",
     ),
 ];

@@ -39,7 +39,8 @@ use crate::http::body::RequestBody;
 use crate::node_proxy::Stream;
 use crate::source::Source;
 use breaker::Breaker;
-use wire::{Connector, Dialer};
+pub use wire::Dial;
+use wire::{Connector, Dialer, Tcp};
 
 /// Calls under way at one endpoint.
 const IN_FLIGHT: usize = 64;
@@ -193,13 +194,20 @@ impl Step {
 pub struct Outgoing {
     source: Arc<dyn Source>,
     front_proxy: Option<Arc<Rotating>>,
+    dial: Arc<dyn Dial>,
     known: Mutex<HashMap<Spec, Weak<Endpoint>>>,
 }
 
 impl Outgoing {
     /// `front_proxy` is what [`Proof::FrontProxy`] shows.
     pub fn new(source: Arc<dyn Source>, front_proxy: Option<Arc<Rotating>>) -> Self {
-        Self { source, front_proxy, known: Mutex::default() }
+        Self { source, front_proxy, dial: Arc::new(Tcp), known: Mutex::default() }
+    }
+
+    /// One whose connections are made by `dial`, not by TCP.
+    #[must_use]
+    pub fn by(self, dial: Arc<dyn Dial>) -> Self {
+        Self { dial, ..self }
     }
 
     /// The endpoint of a specification: the one that is in use already, or a new one. Dials nothing.
@@ -212,7 +220,7 @@ impl Outgoing {
             return Ok(endpoint);
         }
         known.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Endpoint::new(spec, Arc::clone(&self.source), self.front_proxy.as_ref())?);
+        let endpoint = Arc::new(Endpoint::new(spec, self)?);
         known.insert(spec.clone(), Arc::downgrade(&endpoint));
         Ok(endpoint)
     }
@@ -240,17 +248,14 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    fn new(
-        spec: &Spec,
-        source: Arc<dyn Source>,
-        front_proxy: Option<&Arc<Rotating>>,
-    ) -> Result<Self, SpecError> {
+    fn new(spec: &Spec, all: &Outgoing) -> Result<Self, SpecError> {
         let (scheme, authority, path) = located(&spec.place)?;
         let tls = match scheme == Scheme::HTTPS {
-            true => Some(trust::config(&spec.trust, &spec.proof, front_proxy)?),
+            true => Some(trust::config(&spec.trust, &spec.proof, all.front_proxy.as_ref())?),
             false => None,
         };
-        let dialer = Arc::new(Dialer::new(spec.place.clone(), &authority, tls, source)?);
+        let (source, dial) = (Arc::clone(&all.source), Arc::clone(&all.dial));
+        let dialer = Arc::new(Dialer::new(spec.place.clone(), &authority, tls, source, dial)?);
         let authorization = match &spec.proof {
             Proof::Header(value) => Some(value.clone()),
             _ => None,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use async_trait::async_trait;
 use http::Uri;
 use http::uri::Authority;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -34,8 +35,30 @@ pub(super) enum Speaks {
     Http1,
 }
 
+/// Makes connections to addresses.
+#[async_trait]
+pub trait Dial: Send + Sync + 'static {
+    /// # Errors
+    /// Nobody is reached there.
+    async fn dial(&self, to: SocketAddr) -> io::Result<Box<dyn Stream>>;
+}
+
+/// By TCP.
+pub(super) struct Tcp;
+
+#[async_trait]
+impl Dial for Tcp {
+    async fn dial(&self, to: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(to).await?;
+        // A call is one small message each way.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
 /// Makes connections to one endpoint.
 pub(super) struct Dialer {
+    dial: Arc<dyn Dial>,
     place: Place,
     source: Arc<dyn Source>,
     host: String,
@@ -56,11 +79,12 @@ impl Dialer {
         authority: &Authority,
         tls: Option<ClientConfig>,
         source: Arc<dyn Source>,
+        dial: Arc<dyn Dial>,
     ) -> Result<Self, SpecError> {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         let tls = tls.map(|config| Tls::new(config, &host)).transpose()?;
-        Ok(Self { place, source, host, port, tls })
+        Ok(Self { dial, place, source, host, port, tls })
     }
 
     pub(super) fn service(&self) -> Option<(&str, &str, u16)> {
@@ -78,26 +102,24 @@ impl Dialer {
 
     /// Connects; tells whether the connection speaks HTTP/2.
     pub(super) async fn dial(&self, speaks: Speaks) -> Result<(Box<dyn Stream>, bool), Step> {
-        let tcp = self.connect().await?;
-        // A call is one small message each way.
-        tcp.set_nodelay(true).map_err(|e| Step::Handshake(Arc::new(e)))?;
-        let Some(tls) = &self.tls else { return Ok((Box::new(tcp), false)) };
+        let stream = self.connect().await?;
+        let Some(tls) = &self.tls else { return Ok((stream, false)) };
         let connector = match speaks {
             Speaks::Any => &tls.any,
             Speaks::Http1 => &tls.http1,
         };
         let stream =
-            connector.connect(tls.name.clone(), tcp).await.map_err(|e| Step::Handshake(Arc::new(e)))?;
+            connector.connect(tls.name.clone(), stream).await.map_err(|e| Step::Handshake(Arc::new(e)))?;
         let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok((Box::new(stream), h2))
     }
 
-    async fn connect(&self) -> Result<TcpStream, Step> {
+    async fn connect(&self) -> Result<Box<dyn Stream>, Step> {
         let mut addresses = self.addresses().await?;
         addresses.shuffle(&mut rand::rng());
         let mut last = Step::NoEndpoints(self.host.clone());
         for to in addresses.into_iter().take(TRIES) {
-            match TcpStream::connect(to).await {
+            match self.dial.dial(to).await {
                 Ok(stream) => return Ok(stream),
                 Err(source) => last = Step::Dial { to, source: Arc::new(source) },
             }

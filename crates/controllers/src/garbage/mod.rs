@@ -2,10 +2,11 @@
 //!
 //! One [`graph::Graph`] of all objects of all kinds is kept from watches of their metadata. Whatever changes
 //! puts the UIDs that it may concern into a queue; a look reads the object anew, decides by [`plan`], and acts.
-//! The kinds are those that the cluster serves when the collector starts, and those of CustomResourceDefinitions as
-//! they come and go.
+//! The kinds are those that the cluster serves when the collector starts, those of CustomResourceDefinitions as
+//! they come and go, and those of other API servers as these do.
 
 mod definitions;
+mod elsewhere;
 mod graph;
 mod metadata;
 mod plan;
@@ -36,7 +37,10 @@ use self::{
     metadata::Metadata,
     plan::{Known, Policy, Standing, Step, for_dependents, for_owners, known, standing},
 };
-use crate::{controller::Tools, discovery::discover};
+use crate::{
+    controller::Tools,
+    discovery::{Served, discover},
+};
 
 /// How long the first lists may take; a kind that cannot be listed must not keep all others from being
 /// collected. What the graph lacks is asked for, so looking early is safe.
@@ -60,6 +64,11 @@ struct Collector {
     queue: Queue<Uid>,
 }
 
+/// Whether objects of the kind are collected. Events are many, own nothing, are owned by nobody, and expire.
+fn collects(served: &Served) -> bool {
+    served.resource.plural != "events" && served.can(&["list", "watch", "delete"])
+}
+
 /// Collects until the future is dropped.
 pub(crate) async fn run(tools: Tools) {
     let Tools { client, events } = tools;
@@ -75,12 +84,12 @@ pub(crate) async fn run(tools: Tools) {
         }
         sleep(DISCOVERY_RETRY).await;
     };
-    // Events are many, own nothing, are owned by nobody, and expire. Custom kinds are followed by their definitions.
-    let custom = definitions::names(&client).await;
+    // Custom kinds are followed by their definitions, those of other servers by their APIServices.
+    let (custom, others) = (definitions::names(&client).await, elsewhere::versions(&client).await);
     let collected = served.into_iter().filter(|served| {
-        served.resource.plural != "events"
-            && served.can(&["list", "watch", "delete"])
+        collects(served)
             && !custom.contains(&definitions::name(served))
+            && !others.contains(&served.resource.api_version)
     });
     let catalogue = Catalogue::new(collected.collect());
     let this =
@@ -88,7 +97,7 @@ pub(crate) async fn run(tools: Tools) {
     let (unlisted, seen) = watch::channel(this.catalogue.kinds().count());
     let listed = || unlisted.send_modify(|left| *left -= 1);
     let follow = join_all(this.catalogue.kinds().map(|kind| this.follow(kind, listed)));
-    tokio::join!(follow, definitions::follow(&this), this.work(seen));
+    tokio::join!(follow, definitions::follow(&this), elsewhere::follow(&this), this.work(seen));
 }
 
 impl Collector {

@@ -36,6 +36,7 @@ async fn api_server(dir: &Path) -> ApiServer {
         admission: Default::default(),
         trace: None,
         shared: false,
+        dial: None,
     };
     ApiServer::start(config, Arc::new(Memory::default())).await.unwrap()
 }

@@ -92,6 +92,16 @@ pub(super) fn garbage(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     }
 }
 
+/// A namespace goes last of all that is in it.
+pub(super) fn namespaces(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
+    let (Some(old), None, "core/namespaces") = (change.old, change.new, change.kind) else { return Ok(()) };
+    let name = at(old, "/metadata/name");
+    match world.objects.values().find(|object| at(object, "/metadata/namespace") == name) {
+        Some(left) => Err(format!("{} {} is left", left["kind"], left["metadata"]["name"])),
+        None => Ok(()),
+    }
+}
+
 /// No eviction takes a pod that its disruption budget needs.
 pub(super) fn budget(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     let Some(old) = change.old.filter(|_| change.kind == "core/pods" && change.subresource == "eviction")

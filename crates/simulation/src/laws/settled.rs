@@ -5,34 +5,48 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::{
-    World, at,
+    TROUPE, World, at, autoscalers,
     common::{cpu, load},
-    condition, is_active, is_finished, is_going, is_ready,
+    condition, gangs, is_active, is_finished, is_going, is_ready,
     jobs::uncounted,
     number, owner, uid,
 };
-use crate::machine::{CPU, PODS};
+use crate::{
+    machine::{CPU, PODS},
+    neighbour,
+};
 
 /// A namespace whose quota leaves less room than is asked for.
 pub(crate) const TIGHT: &str = "tight";
 /// A namespace whose pods matter less than others, and ask for more than there is.
 pub(crate) const CROWD: &str = "crowd";
 
-pub(super) fn complaints(world: &World) -> Vec<String> {
+/// `demand` is what is asked of the pods that share it. `alone`: what the neighbour keeps, what that owns, and namespaces
+/// that may still hold some of it wait for its return.
+pub(super) fn complaints(world: &World, demand: u64, alone: bool) -> Vec<String> {
     let mut all = Vec::new();
     for (key, object) in &world.objects {
         let mut say = |why: String| all.push(format!("{key}: {why}"));
+        let waits = |of: &str| alone && (of.contains(neighbour::GROUP) || of.contains("/core/namespaces/"));
+        if waits(key) {
+            continue;
+        }
         if is_going(object) {
             say("is still going".to_owned());
         }
         let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
         for owner in owners.into_iter().flatten() {
-            if world.by_uid(at(owner, "/uid")).is_none() {
+            if world.by_uid(at(owner, "/uid")).is_none() && !waits(at(owner, "/apiVersion")) {
                 say(format!("its owner {} {} is gone", owner["kind"], owner["name"]));
             }
         }
         if let Some((kind, namespace)) = super::parts(key) {
-            complain(world, kind, namespace, object, &mut say);
+            match kind {
+                "autoscaling/horizontalpodautoscalers" => {
+                    autoscalers::complain(world, object, demand, &mut say);
+                }
+                _ => complain(world, kind, namespace, object, &mut say),
+            }
         }
     }
     for (name, runs) in &world.running {
@@ -63,7 +77,7 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
             }
             let fields: &[&str] = match namespace {
                 TIGHT => &[],
-                CROWD => &["replicas", "updatedReplicas"],
+                CROWD | TROUPE => &["replicas", "updatedReplicas"],
                 _ => &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"],
             };
             for field in fields {
@@ -129,6 +143,8 @@ fn complain(world: &World, kind: &str, namespace: &str, object: &Value, say: &mu
                 if let Some(node) = place(world, object) {
                     say(format!("waits, and {node} has room for it"));
                 }
+            } else if namespace == TROUPE && at(object, "/spec/nodeName").is_empty() {
+                gangs::should_go(world, object).into_iter().for_each(&mut *say);
             } else if !is_ready(object) {
                 say("is not ready".to_owned());
             }

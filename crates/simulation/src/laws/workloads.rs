@@ -17,7 +17,7 @@ fn amount(value: Option<&Value>, of: i64, up: bool) -> i64 {
     }
 }
 
-/// The least and most pods that a workload wants; `None` for what is none.
+/// The least and most pods that a workload wants, or that an autoscaler may want; `None` for what is neither.
 fn wanted(kind: &str, object: &Value) -> Option<(i64, i64)> {
     let replicas = number(object, "/spec/replicas");
     match kind {
@@ -39,6 +39,9 @@ fn wanted(kind: &str, object: &Value) -> Option<(i64, i64)> {
                 if object["spec"]["suspend"] == true { 0 } else { number(object, "/spec/parallelism") };
             Some((0, most))
         }
+        "autoscaling/horizontalpodautoscalers" => {
+            Some((number(object, "/spec/minReplicas"), number(object, "/spec/maxReplicas")))
+        }
         _ => None,
     }
 }
@@ -56,6 +59,7 @@ impl World {
             }
         }
         self.remember_ended(change);
+        self.remember_left(change);
         if let (Some(node), "core/nodes", None) = (change.old, change.kind, change.new) {
             self.removed.insert(at(node, "/metadata/name").to_owned(), now);
         }
@@ -75,9 +79,9 @@ impl World {
         };
         if (goes && change.user != planned) || unready {
             let above = self.by_uid(of).and_then(owner).map(|(_, above)| above.to_owned());
-            self.upset.insert(of.to_owned(), now);
+            self.upset.entry(of.to_owned()).or_default().push(now);
             if let Some(above) = above {
-                self.upset.insert(above, now);
+                self.upset.entry(above).or_default().push(now);
             }
         }
     }
@@ -155,13 +159,15 @@ pub(super) fn rollout(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
         |set| count(world.pods_of(change.namespace, uid(set)).filter(|pod| is_active(pod) && is_ready(pod)));
     let serving = |set| number(set, "/spec/replicas").min(ready(set));
     let Some((least, _, changed)) = world.bounds(deployment) else { return Ok(()) };
-    let is_excused = changed || world.was_upset(deployment);
-    if serving(set) >= serving(before) || is_excused || world.by_uid(deployment).is_none_or(is_going) {
+    if serving(set) >= serving(before) || changed || world.by_uid(deployment).is_none_or(is_going) {
         return Ok(());
     }
     let left: i64 = sets(world, change.namespace, deployment).map(serving).sum();
-    if left < least {
-        return Err(format!("{left} pods are to be left where {least} must be available"));
+    let upset = world.upset(deployment);
+    if left < least - upset {
+        return Err(format!(
+            "{left} pods are to be left where {least} must be available; upset were {upset}"
+        ));
     }
     Ok(())
 }
@@ -171,13 +177,14 @@ pub(super) fn availability(_: &Laws, world: &World, change: &Change<'_>) -> Verd
     let Some((_, set)) = let_go(change, "ReplicaSet", "replicaset-controller") else { return Ok(()) };
     let Some((_, deployment)) = world.by_uid(set).and_then(owner) else { return Ok(()) };
     let Some((least, _, changed)) = world.bounds(deployment) else { return Ok(()) };
-    if changed || world.was_upset(deployment) || world.by_uid(deployment).is_none_or(is_going) {
+    if changed || world.by_uid(deployment).is_none_or(is_going) {
         return Ok(());
     }
     let left =
         count(family(world, change.namespace, deployment).filter(|pod| is_active(pod) && is_ready(pod)));
-    if left < least {
-        return Err(format!("{left} pods are left where {least} must be available"));
+    let upset = world.upset(deployment);
+    if left < least - upset {
+        return Err(format!("{left} pods are left where {least} must be available; upset were {upset}"));
     }
     Ok(())
 }
@@ -186,13 +193,14 @@ pub(super) fn availability(_: &Laws, world: &World, change: &Change<'_>) -> Verd
 pub(super) fn order(_: &Laws, world: &World, change: &Change<'_>) -> Verdict {
     let Some((pod, of)) = let_go(change, "StatefulSet", "statefulset-controller") else { return Ok(()) };
     let (Some(set), Some((least, _, changed))) = (world.by_uid(of), world.bounds(of)) else { return Ok(()) };
-    if changed || world.was_upset(of) || at(set, "/spec/podManagementPolicy") == "Parallel" || is_going(set) {
+    if changed || at(set, "/spec/podManagementPolicy") == "Parallel" || is_going(set) {
         return Ok(());
     }
     let left = world.pods_of(change.namespace, of).filter(|other| is_active(other) && is_ready(other));
     let left = count(left.filter(|other| uid(other) != uid(pod)));
-    if left < least - 1 {
-        return Err(format!("{left} other pods are ready of {least}"));
+    let upset = world.upset(of);
+    if left < least - 1 - upset {
+        return Err(format!("{left} other pods are ready of {least}; upset were {upset}"));
     }
     Ok(())
 }
