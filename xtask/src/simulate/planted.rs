@@ -34,7 +34,7 @@ const GARBAGE: &str = "crates/controllers/src/garbage/plan.rs";
 const EXPECTATIONS: &str = "crates/client/src/expectations.rs";
 const PACE: &str = "crates/controllers/src/autoscaler/pace.rs";
 const GANG: &str = "crates/scheduler/src/gang.rs";
-const ENGINE: &str = "crates/store/src/engine.rs";
+const DRAFT: &str = "crates/store/src/engine/draft.rs";
 
 pub(super) const BUGS: &[Bug] = &[
     bug(
@@ -126,7 +126,7 @@ pub(super) const BUGS: &[Bug] = &[
     ),
     bug(
         "the store does not compare before it puts",
-        ENGINE,
+        DRAFT,
         "*expected == current.revision",
         "*expected <= current.revision",
     ),
@@ -201,12 +201,6 @@ pub(super) const BUGS: &[Bug] = &[
         GANG,
         "members.iter().filter(|member| self.snapshot.is_placed(member)).count()",
         "members.len()",
-    ),
-    bug(
-        "an owner whose server does not answer is gone",
-        "crates/controllers/src/garbage/mod.rs",
-        "api.get_opt(&identity.key.name).await?",
-        "api.get_opt(&identity.key.name).await.unwrap_or_default()",
     ),
     bug(
         "a namespace goes without asking a server that is away",
