@@ -89,7 +89,7 @@ pub(super) const BUGS: &[Bug] = &[
     bug(
         "a Job ends before all its pods are counted",
         JOB,
-        "active.is_empty() && still_there == 0 && self.status.uncounted_terminated_pods.is_none()",
+        "active.is_empty() && still_there == 0 && counted",
         "active.is_empty()",
     ),
     bug(
