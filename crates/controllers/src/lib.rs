@@ -23,6 +23,7 @@ mod informers;
 mod job;
 mod load_balancer;
 mod manager;
+pub mod metrics;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;

@@ -140,6 +140,7 @@ impl Cluster {
         }
         server.metrics().add(Arc::new(tiphys_client::metrics::expose));
         server.metrics().add(Arc::new(tiphys_scheduler::metrics::expose));
+        server.metrics().add(Arc::new(tiphys_controllers::metrics::expose));
         let stop = CancellationToken::new();
         let tasks = JoinSet::new();
         let api = SocketAddr::new(host, port).to_string().into();

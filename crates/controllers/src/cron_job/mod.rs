@@ -29,6 +29,7 @@ use crate::{
     claim::{exists, gone_is_fine, namespace_goes, said},
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
+    metrics,
     object::Object,
 };
 
@@ -156,6 +157,8 @@ impl CronJobs {
         let about = cron.as_reference();
         let made = match api.create(&PostParams::default(), &job).await {
             Ok(made) => {
+                let late = Timestamp::now().duration_since(due);
+                metrics::cron_job_started(Duration::try_from(late).unwrap_or_default());
                 self.events.normal(&about, "SuccessfulCreate", format!("Created job {}", made.name()));
                 made
             }

@@ -6,6 +6,8 @@ mod plan;
 mod policy;
 mod ttl;
 
+use std::time::Instant;
+
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::{
@@ -20,6 +22,7 @@ use self::plan::{NewPod, Plan, TRACKING, plan};
 use crate::{
     controller::{Controller, Tools},
     informers::Informers,
+    metrics,
     object::Object,
     pod::Pod,
     pod_control::PodControl,
@@ -61,10 +64,31 @@ impl Controller for Jobs {
         if managed_elsewhere.is_some_and(|m| m != "kubernetes.io/job-controller") {
             return Ok(Verdict::Done);
         }
+        let (begun, mut action) = (Instant::now(), "reconciling");
+        let done = self.sync(key, &job, &mut action).await;
+        metrics::job_looked_at(&job, done.is_ok(), action, begun.elapsed());
+        done
+    }
+}
+
+impl Jobs {
+    /// Does what the Job needs; `action` becomes what metrics call that.
+    async fn sync(
+        &self,
+        key: &ObjectKey,
+        job: &Job,
+        action: &mut &'static str,
+    ) -> Result<Verdict, kube::Error> {
         let jobs: Api<Job> = Api::namespaced(self.0.client.clone(), &key.namespace);
-        let (owned, caught_up) = self.0.owned(&jobs, &job).await?;
-        let Plan { status, free, delete, create, look_again, news } =
-            plan(&job, &owned, caught_up, Timestamp::now());
+        let (owned, caught_up) = self.0.owned(&jobs, job).await?;
+        let Plan { status, free, delete, create, look_again, news, handled } =
+            plan(job, &owned, caught_up, Timestamp::now());
+        *action = match (create.is_empty(), delete.is_empty()) {
+            (false, _) => "pods_created",
+            (_, false) => "pods_deleted",
+            _ if caught_up => "tracking",
+            _ => "reconciling",
+        };
         if job.status.as_ref() != Some(&status) {
             // Counting relies on the status that was read: a newer one must not be overwritten.
             let patch = json!({
@@ -73,23 +97,26 @@ impl Controller for Jobs {
             });
             let written = jobs.patch_status(job.name(), &Default::default(), &Patch::Merge(patch)).await?;
             self.0.owners.wrote(&written.metadata);
+            metrics::job_pods_counted(job, &status);
+            handled.into_iter().for_each(metrics::job_policy_applied);
         }
         for condition in news {
-            self.tell(&job, &condition);
+            if matches!(condition.type_.as_str(), "Complete" | "Failed") {
+                metrics::job_finished(job, &condition);
+            }
+            self.tell(job, &condition);
         }
-        let pods = self.0.api(&job);
+        let pods = self.0.api(job);
         for result in join_all(free.iter().map(|pod| release(&pods, pod))).await {
             result?;
         }
-        self.0.delete(&job, &delete).await?;
+        self.0.delete(job, &delete).await?;
         if let Some(spec) = &job.spec {
-            self.0.create(&job, &create, |wanted| pod_of(&job, &spec.template, wanted)).await?;
+            self.0.create(job, &create, |wanted| pod_of(job, &spec.template, wanted)).await?;
         }
         Ok(look_again.map_or(Verdict::Done, Verdict::After))
     }
-}
 
-impl Jobs {
     /// Says in an event what a condition, just set, says of the Job.
     fn tell(&self, job: &Job, condition: &JobCondition) {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();

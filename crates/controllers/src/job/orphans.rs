@@ -11,8 +11,10 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::{BY_CONTROLLER, Informers},
+    metrics,
     object::Object,
     pod::Pod,
+    pods::is_finished,
 };
 
 pub(crate) struct OrphanedPods {
@@ -30,6 +32,13 @@ impl OrphanedPods {
         informers.pods.on_change({
             let (queue, jobs) = (queue.clone(), jobs.clone());
             move |change| {
+                let holds =
+                    |pod: &Option<Arc<Pod>>| pod.as_ref().is_some_and(|p| is_finished(p) && is_tracked(p));
+                match (holds(&change.old), holds(&change.new)) {
+                    (false, true) => metrics::job_tracks("add"),
+                    (true, false) => metrics::job_tracks("delete"),
+                    _ => {}
+                }
                 if change.new.as_ref().is_some_and(|pod| is_orphan(pod, |key| jobs.get(key))) {
                     queue.add(change.key.clone());
                 }

@@ -84,6 +84,8 @@ pub(super) struct Plan {
     pub(super) look_again: Option<Duration>,
     /// Conditions that have just come to be and are worth an event.
     pub(super) news: Vec<JobCondition>,
+    /// The actions of the rules that decided about pods which are to be counted now.
+    pub(super) handled: Vec<&'static str>,
 }
 
 /// The Job is coming to its end, and waits for its last pods to stop.
@@ -297,6 +299,7 @@ impl Count {
                 continue;
             }
             if !known.contains(pod.uid()) {
+                plan.handled.extend(policy::action(spec, pod).filter(|_| failed));
                 let counts = if succeeded {
                     // A second success of one index is nothing new.
                     !indexed || index(pod).is_some_and(|i| told.insert(i))

@@ -40,6 +40,13 @@ pub(super) fn consequence(spec: &JobSpec, pod: &Pod) -> Consequence {
     Consequence::Counts
 }
 
+/// The action of the first rule that the failed pod matches, as the API calls it.
+pub(super) fn action(spec: &JobSpec, pod: &Pod) -> Option<&'static str> {
+    let mut rules = spec.pod_failure_policy.iter().flat_map(|p| &p.rules);
+    let rule = rules.find(|rule| matched(rule, pod).is_some())?;
+    ["FailJob", "FailIndex", "Ignore", "Count"].into_iter().find(|action| *action == rule.action)
+}
+
 /// What of the pod the rule matches, in upstream's words.
 fn matched(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;

@@ -29,6 +29,7 @@ use crate::{
     claim::gone_is_fine,
     controller::{Controller, Tools},
     informers::{BY_NODE, Informers},
+    metrics,
     object::Object,
     pod::Pod,
     pods,
@@ -223,6 +224,9 @@ impl Controller for NodeLifecycle {
                 "spec": {"taints": taints},
             });
             nodes.patch(&key.name, &Default::default(), &Patch::Merge(patch)).await?;
+            if plan.gives_up {
+                metrics::node_given_up(&Zone::of(&node).to_string());
+            }
         }
         if plan.silent {
             self.unready(&key.name).await?;

@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) lost: bool,
     /// Its pods are not ready, whatever their last status says: nobody is there to say it of them.
     pub(super) silent: bool,
+    /// Pods are driven away from now on.
+    pub(super) gives_up: bool,
     pub(super) look_again: Option<Duration>,
 }
 
@@ -92,7 +94,10 @@ pub(super) fn plan(
         let driven =
             present.iter().any(|t| t.effect == "NoExecute" && (t.key == NOT_READY || t.key == UNREACHABLE));
         match if driven { Turn::Now } else { turn() } {
-            Turn::Now => wanted.push((key, "NoExecute")),
+            Turn::Now => {
+                wanted.push((key, "NoExecute"));
+                plan.gives_up = !driven;
+            }
             Turn::After(wait) => plan.look_again = plan.look_again.min(Some(wait)),
             Turn::Held => {}
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
@@ -29,6 +30,14 @@ impl Zone {
             label("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"),
             label("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"),
         )
+    }
+}
+
+/// As upstream's metrics write it; nothing for a node without labels.
+impl fmt::Display for Zone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(region, zone) = self;
+        if region.is_empty() && zone.is_empty() { Ok(()) } else { write!(f, "{region}:\0:{zone}") }
     }
 }
 
