@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Those that pods may set on any node, as they concern nobody else: upstream's list, for kernels from 4.15 on.
+/// Those that pods may set on any node, as they concern nobody else: upstream's list. Some need a kernel of a
+/// certain age, which the node knows.
 pub const SAFE: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",

@@ -14,19 +14,20 @@ pub struct Features {
     pub supplemental_groups_policy: bool,
     /// Whether the kernel enforces AppArmor profiles.
     pub app_armor: bool,
-    /// Settings of the kernel that pods may ask for beside the safe ones.
+    /// Settings of the kernel that pods may ask for.
     pub sysctls: Vec<Pattern>,
     handlers: Vec<v1::RuntimeHandler>,
 }
 
 impl Features {
-    /// Reads the runtime's status. One that says nothing of a feature does not have it. `sysctls` are what the node allows.
-    pub fn of(status: v1::StatusResponse, sysctls: &[Pattern]) -> Self {
+    /// Reads the runtime's status. One that says nothing of a feature does not have it. `sysctls` are those that
+    /// pods may ask for.
+    pub fn of(status: v1::StatusResponse, sysctls: Vec<Pattern>) -> Self {
         let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
         Self {
             supplemental_groups_policy: status.features.is_some_and(|f| f.supplemental_groups_policy),
             app_armor: enabled.is_ok_and(|text| text.starts_with('Y')),
-            sysctls: sysctls.to_vec(),
+            sysctls,
             handlers: status.runtime_handlers,
         }
     }
@@ -73,7 +74,7 @@ impl Features {
         Self {
             supplemental_groups_policy: able,
             app_armor: able,
-            sysctls: vec![],
+            sysctls: crate::sysctls::allowed("6.1.0", &[]),
             handlers: vec![v1::RuntimeHandler { name: String::new(), features: Some(features) }],
         }
     }

@@ -33,7 +33,7 @@ use crate::registry::Registry;
 use crate::services::ServiceFacts;
 use crate::userns::Ranges;
 use crate::volumes::mounts;
-use crate::{changes, gc, lease, logs, registration, static_pods};
+use crate::{changes, gc, lease, logs, registration, static_pods, sysctls};
 
 /// Why a node can't run on this host.
 #[derive(Debug, thiserror::Error)]
@@ -214,7 +214,8 @@ impl Kubelet {
             tracing::warn!(error = status.message(), "the runtime did not say what it can do");
             v1::StatusResponse::default()
         });
-        Features::of(status, &self.inner.config.sysctls)
+        let sysctls = sysctls::allowed(&self.inner.machine.kernel, &self.inner.config.sysctls);
+        Features::of(status, sysctls)
     }
 
     /// Asks until the runtime answers.

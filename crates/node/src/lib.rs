@@ -14,6 +14,7 @@ pub mod config;
 mod config_hash;
 pub mod content;
 mod context;
+mod counts;
 pub mod credentials;
 mod directory_watch;
 pub mod env;

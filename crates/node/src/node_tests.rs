@@ -255,6 +255,16 @@ fn images_are_pulled_for_volumes_too() {
             p.is_some_and(|p| container(p, "m")["state"]["waiting"]["reason"] == "ErrImagePull")
         };
         world.until(&bad, "waiting for its volume's image", waits).await;
+        let mut text = tiphys_metrics::Exposition::new(tiphys_metrics::Format::Text);
+        crate::counts::IMAGE_VOLUMES.expose(&mut text);
+        let text = text.finish();
+        let count = |name: &str| -> u64 {
+            let line = format!("kubelet_image_volume_{name}_total ");
+            text.lines().find_map(|l| l.strip_prefix(&line)).and_then(|n| n.parse().ok()).unwrap_or(0)
+        };
+        let (requested, failed) = (count("requested"), count("mounted_errors"));
+        assert_eq!((count("mounted_succeed"), requested - failed), (1, 1), "{text}");
+        assert!(failed > 0, "{text}");
     });
 }
 

@@ -1,4 +1,4 @@
-//! Which settings of the kernel pods may ask for on this node: those that are safe, and those that its flag adds.
+//! Which settings of the kernel pods may ask for on this node: those that are safe here, and those that its flag adds.
 
 use std::str::FromStr;
 
@@ -51,13 +51,41 @@ impl Pattern {
     }
 }
 
-/// What the pod asks for and may not have, in upstream's words; `unsafe_too` is what it may beside the safe ones.
-pub fn forbidden(pod: &Pod, unsafe_too: &[Pattern]) -> Option<String> {
+/// The kernels, by major and minor version, from which on a safe setting is not the node's; all others are older.
+const SINCE: [(&str, (u32, u32)); 7] = [
+    ("net.ipv4.ip_local_reserved_ports", (3, 16)),
+    ("net.ipv4.tcp_keepalive_time", (4, 5)),
+    ("net.ipv4.tcp_fin_timeout", (4, 6)),
+    ("net.ipv4.tcp_keepalive_intvl", (4, 5)),
+    ("net.ipv4.tcp_keepalive_probes", (4, 5)),
+    ("net.ipv4.tcp_rmem", (4, 15)),
+    ("net.ipv4.tcp_wmem", (4, 15)),
+];
+
+/// Major and minor version of a kernel, as it names its release: `6.1.0-18-amd64`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// What pods may ask for under a kernel of this release: what is safe there, and `more`.
+pub fn allowed(release: &str, more: &[Pattern]) -> Vec<Pattern> {
+    let kernel = version(release);
+    let is_safe = |name: &&str| {
+        let since = SINCE.iter().find(|(known, _)| known == name);
+        since.is_none_or(|(_, since)| kernel.is_some_and(|kernel| kernel >= *since))
+    };
+    let safe = SAFE.into_iter().filter(is_safe).map(|name| Pattern { name: name.to_owned(), begins: false });
+    safe.chain(more.iter().cloned()).collect()
+}
+
+/// What the pod asks for and may not have, in upstream's words.
+pub fn forbidden(pod: &Pod, allowed: &[Pattern]) -> Option<String> {
     let spec = pod::spec(pod);
     let mut wanted = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten());
     wanted.find_map(|sysctl| {
         let name = dotted(&sysctl.name);
-        if !SAFE.contains(&&*name) && !unsafe_too.iter().any(|pattern| pattern.covers(&name)) {
+        if !allowed.iter().any(|pattern| pattern.covers(&name)) {
             return Some(format!("forbidden sysctl: {name:?} not allowlisted"));
         }
         let hosts = match namespace(&name) {
@@ -83,7 +111,7 @@ mod tests {
                 json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
             spec[host] = json!(true);
             let unsafe_too: Vec<Pattern> = unsafe_too.iter().map(|text| text.parse().unwrap()).collect();
-            forbidden(&pod_from(json!({ "spec": spec })), &unsafe_too)
+            forbidden(&pod_from(json!({ "spec": spec })), &allowed("6.1.0-18-amd64", &unsafe_too))
         };
         let no = |name: &str| Some(format!("forbidden sysctl: {name:?} not allowlisted"));
         for (name, host, unsafe_too, wanted) in [
@@ -111,6 +139,28 @@ mod tests {
         ] {
             assert_eq!(refused(name, host, unsafe_too), wanted, "{name} {host} {unsafe_too:?}");
         }
+    }
+
+    #[test]
+    fn a_setting_is_safe_from_the_kernel_on_that_keeps_it_to_a_pod() {
+        let safe = |name: &str, release: &str| {
+            let spec =
+                json!({"containers": [], "securityContext": {"sysctls": [{"name": name, "value": "1"}]}});
+            forbidden(&pod_from(json!({ "spec": spec })), &allowed(release, &[])).is_none()
+        };
+        for (name, before, since) in [
+            ("net.ipv4.ip_local_reserved_ports", "3.15.9", "3.16.0"),
+            ("net.ipv4.tcp_keepalive_time", "4.4.302-generic", "4.5"),
+            ("net.ipv4.tcp_fin_timeout", "4.5.7", "4.6.0-rc1"),
+            ("net.ipv4.tcp_keepalive_intvl", "4.4.0", "4.5.0"),
+            ("net.ipv4.tcp_keepalive_probes", "4.4.0", "5.0.0"),
+            ("net.ipv4.tcp_rmem", "4.14.336", "4.15.0"),
+            ("net.ipv4.tcp_wmem", "3.18.0", "6.1.0"),
+        ] {
+            assert_eq!((safe(name, before), safe(name, since)), (false, true), "{name}");
+            assert!(!safe(name, "unknown"), "{name}");
+        }
+        assert!(safe("net.ipv4.tcp_syncookies", "3.10.0") && safe("kernel.shm_rmid_forced", "unknown"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod breaker;
 pub mod kubeconfig;
+mod redirect;
 mod resolve;
 #[cfg(test)]
 pub(crate) mod stranger;
@@ -162,6 +163,10 @@ pub enum Step {
     TooLong,
     #[error("the server answered {code}: {text}")]
     Code { code: StatusCode, text: String },
+    #[error("stopped after {} redirects", redirect::MOST)]
+    Redirects,
+    #[error("the answer leads to {0:?}, which is not asked")]
+    Redirect(String),
     #[error("the answer is not JSON: {0}")]
     NotJson(Arc<serde_json::Error>),
     #[error("too many calls to this endpoint failed; it is left alone for a moment")]
@@ -231,6 +236,7 @@ type Pool = Client<Connector, RequestBody>;
 /// A place that is called. See the module.
 pub struct Endpoint {
     dialer: Arc<Dialer>,
+    trust: Trust,
     scheme: Scheme,
     authority: Authority,
     /// Of [`Endpoint::ask`].
@@ -263,6 +269,7 @@ impl Endpoint {
         Ok(Self {
             pool: Mutex::new(pool(&dialer)),
             dialer,
+            trust: spec.trust.clone(),
             scheme,
             authority,
             path,
@@ -272,7 +279,8 @@ impl Endpoint {
         })
     }
 
-    /// Posts JSON to the endpoint's own path and reads the JSON of a 2xx. `query` is what follows `?`, if anything.
+    /// Posts JSON to the endpoint's own path, or to where that leads, and reads the JSON of a 2xx. `query` is what
+    /// follows `?`, if anything.
     ///
     /// # Errors
     /// What keeps the answer from being there within `timeout`.
@@ -280,7 +288,7 @@ impl Endpoint {
         self.post(query, body, timeout, json).await
     }
 
-    /// Posts JSON to the endpoint's own path; of a 2xx nothing is read.
+    /// Posts JSON as [`Endpoint::ask`] does; of a 2xx nothing is read.
     ///
     /// # Errors
     /// What keeps that from happening within `timeout`.
@@ -297,14 +305,42 @@ impl Endpoint {
     ) -> Result<T, Error> {
         let mark = if query.is_empty() { "" } else { "?" };
         let path = format!("{}{mark}{query}", self.path);
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(&path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::ACCEPT, "application/json")
-            .body(Full::new(body).map_err(|never| match never {}).boxed_unsync());
-        let request = request.map_err(|e| self.error(&Method::POST, &path, Step::Request(Arc::new(e))))?;
-        self.understood(request, timeout, understand).await
+        self.understood(&Method::POST, &path, self.posted(&path, body), timeout, understand).await
+    }
+
+    /// The answer to JSON that is posted, from wherever redirects lead. Only this place is shown what it knows the
+    /// server by.
+    async fn posted(&self, path: &str, body: Bytes) -> Result<Response<Bytes>, Step> {
+        let bad = |e: http::Error| Step::Request(Arc::new(e));
+        let (mut method, mut at) = (Method::POST, self.located(path)?);
+        for _ in 0..=redirect::MOST {
+            let request = Request::builder().method(&method).uri(&at);
+            let request = request.header(header::ACCEPT, "application/json");
+            let request = match method {
+                Method::GET => request.body(Empty::new().map_err(|never| match never {}).boxed_unsync()),
+                _ => request
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .body(Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync()),
+            };
+            let request = request.map_err(bad)?;
+            let is_here = at.scheme() == Some(&self.scheme) && at.authority() == Some(&self.authority);
+            let answer = match is_here {
+                true => self.whole(request).await?,
+                false => self.elsewhere(&at)?.whole(request).await?,
+            };
+            match redirect::next(&method, &at, &answer)? {
+                None => return Ok(answer),
+                Some(next) => (method, at) = (next.method, next.to),
+            }
+        }
+        Err(Step::Redirects)
+    }
+
+    /// Where an answer of this place leads.
+    fn elsewhere(&self, at: &Uri) -> Result<Self, Step> {
+        let spec = Spec { place: Place::Url(at.to_string()), trust: self.trust.clone(), proof: Proof::None };
+        let source = Arc::clone(self.dialer.source());
+        Self::new(&spec, source, None).map_err(|_| Step::Redirect(at.to_string()))
     }
 
     /// Gets the JSON of a path; as [`Endpoint::ask`] otherwise.
@@ -313,7 +349,7 @@ impl Endpoint {
     /// What keeps the answer from being there within `timeout`.
     pub async fn get(&self, path: &str, headers: HeaderMap, timeout: Duration) -> Result<Value, Error> {
         let request = self.getting(path, headers)?;
-        self.understood(request, timeout, json).await
+        self.understood(&Method::GET, path, self.whole(request), timeout, json).await
     }
 
     /// Gets a path in JSON, and reads the answer whatever its code.
@@ -348,13 +384,14 @@ impl Endpoint {
     /// What `understand` makes of a 2xx.
     async fn understood<T>(
         &self,
-        request: Request<RequestBody>,
+        method: &Method,
+        path: &str,
+        answer: impl Future<Output = Result<Response<Bytes>, Step>>,
         timeout: Duration,
         understand: impl FnOnce(Bytes) -> Result<T, Step>,
     ) -> Result<T, Error> {
-        let (method, path) = (request.method().clone(), request.uri().to_string());
         let asked = self.within(timeout, async {
-            let response = self.whole(request).await?;
+            let response = answer.await?;
             let (code, body) = (response.status(), response.into_body());
             if !code.is_success() {
                 let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_TEXT)]).into_owned();
@@ -362,7 +399,7 @@ impl Endpoint {
             }
             understand(body)
         });
-        asked.await.map_err(|step| self.error(&method, &path, step))
+        asked.await.map_err(|step| self.error(method, path, step))
     }
 
     /// Sends a request whose URI is a path with its query, and answers once the head of the answer is there;
@@ -432,13 +469,15 @@ impl Endpoint {
         result
     }
 
+    /// The URL of a path with its query.
+    fn located(&self, path: &str) -> Result<Uri, Step> {
+        let url = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        url.path_and_query(path).build().map_err(|e| Step::Request(Arc::new(e)))
+    }
+
     async fn exchange(&self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, Step> {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query =
-            Some(request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/")));
-        *request.uri_mut() = Uri::from_parts(parts).map_err(|e| Step::Request(Arc::new(e.into())))?;
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        *request.uri_mut() = self.located(path)?;
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
@@ -487,7 +526,7 @@ fn located(place: &Place) -> Result<(Scheme, Authority, String), SpecError> {
 }
 
 /// A path as Go's `path.Join` leaves it, through which client-go takes the path of every webhook: with one slash before each
-/// segment, and none at the end. Routers answer other spellings with redirects, which nobody follows here.
+/// segment, and none at the end. Routers answer other spellings with redirects.
 fn cleaned(path: &str) -> String {
     let mut segments = Vec::new();
     for segment in path.split('/') {

@@ -203,3 +203,49 @@ async fn calls_beyond_the_bound_give_up_and_one_that_hangs_holds_nobody_else() {
     let other = outgoing.endpoint(&url(&server, "/")).unwrap();
     assert_eq!(other.ask("", object(), SOON).await.unwrap(), json!({}));
 }
+
+#[tokio::test]
+async fn redirects_are_followed_without_what_the_place_knows_us_by() {
+    let other = Stranger::start(&["127.0.0.1"], echo).await;
+    let away = other.url("/away");
+    let answer = move |request: Request<Bytes>| {
+        let (path, away) = (request.uri().path().to_owned(), away.clone());
+        async move {
+            let (code, to) = match path.as_str() {
+                "/moved" => (308, "/there?x=1".to_owned()),
+                "/see" => (303, "there".to_owned()),
+                "/away" => (307, away),
+                "/loop" => (307, "/loop".to_owned()),
+                "/clear" => (307, "http://127.0.0.1/".to_owned()),
+                _ => return echo(request).await,
+            };
+            Response::builder().status(code).header("location", to).body(Bytes::new()).unwrap()
+        }
+    };
+    let server = Stranger::start(&["127.0.0.1"], answer).await;
+    let outgoing = outgoing(&[]);
+    let ask = async |path: &str, trust| {
+        let proof = Proof::Header(HeaderValue::from_static("Bearer t"));
+        let spec = Spec { proof, trust, ..url(&server, path) };
+        outgoing.endpoint(&spec).unwrap().ask("", object(), SOON).await
+    };
+    let bundle = || Trust::Bundle(server.ca.clone());
+    let said = ask("/moved", bundle()).await.unwrap();
+    assert_eq!(
+        (&said["path"], &said["body"], &said["authorization"]),
+        (&json!("/there?x=1"), &json!({"a": 1}), &json!("Bearer t"))
+    );
+    let said = ask("/see", bundle()).await.unwrap();
+    assert_eq!((&said["path"], &said["body"]), (&json!("/there"), &Value::Null));
+    let said = ask("/away", Trust::Anybody).await.unwrap();
+    assert_eq!(
+        (&said["path"], &said["body"], &said["authorization"]),
+        (&json!("/away"), &json!({"a": 1}), &Value::Null)
+    );
+    // Elsewhere, only those are trusted that are trusted here.
+    assert!(matches!(ask("/away", bundle()).await, Err(Error { step: Step::Handshake(_), .. })));
+    let error = ask("/loop", bundle()).await.unwrap_err().to_string();
+    assert!(error.ends_with("/loop\": stopped after 10 redirects"), "{error}");
+    let error = ask("/clear", bundle()).await.unwrap_err().to_string();
+    assert!(error.ends_with("the answer leads to \"http://127.0.0.1/\", which is not asked"), "{error}");
+}

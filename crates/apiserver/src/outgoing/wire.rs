@@ -87,6 +87,10 @@ impl Dialer {
         Ok(Self { dial, place, source, host, port, tls })
     }
 
+    pub(super) fn source(&self) -> &Arc<dyn Source> {
+        &self.source
+    }
+
     pub(super) fn service(&self) -> Option<(&str, &str, u16)> {
         match &self.place {
             Place::Service { namespace, name, port, .. } => Some((name, namespace, *port)),

@@ -7,12 +7,14 @@ mod grpc;
 pub mod handlers;
 mod http;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Probe;
 use rand::Rng as _;
 
+use crate::counts::Tries;
 use crate::observed::ContainerId;
 
 pub use handlers::{Handler, HttpRequest, Target};
@@ -151,6 +153,8 @@ pub struct Task {
     pub target: Target,
     /// The verdict to start from: after a restart of the node a container that was ready stays so.
     pub verdict: bool,
+    /// Where tries are counted.
+    pub tries: Arc<Tries>,
     /// Spreads first tries over a period, where many containers are adopted at once.
     pub spread: bool,
 }
@@ -172,6 +176,7 @@ impl Task {
         loop {
             ticks.tick().await;
             let outcome = self.handler.attempt(&self.target, self.schedule.timeout).await;
+            self.tries.count(&outcome);
             let title = self.purpose.title();
             match &outcome {
                 Outcome::Success => {}

@@ -254,6 +254,7 @@ async fn a_task_reports_changes_only() {
         handler: Handler::Tcp { host: None, port },
         target: target(),
         verdict: false,
+        tries: Tries::of(["Readiness", "c", "p", "ns", "u"].map(str::to_owned)),
         spread: false,
     };
     let task = tokio::spawn(task.run(move |news| tx.send(news.good).unwrap_or(()), |_, _| {}));
@@ -261,5 +262,17 @@ async fn a_task_reports_changes_only() {
     drop(listener);
     assert_eq!(rx.recv().await, Some(false));
     assert!(rx.try_recv().is_err());
+    let shown = || {
+        let mut text = tiphys_metrics::Exposition::new(tiphys_metrics::Format::Text);
+        crate::counts::expose_probes(&mut text);
+        text.finish()
+    };
+    let labels = r#"probe_type="Readiness",container="c",pod="p",namespace="ns",pod_uid="u""#;
+    for result in ["successful", "failed"] {
+        let line = format!("prober_probe_total{{{labels},result=\"{result}\"}} ");
+        assert!(shown().contains(&line), "{line} is not in {}", shown());
+    }
     task.abort();
+    assert!(task.await.is_err());
+    assert!(!shown().contains(labels), "what is not probed any more is not shown");
 }

@@ -7,6 +7,7 @@ use tiphys_metrics::{Exposition, Format, Kind, process};
 
 use super::stats::{self, ContainerUse};
 use crate::cgroups::Usage;
+use crate::counts;
 use crate::kubelet::Inner;
 use crate::qos;
 
@@ -61,6 +62,15 @@ impl PodUse {
         labels
     }
 
+    /// When a container started that runs, in seconds since 1970, as the pod's status has it.
+    fn started(&self, container: &str) -> Option<f64> {
+        let status = self.pod.status.as_ref()?;
+        let mut all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+        let state = all.find(|c| c.name == container)?.state.as_ref()?;
+        let started = state.running.as_ref()?.started_at.as_ref()?;
+        Some(started.0.as_millisecond() as f64 / 1000.0)
+    }
+
     /// The image that a container is to run.
     fn image(&self, container: &str) -> &str {
         let spec = self.pod.spec.as_ref();
@@ -96,6 +106,16 @@ pub(super) async fn resource(inner: &Inner, text: &mut Exposition) {
         "Memory that a container works with, in bytes.",
     );
     containers(text, |container| container.working_set as f64);
+    let help = "When a container started, in seconds since 1970.";
+    text.family("container_start_time_seconds", Kind::Gauge, help);
+    for pod in &pods {
+        for container in &pod.containers {
+            if let Some(started) = pod.started(&container.name) {
+                let [namespace, name] = pod.labels();
+                text.sample(&[("container", &container.name), namespace, name], started);
+            }
+        }
+    }
     let whole = |text: &mut Exposition, value: fn(&Usage) -> f64| {
         for pod in &pods {
             if let Some((_, usage)) = &pod.whole {
@@ -166,5 +186,6 @@ pub(super) async fn own(inner: &Inner, text: &mut Exposition) {
     let containers: usize = stats::containers(inner).await.values().map(Vec::len).sum();
     text.family("kubelet_running_containers", Kind::Gauge, "Containers by what they do.");
     text.sample(&[("container_state", "running")], containers as f64);
+    counts::IMAGE_VOLUMES.expose(text);
     process(text);
 }

@@ -31,6 +31,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::counts;
 use crate::kubelet::{Inner, Kubelet};
 use access::{Access, Caller};
 
@@ -209,6 +210,7 @@ async fn route(inner: Arc<Inner>, request: Request<Incoming>) -> Answer {
                 [] => exposed::own(&inner, &mut text).await,
                 ["resource"] => exposed::resource(&inner, &mut text).await,
                 ["cadvisor"] => exposed::cadvisor(&inner, &mut text).await,
+                ["probes"] => counts::expose_probes(&mut text),
                 _ => return Err(Refusal::not_found("404 page not found")),
             }
             Ok(self::text(StatusCode::OK, format.content_type(), text.finish()))

@@ -88,6 +88,10 @@ fn prometheus_reads_what_the_node_and_its_pods_use() {
         let (_, resource) = get(&mut door, "/metrics/resource", None).await;
         let used = "container_cpu_usage_seconds_total{container=\"c\",namespace=\"ns\",pod=\"web\"} 2.5";
         assert!(resource.lines().any(|l| l == used), "{resource}");
+        let started = "container_start_time_seconds{container=\"c\",namespace=\"ns\",pod=\"web\"} ";
+        assert!(resource.lines().any(|l| l.starts_with(started)), "{resource}");
+        let (_, probes) = get(&mut door, "/metrics/probes", None).await;
+        assert!(probes.contains("# TYPE prober_probe_total counter"), "{probes}");
         let (_, cadvisor) = get(&mut door, "/metrics/cadvisor", None).await;
         let line = |start: &str| cadvisor.lines().find(|l| l.starts_with(start)).map(str::to_owned).unwrap();
         let cpu = line("container_cpu_usage_seconds_total{container=\"c\",cpu=\"total\",");

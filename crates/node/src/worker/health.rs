@@ -5,6 +5,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Life, Worker};
 use crate::context::about_container;
+use crate::counts::Tries;
 use crate::observed::{Container, ContainerId, State};
 use crate::plan::{Busy, Health, Unhealthy};
 use crate::pod::{self, Role};
@@ -103,6 +104,13 @@ impl Worker {
             handler: Handler::of_probe(spec, probe),
             target: Target { cri: self.ctx.cri.clone(), container: container.id.clone(), ip: self.ip() },
             verdict,
+            tries: Tries::of([
+                purpose.title().to_owned(),
+                container.name.clone(),
+                self.key.name.clone(),
+                self.key.namespace.clone(),
+                self.key.uid.clone(),
+            ]),
             spread: self.adopted,
         };
         let (mailbox, events) = (self.mailbox.clone(), self.ctx.events.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::bundles::{self, Bundle};
 use crate::certificates::{Certificates, Place, Shown};
 use crate::content::{self, Content, ContentId, Kind};
 use crate::context::{Context, about_container, about_pod};
+use crate::counts::IMAGE_VOLUMES;
 use crate::env::{self, EnvFiles, Surroundings};
 use crate::fields::Addresses;
 use crate::images::ImageError;
@@ -450,13 +452,17 @@ pub(crate) async fn start(
     let image = image.map_err(|error| unpulled(error, spec.image()))?;
     let mut images = BTreeMap::new();
     for (volume, wanted) in image_volumes(&job.pod, &spec.spec) {
+        IMAGE_VOLUMES.requested.fetch_add(1, Relaxed);
         let ensure = job.ctx.images.ensure(&job.pod, &wanted, &secrets, &config, &about);
         let found = tokio::select! {
             found = ensure => found,
             () = job.stop.cancelled() => return Err(StartError::new("ContainerCreating", "the pod is being stopped")),
         };
         let written = wanted.image.clone().unwrap_or_default();
-        let found = found.map_err(|error| unpulled(error, &written))?;
+        let found = found.map_err(|error| {
+            IMAGE_VOLUMES.failed.fetch_add(1, Relaxed);
+            unpulled(error, &written)
+        })?;
         let image = v1::ImageSpec {
             image: found.reference,
             user_specified_image: written,
@@ -541,6 +547,7 @@ pub(crate) async fn start(
         .map_err(|status| failed(StartError::new("CreateContainerError", status.message())))?
         .into_inner()
         .container_id;
+    IMAGE_VOLUMES.mounted.fetch_add(u64::try_from(images.len()).unwrap_or(0), Relaxed);
     job.ctx.events.normal(&about, "Created", format!("Created container: {name}"));
     let request = v1::StartContainerRequest { container_id: id.clone() };
     job.ctx
