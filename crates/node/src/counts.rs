@@ -3,27 +3,28 @@
 //! As in every program of Kubernetes, these are counts of the process.
 
 use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
+    Arc, Weak,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use parking_lot::Mutex;
 use tiphys_metrics::{Exposition, Kind};
 
 use crate::probes::Outcome;
 
 /// Images that containers mount (KEP-4639).
 #[derive(Default)]
-pub struct ImageVolumes {
-    pub requested: AtomicU64,
-    pub mounted: AtomicU64,
-    pub failed: AtomicU64,
+pub(crate) struct ImageVolumes {
+    pub(crate) requested: AtomicU64,
+    pub(crate) mounted: AtomicU64,
+    pub(crate) failed: AtomicU64,
 }
 
-pub static IMAGE_VOLUMES: ImageVolumes =
+pub(crate) static IMAGE_VOLUMES: ImageVolumes =
     ImageVolumes { requested: AtomicU64::new(0), mounted: AtomicU64::new(0), failed: AtomicU64::new(0) };
 
 impl ImageVolumes {
-    pub fn expose(&self, text: &mut Exposition) {
+    pub(crate) fn expose(&self, text: &mut Exposition) {
         for (name, help, count) in [
             ("requested", "Images that were to be mounted.", &self.requested),
             ("mounted_succeed", "Images that were mounted.", &self.mounted),
@@ -36,7 +37,7 @@ impl ImageVolumes {
 }
 
 /// Tries of one probe of a running container; not shown any more when that is dropped.
-pub struct Tries {
+pub(crate) struct Tries {
     /// In the order of [`NAMES`].
     labels: [String; 5],
     successful: AtomicU64,
@@ -49,7 +50,7 @@ static PROBES: Mutex<Vec<Weak<Tries>>> = Mutex::new(Vec::new());
 
 impl Tries {
     /// Labels are the probe's type, its container, and the pod's name, namespace and UID.
-    pub fn of(labels: [String; 5]) -> Arc<Self> {
+    pub(crate) fn of(labels: [String; 5]) -> Arc<Self> {
         let new = Self {
             labels,
             successful: AtomicU64::new(0),
@@ -57,13 +58,13 @@ impl Tries {
             unknown: AtomicU64::new(0),
         };
         let new = Arc::new(new);
-        let mut all = PROBES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = PROBES.lock();
         all.retain(|tries| tries.strong_count() > 0);
         all.push(Arc::downgrade(&new));
         new
     }
 
-    pub fn count(&self, outcome: &Outcome) {
+    pub(crate) fn count(&self, outcome: &Outcome) {
         let count = match outcome {
             Outcome::Success | Outcome::Warning(_) => &self.successful,
             Outcome::Failure(_) => &self.failed,
@@ -74,9 +75,8 @@ impl Tries {
 }
 
 /// `/metrics/probes`.
-pub fn expose_probes(text: &mut Exposition) {
-    let all: Vec<Arc<Tries>> =
-        PROBES.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+pub(crate) fn expose_probes(text: &mut Exposition) {
+    let all: Vec<Arc<Tries>> = PROBES.lock().iter().filter_map(Weak::upgrade).collect();
     text.family("prober_probe_total", Kind::Counter, "Tries of the probes of containers that run.");
     for tries in all {
         for (result, count) in

@@ -154,7 +154,7 @@ pub struct Task {
     /// The verdict to start from: after a restart of the node a container that was ready stays so.
     pub verdict: bool,
     /// Where tries are counted.
-    pub tries: Arc<Tries>,
+    pub(crate) tries: Arc<Tries>,
     /// Spreads first tries over a period, where many containers are adopted at once.
     pub spread: bool,
 }

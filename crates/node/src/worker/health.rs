@@ -109,7 +109,7 @@ impl Worker {
                 container.name.clone(),
                 self.key.name.clone(),
                 self.key.namespace.clone(),
-                self.key.uid.clone(),
+                self.key.uid.to_string(),
             ]),
             spread: self.adopted,
         };

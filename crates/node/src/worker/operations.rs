@@ -470,6 +470,7 @@ pub(crate) async fn start(
         };
         images.insert(volume, image);
     }
+    let mounted = u64::try_from(images.len()).unwrap_or(0);
 
     security::check_non_root(&job.pod, &spec.spec, &image.image).map_err(|e| config_error(&e))?;
     let contents =
@@ -547,7 +548,7 @@ pub(crate) async fn start(
         .map_err(|status| failed(StartError::new("CreateContainerError", status.message())))?
         .into_inner()
         .container_id;
-    IMAGE_VOLUMES.mounted.fetch_add(u64::try_from(images.len()).unwrap_or(0), Relaxed);
+    IMAGE_VOLUMES.mounted.fetch_add(mounted, Relaxed);
     job.ctx.events.normal(&about, "Created", format!("Created container: {name}"));
     let request = v1::StartContainerRequest { container_id: id.clone() };
     job.ctx
