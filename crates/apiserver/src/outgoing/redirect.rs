@@ -45,6 +45,9 @@ fn joined(from: &Uri, reference: &str) -> Option<Uri> {
         reference.to_owned()
     } else if reference.starts_with("//") {
         format!("{scheme}:{reference}")
+    } else if reference.split(['/', '?']).next().is_some_and(|first| first.contains(':')) {
+        // Of another scheme.
+        return None;
     } else {
         let beginning = match (reference.chars().next(), from.path().rfind('/')) {
             (Some('/'), _) => "",
@@ -127,7 +130,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_in_the_clear_because_of_an_answer() {
-        for location in ["http://hook/x", "ftp://x\u{7f}", "https://", "https://a b/"] {
+        for location in ["http://hook/x", "ftp://x/", "https://", "https://a b/"] {
             assert!(matches!(of(307, location), Err(Step::Redirect(_))), "{location}");
         }
     }

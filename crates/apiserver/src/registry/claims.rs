@@ -61,10 +61,15 @@ impl Claimed {
             return Err(Status::new(Reason::ServerTimeout, message));
         }
         self.keys.insert(key);
+        self.take_back(object);
+        Ok(())
+    }
+
+    /// Takes from the object what was assigned to it: nothing has come of it.
+    pub(super) fn take_back(&self, object: &mut Value) {
         if let Some(asked) = &self.asked {
             object.clone_from(asked);
         }
-        Ok(())
     }
 }
 

@@ -52,7 +52,7 @@ impl Registry {
     }
 
     /// Creates an object under the name that it has; `None` if there is one of that name. What was filled in for that
-    /// stays: it may be tried again under another.
+    /// stays, but for values that only one object may have: it may be tried again under another.
     pub(super) async fn insert(&self, call: &Call, object: &mut Value) -> Result<Option<Object>, Status> {
         let kind = &call.kind;
         let collection = self.collection(kind)?;
@@ -86,7 +86,10 @@ impl Registry {
                     }
                     return super::rendered(&key, &bytes, revision).map(Some);
                 }
-                Outcome::Conflict { key: taken, .. } if taken == key => return Ok(None),
+                Outcome::Conflict { key: taken, .. } if taken == key => {
+                    claimed.take_back(object);
+                    return Ok(None);
+                }
                 Outcome::Conflict { key: taken, .. } => {
                     charge.overtaken(&taken, &self.cache).await?;
                     claimed.add(taken, object)?;
@@ -103,3 +106,7 @@ pub(super) fn invalid(call: &Call, object: &Value, errors: field::Errors) -> Res
     }
     Err(Status::invalid(&call.kind.group, &call.kind.kind, meta::name(object), &errors))
 }
+
+#[cfg(test)]
+#[path = "create_tests.rs"]
+mod tests;
