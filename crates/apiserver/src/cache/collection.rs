@@ -57,6 +57,7 @@ pub struct Collection {
     state: RwLock<State>,
     changes: tell::Sender<Revision>,
     slow: AtomicU64,
+    received: AtomicU64,
 }
 
 /// A change as the feed brings it; `None`: deleted.
@@ -86,7 +87,8 @@ impl Collection {
             removed: false,
         };
         let changes = tell::Sender::new(revision);
-        Arc::new(Self { spec, projection, feed, state: RwLock::new(state), changes, slow: AtomicU64::new(0) })
+        let (slow, received) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { spec, projection, feed, state: RwLock::new(state), changes, slow, received })
     }
 
     pub fn spec(&self) -> &Spec {
@@ -307,6 +309,7 @@ impl Collection {
     /// Takes in changes in revision order and tells the watchers.
     pub(super) fn apply(&self, changes: Vec<Incoming>) {
         let Some(last) = changes.last().map(|c| c.revision) else { return };
+        self.received.fetch_add(changes.len() as u64, Relaxed);
         let now = Instant::now();
         let mut state = self.state.write();
         for Incoming { key, revision, object } in changes {
@@ -366,6 +369,11 @@ impl Collection {
     /// How many watches have ended because the watcher did not follow.
     pub fn slow_watchers(&self) -> u64 {
         self.slow.load(Relaxed)
+    }
+
+    /// How many changes the store has told.
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
     }
 
     /// Starts again from a new state: what happened between is not known.

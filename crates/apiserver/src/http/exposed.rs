@@ -53,13 +53,13 @@ impl Handler {
             if let Some(collection) = self.registry.cache().collection(&storage.group, &storage.resource) {
                 found.insert(
                     (&*storage.group, &*storage.resource),
-                    (collection.count(), collection.slow_watchers()),
+                    (collection.count(), collection.slow_watchers(), collection.received()),
                 );
             }
         }
         let help = "Objects of a resource, by its name and group.";
         text.family("apiserver_storage_objects", Kind::Gauge, help);
-        for ((group, resource), (count, _)) in &found {
+        for ((group, resource), (count, ..)) in &found {
             let name = match *group {
                 "" => (*resource).to_owned(),
                 group => format!("{resource}.{group}"),
@@ -67,13 +67,18 @@ impl Handler {
             text.sample(&[("resource", &*name)], *count as f64);
         }
         text.family("apiserver_resource_objects", Kind::Gauge, "Objects of a resource.");
-        for ((group, resource), (count, _)) in &found {
+        for ((group, resource), (count, ..)) in &found {
             text.sample(&[("group", group), ("resource", resource)], *count as f64);
         }
         let help = "Watches that were ended because their clients did not follow.";
         text.family("apiserver_terminated_watchers_total", Kind::Counter, help);
-        for ((group, resource), (_, slow)) in found.iter().filter(|(_, (_, slow))| *slow > 0) {
+        for ((group, resource), (_, slow, _)) in found.iter().filter(|(_, (_, slow, _))| *slow > 0) {
             text.sample(&[("group", group), ("resource", resource)], *slow as f64);
+        }
+        let help = "Changes of objects that the store has told.";
+        text.family("apiserver_storage_events_received_total", Kind::Counter, help);
+        for ((group, resource), (_, _, received)) in &found {
+            text.sample(&[("group", group), ("resource", resource)], *received as f64);
         }
     }
 }

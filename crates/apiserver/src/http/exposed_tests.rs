@@ -71,6 +71,9 @@ async fn requests_are_counted_by_route_and_code() {
     assert!(value(&text, admitted) >= 3.0, "{text}");
     assert_eq!(value(&text, "apiserver_storage_objects{resource=\"configmaps\"}"), 2.0);
     assert_eq!(value(&text, "apiserver_resource_objects{group=\"\",resource=\"configmaps\"}"), 2.0);
+    let received =
+        value(&text, "apiserver_storage_events_received_total{group=\"\",resource=\"configmaps\"}");
+    assert!(received >= 2.0, "{text}");
     let creates = "operation=\"create\",group=\"\",resource=\"configmaps\"";
     let asked = value(&text, &format!("etcd_requests_total{{{creates}}}"));
     // Two of it, and one for each ConfigMap that every cluster has.
@@ -82,6 +85,25 @@ async fn requests_are_counted_by_route_and_code() {
     // The one that asks.
     assert_eq!(value(&text, "apiserver_current_inflight_requests{request_kind=\"readOnly\"}"), 1.0);
     assert!(text.contains("kubernetes_build_info{major=\"1\",minor=\"37\",git_version=\"v1.37.0+tiphys"));
+}
+
+#[tokio::test]
+async fn watches_that_begin_with_a_list_are_timed() {
+    let server = server().await;
+    for query in [
+        "timeoutSeconds=1",
+        "timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true",
+    ] {
+        let answer = ask(&server, "GET", &format!("{MAPS}?watch=true&{query}"), &[], "").await;
+        assert_eq!(answer.code, 200, "{query}");
+    }
+    let labels = "group=\"\",version=\"v1\",resource=\"configmaps\",scope=\"namespace\"";
+    let text = metrics(&server).await;
+    assert_eq!(
+        value(&text, &format!("apiserver_watch_list_duration_seconds_count{{{labels}}}")),
+        1.0,
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use futures::stream;
 use http::{HeaderMap, Response, StatusCode};
 use rand::Rng;
 use tiphys_api::status::Status;
+use tiphys_metrics::Histogram;
 use tokio::time::Instant;
 
 use super::body::Body;
@@ -99,6 +100,8 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
     let content_type = view.stream_type();
     let watch = handler.registry.collection(&call.kind)?.watch(options).await.map_err(cache_status)?;
     let events = handler.metrics.watch_events(&call.kind.group, &call.version, &call.kind.resource);
+    let begins = asked.query.optional_flag("sendInitialEvents") == Some(true);
+    let list = begins.then(|| (std::time::Instant::now(), handler.metrics.watch_list(call)));
     let stop = handler.stop.clone();
     let over = Box::pin(async move {
         tokio::select! {
@@ -108,7 +111,7 @@ pub(super) async fn watch(handler: &Handler, call: &Call, asked: &Asked) -> Resu
     });
     let frame_keys = frame_keys(&view);
     let selected = rough.then_some(filter);
-    let state = Running { frame_keys, view, selected, watch, ends, over, events };
+    let state = Running { frame_keys, view, selected, watch, ends, over, events, list };
     let frames = stream::unfold(Some(state), |state| async move {
         let mut state = state?;
         let (frames, goes_on) = state.next().await?;
@@ -130,6 +133,8 @@ struct Running {
     over: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
     /// How many events watchers of the resource were sent.
     events: Arc<AtomicU64>,
+    /// Since when the client waits for the end of the initial events, and where that is counted.
+    list: Option<(std::time::Instant, Arc<Histogram>)>,
 }
 
 const CHANGES: [Change; 3] = [Change::Added, Change::Modified, Change::Deleted];
@@ -225,7 +230,12 @@ impl Running {
                 let key = &self.frame_keys[*change as usize];
                 frames.get_or_make(key, || self.view.event(name(*change), object.json()))
             }
-            Notice::Bookmark { revision, initial } => self.view.bookmark(&revision.to_string(), *initial),
+            Notice::Bookmark { revision, initial } => {
+                if let Some((begun, seconds)) = self.list.take_if(|_| *initial) {
+                    seconds.observe_time(begun.elapsed());
+                }
+                self.view.bookmark(&revision.to_string(), *initial)
+            }
         };
         self.columns_told();
         frame

@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use tiphys_metrics::{Exposition, Kind, Table, process};
+use tiphys_metrics::{Exposition, Histogram, Kind, Table, process};
+
+use crate::registry::Call;
 
 pub(crate) use access::{Access, Outcome};
 pub(crate) use admission::{Admission, Phase};
@@ -35,6 +37,8 @@ pub struct Metrics {
     long: Table<6, Arc<AtomicI64>>,
     /// Events sent to watchers, by group, version and resource.
     watch_events: Table<3, Arc<AtomicU64>>,
+    /// How long the initial events of watches took, by group, version, resource and scope.
+    watch_lists: Table<4, Arc<Histogram>>,
     /// Versions on their way out that were asked for: group, version, resource, subresource, and the release that no
     /// longer has them.
     deprecated: Table<5, ()>,
@@ -46,6 +50,9 @@ pub struct Metrics {
     sources: Mutex<Vec<Source>>,
 }
 
+/// The bounds of [`Metrics::watch_lists`], in seconds.
+const WATCH_LISTS: [f64; 17] =
+    [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
 /// The names of what [`Metrics::in_flight`] counts.
 const REQUEST_KINDS: [&str; 2] = ["readOnly", "mutating"];
 /// Sets of labels that are counted apart.
@@ -80,6 +87,7 @@ impl Metrics {
             requests: Table::new(SERIES),
             long: Table::new(SERIES),
             watch_events: Table::new(SERIES),
+            watch_lists: Table::new(SERIES),
             deprecated: Table::new(SERIES),
             in_flight: Default::default(),
             handshake_errors: AtomicU64::new(0),
@@ -122,6 +130,17 @@ impl Metrics {
         Arc::clone(self.watch_events.entry([group, version, resource], Arc::default))
     }
 
+    /// How long watches of what the call asks for take to tell what there is.
+    pub(crate) fn watch_list(&self, call: &Call) -> Arc<Histogram> {
+        let scope = match (call.name.is_empty(), call.namespace.is_empty()) {
+            (false, _) => "resource",
+            (true, false) => "namespace",
+            (true, true) => "cluster",
+        };
+        let labels = [&call.kind.group, &*call.version, &call.kind.resource, scope];
+        Arc::clone(self.watch_lists.entry(labels, || Arc::new(Histogram::new(&WATCH_LISTS))))
+    }
+
     /// A version that is on its way out was asked for.
     pub(crate) fn deprecated(&self, labels: [&str; 5]) {
         self.deprecated.entry(labels, || ());
@@ -160,6 +179,12 @@ impl Metrics {
         text.family("apiserver_watch_events_total", Kind::Counter, "Events that watchers were sent.");
         for (labels, value) in self.watch_events.entries() {
             text.sample(&by_resource(labels), value.load(Relaxed) as f64);
+        }
+        let help = "How long watches took to tell what there was when they began.";
+        text.family("apiserver_watch_list_duration_seconds", Kind::Histogram, help);
+        for ([group, version, resource, scope], seconds) in self.watch_lists.entries() {
+            let [group, version, resource] = by_resource([group, version, resource]);
+            text.histogram(&[group, version, resource, ("scope", scope)], seconds);
         }
         let help = "Versions on their way out that somebody has asked for, always 1.";
         text.family("apiserver_requested_deprecated_apis", Kind::Gauge, help);
