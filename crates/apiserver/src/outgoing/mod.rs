@@ -225,7 +225,8 @@ impl Outgoing {
             return Ok(endpoint);
         }
         known.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let endpoint = Arc::new(Endpoint::new(spec, self)?);
+        let (source, dial) = (Arc::clone(&self.source), Arc::clone(&self.dial));
+        let endpoint = Arc::new(Endpoint::new(spec, source, dial, self.front_proxy.as_ref())?);
         known.insert(spec.clone(), Arc::downgrade(&endpoint));
         Ok(endpoint)
     }
@@ -254,13 +255,17 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    fn new(spec: &Spec, all: &Outgoing) -> Result<Self, SpecError> {
+    fn new(
+        spec: &Spec,
+        source: Arc<dyn Source>,
+        dial: Arc<dyn Dial>,
+        front_proxy: Option<&Arc<Rotating>>,
+    ) -> Result<Self, SpecError> {
         let (scheme, authority, path) = located(&spec.place)?;
         let tls = match scheme == Scheme::HTTPS {
-            true => Some(trust::config(&spec.trust, &spec.proof, all.front_proxy.as_ref())?),
+            true => Some(trust::config(&spec.trust, &spec.proof, front_proxy)?),
             false => None,
         };
-        let (source, dial) = (Arc::clone(&all.source), Arc::clone(&all.dial));
         let dialer = Arc::new(Dialer::new(spec.place.clone(), &authority, tls, source, dial)?);
         let authorization = match &spec.proof {
             Proof::Header(value) => Some(value.clone()),
@@ -339,8 +344,8 @@ impl Endpoint {
     /// Where an answer of this place leads.
     fn elsewhere(&self, at: &Uri) -> Result<Self, Step> {
         let spec = Spec { place: Place::Url(at.to_string()), trust: self.trust.clone(), proof: Proof::None };
-        let source = Arc::clone(self.dialer.source());
-        Self::new(&spec, source, None).map_err(|_| Step::Redirect(at.to_string()))
+        let (source, dial) = self.dialer.ways();
+        Self::new(&spec, source, dial, None).map_err(|_| Step::Redirect(at.to_string()))
     }
 
     /// Gets the JSON of a path; as [`Endpoint::ask`] otherwise.

@@ -87,8 +87,9 @@ impl Dialer {
         Ok(Self { dial, place, source, host, port, tls })
     }
 
-    pub(super) fn source(&self) -> &Arc<dyn Source> {
-        &self.source
+    /// Where the addresses of services are known, and how connections are made.
+    pub(super) fn ways(&self) -> (Arc<dyn Source>, Arc<dyn Dial>) {
+        (Arc::clone(&self.source), Arc::clone(&self.dial))
     }
 
     pub(super) fn service(&self) -> Option<(&str, &str, u16)> {
