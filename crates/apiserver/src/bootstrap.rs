@@ -6,9 +6,10 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use tiphys_api::{
-    kind::Kind,
+    kind::{Kind, Update},
     meta,
     status::{Reason, Status},
 };
@@ -18,7 +19,7 @@ use crate::{
     admission::system_classes,
     authz::policy::Change,
     fairness,
-    registry::{Call, DeleteOptions, Registry, Updating},
+    registry::{Call, DeleteOptions, Registry, Updating, objectmeta::time},
     security::Security,
 };
 
@@ -41,7 +42,12 @@ pub enum Error {
 ///
 /// # Errors
 /// A write failed for another reason than that somebody else was faster.
-pub async fn run(registry: &Registry, security: &Security, pki: &Pki) -> Result<(), Error> {
+pub async fn run(
+    registry: &Registry,
+    security: &Security,
+    pki: &Pki,
+    service_range: IpNet,
+) -> Result<(), Error> {
     let boot = Boot { registry };
     boot.each(NAMESPACES.map(namespace).map(|object| ("", "namespaces", object))).await?;
     registry.cache().wait_newest().await.map_err(Error::Read)?;
@@ -50,6 +56,7 @@ pub async fn run(registry: &Registry, security: &Security, pki: &Pki) -> Result<
     boot.each(classes).await?;
     boot.each(fairness::bootstrap()).await?;
     boot.publish(request_header_trust(pki)).await?;
+    boot.tell_range(service_range).await?;
     let changes = security.policy();
     stream::iter(changes)
         .map(|change| boot.apply(change))
@@ -140,6 +147,37 @@ impl Boot<'_> {
         };
         let rules = call.kind.hooks.update;
         let updating = Updating { rules, create: false, make: &mut make };
+        self.registry.update(&call, updating).await.map(|_| ()).map_err(|source| failed(&call, source))
+    }
+
+    /// Makes the ServiceCIDR `kubernetes`, which tells where Services' addresses come from (KEP-1880). It is there to be
+    /// read: the range is the server's own, and no other ServiceCIDR adds to it.
+    async fn tell_range(&self, range: IpNet) -> Result<(), Error> {
+        let object = json!({
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "ServiceCIDR",
+            "metadata": { "name": "kubernetes" },
+            "spec": { "cidrs": [range.to_string()] },
+        });
+        let Some(call) = self.call("networking.k8s.io", "servicecidrs", &object) else { return Ok(()) };
+        self.create("networking.k8s.io", "servicecidrs", object).await?;
+        self.registry.cache().wait_newest().await.map_err(Error::Read)?;
+        let there = self.registry.collection(&call.kind).ok().and_then(|c| c.get("", &call.name));
+        let there = there.and_then(|there| serde_json::from_slice::<Value>(there.json()).ok());
+        if there.is_some_and(|there| !there["status"]["conditions"].is_null()) {
+            return Ok(());
+        }
+        let call = Call { subresource: "status".to_owned(), ..call };
+        let condition = json!({
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": time(self.registry.now()),
+        });
+        let mut make = |live: Option<&Value>| {
+            let mut live = live.ok_or_else(|| call.not_found())?.clone();
+            live["status"]["conditions"] = json!([condition]);
+            Ok(live)
+        };
+        let updating = Updating { rules: Update::PLAIN, create: false, make: &mut make };
         self.registry.update(&call, updating).await.map(|_| ()).map_err(|source| failed(&call, source))
     }
 

@@ -76,6 +76,15 @@ async fn new_authorities_are_published() {
 }
 
 #[tokio::test]
+async fn the_range_of_services_can_be_read() {
+    let server = Cluster::new().start().await;
+    let path = "/apis/networking.k8s.io/v1/servicecidrs/kubernetes";
+    let (code, object) = ask(&server, &Component::ApiServer, "GET", path, Value::Null).await;
+    assert_eq!((code, &object["spec"]["cidrs"]), (200, &json!(["10.96.0.0/16"])));
+    assert_eq!(object["status"]["conditions"][0]["type"], "Ready");
+}
+
+#[tokio::test]
 async fn components_are_permitted_by_their_bindings_alone() {
     let cluster = Cluster::new();
     let server = cluster.start().await;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 use tiphys_api::meta;
 use tiphys_api::status::{Reason, Status};
@@ -38,6 +39,8 @@ pub struct Place {
     pub service: IpAddr,
     /// What stands behind it.
     pub server: SocketAddr,
+    /// What the server's keys are known by: the SHA-256 of the cluster's authority.
+    pub keys: [u8; 32],
 }
 
 /// Makes the Service unless it exists, and puts this server behind it, with `others`.
@@ -57,23 +60,41 @@ pub async fn publish(registry: &Registry, place: Place, others: &[SocketAddr]) -
     set(registry, "discovery.k8s.io", "endpointslices", slice(&servers), true).await
 }
 
+/// Another server that is there with other keys: neither could read the other's Secrets, nor would it believe whom the
+/// other vouches for.
+///
+/// # Errors
+/// The store can't be asked.
+pub(crate) async fn stranger(
+    store: &dyn Store,
+    place: Place,
+) -> Result<Option<SocketAddr>, tiphys_store::Error> {
+    let servers = servers(store).await?;
+    let mut others = servers.into_iter().filter(|(server, _)| *server != place.server);
+    // Earlier releases wrote nothing there.
+    Ok(others.find(|(_, keys)| !keys.is_empty() && **keys != place.keys).map(|(server, _)| server))
+}
+
+/// The servers that are there, and what their keys are known by.
+async fn servers(store: &dyn Store) -> Result<Vec<(SocketAddr, Bytes)>, tiphys_store::Error> {
+    let page = store.range(Range { prefix: SERVERS.to_owned(), ..Range::default() }, None).await?;
+    let address = |key: &Key| key.as_str()[SERVERS.len()..].parse().ok();
+    Ok(page.records.into_iter().filter_map(|record| Some((address(&record.key)?, record.value))).collect())
+}
+
 /// Says that this server is there, and learns which are.
 ///
 /// # Errors
 /// The store can't be asked.
-pub(crate) async fn meet(
-    store: &dyn Store,
-    server: SocketAddr,
-) -> Result<Vec<SocketAddr>, tiphys_store::Error> {
-    let key = Key::new(format!("{SERVERS}{server}"));
+pub(crate) async fn meet(store: &dyn Store, place: Place) -> Result<Vec<SocketAddr>, tiphys_store::Error> {
+    let key = Key::new(format!("{SERVERS}{}", place.server));
     let expect = store.get(&key).await?.map_or(Expect::Absent, |record| Expect::At(record.revision));
-    let change = Change::Put { value: Default::default(), ttl: Some(LIFE) };
+    let change = Change::Put { value: Bytes::copy_from_slice(&place.keys), ttl: Some(LIFE) };
     match store.commit(vec![Write { key, expect, change, note: None }]).await? {
         // It has gone just now, and is there again with the next renewal.
         Outcome::Committed(_) | Outcome::Conflict { .. } => {}
     }
-    let page = store.range(Range { prefix: SERVERS.to_owned(), ..Range::default() }, None).await?;
-    Ok(page.records.iter().filter_map(|record| record.key.as_str()[SERVERS.len()..].parse().ok()).collect())
+    Ok(servers(store).await?.into_iter().map(|(server, _)| server).collect())
 }
 
 /// Keeps this server and those that share its store behind the Service, until `stop`.
@@ -86,7 +107,7 @@ pub(crate) async fn stay(registry: Arc<Registry>, place: Place, stop: Cancellati
             _ = ticks.tick() => {}
         }
         // A store that is away is away for all of them; the next round finds it.
-        match meet(&**registry.store(), place.server).await {
+        match meet(&**registry.store(), place).await {
             Ok(servers) => {
                 if let Err(error) = publish(&registry, place, &servers).await {
                     tracing::warn!(%error, "standing behind the Service of the API");

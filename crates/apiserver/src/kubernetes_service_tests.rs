@@ -19,7 +19,7 @@ async fn pods_find_the_server_behind_the_service() {
 
     // A server that has moved says so, and nothing is written for one that has not.
     let publish = |address: &str| {
-        let place = Place { service: [10, 96, 0, 1].into(), server: address.parse().unwrap() };
+        let place = Place { service: [10, 96, 0, 1].into(), server: address.parse().unwrap(), keys: [1; 32] };
         let server = server.clone();
         async move { publish(server.registry(), place, &[]).await.unwrap() }
     };
@@ -48,10 +48,11 @@ fn all_servers_stand_behind_the_service() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_says_nothing_goes() {
     let store = tiphys_store::Memory::new();
+    let place = |server: SocketAddr| Place { service: [10, 96, 0, 1].into(), server, keys: [1; 32] };
     let [one, other] = ["192.0.2.7:6443", "[2001:db8::8]:6443"].map(|s| s.parse().unwrap());
-    assert_eq!(meet(&store, one).await.unwrap(), [one]);
+    assert_eq!(meet(&store, place(one)).await.unwrap(), [one]);
     tokio::time::sleep(RENEWAL).await;
-    assert_eq!(meet(&store, other).await.unwrap(), [one, other]);
+    assert_eq!(meet(&store, place(other)).await.unwrap(), [one, other]);
     tokio::time::sleep(RENEWAL).await;
-    assert_eq!(meet(&store, other).await.unwrap(), [other], "the first has not come again");
+    assert_eq!(meet(&store, place(other)).await.unwrap(), [other], "the first has not come again");
 }

@@ -95,6 +95,10 @@ pub enum Error {
     Bootstrap(#[from] bootstrap::Error),
     #[error("meeting the other API servers: {0}")]
     Servers(#[source] tiphys_store::Error),
+    #[error(
+        "the API server at {0} shares the store with this one and has other keys; start this one with a copy of its pki"
+    )]
+    Stranger(SocketAddr),
     #[error(transparent)]
     Service(#[from] kubernetes_service::Error),
     #[error(transparent)]
@@ -127,6 +131,14 @@ impl ApiServer {
         let sealed = Sealed::new(store, Transformer::new(&pki.sealing));
         let stored = Arc::clone(sealed.counts());
         let store: Arc<dyn Store> = Arc::new(sealed);
+        let service = first_host(&config.service_range);
+        let keys = Sha256::digest(pki.cluster.pem()).into();
+        let place = kubernetes_service::Place { service, server: config.advertise, keys };
+        if config.shared {
+            // Before anything of its own is written over theirs.
+            let stranger = kubernetes_service::stranger(&*store, place).await.map_err(Error::Servers)?;
+            stranger.map_or(Ok(()), |server| Err(Error::Stranger(server)))?;
+        }
         let mut kinds = if config.removed_apis { Kinds::builtin() } else { Kinds::current() };
         let definitions = Definitions::restore(&*store, &mut kinds).await.map_err(Error::Definitions)?;
         let specs = kinds.iter().filter_map(|kind| Spec::of(kind)).collect();
@@ -140,7 +152,6 @@ impl ApiServer {
             Security::new(pki, issuer, source, clock, config.others, config.authorizers, config.dial)?;
         let security = Arc::new(security);
         definitions.workshop.open(security.outgoing());
-        let service = first_host(&config.service_range);
         let names = ServingNames {
             node: &config.node_name,
             domain: &config.domain,
@@ -157,12 +168,9 @@ impl ApiServer {
         let plugins = security.plugins(&kinds.subscribe(), &config.admission.pod_security);
         let (limited, clock) = (config.admission.limited, Arc::clone(&config.clock));
         let registry = Arc::new(Registry::new(kinds, store, cache, plugins, limited, claims, clock));
-        bootstrap::run(&registry, &security, pki).await?;
-        let place = kubernetes_service::Place { service, server: config.advertise };
+        bootstrap::run(&registry, &security, pki, config.service_range).await?;
         let others = match config.shared {
-            true => {
-                kubernetes_service::meet(&**registry.store(), place.server).await.map_err(Error::Servers)?
-            }
+            true => kubernetes_service::meet(&**registry.store(), place).await.map_err(Error::Servers)?,
             false => Vec::new(),
         };
         kubernetes_service::publish(&registry, place, &others).await?;

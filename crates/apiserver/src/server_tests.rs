@@ -97,6 +97,22 @@ async fn what_is_stored_gets_defaults_before_it_is_compared() {
     assert_eq!((answer.code, &answer.json()["type"]), (200, &json!("Opaque")), "{}", answer.json());
 }
 
+/// Keys that differ would keep Secrets from each other, and put one server's authority over the other's.
+#[tokio::test]
+async fn a_server_with_other_keys_is_not_let_in() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [ours, others] = dirs.each_ref().map(|dir| Arc::new(tiphys_pki::Pki::open(dir.path()).unwrap()));
+    let store = Arc::new(tiphys_store::Memory::new());
+    let start = async |pki: &Arc<tiphys_pki::Pki>, at: &str| {
+        let config = testing::config(pki.clone(), at.parse().unwrap());
+        crate::ApiServer::start(crate::Config { shared: true, ..config }, store.clone()).await
+    };
+    let _one = start(&ours, "192.0.2.7:6443").await.unwrap();
+    let _other = start(&ours, "192.0.2.8:6443").await.unwrap();
+    let refused = start(&others, "192.0.2.9:6443").await.err().map(|error| error.to_string());
+    assert!(refused.is_some_and(|told| told.contains("start this one with a copy of its pki")));
+}
+
 /// Two servers over one store: what one writes the other tells at once, neither gives out what the other has given,
 /// and together they pass no quota.
 #[tokio::test]
