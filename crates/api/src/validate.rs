@@ -178,6 +178,13 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A text that follows a rule also when it is not there: then it is empty.
+    pub(crate) fn always(&self, errors: &mut Errors, rule: impl Fn(&str) -> Vec<String>) {
+        for detail in rule(self.text()) {
+            errors.push(Error::invalid(&self.path(), self.text(), detail));
+        }
+    }
+
     /// One of a few words.
     pub(crate) fn one_of(&self, errors: &mut Errors, words: &[&str]) {
         if !words.contains(&self.text()) {

@@ -388,8 +388,7 @@ fn env(at: &At<'_>, pod: &Pod<'_>, errors: &mut Errors) {
         for reference in ["configMapKeyRef", "secretKeyRef"] {
             if let Some(reference) = from.opt(reference) {
                 sources += 1;
-                let name = reference.get("name");
-                name.all_invalid(errors, dns_subdomain(name.text()));
+                reference.get("name").always(errors, dns_subdomain);
                 reference.get("key").needed_as(errors, names::config_key);
             }
         }

@@ -571,3 +571,17 @@ fn what_volumes_project_has_its_own_path() {
         assert!(told.starts_with(&begin), "{told}\n{begin}");
     }
 }
+
+#[test]
+fn a_name_that_is_not_there_is_an_empty_one() {
+    for name in [json!({}), json!({"name": ""})] {
+        let key = with(&json!({"key": "k"}), &name);
+        let spec = container(&json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": key}}]}));
+        are_refused(&[(
+            spec,
+            &[
+                "spec.containers[0].env[0].valueFrom.configMapKeyRef.name: Invalid value: \"\": a lowercase RFC 1123",
+            ],
+        )]);
+    }
+}
