@@ -99,8 +99,10 @@ impl Scheduler {
         loop {
             let woken = shared.wake.notified();
             loop {
-                let explained = shared.lock().explained(Instant::now());
-                let next = shared.lock().next(Instant::now());
+                let (explained, next) = {
+                    let (mut state, now) = (shared.lock(), Instant::now());
+                    (state.explained(now), state.next(now))
+                };
                 if explained.is_none() && next.is_none() {
                     break;
                 }

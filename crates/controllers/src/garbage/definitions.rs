@@ -93,14 +93,10 @@ pub(super) async fn follow(collector: &Arc<Collector>) {
                 if followed.get(&name).is_some_and(|(before, ..)| *before == at) {
                     continue;
                 }
-                let kind = collector.catalogue.add(served);
-                let this = Arc::clone(collector);
-                let task = tasks.spawn(async move { this.follow(kind, || {}).await });
+                let (kind, task) = collector.add(served, &mut tasks);
                 if let Some((_, _, before)) = followed.insert(name, (at, kind, task)) {
                     before.abort();
                 }
-                let puzzling = collector.graph.lock().puzzling();
-                puzzling.into_iter().for_each(|uid| collector.queue.add(uid));
             }
             Ok(Event::Delete(definition)) => gone.push(definition.name_any()),
             Err(error) => warn!(%error, "the watch of definitions was interrupted"),

@@ -156,12 +156,8 @@ impl Others<'_> {
                 continue;
             }
             let version = served.resource.api_version.clone();
-            let kind = self.collector.catalogue.add(served);
-            let this = Arc::clone(self.collector);
-            let task = self.tasks.spawn(async move { this.follow(kind, || {}).await });
+            let (_, task) = self.collector.add(served, &mut self.tasks);
             self.followed.insert(name, (version, task));
-            let puzzling = self.collector.graph.lock().puzzling();
-            puzzling.into_iter().for_each(|uid| self.collector.queue.add(uid));
         }
         // Those that were ended are let go.
         while self.tasks.try_join_next().is_some() {}

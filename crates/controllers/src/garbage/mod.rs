@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 use tiphys_client::{Queue, Verdict, events::Recorder, follow};
 use tokio::{
     sync::watch,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, warn};
@@ -108,6 +109,16 @@ impl Collector {
         } else {
             Api::namespaced_with(self.client.clone(), namespace, resource)
         }
+    }
+
+    /// Follows a kind that came after the start. What was puzzling before may not be so with it.
+    fn add(self: &Arc<Self>, served: Served, tasks: &mut JoinSet<()>) -> (KindId, AbortHandle) {
+        let kind = self.catalogue.add(served);
+        let this = Arc::clone(self);
+        let task = tasks.spawn(async move { this.follow(kind, || {}).await });
+        let puzzling = self.graph.lock().puzzling();
+        puzzling.into_iter().for_each(|uid| self.queue.add(uid));
+        (kind, task)
     }
 
     /// Keeps the graph's objects of one kind. Tells once that all are there.
