@@ -45,6 +45,26 @@ async fn names(store: &Embedded, at: Option<Revision>) -> Vec<String> {
     page.records.iter().map(|r| r.key.to_string()).collect()
 }
 
+/// How the kernel schedules the threads of this process that have this name.
+fn policies(name: &str) -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+    let named = stats.filter(|stat| stat.contains(&format!("({name})")));
+    // The 41st field, counted from behind the name, which may have spaces.
+    named
+        .map(|stat| stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn the_writer_takes_no_processor_from_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    create(&store, "/a").await;
+    let batch = nix::libc::SCHED_BATCH.to_string();
+    assert!(policies("store-writer").contains(&batch), "{:?}", policies("store-writer"));
+}
+
 #[tokio::test]
 async fn everything_is_there_after_opening_again() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! The one thread that writes.
 //!
 //! Transactions that arrive while a group is being synced form the next group. The thread sleeps until there
-//! is a transaction or a record expires.
+//! is a transaction or a record expires. It takes no processor away from those who bring transactions: where all are
+//! busy, more come together in a group, and the disk is waited for less often.
 
 use std::{
     io,
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::libc;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -62,6 +64,16 @@ impl Writer {
     }
 }
 
+/// Has this thread wait for a processor that is free, or for its turn: by default it would run as soon as there is
+/// something to write, in place of another that is about to bring more.
+fn stand_back() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the parameters and changes nothing but how this thread is scheduled.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameters) } != 0 {
+        tracing::warn!(error = %io::Error::last_os_error(), "scheduling the store's writer as a batch");
+    }
+}
+
 /// What a transaction takes while it waits; a larger one than may wait takes all the room.
 fn size(writes: &[Write]) -> u32 {
     let size: usize = writes
@@ -88,6 +100,7 @@ impl Thread {
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || {
             // Nobody can write without this thread, should it end by a panic too.
             let _end = Ending(&self.engine);
+            stand_back();
             self.run(&queue);
         })?;
         let room = Arc::new(Semaphore::new(WAITING as usize));

@@ -25,6 +25,9 @@ use tiphys_testkit::{
 use self::node::Node;
 use crate::side::{Processes, Side};
 
+/// How many requests a second its control loops may make: as many as upstream's own measures of the scheduler allow.
+const REQUESTS: u32 = 5_000;
+
 /// The reference, if its programs are on this host.
 pub(crate) fn find() -> Result<Option<Reference>> {
     Programs::find().map(Reference::new).transpose()
@@ -68,6 +71,9 @@ impl Reference {
             "--leader-elect=false".to_owned(),
             "--port=0".to_owned(),
             "--secure-port=0".to_owned(),
+            // Its defaults, some tens of requests a second, would be all that is measured.
+            format!("--kube-api-qps={REQUESTS}"),
+            format!("--kube-api-burst={REQUESTS}"),
         ];
         let more = [
             format!("--service-account-private-key-file={}", key("apiserver.key")),
