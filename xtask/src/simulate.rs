@@ -19,7 +19,7 @@ const ENOUGH: u64 = 10;
 
 /// Plays the seeds that a change must pass.
 pub(crate) fn gate() -> Result<()> {
-    let program = build(&root()?)?;
+    let program = build(&root()?, &target()?)?;
     run(Command::new(program).arg("seeds").args(GATE))
 }
 
@@ -27,28 +27,27 @@ pub(crate) fn gate() -> Result<()> {
 pub(crate) fn simulate(words: &[String]) -> Result<()> {
     let Some((what, rest)) = words.split_first() else { return gate() };
     match what.as_str() {
-        "seeds" => run(Command::new(build(&root()?)?).arg("seeds").args(rest)),
-        "trace" => run(Command::new(build(&root()?)?).args(["run", "--trace"]).args(rest)),
+        "seeds" => run(Command::new(build(&root()?, &target()?)?).arg("seeds").args(rest)),
+        "trace" => run(Command::new(build(&root()?, &target()?)?).args(["run", "--trace"]).args(rest)),
         "planted" => find_planted(rest),
         other => bail!("{other} is none of seeds, trace, planted"),
     }
 }
 
-fn build(tree: &Path) -> Result<PathBuf> {
+fn build(tree: &Path, target: &Path) -> Result<PathBuf> {
     let mut command = cargo();
-    command.current_dir(tree).env("CARGO_TARGET_DIR", target()?);
+    command.current_dir(tree).env("CARGO_TARGET_DIR", target);
     run(command.args(["build", "--locked", "--package", "tiphys-simulation"]))?;
-    Ok(target()?.join("debug/tiphys-simulation"))
+    Ok(target.join("debug/tiphys-simulation"))
 }
 
 /// Plays seeds against a copy of the tree in which every bug of the table is planted, each asleep unless its number is in
-/// the environment, so that one build serves for all.
+/// the environment, so that one build serves for all. Cargo knows a crate by its place in the workspace, so the copy is built
+/// in a directory of its own: it would take what was made of one tree for the other's.
 fn find_planted(numbers: &[String]) -> Result<()> {
     let copy = target()?.join("planted");
     plant(&root()?, &copy)?;
-    let built = build(&copy)?;
-    let program = built.with_file_name("tiphys-simulation-planted");
-    fs::copy(&built, &program).context("keeping the program with planted bugs")?;
+    let program = build(&copy, &copy.join("target"))?;
     let mut missed = Vec::new();
     for (number, bug) in planted::BUGS.iter().enumerate() {
         if !numbers.is_empty() && !numbers.contains(&number.to_string()) {
