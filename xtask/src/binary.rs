@@ -21,15 +21,16 @@ pub(crate) fn triple() -> Result<String> {
 
 /// Builds the release binary.
 pub(crate) fn build() -> Result<PathBuf> {
-    compile("")
+    compile("", &[])
 }
 
-/// Builds the release binary, with these flags of the compiler besides, and makes sure that it is static.
+/// Builds the release binary, with these flags of the compiler besides and these of the linker, and makes sure that it is
+/// static.
 ///
 /// libseccomp needs its two variables, without which the program links but does not start. The program is linked for a
 /// fixed address: every pod's shim is a process of it, and would otherwise have a megabyte of pointers of its own
 /// that the loader had to adjust.
-pub(crate) fn compile(flags: &str) -> Result<PathBuf> {
+pub(crate) fn compile(flags: &str, link: &[&str]) -> Result<PathBuf> {
     host::build_packages()?;
     let triple = triple()?;
     run(cargo()
@@ -46,6 +47,7 @@ pub(crate) fn compile(flags: &str) -> Result<PathBuf> {
             &triple,
         ])
         .args(["--", "-C", "relocation-model=static"])
+        .args(link.iter().map(|flag| format!("-Clink-arg={flag}")))
         .env("RUSTFLAGS", format!("{FLAGS} {flags}").trim_end())
         .env("LIBSECCOMP_LINK_TYPE", "static")
         .env("LIBSECCOMP_LIB_PATH", host::seccomp_library()?))?;
