@@ -138,10 +138,13 @@ impl<'a> Meter<'a> {
         matches!(self, Self::Objects { .. })
     }
 
-    /// Whether a request may change what is used.
-    pub fn handles(self, create: bool, subresource: &str) -> bool {
+    /// Whether a request that makes `object` of `old`, which is `Null` for a new one, may change what is used.
+    pub fn handles(self, subresource: &str, object: &Value, old: &Value) -> bool {
+        let create = old.is_null();
         match self {
-            Self::Pods => (create && subresource.is_empty()) || (!create && subresource == "resize"),
+            // A pod that is given an end, or has lost it, goes over to other quotas.
+            Self::Pods if subresource.is_empty() => create || pods::ends(object) != pods::ends(old),
+            Self::Pods => !create && subresource == "resize",
             Self::Services | Self::Devices => subresource.is_empty(),
             Self::Claims => subresource.is_empty() || (!create && subresource == "status"),
             Self::Objects { .. } => create && subresource.is_empty(),

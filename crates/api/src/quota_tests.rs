@@ -145,6 +145,25 @@ fn services_and_claims_use_their_kinds() {
 }
 
 #[test]
+fn a_pod_that_is_given_an_end_goes_over_to_other_quotas() {
+    let plain = pod(json!({"containers": [{"name": "c"}]}));
+    let ends = pod(json!({"activeDeadlineSeconds": 5, "containers": [{"name": "c"}]}));
+    let handles = |subresource, object, old| Meter::Pods.handles(subresource, object, old);
+    assert!(handles("", &plain, &Value::Null) && !handles("", &plain, &plain) && !handles("", &ends, &ends));
+    assert!(handles("", &ends, &plain) && handles("", &plain, &ends) && !handles("status", &ends, &plain));
+    assert!(handles("resize", &plain, &plain));
+
+    let of = |scope: &str, used: &str| {
+        quota(json!({"hard": {"pods": "1"}, "scopes": [scope]}), json!({"pods": used}))
+    };
+    let given = Request { old: &plain, ..new(Meter::Pods, &ends) };
+    let charges = charge(&[of("NotTerminating", "1"), of("Terminating", "0")], &given, &[]).unwrap();
+    assert_eq!((charges.len(), charges[0].0, text(&charges[0].1)), (1, 1, json!({"pods": "1"})));
+    let full = [of("NotTerminating", "1"), of("Terminating", "1")];
+    assert!(matches!(charge(&full, &given, &[]), Err(Refusal::Exceeded { .. })));
+}
+
+#[test]
 fn scopes_choose_pods_and_claims() {
     let plain = pod(json!({"containers": [{"name": "c"}]}));
     let asks = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}]}));

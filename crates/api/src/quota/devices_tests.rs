@@ -60,7 +60,8 @@ fn claims_cost_what_they_may_get_of_each_class_by_all_its_names() {
     };
     let refused = charge(&quotas, &request, &[]).unwrap_err().to_string();
     assert_eq!(refused, format!("exceeded quota: q, requested: {gpu}=5, used: {gpu}=2, limited: {gpu}=6"));
-    assert!(meter().handles(true, "") && meter().handles(false, "") && !meter().handles(false, "status"));
+    assert!(meter().handles("", &claim, &Value::Null) && meter().handles("", &claim, &claim));
+    assert!(!meter().handles("status", &claim, &claim));
 }
 
 #[test]

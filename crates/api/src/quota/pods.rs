@@ -196,15 +196,19 @@ fn looks_across_namespaces(pod: &Value) -> bool {
     })
 }
 
+/// Whether the pod runs for a bounded time.
+pub(super) fn ends(pod: &Value) -> bool {
+    pod["spec"]["activeDeadlineSeconds"].as_i64().is_some_and(|seconds| seconds >= 0)
+}
+
 pub(super) fn is_in(scope: &Scope, pod: &Value) -> bool {
-    let ends = || pod["spec"]["activeDeadlineSeconds"].as_i64().is_some_and(|s| s >= 0);
     let best_effort = || match meta::text(pod, &["status", "qosClass"]) {
         "" => defaults::qos(&pod["spec"]) == defaults::Qos::BestEffort,
         class => class == "BestEffort",
     };
     match scope.name.as_str() {
-        "Terminating" => ends(),
-        "NotTerminating" => !ends(),
+        "Terminating" => ends(pod),
+        "NotTerminating" => !ends(pod),
         "BestEffort" => best_effort(),
         "NotBestEffort" => !best_effort(),
         "PriorityClass" => {

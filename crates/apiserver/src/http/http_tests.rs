@@ -44,13 +44,19 @@ async fn an_object_is_made_read_changed_and_deleted() {
     assert_eq!((code, &changed["data"]["x"]), (200, &json!("2")));
     assert_ne!(changed["metadata"]["resourceVersion"], object["metadata"]["resourceVersion"]);
 
-    let (code, stale) = send(&server, "PUT", &path, wanted).await;
+    let (code, stale) = send(&server, "PUT", &path, wanted.clone()).await;
     assert_eq!(code, 409);
     assert_eq!(
         stale["message"],
         "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your \
          changes to the latest version and try again"
     );
+
+    // A zero stands for none.
+    wanted["metadata"]["resourceVersion"] = "0".into();
+    wanted["data"]["x"] = "3".into();
+    let (code, changed) = send(&server, "PUT", &path, wanted.clone()).await;
+    assert_eq!((code, &changed["data"]["x"]), (200, &json!("3")));
 
     let (code, deleted) = send(&server, "DELETE", &path, Value::Null).await;
     assert_eq!(

@@ -16,7 +16,6 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Call, Registry};
-use crate::admission::Operation;
 use crate::cache::{Cache, Collection};
 use crate::derived::Derived;
 use crate::source::{Entry, Source};
@@ -104,19 +103,13 @@ impl Registry {
     ///
     /// # Errors
     /// 403 if a quota of the namespace can't bear it.
-    pub(super) async fn charge(
-        &self,
-        call: &Call,
-        operation: Operation,
-        object: &Value,
-        old: &Value,
-    ) -> Result<Charge, Status> {
+    pub(super) async fn charge(&self, call: &Call, object: &Value, old: &Value) -> Result<Charge, Status> {
         let nothing = Ok(Charge(None));
         if call.namespace.is_empty() {
             return nothing;
         }
         let Some(meter) = Meter::of(&call.kind.group, &call.kind.resource) else { return nothing };
-        if !meter.handles(operation == Operation::Create, &call.subresource) {
+        if !meter.handles(&call.subresource, object, old) {
             return nothing;
         }
         let Some(quotas) = self.cache.collection("", "resourcequotas") else { return nothing };

@@ -24,9 +24,6 @@ impl Registry {
         let kind = &call.kind;
         objectmeta::place(&mut object, &call.namespace)?;
         self.to_stored(call, &mut object, None).await?;
-        if !meta::text(&object, &["metadata", "resourceVersion"]).is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
-        }
         let name = meta::name(&object).to_owned();
         if !name.is_empty() {
             call.annotations.named(&name);
@@ -66,7 +63,13 @@ impl Registry {
             let attributes = call.attributes(Operation::Create, name);
             self.validate_admission(&attributes, object, &Value::Null).await?;
             self.warn(call, &attributes, object, &Value::Null);
-            let charge = self.charge(call, Operation::Create, object, &Value::Null).await?;
+            // Told last, as upstream's store does: what admission has to say comes first.
+            if !objectmeta::version(object).is_empty() {
+                return Err(Status::bad_request(
+                    "resourceVersion should not be set on objects to be created",
+                ));
+            }
+            let charge = self.charge(call, object, &Value::Null).await?;
 
             let key = collection.spec().key(&call.namespace, name);
             if call.dry_run {

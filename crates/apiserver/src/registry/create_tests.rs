@@ -70,6 +70,11 @@ async fn what_is_not_created_claims_nothing() {
     let mut invalid = none();
     invalid["sessionAffinity"] = json!("Sometimes");
     let mut both = none();
+    let versioned = |name| {
+        let mut service = service(name, none());
+        service["metadata"]["resourceVersion"] = "5".into();
+        service
+    };
     both["ports"] = json!([{"name": "a", "port": 1}, {"name": "b", "port": 2, "nodePort": 30100}]);
     let refused = || async {
         // A policy is heard of a moment after it was made.
@@ -94,6 +99,8 @@ async fn what_is_not_created_claims_nothing() {
             422,
         ),
         ("a policy that refuses", "", service("refused", none()), 422),
+        ("a policy that refuses what has a version", "", versioned("refused"), 422),
+        ("a version", "", versioned("a"), 400),
         ("a dry run", "?dryRun=All", service("a", none()), 201),
     ] {
         let (code, answer) = ask(&server, "POST", &format!("{SERVICES}{query}"), object).await;

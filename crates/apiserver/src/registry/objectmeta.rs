@@ -31,6 +31,14 @@ pub(super) fn fill(object: &mut Value, now: Timestamp) {
     metadata.insert("creationTimestamp".into(), time(now).into());
 }
 
+/// The version that an object says it is made of; empty if it says none, which a zero stands for, too.
+pub(super) fn version(object: &Value) -> &str {
+    match meta::text(object, &["metadata", "resourceVersion"]) {
+        "0" => "",
+        version => version,
+    }
+}
+
 /// What an update cannot change stays as it is in `old`. `generation` starts from the old one, too; the
 /// kind's own preparation counts it up.
 pub(super) fn keep(object: &mut Value, old: &Value) {

@@ -180,7 +180,7 @@ impl Registry {
                     Attempt::Overtaken(self.fresh(&call.kind, &key).await?)
                 });
             }
-            let charge = self.charge(call, Operation::Update, &object, old).await?;
+            let charge = self.charge(call, &object, old).await?;
             let bytes = stored::encode(&object);
             if call.dry_run {
                 let object = super::rendered(&key, &bytes, from.revision)?;
@@ -227,7 +227,7 @@ impl Registry {
             )));
         }
         let newest = meta::text(old, &["metadata", "resourceVersion"]);
-        match meta::text(object, &["metadata", "resourceVersion"]) {
+        match objectmeta::version(object) {
             "" if call.kind.unconditional_update => {
                 meta::metadata_mut(object).insert("resourceVersion".into(), newest.into());
                 Ok(())
