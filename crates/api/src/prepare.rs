@@ -168,10 +168,18 @@ pub fn update_signing_status(new: &mut Value, old: &Value) {
     }
 }
 
-/// A pod starts pending, in the class that its resources give it.
+/// A pod starts pending, in the class that its resources give it; one with scheduling gates says why (KEP-3521).
 pub fn create_pod(pod: &mut Value) {
     let qos = defaults::qos(&pod["spec"]);
-    as_map(pod).insert("status".to_owned(), json!({"phase": "Pending", "qosClass": qos.as_str()}));
+    let mut status = json!({"phase": "Pending", "qosClass": qos.as_str()});
+    if !meta::items(pod, &["spec", "schedulingGates"]).is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "lastProbeTime": null,
+            "lastTransitionTime": pod["metadata"]["creationTimestamp"], "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    as_map(pod).insert("status".to_owned(), status);
     label_keys(pod);
     meta::start_generation(pod);
 }

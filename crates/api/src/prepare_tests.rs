@@ -30,6 +30,20 @@ fn what_runs_replicas_tells_their_number_from_the_start() {
 }
 
 #[test]
+fn a_pod_with_scheduling_gates_says_that_it_is_not_scheduled() {
+    let mut gated = json!({"metadata": {"name": "p", "creationTimestamp": "2026-05-01T00:00:00Z"},
+        "spec": {"schedulingGates": [{"name": "example.com/g"}]}});
+    create_pod(&mut gated);
+    let conditions = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null,
+        "lastTransitionTime": "2026-05-01T00:00:00Z", "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+    assert_eq!(gated["status"]["conditions"], conditions);
+    let mut open = json!({"metadata": {"name": "p"}, "spec": {"schedulingGates": []}});
+    create_pod(&mut open);
+    assert_eq!(open["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+}
+
+#[test]
 fn a_node_that_registers_brings_its_status() {
     let kinds = Kinds::builtin();
     let row = kinds.kind("", "v1", "Node").unwrap();
