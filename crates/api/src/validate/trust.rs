@@ -128,7 +128,10 @@ pub(crate) fn pod_certificate(object: &Value) -> Errors {
     if life.value().is_null() {
         life.required(&mut errors, "must be set");
     }
-    lifetime(&life, signer.text(), &mut errors);
+    let [least, most] = lifetimes(signer.text());
+    if life.number().is_some_and(|seconds| !(least..=most).contains(&seconds)) {
+        life.invalid(&mut errors, format!("must be in the range [{least}, {most}]"));
+    }
     for field in ["pkixPublicKey", "proofOfPossession", "stubPKCS10Request"] {
         let key = spec.get(field);
         if key.text().len() / 4 * 3 > MAX_KEY {
@@ -138,14 +141,11 @@ pub(crate) fn pod_certificate(object: &Value) -> Errors {
     errors
 }
 
-/// How long a pod's certificate may be asked to live.
-fn lifetime(at: &At<'_>, signer: &str, errors: &mut Errors) {
+/// The least and the most seconds that a pod's certificate may be asked to live.
+fn lifetimes(signer: &str) -> [i64; 2] {
     let domain = signer.split('/').next().unwrap_or_default();
     let own = domain == "kubernetes.io" || domain.ends_with(".kubernetes.io");
-    let (least, most) = (LIFE[0], LIFE[if own { 1 } else { 2 }]);
-    if at.number().is_some_and(|seconds| !(least..=most).contains(&seconds)) {
-        at.invalid(errors, format!("must be in the range [{least}, {most}]"));
-    }
+    [LIFE[0], LIFE[if own { 1 } else { 2 }]]
 }
 
 /// A certificate that a volume shows (KEP-4317). The paths are the volume's to judge.
@@ -153,7 +153,17 @@ pub(super) fn certificate_projection(at: &At<'_>, errors: &mut Errors) {
     let signer = at.get("signerName");
     signer_name(&signer, errors);
     at.get("keyType").one_of(errors, KEY_TYPES);
-    lifetime(&at.get("maxExpirationSeconds"), signer.text(), errors);
+    let life = at.get("maxExpirationSeconds");
+    let [least, most] = lifetimes(signer.text());
+    match life.number() {
+        Some(seconds) if seconds < least => {
+            life.invalid(errors, format!("if provided, maxExpirationSeconds must be >= {least}"));
+        }
+        Some(seconds) if seconds > most => {
+            life.invalid(errors, format!("if provided, maxExpirationSeconds must be <= {most}"));
+        }
+        _ => {}
+    }
     let annotations = at.get("userAnnotations");
     meta::validate_annotations(annotations.value(), &annotations.path(), errors);
     if CERTIFICATE_PATHS.iter().all(|path| at.get(path).text().is_empty()) {
