@@ -36,7 +36,7 @@ enum Check {
     Store(&'static str),
     /// The watch cache follows the store.
     Cache,
-    /// Done before the server takes its first request.
+    /// One of [`STARTED`].
     Started(&'static str),
     /// The server is not on its way out.
     Shutdown,
@@ -67,15 +67,33 @@ impl Check {
     }
 }
 
-/// What a start has done before it answers anybody.
-const STARTED: [&str; 7] = [
+/// What upstream's start vouches for under these names has been done, or goes on by itself, before anybody is
+/// answered: the cache is full, stored definitions are served, objects that every cluster has are made, definitions
+/// and APIServices are followed. No address has to be repaired: it is claimed with what has it.
+const STARTED: [&str; 23] = [
+    "poststarthook/start-apiserver-admission-initializer",
+    "poststarthook/generic-apiserver-start-informers",
     "poststarthook/priority-and-fairness-config-consumer",
     "poststarthook/priority-and-fairness-filter",
+    "poststarthook/storage-readiness",
+    "poststarthook/start-apiextensions-informers",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
     "poststarthook/start-system-namespaces-controller",
     "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-service-ip-repair-controllers",
     "poststarthook/rbac/bootstrap-roles",
     "poststarthook/scheduling/bootstrap-system-priority-classes",
     "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-registration-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+    "autoregister-completion",
+    "poststarthook/apiservice-openapi-controller",
 ];
 
 /// A store that takes longer to tell its revision is no store to rely on.
