@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 use kube::{Api, Client};
 use tiphys_client::storage::ephemeral_claim;
 
+use super::ownership::Group;
 use super::{PodDir, VolumeError, mounts};
 use crate::pod;
 
@@ -52,8 +53,18 @@ pub(super) fn place(dir: &PodDir, volume: &Volume) -> PathBuf {
     dir.volume("claim", &volume.name)
 }
 
+/// What a claim stands for.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// The name of its volume.
+    pub(crate) volume: String,
+    path: HostPathVolumeSource,
+    /// What is in a local volume is its pods', by their fsGroup; what a hostPath leads to stays the host's.
+    local: bool,
+}
+
 /// What the claims of a pod stand for, by the name of the volume.
-pub(crate) type Resolved = BTreeMap<String, HostPathVolumeSource>;
+pub(crate) type Resolved = BTreeMap<String, Claimed>;
 
 /// The claim that a volume is by, if it is one.
 pub(crate) fn claim_of(pod: &Pod, volume: &Volume) -> Option<String> {
@@ -76,18 +87,13 @@ pub(crate) async fn resolve(
         if mounts::is_mount_point(&place(dir, volume)) {
             continue;
         }
-        let source = one(client, pod, volume, &claim).await.map_err(|error| (volume.name.clone(), error))?;
-        resolved.insert(volume.name.clone(), source);
+        let claimed = one(client, pod, volume, &claim).await.map_err(|error| (volume.name.clone(), error))?;
+        resolved.insert(volume.name.clone(), claimed);
     }
     Ok(resolved)
 }
 
-async fn one(
-    client: &Client,
-    pod: &Pod,
-    volume: &Volume,
-    name: &str,
-) -> Result<HostPathVolumeSource, ClaimError> {
+async fn one(client: &Client, pod: &Pod, volume: &Volume, name: &str) -> Result<Claimed, ClaimError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let failed = |what: String| move |source| ClaimError::Api { what, source };
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
@@ -113,10 +119,7 @@ fn is_owned(claim: &PersistentVolumeClaim, pod: &Pod) -> bool {
 }
 
 /// The path that a volume is, if the claim has it.
-fn source_of(
-    volume: &PersistentVolume,
-    claim: &PersistentVolumeClaim,
-) -> Result<HostPathVolumeSource, ClaimError> {
+fn source_of(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> Result<Claimed, ClaimError> {
     let spec = volume.spec.as_ref().ok_or(ClaimError::NotBound)?;
     let owner = spec.claim_ref.as_ref().and_then(|claim| claim.uid.as_ref());
     if owner.is_none() || owner != claim.metadata.uid.as_ref() {
@@ -125,20 +128,32 @@ fn source_of(
     if spec.volume_mode.as_deref() == Some("Block") {
         return Err(ClaimError::Block);
     }
+    let volume = volume.metadata.name.clone().unwrap_or_default();
     match (&spec.host_path, &spec.local) {
-        (Some(path), _) => Ok(path.clone()),
+        (Some(path), _) => Ok(Claimed { volume, path: path.clone(), local: false }),
         // The directory of a local volume was there before.
         (None, Some(local)) => {
-            Ok(HostPathVolumeSource { path: local.path.clone(), type_: Some("Directory".to_owned()) })
+            let path = HostPathVolumeSource { path: local.path.clone(), type_: Some("Directory".to_owned()) };
+            Ok(Claimed { volume, path, local: true })
         }
-        (None, None) => Err(ClaimError::Unsupported(volume.metadata.name.clone().unwrap_or_default())),
+        (None, None) => Err(ClaimError::Unsupported(volume)),
     }
 }
 
-/// Binds what a claim stands for to its place below the pod's directory.
-pub(crate) fn bind(source: &HostPathVolumeSource, to: &Path) -> Result<(), VolumeError> {
-    super::check_host_path(source)?;
-    let from = PathBuf::from(&source.path);
+/// Binds what a claim stands for to its place below the pod's directory. A local volume is given to the group first;
+/// the answer is the group that it stays with, if it is another pod's.
+pub(crate) fn bind(
+    claimed: &Claimed,
+    to: &Path,
+    dir: &PodDir,
+    group: Option<Group>,
+) -> Result<Option<u32>, VolumeError> {
+    super::check_host_path(&claimed.path)?;
+    let from = PathBuf::from(&claimed.path.path);
+    let stays = match group.filter(|_| claimed.local) {
+        Some(group) => group.take(&from, dir.all())?,
+        None => None,
+    };
     if fs::metadata(&from).map_err(VolumeError::io("stat", &from))?.is_dir() {
         fs::create_dir_all(to).map_err(VolumeError::io("create", to))?;
     } else {
@@ -147,7 +162,8 @@ pub(crate) fn bind(source: &HostPathVolumeSource, to: &Path) -> Result<(), Volum
         let file = fs::File::options().create(true).append(true).open(to);
         file.map_err(VolumeError::io("create", to))?;
     }
-    mounts::bind(&from, to).map_err(VolumeError::io("bind a claim's volume to", to))
+    mounts::bind(&from, to).map_err(VolumeError::io("bind a claim's volume to", to))?;
+    Ok(stays)
 }
 
 #[cfg(test)]

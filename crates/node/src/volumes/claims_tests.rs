@@ -21,11 +21,16 @@ fn claim(uid: &str) -> PersistentVolumeClaim {
 #[test]
 fn a_claim_stands_for_a_path_of_the_host() {
     let host = volume(json!({"hostPath": {"path": "/a", "type": "DirectoryOrCreate"}}));
-    let source = source_of(&host, &claim("u")).expect("a path");
-    assert_eq!((source.path.as_str(), source.type_.as_deref()), ("/a", Some("DirectoryOrCreate")));
+    let claimed = source_of(&host, &claim("u")).expect("a path");
+    assert_eq!(
+        (claimed.path.path.as_str(), claimed.path.type_.as_deref()),
+        ("/a", Some("DirectoryOrCreate"))
+    );
+    assert!(!claimed.local);
     let local = volume(json!({"local": {"path": "/b"}}));
-    let source = source_of(&local, &claim("u")).expect("a path");
-    assert_eq!((source.path.as_str(), source.type_.as_deref()), ("/b", Some("Directory")));
+    let claimed = source_of(&local, &claim("u")).expect("a path");
+    assert_eq!((claimed.path.path.as_str(), claimed.path.type_.as_deref()), ("/b", Some("Directory")));
+    assert!(claimed.local);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 pub mod atomic;
 pub mod claims;
 pub mod mounts;
+pub mod ownership;
 pub mod projection;
 pub mod subpath;
 
@@ -84,6 +85,11 @@ impl PodDir {
     /// The directory of a pod below the node's.
     pub fn new(node_dir: &Path, uid: &PodUid) -> Self {
         Self(node_dir.join("pods").join(uid.as_str()))
+    }
+
+    /// Where the directories of all pods are.
+    pub fn all(&self) -> &Path {
+        self.0.parent().unwrap_or(&self.0)
     }
 
     /// The directory itself.

@@ -19,6 +19,7 @@ use crate::fields::Addresses;
 use crate::key::PodKey;
 use crate::pod;
 use crate::qos;
+use crate::volumes::ownership::Group;
 use crate::volumes::projection::{self, ProjectionError, TokenKey};
 use crate::volumes::{self, Source, VolumeError, atomic, mounts};
 
@@ -227,9 +228,14 @@ fn make_volumes(
                     volumes::make_empty_dir(&path, empty, group, qos::pod_resources(pod).memory_limit)
                 }
                 Source::HostPath(host) => volumes::check_host_path(host),
-                // One that was not asked for is there already.
-                Source::Claim { .. } => {
-                    claims.get(&volume.name).map_or(Ok(()), |source| volumes::claims::bind(source, &path))
+                Source::Claim { read_only } => {
+                    // One that was not asked for is there already.
+                    let Some(claimed) = claims.get(&volume.name) else { return Ok(()) };
+                    let group = Group::of(pod).filter(|_| !read_only);
+                    if let Some(stays) = volumes::claims::bind(claimed, &path, &dir, group)? {
+                        tell_of_group(job, claimed, stays);
+                    }
+                    Ok(())
                 }
                 // It is mounted with each container that asks for it.
                 Source::Image(_) => Ok(()),
@@ -248,4 +254,14 @@ fn make_volumes(
         make().map_err(|source| PrepareError::Volume { volume: volume.name.clone(), source })?;
     }
     Ok(())
+}
+
+/// A pod has the volume already, whose fsGroup is another.
+fn tell_of_group(job: &Job, claimed: &volumes::claims::Claimed, stays: u32) {
+    let message = format!(
+        "The requested fsGroup is {}, but the volume {} has GID {stays}. The volume may not be shareable.",
+        volumes::fs_group(&job.pod).unwrap_or_default(),
+        claimed.volume
+    );
+    job.ctx.events.warning(&about_pod(&job.pod), "AlreadyMountedVolume", message);
 }
