@@ -11,7 +11,7 @@ use crate::bridge::Protocol;
 /// A Service, as far as packets are concerned. IPv4 only: other addresses are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Empty for headless and ExternalName services, which have no address of their own.
+    /// Empty for headless and ExternalName services, which have no address of their own, and for those of other proxies.
     pub cluster_ips: Vec<Ipv4Addr>,
     /// `externalIPs`
     pub external_ips: Vec<Ipv4Addr>,
@@ -42,7 +42,7 @@ pub struct ServicePort {
 /// An EndpointSlice, as far as packets are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
-    /// The service that it belongs to, by its label.
+    /// The service that it belongs to, by its label; none if no proxy is to serve it.
     pub service: Option<ObjectKey>,
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
@@ -90,6 +90,10 @@ pub struct Node {
     pub addresses: Vec<Ipv4Addr>,
 }
 
+/// Another proxy serves a Service with this label, whatever its value.
+const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
+/// No proxy serves an EndpointSlice with this label, whatever its value.
+const HEADLESS: &str = "service.kubernetes.io/headless";
 const ZONE: &str = "topology.kubernetes.io/zone";
 /// A node with this label takes no part in load balancing, whatever its value.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
@@ -130,7 +134,8 @@ impl Service {
     /// Keeps of the object what the proxy reads.
     pub fn project(object: v1::Service) -> Service {
         let Some(spec) = object.spec else { return Service::default() };
-        if spec.type_.as_deref() == Some("ExternalName") {
+        let labels = object.metadata.labels.unwrap_or_default();
+        if spec.type_.as_deref() == Some("ExternalName") || labels.contains_key(PROXY_NAME) {
             return Service::default();
         }
         let listed = spec.cluster_ips.unwrap_or_default();
@@ -189,12 +194,14 @@ impl Hints {
 impl Slice {
     /// Keeps of the object what the proxy reads.
     pub fn project(object: discovery::EndpointSlice) -> Slice {
-        if object.address_type != "IPv4" {
+        let meta = object.metadata;
+        let labels = meta.labels.unwrap_or_default();
+        if object.address_type != "IPv4" || labels.contains_key(HEADLESS) {
             return Slice::default();
         }
-        let meta = object.metadata;
-        let label = meta.labels.as_ref().and_then(|labels| labels.get(SERVICE_LABEL));
-        let service = label.map(|name| ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), name));
+        let service = labels
+            .get(SERVICE_LABEL)
+            .map(|name| ObjectKey::new(meta.namespace.as_deref().unwrap_or_default(), name));
         let ports = object.ports.unwrap_or_default().into_iter().filter_map(|p| {
             Some(SlicePort {
                 protocol: protocol(p.protocol.as_deref())?,

@@ -199,6 +199,36 @@ fn a_node_that_changes_its_zone_asks_other_endpoints() {
     });
 }
 
+#[test]
+fn what_another_proxy_or_none_serves_is_left_alone() {
+    on_a_host(|_| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let network = pods(dir.path()).await;
+        let (a, client) = (Netns::new(), Netns::new());
+        for (id, netns) in [("a", &a), ("client", &client)] {
+            network.attach(&netns.path(), id, &[]).await.unwrap();
+        }
+        a.serve(8080, "a");
+        let api = Api::new();
+        api.put("services", service("web", "10.96.0.7"));
+        api.put("endpointslices", slice("web", "10.244.0.2"));
+        let _proxy = tokio::spawn(Proxy::run(api.client(), proxy_config(), std::future::pending()));
+        let ask = move || client.ask("10.96.0.7:80").map_or_else(|e| e.kind().to_string(), |(name, _)| name);
+        until("a".to_owned(), ask.clone()).await;
+        let labelled = |mut object: Value, label: &str| {
+            object["metadata"]["labels"][label] = "".into();
+            object
+        };
+        let others = labelled(service("web", "10.96.0.7"), "service.kubernetes.io/service-proxy-name");
+        api.put("services", others);
+        until("connection refused".to_owned(), ask.clone()).await;
+        api.put("services", service("web", "10.96.0.7"));
+        until("a".to_owned(), ask.clone()).await;
+        api.put("endpointslices", labelled(slice("web", "10.244.0.2"), "service.kubernetes.io/headless"));
+        until("connection refused".to_owned(), ask).await;
+    });
+}
+
 /// The status, the weight and the body of what is answered at a port of the node, or why nothing is.
 fn health(host: &Netns, port: u16) -> (String, String, Value) {
     host.run(move || {
