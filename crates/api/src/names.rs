@@ -113,6 +113,28 @@ pub fn dns_subdomain(name: &str, prefix: bool) -> Vec<String> {
     wrong
 }
 
+const UNDERSCORE_REGEX: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+
+/// A DNS subdomain whose labels may have underscores inside and begin with one (KEP-4427).
+pub fn dns_subdomain_with_underscores(name: &str) -> Vec<String> {
+    let is_inner = |b| is_lower_alnum(b) || b == b'-' || b == b'_';
+    let is_label = |label: &str| {
+        has_shape(label.strip_prefix('_').unwrap_or(label), is_lower_alnum, is_inner, is_lower_alnum)
+    };
+    let mut wrong = Vec::new();
+    if name.len() > 253 {
+        wrong.push(max_len(253));
+    }
+    if !name.split('.').all(is_label) {
+        wrong.push(format!(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+             and must start and end with an alphanumeric character (e.g. 'example.com', regex used for \
+             validation is '{UNDERSCORE_REGEX}')"
+        ));
+    }
+    wrong
+}
+
 /// All names of a domain: `*.` and a DNS subdomain.
 pub fn wildcard(name: &str) -> Vec<String> {
     let mut wrong = Vec::new();

@@ -8,10 +8,17 @@ fn names_are_judged_by_their_rules() {
     let subdomain: Rule = |n| dns_subdomain(n, false);
     let segment: Rule = |n| path_segment(n, false);
     let long = "a".repeat(64);
-    let cases: [(Rule, &str, &[&str], &[&str]); 10] = [
+    let search: Rule = dns_subdomain_with_underscores;
+    let cases: [(Rule, &str, &[&str], &[&str]); 11] = [
         (label, "label", &["a", "0", "a-1"], &["", "A", "-a", "a-", "a.b", "a_b", &long]),
         (dns1035, "1035", &["a", "a-1"], &["0", "", "1a", &long]),
         (subdomain, "subdomain", &["a", "a.b", "0.1-x"], &["", "a..b", ".a", "a.", "A.b", "a_b"]),
+        (
+            search,
+            "search",
+            &["a", "_tcp.a_b.c", "a--_b"],
+            &["", ".", "_", "__a", "a_", "a._", "a..b", "-a", "A"],
+        ),
         (segment, "segment", &["system:node", "A b"], &[".", "..", "a/b", "a%b"]),
         (label_key, "key", &["a", "A_b.c", "x.io/A"], &["", "/a", "x/", "a/b/c", "X.io/a", "-a", &long]),
         (label_value, "value", &["", "a", "A_b.c"], &["-a", "a-", "a b", &long]),

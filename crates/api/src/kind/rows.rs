@@ -546,7 +546,7 @@ fn core(rows: &mut Vec<Kind>) {
             .field("spec.clusterIP")
             .field("spec.type")
             .create_on_update()
-            .named(names::dns1035_label),
+            .named(names::dns_label),
     ]);
 }
 

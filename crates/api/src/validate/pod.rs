@@ -251,7 +251,7 @@ fn dns_config(spec: &At<'_>, errors: &mut Errors) {
     for search in searches.items() {
         let name = search.text().strip_suffix('.').unwrap_or(search.text());
         if search.text() != "." {
-            search.all_invalid(errors, dns_subdomain(name));
+            search.all_invalid(errors, names::dns_subdomain_with_underscores(name));
         }
     }
     for option in config.get("options").items() {

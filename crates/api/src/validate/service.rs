@@ -607,7 +607,7 @@ fn ingress_backend(at: &At<'_>, errors: &mut Errors) {
         }
         (None, None) => wrong(errors, "resource or service backend is required"),
         (Some(service), None) => {
-            service.get("name").needed_as(errors, |n| names::dns1035_label(n, false));
+            service.get("name").needed_as(errors, |n| names::dns_label(n, false));
             let port = service.get("port");
             let (name, number) = (port.get("name"), port.get("number"));
             match (!name.text().is_empty(), number.number().unwrap_or(0) != 0) {

@@ -189,6 +189,23 @@ fn counts_of_what_runs_make_sense() {
 }
 
 #[test]
+fn names_may_begin_with_a_digit() {
+    // KEP-5311
+    let service = Kinds::builtin().kind("", "v1", "Service").cloned().unwrap();
+    assert_eq!((service.hooks.validate_name)("1a", false), [""; 0]);
+    assert_eq!((service.hooks.validate_name)("a.b", false), ["must not contain dots"]);
+    let backend = |name: &str| {
+        let service = json!({"name": name, "port": {"number": 80}});
+        ingress(&json!({"defaultBackend": {"service": service}}))
+    };
+    assert_eq!(backend("1a"), [""; 0]);
+    assert_eq!(
+        backend("a.b"),
+        ["spec.defaultBackend.service.name: Invalid value: \"a.b\": must not contain dots"]
+    );
+}
+
+#[test]
 fn a_second_family_comes_and_goes() {
     let service = |ips: Value, families: Value, policy: &str| {
         json!({"spec": {"type": "ClusterIP", "clusterIP": ips[0], "clusterIPs": ips, "ipFamilies": families,
