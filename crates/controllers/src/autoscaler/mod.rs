@@ -5,6 +5,7 @@
 //! told ([`plan`]).
 
 mod count;
+mod judge;
 mod pace;
 mod plan;
 mod sources;

@@ -20,7 +20,7 @@ use tiphys_api::selector::LabelSelector;
 
 use super::{
     count::{Sample, Samples},
-    plan::{Failure, Reading, as_go},
+    judge::{Failure, Reading, as_go},
 };
 use crate::{
     amount::milli,
