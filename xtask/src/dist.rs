@@ -19,8 +19,9 @@ use crate::{
 /// What the binary is trained with: requests of all sorts, watches, controllers and the scheduler.
 const TRAINING: [&str; 3] = ["api", "scheduling", "nodes=500"];
 
-/// A binary that counts keeps what nothing calls, among it functions of `nix` that the static glibc has under other names.
-const DEAD_ENDS: &str = "-Wl,--unresolved-symbols=ignore-all";
+/// By default a binary that counts keeps what nothing calls, among it functions of `nix` that call what a static glibc does
+/// not have.
+const NOTHING_DEAD: &str = "-Wl,--gc-sections";
 
 /// Builds, trains and builds again; the binary that comes of it.
 pub(crate) fn build() -> Result<PathBuf> {
@@ -32,7 +33,7 @@ pub(crate) fn build() -> Result<PathBuf> {
     }
     fs::create_dir_all(&counts).with_context(|| format!("making {}", counts.display()))?;
     let counting = home.join("counting");
-    let built = binary::compile(&format!("-C profile-generate={}", counts.display()), &[DEAD_ENDS])?;
+    let built = binary::compile(&format!("-C profile-generate={}", counts.display()), &[NOTHING_DEAD])?;
     fs::copy(&built, &counting).context("keeping the binary that counts")?;
     bench::client(&counting, &TRAINING.map(str::to_owned))?;
     let merged = home.join("merged.profdata");
