@@ -7,7 +7,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 mod api;
@@ -48,7 +48,7 @@ enum Command {
 fn main() -> Result<ExitCode> {
     match Command::parse() {
         Command::Run { seed, trace, log, calm } => {
-            seams::begin(seed);
+            seams::begin(seed).context("bounding how long the run may take")?;
             if log {
                 let filter = tracing_subscriber::EnvFilter::from_env("TIPHYS_LOG");
                 tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -6,7 +6,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::resource::{Resource, setrlimit},
+};
 use tokio::time::Instant;
 
 /// 2026-01-01T00:00:00Z.
@@ -20,15 +23,18 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 /// By how many seconds the clock on the wall is wrong.
 static WRONG: AtomicI64 = AtomicI64::new(0);
 
-/// A run that goes on for so many seconds of the real time has got into a circle; it is killed.
-const ENDLESS: c_uint = 300;
+/// A run that takes so many seconds of a processor has got into a circle; it is killed.
+const ENDLESS: u64 = 300;
 
 /// From now on this process' clock stands, and its randomness follows from `seed`.
-pub(crate) fn begin(seed: u64) {
-    // SAFETY: nobody else in this process wants alarms, and nobody handles this one.
-    unsafe { libc::alarm(ENDLESS) };
+///
+/// # Errors
+/// The kernel does not bound how long it may work.
+pub(crate) fn begin(seed: u64) -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CPU, ENDLESS, ENDLESS)?;
     RANDOM.store(seed ^ 0x7469_7068_7973, Relaxed);
     SIMULATED.store(true, Relaxed);
+    Ok(())
 }
 
 /// A runtime of one thread whose clock jumps to the next timer when there is nothing to do; the clocks of the C library
