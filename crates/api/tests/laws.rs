@@ -124,6 +124,10 @@ fn on_the_wire(value: Value) -> Value {
                 {
                     result.retain(|key, _| key != "apiVersion" && key != "kind");
                 }
+                // What depends on nothing, listed, is said as what depends on nothing at all.
+                if key == "dependencies" && value == json!({}) {
+                    return None;
+                }
                 let unnumbered = matches!(&*key, "runningInUserNamespace" | "derivedAttributes");
                 (value != json!([]) && !unnumbered).then_some((key, value))
             };

@@ -28,6 +28,18 @@ async fn patch(server: &ApiServer, path: &str, kind: &str, body: Value) -> (u16,
 }
 
 #[tokio::test]
+async fn a_head_is_answered_without_a_body() {
+    let server = server().await;
+    made(&server, "a", json!({"x": "1"})).await;
+    for path in [&format!("{MAPS}/a"), "/version", "/api/v1/nothing"] {
+        let read = get(&server, path, "application/json").await;
+        let head = ask(&server, "HEAD", path, &[("accept", "application/json")], "").await;
+        assert_eq!((head.code, head.body.len()), (read.code, 0), "{path}");
+        assert_eq!(head.headers["content-length"], read.body.len().to_string(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_object_is_made_read_changed_and_deleted() {
     let server = server().await;
     let object = made(&server, "a", json!({"x": "1"})).await;

@@ -150,6 +150,7 @@ impl Handler {
     pub async fn handle(&self, request: Request<RequestBody>) -> Response<Body> {
         let (head, body) = request.into_parts();
         let accept = head.headers.get(header::ACCEPT).cloned();
+        let is_head = head.method == Method::HEAD;
         let mut record = Record::new(&self.metrics, &head.headers);
         let trace = self.tracer.begin(&head);
         let warnings = Arc::new(Warnings::default());
@@ -169,6 +170,9 @@ impl Handler {
             respond::error(&status, accept)
         });
         respond::warn(&mut response, &warnings.take());
+        if is_head {
+            respond::without_body(&mut response);
+        }
         // Who has not proven who it is gets nothing told.
         if let Some(trace) = trace.filter(|_| response.status() != StatusCode::UNAUTHORIZED) {
             self.tracer.end(&trace, response.status());

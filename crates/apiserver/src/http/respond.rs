@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
 use serde_json::Value;
 use tiphys_api::status::Status;
 
@@ -70,6 +71,14 @@ pub(super) fn error(status: &Status, accept: Option<HeaderValue>) -> Response<Bo
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// Leaves of an answer what a HEAD is answered (RFC 9110, 9.3.2): HTTP/1.1 would drop the body by itself, HTTP/2 sends it.
+pub(super) fn without_body(response: &mut Response<Body>) {
+    let body = std::mem::replace(response.body_mut(), Body::empty());
+    if let Some(length) = body.size_hint().exact() {
+        response.headers_mut().entry(header::CONTENT_LENGTH).or_insert(length.into());
+    }
 }
 
 /// Adds what the client is warned of.

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -163,11 +163,15 @@ async fn answer(
     caller: &Caller,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let is_head = request.method() == Method::HEAD;
     let result = match access.check(caller, &request).await {
         Ok(()) => route(inner, request).await,
         Err(refusal) => Err(refusal),
     };
-    result.unwrap_or_else(|Refusal(status, message)| text(status, "text/plain; charset=utf-8", message))
+    let answer =
+        result.unwrap_or_else(|Refusal(status, message)| text(status, "text/plain; charset=utf-8", message));
+    // HTTP/1.1 would drop the body of an answer to a HEAD by itself, HTTP/2 sends it.
+    if is_head { answer.map(|_| Empty::new().map_err(|never| match never {}).boxed_unsync()) } else { answer }
 }
 
 async fn route(inner: Arc<Inner>, request: Request<Incoming>) -> Answer {

@@ -1,4 +1,3 @@
-use http_body_util::Empty;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -35,6 +34,24 @@ async fn get(sender: &mut Sender, path: &str, token: Option<&str>) -> (u16, Stri
     let status = response.status().as_u16();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+#[test]
+fn nothing_follows_the_answer_to_a_head() {
+    isolated(|| async {
+        let world = World::start();
+        let (here, there) = tokio::io::duplex(64 * 1024);
+        let kubelet = world.kubelet.clone();
+        let access = Arc::new(Access::Trusted);
+        tokio::spawn(async move { kubelet.serve(there, access, Caller::default()).await });
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(here));
+        let (mut sender, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::head("https://node/none").body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), Bytes::new());
+    });
 }
 
 #[test]
