@@ -124,10 +124,6 @@ fn on_the_wire(value: Value) -> Value {
                 {
                     result.retain(|key, _| key != "apiVersion" && key != "kind");
                 }
-                // What depends on nothing, listed, is said as what depends on nothing at all.
-                if key == "dependencies" && value == json!({}) {
-                    return None;
-                }
                 let unnumbered = matches!(&*key, "runningInUserNamespace" | "derivedAttributes");
                 (value != json!([]) && !unnumbered).then_some((key, value))
             };
@@ -144,7 +140,9 @@ fn without_unset(value: Value) -> Value {
         Value::Object(map) => {
             let unset = |value: &Value| value.is_null() || *value == json!("") || *value == json!(false);
             let set = map.into_iter().filter(|(_, value)| !unset(value));
-            Value::Object(set.map(|(key, value)| (key, without_unset(value))).collect())
+            let known = set.map(|(key, value)| (key, without_unset(value)));
+            // What depends on an empty list is said to depend on nothing.
+            Value::Object(known.filter(|(key, value)| key != "dependencies" || *value != json!({})).collect())
         }
         Value::Array(items) => items.into_iter().map(without_unset).collect(),
         other => other,
